@@ -1,0 +1,200 @@
+"""The arguments of the components. The text under a field is its documentation everywhere: schema, SDKs, docs page.
+
+Plain TypedDicts without `from __future__ import annotations`, Literal or unions: Pulumi's schema reader knows no others.
+Defaults live in facts/defaults.py or are derived by the plan.
+"""
+
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+
+from .facts.choices import (
+    Accelerator,
+    Capacity,
+    ClusterMode,
+    OperatorSource,
+    ReleaseChannel,
+    TokenSource,
+    UpgradeStrategy,
+)
+
+
+class SwitchesArgs(TypedDict):
+    """The four switches of Ray Serve's high-throughput mode. All are on unless a stack turns one off."""
+
+    ha_proxy: NotRequired[bool]
+    """HAProxy takes the Python proxy's place on every node. Default true."""
+    throughput_optimized: NotRequired[bool]
+    """gRPC between replicas, one event loop, buffered logs, frozen garbage collection. Needs ha_proxy. Default true."""
+    direct_streaming: NotRequired[bool]
+    """Tokens go from vLLM to HAProxy to the client and skip the router. Needs ha_proxy. Default true."""
+    ray_executor_v2: NotRequired[bool]
+    """vLLM's Ray executor V2 (asynchronous scheduling). Default true."""
+
+
+class VolumeArgs(TypedDict):
+    """A volume that the head and every worker mount: a weights cache, or the runtime itself in a lab."""
+
+    name: str
+    """Name of the volume, unique in the service."""
+    mount_path: str
+    """Where the containers see it."""
+    host_path: NotRequired[str]
+    """A folder of the node. Give this or `claim`."""
+    claim: NotRequired[str]
+    """A PersistentVolumeClaim in the platform's namespace. Give this or `host_path`."""
+    read_only: NotRequired[bool]
+    """Mount it read-only. Default false."""
+
+
+class LlmServiceArgs(TypedDict):
+    """One model behind one endpoint: a RayService."""
+
+    model: str
+    """Model id, a row of docs/models.md, for example Qwen/Qwen3.5-4B."""
+    accelerator: Accelerator
+    """The card of each replica."""
+    replicas: NotRequired[int]
+    """Copies of the model that answer requests. Default 1."""
+    tensor_parallel_size: NotRequired[int]
+    """GPUs of one machine that share each layer. Default 1."""
+    pipeline_parallel_size: NotRequired[int]
+    """Groups of such GPUs that share the layers among them. Default 1."""
+    max_model_len: NotRequired[int]
+    """Longest prompt plus answer, tokens. Default 16384, or less where the model or the memory ends earlier."""
+    max_num_seqs: NotRequired[int]
+    """Requests that a replica works on at once. Derived from the memory that is left for the KV cache."""
+    max_num_batched_tokens: NotRequired[int]
+    """Tokens of one engine step. Default: vLLM's for the card."""
+    gpu_memory_utilization: NotRequired[float]
+    """Share of the card's memory that vLLM may take, 0.1 to 0.98. Default 0.92."""
+    enable_prefix_caching: NotRequired[bool]
+    """Keep the KV cache of common prompt beginnings. Default true."""
+    served_model_name: NotRequired[str]
+    """The `model` that clients ask for. Default: the model id."""
+    model_source: NotRequired[str]
+    """Where the weights come from when not from Hugging Face: a folder in the container, or a gs:// or s3:// address."""
+    capacity: NotRequired[Capacity]
+    """How Google hands out the nodes. Default on-demand."""
+    reservation: NotRequired[str]
+    """Name of the Compute Engine reservation; required with capacity reservation."""
+    machine_type: NotRequired[str]
+    """Compute Engine machine type. Default: the smallest of the card that holds one replica."""
+    zones: NotRequired[list[str]]
+    """Zones of the service's nodes. Default: those of the cluster's region that list the machine type."""
+    gpus_per_worker: NotRequired[int]
+    """GPUs of one worker pod. Default: all of the machine; less lets services share a machine."""
+    upgrade: NotRequired[UpgradeStrategy]
+    """What a change of image, switches or resources does. Default new-cluster (needs the GPUs twice); none with a reservation."""
+    switches: NotRequired[SwitchesArgs]
+    """The four switches of the high-throughput mode."""
+    env: NotRequired[dict[str, str]]
+    """Other Ray Serve variables, by name; docs/configuration.md lists them. A boolean is "0" or "1"."""
+    engine_kwargs: NotRequired[dict[str, Any]]
+    """Further vLLM engine arguments; those that the plan decides are refused here."""
+    runtime: NotRequired[str]
+    """Ray version of a tested set of Ray, vLLM and image. Default 2.60.0."""
+    image: NotRequired[str]
+    """Container image, in place of the runtime's: a mirror, or a CPU image."""
+    api_key: NotRequired[bool]
+    """Ask clients for a key (enforced by vLLM on the direct path). Default true, and only with direct_streaming."""
+    longest_stream_seconds: NotRequired[int]
+    """Longest answer that a change may still finish; every drain time follows from it. Default 300."""
+    cpus_per_worker: NotRequired[int]
+    """CPUs of one worker with accelerator cpu. Default 2."""
+    memory_gib_per_worker: NotRequired[int]
+    """Memory of one worker with accelerator cpu, GiB. Default 6."""
+    kv_cache_gib: NotRequired[int]
+    """KV cache of one replica with accelerator cpu, GiB. Default 1."""
+    volumes: NotRequired[list[VolumeArgs]]
+    """Volumes of the head and the workers."""
+
+
+class SystemPoolArgs(TypedDict):
+    """The CPU pool of Ray heads and operators. Never spot: a lost head is an outage."""
+
+    machine_type: NotRequired[str]
+    """Machine type. Default e2-standard-16."""
+    min_nodes: NotRequired[int]
+    """Fewest nodes, in all zones together. Default 1."""
+    max_nodes: NotRequired[int]
+    """Most nodes, in all zones together. Default 3."""
+
+
+class NetworkArgs(TypedDict):
+    """Address ranges of the VPC; change them where they collide with a peered network. Fixed after creation."""
+
+    nodes_cidr: NotRequired[str]
+    """Nodes. Default 10.0.0.0/18."""
+    pods_cidr: NotRequired[str]
+    """Pods. Default 10.4.0.0/14."""
+    services_cidr: NotRequired[str]
+    """Kubernetes Services. Default 10.0.64.0/20."""
+
+
+class ClusterArgs(TypedDict):
+    """Where the services run."""
+
+    mode: ClusterMode
+    """create (a GKE cluster), existing (a cluster you have: kind, GKE, ...) or local (this machine, no Kubernetes)."""
+    location: NotRequired[str]
+    """mode create: a region for a regional cluster, a zone for a zonal one. Default: the region."""
+    context: NotRequired[str]
+    """mode existing: kubeconfig context. Default: the current one."""
+    kubeconfig: NotRequired[str]
+    """mode existing: path of a kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config."""
+    release_channel: NotRequired[ReleaseChannel]
+    """mode create: GKE release channel. Default regular."""
+    private_nodes: NotRequired[bool]
+    """mode create: nodes without public addresses, behind Cloud NAT. Default true."""
+    deletion_protection: NotRequired[bool]
+    """mode create: refuse to delete the cluster. Default true."""
+    system_pool: NotRequired[SystemPoolArgs]
+    """mode create: the CPU pool."""
+    network: NotRequired[NetworkArgs]
+    """mode create: address ranges."""
+
+
+class KuberayArgs(TypedDict):
+    """The KubeRay operator."""
+
+    source: NotRequired[OperatorSource]
+    """helm (our release), gke-addon (Google runs it) or preinstalled. Default helm."""
+    version: NotRequired[str]
+    """Chart and CRD version. Default 1.7.0."""
+    repository: NotRequired[str]
+    """Helm repository. Default KubeRay's own."""
+    chart: NotRequired[str]
+    """Chart name in the repository, or the path of a chart folder on this machine. Default kuberay-operator."""
+    crds: NotRequired[str]
+    """Folder or address with the CRD files of that version. Default: the chart folder's crds, or KubeRay's release on GitHub."""
+
+
+class HuggingFaceArgs(TypedDict):
+    """Access to gated models."""
+
+    source: NotRequired[TokenSource]
+    """pulumi-secret (from `hugging_face_token`), existing-secret, or none. Default none."""
+    token: NotRequired[pulumi.Input[str]]
+    """The token, with source pulumi-secret."""
+    secret_name: NotRequired[str]
+    """Name of the Secret; key hf_api_token. Default hf-secret."""
+
+
+class InferencePlatformArgs(TypedDict):
+    """A whole platform: a cluster and the services on it."""
+
+    cluster: ClusterArgs
+    """Where the services run."""
+    services: dict[str, LlmServiceArgs]
+    """The services by name; the name becomes the RayService's."""
+    project: NotRequired[str]
+    """Google Cloud project; required with cluster mode create."""
+    region: NotRequired[str]
+    """Google Cloud region; required with cluster mode create."""
+    namespace: NotRequired[str]
+    """Kubernetes namespace of the services. Default rayline."""
+    kuberay: NotRequired[KuberayArgs]
+    """The KubeRay operator."""
+    hugging_face: NotRequired[HuggingFaceArgs]
+    """Access to gated models."""

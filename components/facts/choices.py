@@ -1,0 +1,61 @@
+"""The closed sets a stack file may choose from. One choice is one enum; the order is the order in messages and docs."""
+
+from enum import Enum
+
+
+class Accelerator(str, Enum):
+    """The card that a replica runs on. `cpu` runs the same service without a GPU, for trials and tests."""
+
+    L4 = "l4"
+    RTX_PRO_6000 = "rtx-pro-6000"
+    H100 = "h100"
+    H200 = "h200"
+    B200 = "b200"
+    CPU = "cpu"
+
+
+class Capacity(str, Enum):
+    """How Google hands out the nodes. One choice, because GKE refuses the combinations."""
+
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+    RESERVATION = "reservation"
+
+
+class ClusterMode(str, Enum):
+    """Where the services run: a GKE cluster that this program creates, a cluster that exists, or this machine."""
+
+    CREATE = "create"
+    EXISTING = "existing"
+    LOCAL = "local"
+
+
+class OperatorSource(str, Enum):
+    """Who installs the KubeRay operator: our Helm release, GKE's Ray add-on, or somebody already did."""
+
+    HELM = "helm"
+    GKE_ADDON = "gke-addon"
+    PREINSTALLED = "preinstalled"
+
+
+class TokenSource(str, Enum):
+    """Where the Hugging Face token comes from."""
+
+    PULUMI_SECRET = "pulumi-secret"
+    EXISTING_SECRET = "existing-secret"
+    NONE = "none"
+
+
+class UpgradeStrategy(str, Enum):
+    """What a change of the pod template does: a second cluster beside the first, or nothing until it is recreated."""
+
+    NEW_CLUSTER = "new-cluster"
+    NONE = "none"
+
+
+class ReleaseChannel(str, Enum):
+    """GKE's release channels."""
+
+    RAPID = "rapid"
+    REGULAR = "regular"
+    STABLE = "stable"

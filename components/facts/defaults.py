@@ -1,0 +1,44 @@
+"""Defaults that a stack file may override. Each has its one home here: the settings and the plan both read it."""
+
+from .choices import Capacity, ReleaseChannel, UpgradeStrategy
+
+NAMESPACE = "rayline"
+
+# --- services
+REPLICAS = 1
+CAPACITY = Capacity.ON_DEMAND
+UPGRADE = UpgradeStrategy.NEW_CLUSTER
+# A context that covers chat and retrieval; longer is one setting away and costs concurrency. The upstream Qwen sample sets
+# none, so vLLM would try the model's 262,144 tokens.
+MAX_MODEL_LEN = 16384
+GPU_MEMORY_UTILIZATION = 0.92  # vLLM 0.29's own default (vllm/config/cache.py), stated
+ENABLE_PREFIX_CACHING = True
+# The longest answer that a change of the cluster may still finish, seconds. Every drain time is derived from it.
+LONGEST_STREAM_SECONDS = 300
+# Give a first start this long, seconds: GPU node, 20 GB image, weights, compilation. On expiry KubeRay deletes the clusters.
+INITIALIZING_TIMEOUT_SECONDS = 5400
+# Idle GPU workers are removed after this time, seconds (KubeRay's 60 is too twitchy for nodes that take minutes to come).
+IDLE_TIMEOUT_SECONDS = 300
+
+# --- CPU services (accelerator: cpu), for trials and tests
+CPU_MAX_MODEL_LEN = 2048
+CPU_MAX_NUM_SEQS = 64
+CPU_MAX_NUM_BATCHED_TOKENS = 2048
+CPU_KV_CACHE_GIB = 1
+CPU_WORKER_CPUS = 2
+CPU_WORKER_MEMORY_GIB = 6
+
+# --- cluster
+RELEASE_CHANNEL = ReleaseChannel.REGULAR
+SYSTEM_MACHINE_TYPE = "e2-standard-16"  # the KubeRay high-throughput guide's CPU node
+SYSTEM_MIN_NODES = 1
+SYSTEM_MAX_NODES = 3
+NODES_CIDR = "10.0.0.0/18"  # sizes as in Google's cluster-toolkit: nodes /18, pods /14, services /20
+PODS_CIDR = "10.4.0.0/14"
+SERVICES_CIDR = "10.0.64.0/20"
+
+# --- head: GCS out of memory is a full outage (kuberay #4287), so more than the samples' 8 GiB in production sizes
+HEAD_CPUS = 4
+HEAD_MEMORY_GIB = 16
+CPU_HEAD_CPUS = 1
+CPU_HEAD_MEMORY_GIB = 4

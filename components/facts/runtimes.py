@@ -1,0 +1,42 @@
+"""Ray, vLLM and container image that belong together.
+
+An unpinned vLLM breaks Ray Serve LLM (ray-project/ray #64006, #62497), so a service names one row and never the parts.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One tested set. `image_confirmed` is False where nobody here has seen the tag in the registry."""
+
+    ray_version: str
+    vllm_version: str
+    image: str
+    image_confirmed: bool
+    source: str
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "2.60.0": Runtime(
+        ray_version="2.60.0",
+        vllm_version="0.29.0",
+        image="rayproject/ray-llm:2.60.0-py312-cu130",
+        image_confirmed=False,
+        source="ray 2.60.0's own metadata pins vllm 0.29.0 and runs here on the CPU; the tag follows the scheme of 2.56.0 and 2.58.0",
+    ),
+    "2.56.0": Runtime(
+        ray_version="2.56.0",
+        vllm_version="0.22.0",
+        image="rayproject/ray-llm:2.56.0-py312-cu130",
+        image_confirmed=True,
+        source="KubeRay samples ray-service.high-throughput-{llm,gemma4}.yaml at v1.7.0",
+    ),
+}
+DEFAULT_RUNTIME = "2.60.0"
+# authOptions need 2.52; CVE-2026-27482 (unauthenticated shutdown of Serve) is fixed in 2.54; direct streaming came with 2.56.
+MIN_RAY_VERSION = "2.56.0"
+
+KUBERAY_VERSION = "1.7.0"  # the release whose CRDs the manifests are checked against
+KUBERAY_CHART = "kuberay-operator"
+KUBERAY_REPOSITORY = "https://ray-project.github.io/kuberay-helm/"

@@ -1,0 +1,206 @@
+"""Every environment variable of the fast path: what it does, what we set, and where its default and meaning were read.
+
+Ray Serve reads them when a process starts, on the head and on every worker, so they form one list that every container
+gets. A boolean is on only if its value is exactly "1" (ray/serve/_private/constants_utils.py): "true" silently means off.
+Sources are ray 2.60.0 unless a row says otherwise.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(str, Enum):
+    """What a value has to look like."""
+
+    SWITCH = "switch"
+    INTEGER = "integer"
+    SECONDS = "seconds"
+    TEXT = "text"
+
+
+@dataclass(frozen=True)
+class ServeFlag:
+    """One variable. `value` is what the kit sets (None: left at Ray's default). `owned` ones follow from other settings."""
+
+    kind: Kind
+    default: str
+    effect: str
+    source: str
+    value: str | None = None
+    owned: bool = False
+
+
+HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+THROUGHPUT_OPTIMIZED = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
+DIRECT_STREAMING = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
+RAY_EXECUTOR_V2 = "VLLM_USE_RAY_V2_EXECUTOR_BACKEND"
+
+# The four switches of the high-throughput architecture, by their name in a stack file.
+SWITCHES: dict[str, str] = {
+    "ha_proxy": HA_PROXY,
+    "throughput_optimized": THROUGHPUT_OPTIMIZED,
+    "direct_streaming": DIRECT_STREAMING,
+    "ray_executor_v2": RAY_EXECUTOR_V2,
+}
+
+# What THROUGHPUT_OPTIMIZED turns over; each can still be set by itself (ray/serve/_private/constants.py 1108-1124).
+THROUGHPUT_SETTINGS: dict[str, str] = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+    "RAY_SERVE_FREEZE_GC_ON_STARTUP": "1",
+}
+
+SERVE_FLAGS: dict[str, ServeFlag] = {
+    HA_PROXY: ServeFlag(
+        Kind.SWITCH,
+        "0",
+        "HAProxy takes the Python proxy's place on every node and talks to the replicas directly",
+        "serve/_private/constants.py:752",
+        value="1",
+        owned=True,
+    ),
+    THROUGHPUT_OPTIMIZED: ServeFlag(
+        Kind.SWITCH,
+        "0",
+        "seven Serve settings at once: gRPC between deployments, one event loop, buffered logs, frozen GC, direct ingress",
+        "serve/_private/constants.py:1108",
+        value="1",
+        owned=True,
+    ),
+    DIRECT_STREAMING: ServeFlag(
+        Kind.SWITCH,
+        "0",
+        "vLLM's own server answers and tokens skip the router: HAProxy asks LLMRouter only where to send a request",
+        "llm/_internal/serve/constants.py:65",
+        value="1",
+        owned=True,
+    ),
+    RAY_EXECUTOR_V2: ServeFlag(
+        Kind.SWITCH,
+        "1",
+        "vLLM's Ray executor V2: asynchronous scheduling, Ray out of the data plane; no effect on the CPU (mp executor)",
+        "vllm 0.29.0 vllm/envs.py:916",
+        value="1",
+        owned=True,
+    ),
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": ServeFlag(
+        Kind.SECONDS,
+        "120",
+        "streams older than this are cut after any change of replicas (ray #66056); derived from the longest stream",
+        "serve/_private/constants.py:803",
+        owned=True,
+    ),
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": ServeFlag(
+        Kind.SECONDS,
+        "30",
+        "how long `ray start --block` drains its node on SIGTERM; derived from the longest stream",
+        "_private/ray_constants.py:41",
+        owned=True,
+    ),
+    "RAY_SERVE_HAPROXY_NBTHREAD": ServeFlag(
+        Kind.INTEGER,
+        "4",
+        "HAProxy threads per node; more than its CPUs costs context switches",
+        "serve/_private/constants.py:774",
+    ),
+    "RAY_SERVE_HAPROXY_MAXCONN": ServeFlag(
+        Kind.INTEGER, "4096", "client connections per node", "serve/_private/constants.py:771"
+    ),
+    "RAY_SERVE_HAPROXY_TCP_NODELAY": ServeFlag(
+        Kind.SWITCH, "1", "send each token at once (option http-no-delay)", "serve/_private/constants.py:894"
+    ),
+    "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": ServeFlag(
+        Kind.TEXT, "leastconn", "how HAProxy picks a replica where no router decides", "serve/_private/constants.py:945"
+    ),
+    "RAY_SERVE_HAPROXY_METRICS_PORT": ServeFlag(
+        Kind.INTEGER, "9101", "HAProxy's own Prometheus endpoint", "serve/_private/constants.py:843"
+    ),
+    "RAY_SERVE_HAPROXY_STATS_PORT": ServeFlag(
+        Kind.INTEGER, "8404", "HAProxy's statistics page, without authentication", "serve/_private/constants.py:848"
+    ),
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": ServeFlag(
+        Kind.SECONDS, "3600", "silence after which a client is dropped", "serve/_private/constants.py:897"
+    ),
+    "RAY_SERVE_INGRESS_REQUEST_ROUTER_METRICS_ENABLED": ServeFlag(
+        Kind.SWITCH,
+        "0",
+        "counts routing decisions: the only direct evidence that requests pass the router",
+        "serve/_private/constants.py:1037",
+        value="1",
+    ),
+    "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE": ServeFlag(
+        Kind.INTEGER, "1", "LLMRouter replicas pinned to each proxy node", "serve/_private/constants.py:755"
+    ),
+    "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": ServeFlag(
+        Kind.SWITCH,
+        "0",
+        "the router sees the body: needed by prefix- and KV-aware routing",
+        "serve/_private/constants.py:1017",
+    ),
+    "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_TIMEOUT_S": ServeFlag(
+        Kind.SECONDS, "5", "how long HAProxy waits for a routing decision, then 503", "serve/_private/constants.py:952"
+    ),
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": ServeFlag(
+        Kind.INTEGER,
+        "4194304",
+        "largest message between deployments, bytes; long prompts and images pass it with THROUGHPUT_OPTIMIZED",
+        "serve/_private/constants.py:595; ray #62982",
+        value="67108864",
+    ),
+    "RAY_SERVE_SESSION_ID_HEADER_KEY": ServeFlag(
+        Kind.TEXT, "x-session-id", "header that keeps a session on one replica", "serve/_private/constants.py:446"
+    ),
+    "RAYLLM_ENGINE_START_TIMEOUT_S": ServeFlag(
+        Kind.SECONDS, "3600", "how long vLLM may take to start", "llm/_internal/serve/constants.py"
+    ),
+    "RAYLLM_MODEL_RESPONSE_BATCH_TIMEOUT_MS": ServeFlag(
+        Kind.INTEGER,
+        "50",
+        "batches streamed tokens; no effect with direct streaming",
+        "llm/_internal/serve/constants.py",
+    ),
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": ServeFlag(
+        Kind.SWITCH, "0", "gRPC between deployments, by itself", "serve/_private/constants.py:713"
+    ),
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": ServeFlag(
+        Kind.SWITCH, "1", "user code off the replica's event loop", "serve/_private/constants.py:1109"
+    ),
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": ServeFlag(
+        Kind.SWITCH, "1", "the handle's router in a loop of its own", "serve/_private/constants.py:1112"
+    ),
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": ServeFlag(
+        Kind.INTEGER, "1", "log lines buffered on the request path", "serve/_private/constants.py:1115"
+    ),
+    "RAY_SERVE_LOG_TO_STDERR": ServeFlag(
+        Kind.SWITCH, "1", "Serve logs to stderr as well as to files", "serve/_private/constants.py:1118"
+    ),
+    "RAY_SERVE_FREEZE_GC_ON_STARTUP": ServeFlag(
+        Kind.SWITCH, "0", "start-up objects leave Python's garbage collector", "serve/_private/constants.py:1124"
+    ),
+}
+
+# Variables that look useful and do nothing, or must not be set; with the reason a refusal gives.
+REFUSED: dict[str, str] = {
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "it follows from RAY_SERVE_ENABLE_HA_PROXY",
+    "RAY_SERVE_DEFAULT_HTTP_HOST": "it is ignored in HAProxy mode",
+    "RAY_SERVE_HAPROXY_INGRESS_RETRY_ON": "Ray parses it and never writes it into haproxy.cfg",
+    "RAY_SERVE_HAPROXY_INGRESS_RETRIES": "Ray parses it and never writes it into haproxy.cfg",
+    "RAY_SERVE_EXPERIMENTAL_PIP_HAPROXY": "only Ray 2.56 knew it",
+    "RAY_SERVE_LLM_ROUTER_TO_MODEL_REPLICA_RATIO": "nothing in Ray 2.60 reads it",
+    "RAY_SERVE_LLM_ROUTER_MIN_REPLICAS": "nothing in Ray 2.60 reads it",
+    "RAY_SERVE_LLM_ROUTER_INITIAL_REPLICAS": "nothing in Ray 2.60 reads it",
+    "RAY_SERVE_LLM_ROUTER_MAX_REPLICAS": "nothing in Ray 2.60 reads it",
+    "RAY_SERVE_LLM_ROUTER_TARGET_ONGOING_REQUESTS": "nothing in Ray 2.60 reads it",
+    "RAY_SERVE_LLM_DEFAULT_MAX_REPLICAS": "nothing in Ray 2.60 reads it",
+    "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "nothing in Ray 2.60 reads it",
+    "RAYLLM_GUIDED_DECODING_BACKEND": "nothing in Ray 2.60 reads it",
+    "RAYLLM_HOME_DIR": "nothing in Ray 2.60 reads it",
+    "VLLM_SERVER_DEV_MODE": "it opens vLLM's development endpoints on the service's port",
+    "VLLM_API_KEY": "a key belongs in a Secret: see `api_key`",
+    "HF_TOKEN": "a token belongs in a Secret: see `hugging_face`",
+    "HUGGING_FACE_HUB_TOKEN": "a token belongs in a Secret: see `hugging_face`",
+}

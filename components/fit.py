@@ -1,0 +1,216 @@
+"""Pure: does a model fit a card, how long a context and how many sequences at once.
+
+The KV cache is counted as vLLM 0.29 counts it (vllm/v1/core/kv_cache_utils.py): layers in groups of equal size, one pool
+of blocks of equal bytes, whole blocks per request and group. Weights come from the model's row. Activations, CUDA graphs
+and the CUDA context are an estimate; docs/models.md holds it against what vLLM itself reported. The start-up log's
+"GPU KV cache size" is the truth, and this is the answer before anything is paid for.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+from .facts.models import BF16, FP32, Attention, Model
+
+GIB = 2**30
+GPU_BLOCK_TOKENS = 16  # vLLM's smallest block on CUDA
+CPU_BLOCK_TOKENS = 128  # vllm/platforms/cpu.py
+
+# CUDA context, NCCL, allocator slack and captured graphs: logs of 0.19 to 0.29 leave 0.7 to 1.2 GiB unexplained by the rest.
+FIXED_OVERHEAD_GIB = 1.0
+# Peak activation per batched token: gate, up and their product, and about eight copies of the residual stream.
+RESIDUAL_COPIES = 8
+MLP_COPIES = 3
+# The sampler holds logits in float32 about three times over for every sequence of the dummy run.
+LOGIT_COPIES = 3
+# Sliding-window layers are charged for every batch that can be in flight: two since vLLM 0.26, with async scheduling
+# (VllmConfig.max_in_flight_tokens; vllm-project/vllm #49878).
+BATCHES_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """vLLM's limits, always explicit. Tokens, sequences, tokens, and a fraction of the card's memory."""
+
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    gpu_memory_utilization: float
+
+
+@dataclass(frozen=True)
+class KvLayout:
+    """How vLLM cuts the KV cache: bytes of one block, and how many blocks one request of a length needs."""
+
+    block_bytes: int
+    groups: tuple[tuple[str, int, int, int | None], ...]
+    """(kind, number of groups, tokens per block, window) with kind full, sliding or linear."""
+    prefix_caching: bool
+
+    def blocks_per_request(self, tokens: int, max_num_batched_tokens: int) -> int:
+        """Blocks that a request of `tokens` tokens holds at most."""
+        blocks = 0
+        for kind, count, block_tokens, window in self.groups:
+            if kind == "linear":
+                # one state, and a second one to resume from when prefixes are cached (mamba_cache_mode=align)
+                blocks += count * (2 if self.prefix_caching else 1)
+            elif window is None:
+                blocks += count * ceil(tokens / block_tokens)
+            else:
+                held = min(window - 1 + BATCHES_IN_FLIGHT * max_num_batched_tokens, tokens)
+                blocks += count * (ceil(held / block_tokens) + 1)
+        return blocks
+
+
+def kv_layout(model: Model, *, tensor_parallel_size: int, prefix_caching: bool, block_tokens: int) -> KvLayout:
+    """Group the model's layers as vLLM does. KV heads are split over `tensor_parallel_size` GPUs, never below one."""
+
+    def token_bytes(layer: Attention) -> int:
+        return 2 * max(1, layer.kv_heads // tensor_parallel_size) * layer.head_dim * BF16
+
+    layers_per_group = min(layer.layers for layer in model.attention)
+    if model.linear:
+        layers_per_group = min(layers_per_group, model.linear.layers)
+        state = model.linear.state_bytes() / tensor_parallel_size
+        # the attention block grows until its page holds one state
+        needed = max(ceil(state / token_bytes(layer)) for layer in model.attention)
+        block_tokens = max(block_tokens, ceil(needed / 16) * 16)
+    page_bytes = max(token_bytes(layer) * block_tokens for layer in model.attention)
+    groups: list[tuple[str, int, int, int | None]] = [
+        (
+            "full" if layer.window is None else "sliding",
+            ceil(layer.layers / layers_per_group),
+            page_bytes // token_bytes(layer),
+            layer.window,
+        )
+        for layer in model.attention
+    ]
+    if model.linear:
+        groups.append(("linear", ceil(model.linear.layers / layers_per_group), 0, None))
+    return KvLayout(page_bytes * layers_per_group, tuple(groups), prefix_caching)
+
+
+def weights_gib(model: Model) -> float:
+    """GiB of weights that vLLM loads, over all GPUs of a replica."""
+    return model.loaded_gib or model.parameters * model.weight_bytes / GIB
+
+
+def activation_gib(model: Model, *, max_num_batched_tokens: int, max_num_seqs: int, tensor_parallel_size: int) -> float:
+    """GiB that the profiling run takes for activations on one GPU: an estimate, see the module's docstring."""
+    width = MLP_COPIES * model.intermediate_size / tensor_parallel_size + RESIDUAL_COPIES * model.hidden_size
+    logits = LOGIT_COPIES * max_num_seqs * model.vocab_size * FP32
+    return (max_num_batched_tokens * width * BF16 + logits) / GIB + model.encoder_profiling_gib
+
+
+@dataclass(frozen=True)
+class MemoryFit:
+    """The memory of one GPU (or of one CPU worker's KV cache), in GiB, and what fits into it."""
+
+    memory_gib: float
+    usable_gib: float
+    weights_gib: float
+    activation_gib: float
+    overhead_gib: float
+    kv_cache_gib: float
+    blocks: int
+    layout: KvLayout
+    limits: EngineLimits
+    longest_context: int
+
+    def sequences(self, tokens: int) -> float:
+        """Requests of `tokens` tokens whose KV cache fits at once; at max_model_len vLLM's "Maximum concurrency"."""
+        return self.blocks / self.layout.blocks_per_request(tokens, self.limits.max_num_batched_tokens)
+
+    @property
+    def concurrency(self) -> float:
+        """Requests of `max_model_len` tokens that fit at once."""
+        return self.sequences(self.limits.max_model_len)
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """What vLLM logs as "GPU KV cache size"."""
+        return int(self.concurrency * self.limits.max_model_len)
+
+    @property
+    def fits(self) -> bool:
+        """At least one request of the asked length fits."""
+        return self.concurrency >= 1
+
+    @property
+    def short_by_gib(self) -> float:
+        """GiB that one request of `max_model_len` tokens lacks; 0 when it fits."""
+        needed = self.layout.blocks_per_request(self.limits.max_model_len, self.limits.max_num_batched_tokens)
+        return max(0.0, needed * self.layout.block_bytes / GIB - self.kv_cache_gib)
+
+
+def memory_fit(
+    model: Model,
+    limits: EngineLimits,
+    *,
+    memory_gib: float,
+    tensor_parallel_size: int,
+    pipeline_parallel_size: int,
+    prefix_caching: bool,
+) -> MemoryFit:
+    """How a model fits cards of `memory_gib` each. The fullest GPU of a pipeline decides; stages share evenly."""
+    gpus = tensor_parallel_size * pipeline_parallel_size
+    weights = weights_gib(model) / gpus
+    activation = activation_gib(
+        model,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+        max_num_seqs=limits.max_num_seqs,
+        tensor_parallel_size=tensor_parallel_size,
+    )
+    usable = memory_gib * limits.gpu_memory_utilization
+    kv_cache = usable - weights - activation - FIXED_OVERHEAD_GIB
+    layout = kv_layout(
+        model,
+        tensor_parallel_size=tensor_parallel_size,
+        prefix_caching=prefix_caching,
+        block_tokens=GPU_BLOCK_TOKENS,
+    )
+    # each stage of a pipeline holds its share of the layers
+    blocks = int(max(0.0, kv_cache) * GIB * pipeline_parallel_size // layout.block_bytes)
+    return _fit(model, limits, layout, blocks, memory_gib, usable, weights, activation, FIXED_OVERHEAD_GIB, kv_cache)
+
+
+def cpu_memory_fit(
+    model: Model, limits: EngineLimits, *, kv_cache_gib: float, memory_gib: float, prefix_caching: bool
+) -> MemoryFit:
+    """The same on the CPU, where VLLM_CPU_KVCACHE_SPACE states the KV cache and the rest is the worker's memory."""
+    layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=prefix_caching, block_tokens=CPU_BLOCK_TOKENS)
+    blocks = int(kv_cache_gib * GIB // layout.block_bytes)
+    activation = activation_gib(
+        model,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+        max_num_seqs=limits.max_num_seqs,
+        tensor_parallel_size=1,
+    )
+    return _fit(
+        model, limits, layout, blocks, memory_gib, memory_gib, weights_gib(model), activation, 0.0, kv_cache_gib
+    )
+
+
+def _fit(model, limits, layout, blocks, memory, usable, weights, activation, overhead, kv_cache) -> MemoryFit:
+    return MemoryFit(
+        memory_gib=memory,
+        usable_gib=usable,
+        weights_gib=weights,
+        activation_gib=activation,
+        overhead_gib=overhead,
+        kv_cache_gib=kv_cache,
+        blocks=blocks,
+        layout=layout,
+        limits=limits,
+        longest_context=_longest(
+            model.max_context, lambda tokens: blocks >= layout.blocks_per_request(tokens, limits.max_num_batched_tokens)
+        ),
+    )
+
+
+def _longest(limit: int, fits) -> int:
+    """The largest number of tokens up to `limit` for which `fits` holds (it is monotone); 0 when none does."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
