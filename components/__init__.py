@@ -1,0 +1,19 @@
+"""The component package: what other programs may use (`pulumi package add`)."""
+
+from .gke_cluster import GkeCluster
+from .gpu_node_pool import GpuNodePool
+from .hugging_face_secret import HuggingFaceSecret
+from .inference_platform import InferencePlatform
+from .kuberay_operator import KuberayOperator
+from .llm_service import LlmService
+from .network import PlatformNetwork
+
+__all__ = [
+    "GkeCluster",
+    "GpuNodePool",
+    "HuggingFaceSecret",
+    "InferencePlatform",
+    "KuberayOperator",
+    "LlmService",
+    "PlatformNetwork",
+]

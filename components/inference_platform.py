@@ -1,0 +1,187 @@
+"""The one class that platform teams use: a cluster, its pools, the operator, and the services."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from .arguments import InferencePlatformArgs
+from .facts.choices import ClusterMode, OperatorSource, TokenSource
+from .gke_cluster import GkeCluster
+from .gpu_node_pool import GpuNodePool, GpuNodePoolArgs
+from .hugging_face_secret import HuggingFaceSecret
+from .kuberay_operator import KuberayOperator, KuberayOperatorArgs
+from .llm_service import LlmService
+from .network import PlatformNetwork
+from .plan import ClusterPlan, NodePool, Plan, PlanError, make_plan
+from .ray_service_manifest import ray_service
+
+OPERATOR_NAMESPACE = "kuberay-system"
+
+
+class InferencePlatform(pulumi.ComponentResource):
+    """Everything from the VPC to a running endpoint. Refuses arguments that cannot work before anything is created."""
+
+    cluster_name: pulumi.Output[str]
+    """Name of the GKE cluster; empty when the cluster is not made here."""
+    kubeconfig: pulumi.Output[str]
+    """Kubeconfig of the GKE cluster; empty when the cluster is not made here."""
+    endpoints: pulumi.Output[dict[str, str]]
+    """Address of each service inside the cluster."""
+    api_keys: pulumi.Output[dict[str, str]]
+    """Key of each service; secret."""
+
+    def __init__(self, name: str, args: InferencePlatformArgs, opts: pulumi.ResourceOptions | None = None):
+        try:
+            self.plan = make_plan(args, name=name)
+        except PlanError as error:
+            raise pulumi.RunError(f"the configuration cannot work:\n{error}") from None
+        super().__init__("rayline:index:InferencePlatform", name, {}, opts)
+        plan = self.plan
+        gke, pools = self._google(name, plan) if plan.cluster.mode is ClusterMode.CREATE else (None, [])
+        provider = self._kubernetes_provider(name, plan.cluster, gke)
+        in_cluster = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=pools)
+        namespace = kubernetes.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=plan.namespace),
+            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[gke] if gke else []),
+        )
+        # a service goes before its operator, its nodes and its secrets, so that the operator can finish it
+        needed: list[pulumi.Resource] = [namespace]
+        if plan.kuberay.source is OperatorSource.HELM and plan.cluster.mode is not ClusterMode.LOCAL:
+            needed.append(self._operator(name, plan, provider, [namespace, *([gke] if gke else [])]))
+        if plan.hugging_face.source is TokenSource.PULUMI_SECRET and plan.hugging_face.secret_name:
+            needed.append(
+                HuggingFaceSecret(
+                    f"{name}-hugging-face",
+                    {
+                        "namespace": namespace.metadata["name"],
+                        "secret_name": plan.hugging_face.secret_name,
+                        "token": args["hugging_face"]["token"],
+                    },
+                    opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=[namespace])),
+                )
+            )
+        by_name = {pool.name: pool for pool in plan.pools}
+        services = {
+            service.name: LlmService(
+                f"{name}-{service.name}",
+                {
+                    "ray_service": ray_service(
+                        service,
+                        namespace=plan.namespace,
+                        hugging_face=plan.hugging_face,
+                        pool=by_name.get(service.pool or ""),
+                    ),
+                    "api_key": service.api_key,
+                },
+                opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=needed)),
+            )
+            for service in plan.services
+        }
+        self.cluster_name = gke.cluster_name if gke else pulumi.Output.from_input("")
+        self.kubeconfig = gke.kubeconfig if gke else pulumi.Output.from_input("")
+        self.endpoints = pulumi.Output.all(**{key: service.endpoint for key, service in services.items()})
+        self.api_keys = pulumi.Output.secret(
+            pulumi.Output.all(**{key: service.api_key for key, service in services.items()})
+        )
+        self.register_outputs(
+            {
+                "cluster_name": self.cluster_name,
+                "kubeconfig": self.kubeconfig,
+                "endpoints": self.endpoints,
+                "api_keys": self.api_keys,
+            }
+        )
+
+    def _google(self, name: str, plan: Plan) -> tuple[GkeCluster, list[pulumi.Resource]]:
+        cluster = plan.cluster
+        assert (
+            cluster.project and cluster.region and cluster.location and cluster.system_pool
+        )  # the plan refused without
+        here = pulumi.ResourceOptions(parent=self)
+        network = PlatformNetwork(
+            name,
+            {
+                "project": cluster.project,
+                "region": cluster.region,
+                "nodes_cidr": cluster.nodes_cidr,
+                "pods_cidr": cluster.pods_cidr,
+                "services_cidr": cluster.services_cidr,
+            },
+            opts=here,
+        )
+        gke = GkeCluster(
+            name,
+            {
+                "project": cluster.project,
+                "location": cluster.location,
+                "network_id": network.network_id,
+                "subnetwork_id": network.subnetwork_id,
+                "release_channel": str(getattr(cluster.release_channel, "value", cluster.release_channel)),
+                "private_nodes": cluster.private_nodes,
+                "deletion_protection": cluster.deletion_protection,
+                "ray_addon": plan.kuberay.source is OperatorSource.GKE_ADDON,
+                "system_machine_type": cluster.system_pool.machine.name,
+                "system_min_nodes": cluster.system_pool.min_nodes,
+                "system_max_nodes": cluster.system_pool.max_nodes,
+            },
+            # the NAT has to be there before nodes without public addresses pull their images
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[network]),
+        )
+        pools: list[pulumi.Resource] = []
+        for pool in plan.pools:
+            # CPU pool first, then one after the other: GKE refuses two operations on pools at a time
+            after = pools[-1:] or [gke]
+            pools.append(
+                GpuNodePool(
+                    f"{name}-{pool.name}",
+                    _pool_arguments(pool, cluster, gke),
+                    opts=pulumi.ResourceOptions(parent=self, depends_on=after),
+                )
+            )
+        return gke, pools
+
+    def _kubernetes_provider(self, name: str, cluster: ClusterPlan, gke: GkeCluster | None) -> kubernetes.Provider:
+        return kubernetes.Provider(
+            f"{name}-kubernetes",
+            kubeconfig=gke.kubeconfig if gke else cluster.kubeconfig,
+            context=None if gke else cluster.context,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _operator(
+        self, name: str, plan: Plan, provider: kubernetes.Provider, after: list[pulumi.Resource]
+    ) -> KuberayOperator:
+        arguments: KuberayOperatorArgs = {
+            "version": plan.kuberay.version,
+            "repository": plan.kuberay.repository,
+            "chart": plan.kuberay.chart,
+            "namespace": OPERATOR_NAMESPACE,
+            "watch_namespace": plan.namespace,
+            "on_system_pool": plan.cluster.mode is ClusterMode.CREATE,
+        }
+        if plan.kuberay.crds:
+            arguments["crds"] = plan.kuberay.crds
+        return KuberayOperator(
+            f"{name}-kuberay", arguments, opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=after)
+        )
+
+
+def _pool_arguments(pool: NodePool, cluster: ClusterPlan, gke: GkeCluster) -> GpuNodePoolArgs:
+    arguments: GpuNodePoolArgs = {
+        "project": cluster.project or "",
+        "location": cluster.location or "",
+        "cluster": gke.cluster_name,
+        "service_account": gke.node_service_account,
+        "pool": pool.name,
+        "accelerator": pool.accelerator,
+        "machine_type": pool.machine.name,
+        "gpus_per_node": pool.machine.gpus,
+        "capacity": pool.capacity,
+        "zones": list(pool.zones),
+        "max_nodes": pool.max_nodes,
+        "boot_disk_gib": pool.boot_disk_gib,
+        "private_nodes": cluster.private_nodes,
+    }
+    if pool.reservation:
+        arguments["reservation"] = pool.reservation
+    return arguments

@@ -1,0 +1,94 @@
+"""One RayService in a cluster, with the Secrets that only it uses."""
+
+import json
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_random as random
+
+from .facts import defaults
+from .ray_service_manifest import (
+    API_KEY_KEY,
+    APPLICATION,
+    RAY_TOKEN_KEY,
+    SERVE_PORT,
+    api_key_secret,
+    ray_token_secret,
+    serve_service_name,
+)
+
+# Ready alone is true as soon as one replica of eight answers, and stays true from the old cluster during an upgrade.
+WAIT_FOR = [
+    "condition=Ready",
+    "condition=UpgradeInProgress=False",
+    f"jsonpath={{.status.activeServiceStatus.applicationStatuses.{APPLICATION}.status}}=RUNNING",
+]
+
+
+class LlmServiceDeploymentArgs(TypedDict):
+    """A RayService to deploy."""
+
+    ray_service: dict[str, Any]
+    """The manifest: ray.io/v1 RayService."""
+    api_key: bool
+    """Make a key that clients of the endpoint have to send."""
+
+
+class LlmService(pulumi.ComponentResource):
+    """The RayService and its Secrets. Succeeds when the service runs, not when it is merely accepted."""
+
+    endpoint: pulumi.Output[str]
+    """Address of the OpenAI-compatible API inside the cluster."""
+    api_key: pulumi.Output[str]
+    """The key that clients send as a bearer token; a secret, empty when the service asks for none."""
+
+    def __init__(self, name: str, args: LlmServiceDeploymentArgs, opts: pulumi.ResourceOptions | None = None):
+        super().__init__("rayline:index:LlmService", name, dict(args), opts)
+        manifest = args["ray_service"]
+        metadata = manifest["metadata"]
+        ray_token = self._secret(
+            name, "ray-auth", ray_token_secret(metadata["name"]), metadata["namespace"], RAY_TOKEN_KEY
+        )
+        secrets = [ray_token[0]]
+        self.api_key = pulumi.Output.secret("")
+        if args["api_key"]:
+            key = self._secret(name, "api-key", api_key_secret(metadata["name"]), metadata["namespace"], API_KEY_KEY)
+            secrets.append(key[0])
+            self.api_key = key[1]
+        patience = f"{defaults.INITIALIZING_TIMEOUT_SECONDS // 60 + 10}m"
+        service = kubernetes.apiextensions.CustomResource(
+            name,
+            api_version=manifest["apiVersion"],
+            kind=manifest["kind"],
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name=metadata["name"],
+                namespace=metadata["namespace"],
+                labels=metadata["labels"],
+                annotations={**metadata["annotations"], "pulumi.com/waitFor": json.dumps(WAIT_FOR)},
+            ),
+            spec=manifest["spec"],
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=secrets,
+                custom_timeouts=pulumi.CustomTimeouts(create=patience, update=patience, delete="30m"),
+            ),
+        )
+        self.endpoint = service.metadata.apply(
+            lambda known: (
+                f"http://{serve_service_name(known['name'])}.{known['namespace']}.svc.cluster.local:{SERVE_PORT}/v1"
+            )
+        )
+        self.register_outputs({"endpoint": self.endpoint, "api_key": self.api_key})
+
+    def _secret(self, name: str, part: str, secret_name: str, namespace: str, key: str):
+        value = random.RandomPassword(
+            f"{name}-{part}", length=48, special=False, opts=pulumi.ResourceOptions(parent=self)
+        )
+        secret = kubernetes.core.v1.Secret(
+            f"{name}-{part}",
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=secret_name, namespace=namespace),
+            string_data={key: value.result},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return secret, value.result

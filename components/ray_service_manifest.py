@@ -1,0 +1,311 @@
+"""Pure: a ServicePlan becomes a RayService. No Pulumi, no I/O.
+
+What has to be equal on the head and every worker is one variable here. docs/high-throughput.md lists every difference
+from the upstream high-throughput samples with its reason, and a test keeps that list complete.
+"""
+
+from typing import Any
+
+import yaml
+
+from .facts import defaults
+from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
+from .facts.choices import Accelerator, Capacity, UpgradeStrategy
+from .plan import HuggingFacePlan, NodePool, ServicePlan
+
+APPLICATION = "llm"
+SERVE_PORT = 8000
+
+# Every Ray pod of a service carries it, whatever RayCluster it belongs to: KubeRay's own ray.io/cluster changes with every
+# upgrade. Budgets, policies and monitors select by it.
+SERVICE_LABEL = "rayline/service"
+# Nodes of this kit's pools carry it; the value is "system" or the GPU pool's name.
+POOL_LABEL = "rayline/pool"
+
+HF_TOKEN_KEY = "hf_api_token"
+RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
+API_KEY_KEY = "api_key"
+
+# The rayproject images run as this user and group.
+RAY_USER, RAY_GROUP = 1000, 100
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+# What is left between Ray's own drain and the kubelet's SIGKILL, and between a stream's end and its cluster's removal.
+DRAIN_MARGIN_SECONDS = 30
+
+
+def ray_token_secret(service: str) -> str:
+    """Name of the Secret with Ray's own token (dashboard, jobs, GCS)."""
+    return f"{service}-ray-auth"
+
+
+def api_key_secret(service: str) -> str:
+    """Name of the Secret with the key that clients of the endpoint send."""
+    return f"{service}-api-key"
+
+
+def serve_service_name(service: str) -> str:
+    """Name of the Kubernetes Service that KubeRay makes for the endpoint; the same through all upgrades."""
+    return f"{service}-serve-svc"
+
+
+def ray_service(
+    service: ServicePlan, *, namespace: str, hugging_face: HuggingFacePlan, pool: NodePool | None
+) -> dict[str, Any]:
+    """The RayService of one service. `pool` is its node pool where this kit makes one, else None."""
+    environment = _environment(service, hugging_face)
+    drain = service.longest_stream_seconds + 2 * DRAIN_MARGIN_SECONDS
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {
+            "name": service.name,
+            "namespace": namespace,
+            "labels": {SERVICE_LABEL: service.name, "app.kubernetes.io/managed-by": "rayline"},
+            "annotations": {"ray.io/initializing-timeout": f"{defaults.INITIALIZING_TIMEOUT_SECONDS}s"},
+        },
+        "spec": {
+            "serveConfigV2": yaml.safe_dump(serve_config(service), sort_keys=False, width=1000),
+            "upgradeStrategy": {"type": _UPGRADE[service.upgrade]},
+            # the old cluster outlives the longest stream (kuberay #4126)
+            "rayClusterDeletionDelaySeconds": drain,
+            # the head holds no replica and stays out of the data path
+            "excludeHeadPodFromServeSvc": True,
+            "rayClusterConfig": {
+                "rayVersion": service.runtime.ray_version,
+                "authOptions": {"mode": "token", "secretName": ray_token_secret(service.name)},
+                # KubeRay ignores edits of worker counts on a live RayService (kuberay #4568): Serve's num_replicas drives
+                # the count and the autoscaler follows, between 0 and the pool's size.
+                "enableInTreeAutoscaling": True,
+                "autoscalerOptions": _autoscaler(service),
+                "headGroupSpec": _head(service, environment, drain, pooled=pool is not None),
+                "workerGroupSpecs": [_workers(service, environment, drain, pool)],
+            },
+        },
+    }
+
+
+_UPGRADE = {UpgradeStrategy.NEW_CLUSTER: "NewCluster", UpgradeStrategy.NONE: "None"}
+
+
+def serve_config(service: ServicePlan) -> dict[str, Any]:
+    """The Serve application: one model, because direct streaming takes exactly one."""
+    llm: dict[str, Any] = {
+        "model_loading_config": {"model_id": service.served_model_name, "model_source": service.model_source},
+    }
+    if service.accelerator is Accelerator.CPU:
+        llm["accelerator_config"] = {"kind": "cpu"}
+    else:
+        llm["accelerator_type"] = ACCELERATORS[service.accelerator].ray_type
+    llm["engine_kwargs"] = _engine_kwargs(service)
+    llm["deployment_config"] = {
+        "num_replicas": service.replicas,
+        "graceful_shutdown_timeout_s": service.longest_stream_seconds,
+    }
+    if service.accelerator is Accelerator.CPU:
+        # the placement group's one CPU is the replica's; the actor asks for none beside it
+        llm["deployment_config"]["ray_actor_options"] = {"num_cpus": 0}
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},
+        "logging_config": {"enable_access_log": False},
+        "applications": [
+            {
+                "name": APPLICATION,
+                "route_prefix": "/",
+                "import_path": "ray.serve.llm:build_openai_app",
+                "args": {"llm_configs": [llm]},
+            }
+        ],
+    }
+
+
+def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
+    limits = service.limits
+    kwargs: dict[str, Any] = {
+        "max_model_len": limits.max_model_len,
+        "max_num_seqs": limits.max_num_seqs,
+        "max_num_batched_tokens": limits.max_num_batched_tokens,
+        "enable_prefix_caching": service.prefix_caching,
+    }
+    if service.accelerator is Accelerator.CPU:
+        # without it vLLM compiles with g++ at the first request
+        kwargs["enforce_eager"] = True
+    else:
+        kwargs["gpu_memory_utilization"] = limits.gpu_memory_utilization
+        kwargs["tensor_parallel_size"] = service.tensor_parallel_size
+        kwargs["pipeline_parallel_size"] = service.pipeline_parallel_size
+    if service.model.reasoning_parser:
+        kwargs["reasoning_parser"] = service.model.reasoning_parser
+    if service.model.tool_call_parser:
+        kwargs["enable_auto_tool_choice"] = True
+        kwargs["tool_call_parser"] = service.model.tool_call_parser
+    return kwargs | service.engine_kwargs
+
+
+def _environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dict[str, Any]]:
+    """One list for every Ray container: Serve reads it on the head and on every worker."""
+    variables: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in service.env.items()]
+    if service.kv_cache_gib is not None:
+        variables.append({"name": "VLLM_CPU_KVCACHE_SPACE", "value": str(service.kv_cache_gib)})
+    if hugging_face.secret_name:
+        variables.append(_from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
+    if service.api_key:
+        variables.append(_from_secret("VLLM_API_KEY", api_key_secret(service.name), API_KEY_KEY))
+    return variables
+
+
+def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def _autoscaler(service: ServicePlan) -> dict[str, Any]:
+    patience = str(defaults.INITIALIZING_TIMEOUT_SECONDS)
+    return {
+        "version": "v2",
+        "idleTimeoutSeconds": defaults.IDLE_TIMEOUT_SECONDS,
+        "upscalingMode": "Default",
+        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+        # pods that still wait for a GPU node or pull the image are not to be killed (kuberay #4226)
+        "env": [
+            {"name": "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S", "value": patience},
+            {"name": "RAY_AUTOSCALER_RECONCILE_REQUEST_STATUS_TIMEOUT_S", "value": patience},
+        ],
+        "securityContext": RESTRICTED,
+    } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
+
+
+def _head(service: ServicePlan, environment: list[dict[str, Any]], drain: int, *, pooled: bool) -> dict[str, Any]:
+    container = {
+        "name": "ray-head",
+        "image": service.image,
+        "env": environment,
+        # all of them or none: a head that declares only some loses the dashboard's Service port
+        "ports": [
+            {"name": "gcs-server", "containerPort": 6379},
+            {"name": "dashboard", "containerPort": 8265},
+            {"name": "client", "containerPort": 10001},
+            {"name": "serve", "containerPort": SERVE_PORT},
+            {"name": "metrics", "containerPort": 8080},
+            {"name": "as-metrics", "containerPort": 44217},
+            {"name": "dash-metrics", "containerPort": 44227},
+        ],
+        "resources": {
+            "requests": {"cpu": str(service.head_cpus), "memory": f"{service.head_memory_gib}Gi"},
+            "limits": {"memory": f"{service.head_memory_gib}Gi"},
+        },
+        "securityContext": RESTRICTED,
+    } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
+    spec = _pod_spec(service, container, drain)
+    if pooled:
+        spec["nodeSelector"] = {POOL_LABEL: "system"}
+    return {
+        "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
+        "template": {
+            "metadata": {
+                "labels": {SERVICE_LABEL: service.name},
+                # the head is the only one of its kind: the cluster autoscaler leaves it where it is
+                "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+            },
+            "spec": spec,
+        },
+    }
+
+
+def _workers(
+    service: ServicePlan, environment: list[dict[str, Any]], drain: int, pool: NodePool | None
+) -> dict[str, Any]:
+    group, on_cpu = service.workers, service.accelerator is Accelerator.CPU
+    requests: dict[str, str] = {
+        "cpu": str(group.cpus),
+        "memory": f"{group.memory_gib}Gi",
+        "ephemeral-storage": f"{group.ephemeral_gib}Gi",
+    }
+    limits: dict[str, str] = {"memory": f"{group.memory_gib}Gi", "ephemeral-storage": f"{group.ephemeral_gib}Gi"}
+    if not on_cpu:
+        requests[GPU_RESOURCE] = limits[GPU_RESOURCE] = str(group.gpus)
+    container = {
+        "name": "ray-worker",
+        "image": service.image,
+        "env": environment,
+        "ports": [{"name": "serve", "containerPort": SERVE_PORT}, {"name": "metrics", "containerPort": 8080}],
+        "resources": {"requests": requests, "limits": limits},
+        "readinessProbe": _READINESS,
+        "securityContext": RESTRICTED,
+    } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
+    spec = _pod_spec(service, container, drain)
+    if not on_cpu:
+        spec["nodeSelector"] = _node_selector(service, pool)
+        spec["tolerations"] = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]
+    result: dict[str, Any] = {
+        "groupName": "workers",
+        "replicas": group.workers,
+        "minReplicas": 0,
+        "maxReplicas": group.max_workers,
+        # the operator writes these two empty maps back; without them it becomes the owner of this atomic list and the next
+        # server-side apply that changes the list is a conflict
+        "scaleStrategy": {},
+        "rayStartParams": {"num-cpus": str(group.ray_cpus)} if on_cpu else {},
+        "template": {"metadata": {"labels": {SERVICE_LABEL: service.name}}, "spec": spec},
+    }
+    if not on_cpu:
+        # Ray Serve LLM asks for this resource; a group without a live pod is infeasible unless it says that it has it
+        result["resources"] = {f"accelerator_type:{ACCELERATORS[service.accelerator].ray_type}": "1"}
+    return result
+
+
+# KubeRay's own probe with more patience: its one failure of 2 s flaps on a busy node. Needs bash and wget, as KubeRay's does.
+_READINESS = {
+    "exec": {
+        "command": [
+            "bash",
+            "-c",
+            "wget --tries 1 -T 4 -q -O- http://localhost:52365/api/local_raylet_healthz | grep success"
+            f" && wget --tries 1 -T 4 -q -O- http://localhost:{SERVE_PORT}/-/healthz | grep success",
+        ]
+    },
+    "initialDelaySeconds": 10,
+    "periodSeconds": 5,
+    "timeoutSeconds": 10,
+    "failureThreshold": 3,
+}
+
+
+def _node_selector(service: ServicePlan, pool: NodePool | None) -> dict[str, str]:
+    selector = {"cloud.google.com/gke-accelerator": ACCELERATORS[service.accelerator].gke_type}
+    if pool is not None:
+        selector[POOL_LABEL] = pool.name
+        if pool.capacity is Capacity.SPOT:
+            selector["cloud.google.com/gke-spot"] = "true"
+    return selector
+
+
+def _pod_spec(service: ServicePlan, container: dict[str, Any], drain: int) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "containers": [container],
+        # Ray drains for longest_stream + 30 s on SIGTERM; the kubelet waits a little longer. No preStop: `ray stop` would cut
+        # the streams before the drain begins.
+        "terminationGracePeriodSeconds": drain,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": RAY_USER,
+            "runAsGroup": RAY_GROUP,
+            "fsGroup": RAY_GROUP,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    if service.volumes:
+        spec["volumes"] = [_volume(volume) for volume in service.volumes]
+    return spec
+
+
+def _volume(volume: Any) -> dict[str, Any]:
+    if volume.get("host_path"):
+        return {"name": volume["name"], "hostPath": {"path": volume["host_path"]}}
+    return {"name": volume["name"], "persistentVolumeClaim": {"claimName": volume["claim"]}}
+
+
+def _mounts(service: ServicePlan) -> list[dict[str, Any]]:
+    return [
+        {"name": v["name"], "mountPath": v["mount_path"], "readOnly": bool(v.get("read_only", False))}
+        for v in service.volumes
+    ]

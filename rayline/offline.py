@@ -1,0 +1,196 @@
+"""Run the real Pulumi program for a stack without an engine, and return what it declared.
+
+A recorder, not an engine: no state, no diff, no providers. It sees what the SDK sends to an engine (type, inputs, parent,
+dependencies, protect, time-outs), because it stands where the engine's resource monitor would.
+"""
+
+import asyncio
+import contextlib
+import io
+import json
+import pathlib
+import runpy
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import yaml
+from pulumi.runtime import mocks
+from pulumi.runtime.rpc import deserialize_properties
+
+from components.plan import Plan
+
+PROJECT_ROOT = pathlib.Path(__file__).resolve().parent.parent
+# The organization that the program sees; no Pulumi Cloud organization can have this name.
+OFFLINE = "rayline offline"
+
+
+class ProgramError(Exception):
+    """The program refused the stack's configuration; the message says why, for a person."""
+
+
+class UnknownStack(Exception):
+    """There is no stack file of that name; the message lists those that exist."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One resource that the program declared."""
+
+    type: str
+    name: str
+    urn: str
+    parent: str
+    inputs: dict[str, Any]
+    dependencies: tuple[str, ...]
+    protect: bool
+    custom: bool
+    provider: str
+    ignore_changes: tuple[str, ...]
+    create_timeout: str
+    delete_timeout: str
+
+
+@dataclass
+class Program:
+    """What the program declared for one stack, and the plan behind it."""
+
+    stack: str
+    plan: Plan
+    resources: list[Declared] = field(default_factory=list)
+
+    def of_type(self, suffix: str) -> list[Declared]:
+        """Resources whose type ends with `suffix`, for example NodePool."""
+        return [resource for resource in self.resources if resource.type.endswith(suffix)]
+
+    def named(self, name: str, suffix: str = "") -> Declared:
+        """The one resource with this name (and type suffix). Raises KeyError."""
+        found = [r for r in self.resources if r.name == name and r.type.endswith(suffix)]
+        if len(found) != 1:
+            raise KeyError(f"{len(found)} resources named {name}")
+        return found[0]
+
+
+def is_offline() -> bool:
+    """Whether the running program is being recorded rather than deployed."""
+    return pulumi.get_organization() == OFFLINE
+
+
+def stack_names(root: pathlib.Path = PROJECT_ROOT) -> list[str]:
+    """The stacks that have a file."""
+    return sorted(
+        path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in (root / "stacks").glob("Pulumi.*.yaml")
+    )
+
+
+def read_stack(stack: str, root: pathlib.Path = PROJECT_ROOT) -> tuple[dict[str, str], list[str]]:
+    """A stack file's configuration as an engine would hand it over: full keys, texts; and the keys that are secret."""
+    path = root / "stacks" / f"Pulumi.{stack}.yaml"
+    if not path.exists():
+        raise UnknownStack(f"no stack {stack!r}; there are: {', '.join(stack_names(root))}")
+    return read_stack_file(path, root)
+
+
+def read_stack_file(path: pathlib.Path, root: pathlib.Path = PROJECT_ROOT) -> tuple[dict[str, str], list[str]]:
+    """Like read_stack, for a file anywhere."""
+    project = yaml.safe_load((root / "Pulumi.yaml").read_text())["name"]
+    try:
+        document = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ProgramError(f"{path.name} is not YAML: {error}") from None
+    flat: dict[str, str] = {}
+    secret: list[str] = []
+    for key, value in (document.get("config") or {}).items():
+        name = key if ":" in key else f"{project}:{key}"
+        if isinstance(value, dict) and set(value) == {"secure"}:
+            # encrypted: the recorder has no key, and needs none
+            value = "held elsewhere"
+            secret.append(name)
+        flat[name] = value if isinstance(value, str) else json.dumps(value)
+    return flat, secret
+
+
+def record(
+    stack: str, root: pathlib.Path = PROJECT_ROOT, config: tuple[dict[str, str], list[str]] | None = None
+) -> Program:
+    """Run `__main__.py` for a stack and return what it declared.
+
+    `config` replaces the stack file. Raises UnknownStack, or ProgramError with the program's own message.
+    """
+    values, secret = config or read_stack(stack, root)
+    project = yaml.safe_load((root / "Pulumi.yaml").read_text())["name"]
+    monitor = _Recorder()
+    found: dict[str, Any] = {}
+
+    def run() -> None:
+        found.update(runpy.run_path(str(root / "__main__.py"), run_name="__main__"))
+
+    with _importable(root), _quiet():
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        pulumi.runtime.set_mocks(
+            _Echo(), project=project, stack=stack, preview=False, monitor=monitor, organization=OFFLINE
+        )
+        pulumi.runtime.set_all_config(values, secret)
+        try:
+            pulumi.runtime.test(run)()
+        except pulumi.RunError as error:
+            raise ProgramError(str(error)) from None
+    return Program(stack=stack, plan=found["platform"].plan, resources=monitor.declared)
+
+
+class _Echo(mocks.Mocks):
+    """Answers every registration with the resource's own inputs; nothing here invents an output."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
+        return args.resource_id or f"{args.name}-id", dict(args.inputs)
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict, None]:
+        return {}, None
+
+
+class _Recorder(mocks.MockMonitor):
+    """The SDK's own stand-in for an engine's monitor, which also keeps the resource options."""
+
+    def __init__(self) -> None:
+        super().__init__(_Echo())
+        self.declared: list[Declared] = []
+
+    def RegisterResource(self, request: Any) -> Any:
+        response = super().RegisterResource(request)
+        if request.type != "pulumi:pulumi:Stack":
+            self.declared.append(
+                Declared(
+                    type=request.type,
+                    name=request.name,
+                    urn=response.urn,
+                    parent=request.parent,
+                    inputs=deserialize_properties(request.object),
+                    dependencies=tuple(request.dependencies),
+                    protect=request.protect,
+                    custom=request.custom,
+                    provider=request.provider,
+                    ignore_changes=tuple(request.ignoreChanges),
+                    create_timeout=request.customTimeouts.create,
+                    delete_timeout=request.customTimeouts.delete,
+                )
+            )
+        return response
+
+
+@contextlib.contextmanager
+def _importable(root: pathlib.Path) -> Iterator[None]:
+    """Pulumi puts the program's folder on sys.path; so does this, for as long as the program runs."""
+    sys.path.insert(0, str(root))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(root))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The SDK prints a failed program's traceback beside raising it; the caller prints the message once."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,270 @@
+"""The one door to a stack's configuration: strict, frozen, and all mistakes at once.
+
+What a value means, and whether the whole can work, is the plan's; this module knows the shape. Field by field it mirrors
+components/arguments.py (a test holds the two together), so `arguments()` is what InferencePlatform takes.
+"""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.facts import defaults
+from components.facts.choices import (
+    Accelerator,
+    Capacity,
+    ClusterMode,
+    OperatorSource,
+    ReleaseChannel,
+    TokenSource,
+    UpgradeStrategy,
+)
+from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
+
+Positive = Annotated[int, Field(ge=1)]
+CIDR = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+\.\d+/\d+$")]
+
+
+class SettingsError(ValueError):
+    """A stack's configuration has mistakes. `problems` holds one line each: path, value, what is wrong, what is right."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# An enum arrives as text from YAML, so strictness stops here.
+def _choice(kind: type) -> Any:
+    return Annotated[kind, Field(strict=False)]
+
+
+class Switches(_Strict):
+    """The four switches of Ray Serve's high-throughput mode."""
+
+    ha_proxy: bool = True
+    throughput_optimized: bool = True
+    direct_streaming: bool = True
+    ray_executor_v2: bool = True
+
+
+class Volume(_Strict):
+    """A volume of the head and the workers."""
+
+    name: str
+    mount_path: str
+    host_path: str | None = None
+    claim: str | None = None
+    read_only: bool = False
+
+
+class Service(_Strict):
+    """One model behind one endpoint. None means: derived by the plan."""
+
+    model: str
+    accelerator: _choice(Accelerator)
+    replicas: Positive = defaults.REPLICAS
+    tensor_parallel_size: Positive | None = None
+    pipeline_parallel_size: Positive | None = None
+    max_model_len: Positive | None = None
+    max_num_seqs: Positive | None = None
+    max_num_batched_tokens: Positive | None = None
+    gpu_memory_utilization: float | None = None
+    enable_prefix_caching: bool = defaults.ENABLE_PREFIX_CACHING
+    served_model_name: str | None = None
+    model_source: str | None = None
+    capacity: _choice(Capacity) | None = None
+    reservation: str | None = None
+    machine_type: str | None = None
+    zones: list[str] | None = None
+    gpus_per_worker: Positive | None = None
+    upgrade: _choice(UpgradeStrategy) | None = None
+    switches: Switches = Switches()
+    env: dict[str, str] = {}
+    engine_kwargs: dict[str, Any] = {}
+    runtime: str = DEFAULT_RUNTIME
+    image: str | None = None
+    api_key: bool = True
+    longest_stream_seconds: int = defaults.LONGEST_STREAM_SECONDS
+    cpus_per_worker: Positive | None = None
+    memory_gib_per_worker: Positive | None = None
+    kv_cache_gib: Positive | None = None
+    volumes: list[Volume] = []
+
+
+class SystemPool(_Strict):
+    """The CPU pool of Ray heads and operators."""
+
+    machine_type: str = defaults.SYSTEM_MACHINE_TYPE
+    min_nodes: int = defaults.SYSTEM_MIN_NODES
+    max_nodes: int = defaults.SYSTEM_MAX_NODES
+
+
+class Network(_Strict):
+    """Address ranges of the VPC."""
+
+    nodes_cidr: CIDR = defaults.NODES_CIDR
+    pods_cidr: CIDR = defaults.PODS_CIDR
+    services_cidr: CIDR = defaults.SERVICES_CIDR
+
+
+class Cluster(_Strict):
+    """Where the services run."""
+
+    mode: _choice(ClusterMode)
+    location: str | None = None
+    context: str | None = None
+    kubeconfig: str | None = None
+    release_channel: _choice(ReleaseChannel) = defaults.RELEASE_CHANNEL
+    private_nodes: bool = True
+    deletion_protection: bool = True
+    system_pool: SystemPool = SystemPool()
+    network: Network = Network()
+
+
+class Kuberay(_Strict):
+    """The KubeRay operator."""
+
+    source: _choice(OperatorSource) = OperatorSource.HELM
+    version: str | None = None
+    repository: str | None = None
+    chart: str | None = None
+    crds: str | None = None
+
+
+class HuggingFace(_Strict):
+    """Access to gated models."""
+
+    source: _choice(TokenSource) = TokenSource.NONE
+    secret_name: str | None = None
+
+
+class Settings(_Strict):
+    """A stack file, checked. `hugging_face_token` is read by the program as a secret and never passes here."""
+
+    cluster: Cluster
+    services: dict[str, Service]
+    namespace: str = defaults.NAMESPACE
+    kuberay: Kuberay = Kuberay()
+    hugging_face: HuggingFace = HuggingFace()
+    project: str | None = None
+    region: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of InferencePlatform, without the token."""
+        return self.model_dump(exclude_none=True)
+
+
+# Where a field's default is not in the model because the plan or another row decides it; for the documentation.
+DERIVED_DEFAULTS: dict[str, str] = {
+    "kuberay.version": KUBERAY_VERSION,
+    "kuberay.repository": KUBERAY_REPOSITORY,
+    "kuberay.chart": KUBERAY_CHART,
+}
+
+# What a stack file may hold beside the fields: providers' own keys, and the token, which is a secret.
+TOKEN_KEY = "hugging_face_token"
+
+
+def read_settings(config: Mapping[str, Any], *, project: str | None = None, region: str | None = None) -> Settings:
+    """Check a stack's configuration (keys without the project's prefix; structures as data or as JSON text).
+
+    Raises SettingsError with every mistake in the shape of the configuration.
+    """
+    data: dict[str, Any] = {"project": project, "region": region}
+    problems: list[str] = []
+    for key, value in config.items():
+        if key == TOKEN_KEY:
+            continue
+        if isinstance(value, str) and key in ("cluster", "services", "kuberay", "hugging_face"):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError:
+                problems.append(f"{key} (got {value!r}): a map, for example `pulumi config set --path '{key}.…' …`")
+                continue
+        data[key] = value
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError(problems + [_explain(one) for one in error.errors()]) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def read_program_settings() -> Settings:
+    """The settings of the stack that the running Pulumi program belongs to. Raises SettingsError."""
+    # pulumi.Config reads one key at a time and so cannot see the unknown ones
+    everything = get_config_env() | CONFIG.get()
+    prefix = f"{pulumi.get_project()}:"
+    own = {key.removeprefix(prefix): value for key, value in everything.items() if key.startswith(prefix)}
+    return read_settings(own, project=everything.get("gcp:project"), region=everything.get("gcp:region"))
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error in this project's words: path, value, what is wrong, what would be right."""
+    path = ".".join(str(part) for part in error["loc"] if part not in ("[key]",))
+    value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
+    shown = "" if isinstance(value, (dict, list)) else f" (got {value!r})"
+    if kind == "missing":
+        return f"{path}: required{_example(error['loc'][-1])}"
+    if kind == "extra_forbidden":
+        known = _fields_at(error["loc"][:-1])
+        near = get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        secret = any(word in str(error["loc"][-1]).lower() for word in ("token", "key", "password", "secret"))
+        return f"{path}{'' if secret else shown}: no such key; {hint}"
+    if kind == "enum":
+        return f"{path}{shown}: one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}"
+    if kind in ("int_type", "int_from_float", "int_parsing"):
+        return f"{path}{shown}: a whole number, without quotes"
+    if kind == "float_type":
+        return f"{path}{shown}: a number, without quotes"
+    if kind == "bool_type":
+        return f"{path}{shown}: true or false, without quotes"
+    if kind == "string_type":
+        return f"{path}{shown}: text; put it in quotes"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return f"{path}{shown}: a map, such as {{key: value}}"
+    if kind == "list_type":
+        return f"{path}{shown}: a list, such as [one, two]"
+    if kind == "greater_than_equal":
+        return f"{path}{shown}: at least {context.get('ge')}"
+    if kind == "string_pattern_mismatch":
+        return f"{path}{shown}: an address range such as 10.0.0.0/18"
+    return f"{path}{shown}: {error['msg']}"
+
+
+def _example(key: Any) -> str:
+    examples = {
+        "cluster": ", for example `cluster: {mode: create}`",
+        "services": ", for example `services: {qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}}`",
+        "model": ", for example Qwen/Qwen3.5-4B",
+        "mode": ": create, existing or local",
+        "accelerator": f": one of {', '.join(choice.value for choice in Accelerator)}",
+    }
+    return examples.get(str(key), "")
+
+
+def _fields_at(path: tuple) -> list[str]:
+    """The field names that a place in the configuration has."""
+    model: Any = Settings
+    for part in path:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if field is not None:
+            model = field.annotation
+        elif getattr(model, "__origin__", None) in (dict, list):
+            model = model.__args__[-1]
+    if getattr(model, "__origin__", None) in (dict, list):
+        model = model.__args__[-1]
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    hidden = ("project", "region") if model is Settings else ()
+    return [name for name in model.model_fields if name not in hidden]
