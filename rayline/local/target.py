@@ -1,0 +1,77 @@
+"""The local session as something that rayline.verify can look into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import psutil
+
+from rayline.local import translate
+from rayline.local.session import Session
+from rayline.verify import HttpAnswer, ProcessFacts
+
+
+class LocalTarget:
+    """Implements rayline.verify.Target for one session on this machine."""
+
+    def __init__(self, session: Session, declared: translate.Declared, translation: translate.Translation) -> None:
+        self._session = session
+        self._declared = declared
+        self._translation = translation
+        self._client = httpx.Client(timeout=30, trust_env=False)
+
+    @property
+    def declared_env(self) -> Mapping[str, str]:
+        return {
+            name: value if isinstance(value, str) else self._translation.env.get(name, "")
+            for name, value in self._declared.env.items()
+        }
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        return frozenset(name for name, value in self._declared.env.items() if not isinstance(value, str))
+
+    @property
+    def model_ids(self) -> Sequence[str]:
+        return [config["model_loading_config"]["model_id"] for config in self._declared.llm_configs()]
+
+    @property
+    def runs_on_gpu(self) -> bool:
+        return False
+
+    def dashboard(self, path: str) -> Any:
+        token = self._translation.auth_token
+        answer = self._client.get(
+            f"http://{translate.LOOPBACK}:{self._session.ports['dashboard']}{path}",
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def endpoint(self, path: str, *, with_key: bool) -> HttpAnswer:
+        key = self._translation.api_key
+        answer = self._client.get(
+            f"http://{translate.LOOPBACK}:{self._session.ports['serve']}{path}",
+            headers={"Authorization": f"Bearer {key}"} if key and with_key else {},
+        )
+        return HttpAnswer(answer.status_code, answer.text)
+
+    def processes(self) -> Sequence[ProcessFacts]:
+        found = []
+        for process in self._session.processes():
+            try:
+                command = process.cmdline()
+                found.append(ProcessFacts(process.pid, " ".join(command).strip(), process.environ()))
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def haproxy_configs(self) -> Mapping[str, str]:
+        return {str(path): path.read_text() for path in self._session.folder.glob(f"{translate.HAPROXY_FOLDER}/*/haproxy.cfg")}
+
+    def controller_log(self) -> str:
+        return "\n".join(
+            path.read_text(errors="replace") for path in self._session.log_folder.glob("serve/controller_*")
+        )
