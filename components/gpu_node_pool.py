@@ -1,4 +1,8 @@
-"""A pool of GPU nodes: one machine type, one way of getting it, one taint."""
+"""A pool of GPU nodes: one machine type, one way of getting it, one taint.
+
+Return types that name pulumi_gcp stand in quotes: touching that module loads several megabytes, which stacks without a
+Google cluster need not wait for.
+"""
 
 from typing import NotRequired, TypedDict
 
@@ -85,7 +89,7 @@ class GpuNodePool(pulumi.ComponentResource):
         self.register_outputs({"pool_name": self.pool_name})
 
 
-def _node_config(args: GpuNodePoolArgs) -> gcp.container.NodePoolNodeConfigArgs:
+def _node_config(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigArgs":
     spec = ACCELERATORS[args["accelerator"]]
     local_ssds = spec.local_ssds.get(args["machine_type"])
     container = gcp.container
@@ -125,7 +129,7 @@ def _node_config(args: GpuNodePoolArgs) -> gcp.container.NodePoolNodeConfigArgs:
     )
 
 
-def _reservation(args: GpuNodePoolArgs) -> gcp.container.NodePoolNodeConfigReservationAffinityArgs:
+def _reservation(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigReservationAffinityArgs":
     if args["capacity"] is Capacity.RESERVATION:
         return gcp.container.NodePoolNodeConfigReservationAffinityArgs(
             consume_reservation_type="SPECIFIC_RESERVATION",

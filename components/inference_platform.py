@@ -94,9 +94,9 @@ class InferencePlatform(pulumi.ComponentResource):
 
     def _google(self, name: str, plan: Plan) -> tuple[GkeCluster, list[pulumi.Resource]]:
         cluster = plan.cluster
-        assert (
-            cluster.project and cluster.region and cluster.location and cluster.system_pool
-        )  # the plan refused without
+        # the plan refused a cluster without them
+        assert cluster.project and cluster.region and cluster.location  # noqa: PT018
+        assert cluster.system_pool
         here = pulumi.ResourceOptions(parent=self)
         network = PlatformNetwork(
             name,

@@ -1,0 +1,260 @@
+"""The command line. Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from components.facts.choices import ClusterMode
+
+from . import deploy, offline, plan_view, render
+from .local_secrets import secret_values
+
+app = typer.Typer(
+    name="rayline",
+    help="Ray Serve LLM in high-throughput mode: plan, render, run here, deploy to GKE.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+errors = Console(stderr=True, highlight=False)
+
+StackOption = Annotated[str, typer.Option("--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print data for a machine instead of text for a person.")]
+
+STATE = offline.PROJECT_ROOT / ".rayline"
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Mistakes become one message and an exit code, never a traceback."""
+    from .local.runtime import LocalRuntimeError
+
+    try:
+        yield
+    except (offline.UnknownStack, offline.ProgramError) as error:
+        errors.print(f"[red]error:[/] {error}", markup=True, soft_wrap=True)
+        raise typer.Exit(2) from None
+    except (LocalRuntimeError, deploy.DeployError) as error:
+        errors.print("[red]error:[/]", end=" ")
+        errors.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        errors.print("interrupted: nothing was left running")
+        raise typer.Exit(130) from None
+
+
+def _state_dir(stack: str) -> pathlib.Path:
+    return STATE / "local" / stack
+
+
+@app.command(epilog="Example: rayline plan --stack dev-l4")
+def plan(
+    stack: Annotated[str | None, typer.Option("--stack", "-s", help="One stack; without it, all of them.")] = None,
+    as_json: JsonOption = False,
+    tree: Annotated[bool, typer.Option(help="Show the tree of resources.")] = True,
+) -> None:
+    """Show what a stack would create: services, hardware, memory fit, concurrency, cost. Creates nothing."""
+    with _plain_errors():
+        programs = [offline.record(name) for name in ([stack] if stack else offline.stack_names())]
+    if as_json:
+        print(json.dumps([plan_view.program_json(program) for program in programs], indent=2))
+        return
+    for program in programs:
+        console.print(plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal))
+
+
+@app.command(name="render", epilog="Example: rayline render --stack dev-l4")
+def render_manifests(
+    stack: Annotated[str | None, typer.Option("--stack", "-s", help="One stack; without it, all of them.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where manifests/ is stale.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write manifests/<stack>/: what `kubectl apply` takes and what a review reads. Secrets' values are not in it."""
+    with _plain_errors():
+        programs = [offline.record(name) for name in ([stack] if stack else offline.stack_names())]
+    if check:
+        found = {program.stack: render.stale(program) for program in programs}
+    else:
+        found = {program.stack: [path.name for path in render.write(program)] for program in programs}
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, files in found.items():
+            word = "stale" if check else "written"
+            console.print(f"manifests/{name}: " + (f"{word}: {', '.join(files)}" if files else "up to date"))
+    if check and any(found.values()):
+        errors.print("run `make render` and commit the result")
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: rayline up --stack local")
+def up(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Bring a stack up: on this machine for `cluster.mode: local`, else with `pulumi up`."""
+    with _plain_errors():
+        program = offline.record(stack)
+        if program.plan.cluster.mode is not ClusterMode.LOCAL:
+            raise typer.Exit(_deploy(program))
+        from .local import runtime
+        from .local.report import terminal_report
+
+        state_dir = _state_dir(stack)
+        values = secret_values(render.secrets(program), state_dir)
+        with terminal_report() as report:
+            running = runtime.up(render.ray_services(program)[0], state_dir=state_dir, secrets=values, report=report)
+    if as_json:
+        print(json.dumps(_data(running), indent=2, default=str))
+        return
+    _show_running(stack, running)
+
+
+def _deploy(program: offline.Program) -> int:
+    missing = deploy.preflight(program)
+    if missing:
+        raise deploy.DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
+    console.print(plan_view.program_view(program, tree=False, plain=not console.is_terminal))
+    return deploy.run_pulumi(["up", "--stack", program.stack])
+
+
+def _show_running(stack: str, running: Any) -> None:
+    failed = [check for check in running.checks if check.outcome.value == "fail"]
+    for check in running.checks:
+        mark = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]"}.get(check.outcome.value, "[dim]n/a [/]")
+        console.print(f"{mark}  {check.name}: ", end="", markup=True)
+        console.print(check.evidence, markup=False, soft_wrap=True)
+        if check.outcome.value == "fail":
+            console.print(f"      {check.fix}", markup=False, soft_wrap=True)
+    answer = running.answer
+    console.print(f"\n[bold]Q[/] {answer.question}\n[bold]A[/] {answer.text.strip()}")
+    console.print(
+        f"[dim]first token after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s, "
+        f"{answer.completion_tokens} tokens[/]"
+    )
+    state = "was running already" if running.already_running else f"ready in {running.seconds:.0f} s"
+    console.print(f"\n[green]{state}[/]  {running.url}/v1  model {', '.join(running.model_ids)}")
+    if running.needs_api_key:
+        console.print(
+            f"  key: rayline key --stack {stack}    logs: rayline logs --stack {stack}    stop: rayline down --stack {stack}"
+        )
+    if failed:
+        errors.print(f"[red]{len(failed)} of {len(running.checks)} checks failed[/]")
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: rayline down --stack local")
+def down(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Stop what `up` started: this machine's session, or the cloud stack with `pulumi destroy`."""
+    from .local import runtime
+    from .local.report import terminal_report
+
+    with _plain_errors():
+        # the session's own state decides, so that a stack file that no longer parses can still be stopped
+        if not _state_dir(stack).exists():
+            program = offline.record(stack)
+            if program.plan.cluster.mode is not ClusterMode.LOCAL:
+                raise typer.Exit(deploy.run_pulumi(["destroy", "--stack", stack]))
+        with terminal_report() as report:
+            stopped = runtime.down(_state_dir(stack), report)
+    if as_json:
+        print(json.dumps({"stack": stack, "stopped": stopped}))
+    elif not stopped:
+        console.print("nothing was running")
+
+
+@app.command(epilog="Example: rayline status --stack local --json")
+def status(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Show replicas, HAProxy and address of what runs on this machine. Exit code 1 when it is not serving."""
+    from .local import runtime
+
+    with _plain_errors():
+        if stack not in offline.stack_names():
+            offline.read_stack(stack)
+        found = runtime.status(_state_dir(stack))
+    if as_json:
+        print(json.dumps(_data(found), indent=2, default=str))
+    else:
+        colour = "green" if found.healthy else "yellow" if found.running else "dim"
+        console.print(f"[{colour}]{stack}: {found.detail}[/]")
+        for label, value in _status_rows(found):
+            console.print(f"  {label:<12} {value}", markup=False)
+    if not found.healthy:
+        raise typer.Exit(1)
+
+
+def _status_rows(found: Any) -> list[tuple[str, str]]:
+    lines = []
+    if found.url:
+        lines += [("endpoint", f"{found.url}/v1"), ("dashboard", found.dashboard_url)]
+    for name, count in (found.replicas or {}).items():
+        lines.append(("replicas", f"{count} {name}"))
+    if found.processes:
+        lines.append(("processes", f"{found.processes}, {found.memory_gib:.1f} GiB"))
+    for extra in ("haproxy",):
+        if getattr(found, extra, None):
+            lines.append((extra, str(getattr(found, extra))))
+    return lines
+
+
+@app.command(epilog="Example: rayline logs --stack local --component replica --lines 100")
+def logs(
+    stack: StackOption = "local",
+    component: Annotated[
+        str | None, typer.Option("--component", "-c", help="ray, dashboard, controller, replica or haproxy.")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines of each file.")] = 40,
+) -> None:
+    """Show the last log lines of what runs on this machine, or of what failed last."""
+    from .local import runtime
+
+    with _plain_errors():
+        for line in runtime.logs(_state_dir(stack), component=component, lines=lines):
+            print(line)
+
+
+@app.command(epilog='Example: curl -H "Authorization: Bearer $(rayline key)" http://127.0.0.1:8000/v1/models')
+def key(stack: StackOption = "local") -> None:
+    """Print the API key of the service on this machine (in a cluster: `pulumi stack output api_keys --show-secrets`)."""
+    with _plain_errors():
+        program = offline.record(stack)
+        if program.plan.cluster.mode is not ClusterMode.LOCAL:
+            errors.print(f"pulumi stack output api_keys --show-secrets --stack {stack}")
+            raise typer.Exit(2)
+        service = program.plan.services[0]
+        if not service.api_key:
+            errors.print(f"the service {service.name} asks for no key")
+            raise typer.Exit(1)
+        from components.ray_service_manifest import API_KEY_KEY, api_key_secret
+
+        print(secret_values(render.secrets(program), _state_dir(stack))[api_key_secret(service.name), API_KEY_KEY])
+
+
+def _data(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _data(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {name: _data(item) for name, item in value.items()}
+    return [_data(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def main() -> None:
+    """Entry point of the `rayline` command."""
+    try:
+        app()
+    except BrokenPipeError:
+        # the reader of a pipe went away, which is its right
+        sys.stderr.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""`rayline up` for a stack in a cluster: the tools that have to be there, then Pulumi itself."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+from components.facts.choices import ClusterMode
+
+from .offline import PROJECT_ROOT, Program
+
+TOOLS = PROJECT_ROOT / ".tools"
+
+
+class DeployError(Exception):
+    """Something that a deployment needs is missing; the message says what and where to get it."""
+
+
+def preflight(program: Program) -> list[str]:
+    """What is missing on this machine for the stack; empty when nothing is."""
+    missing = []
+    if program.plan.cluster.mode is ClusterMode.CREATE:
+        if program.plan.cluster.project == "my-project":
+            missing.append(
+                f"the stack names no project of yours: pulumi config set gcp:project YOUR-PROJECT --stack {program.stack}"
+            )
+        if not shutil.which("gke-gcloud-auth-plugin"):
+            missing.append("gke-gcloud-auth-plugin is not on PATH: gcloud components install gke-gcloud-auth-plugin")
+        credentials = pathlib.Path.home() / ".config/gcloud/application_default_credentials.json"
+        if not (
+            os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+            or os.environ.get("GOOGLE_CREDENTIALS")
+            or credentials.exists()
+        ):
+            missing.append("no Google credentials: gcloud auth application-default login")
+    return missing
+
+
+def pulumi_command() -> str:
+    """Path of the Pulumi CLI: the one on PATH, else the SDK's own version, installed into this project."""
+    found = shutil.which("pulumi")
+    if found:
+        return found
+    import importlib.metadata
+
+    from pulumi.automation import PulumiCommand
+    from semver import VersionInfo
+
+    version = VersionInfo.parse(importlib.metadata.version("pulumi"))
+    return PulumiCommand.install(root=str(TOOLS / "pulumi"), version=version).command
+
+
+def run_pulumi(arguments: list[str]) -> int:
+    """Run the CLI in the project with this terminal; Ctrl-C reaches it, and it cancels in order. Returns its exit code."""
+    command = pulumi_command()
+    process = subprocess.Popen([command, *arguments], cwd=PROJECT_ROOT)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # Pulumi got the signal as well: wait until it has put its state in order
+            continue

@@ -1,0 +1,185 @@
+"""How a plan looks in a terminal, and as JSON."""
+
+import dataclasses
+from enum import Enum
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from components.facts import prices
+from components.facts.accelerators import ACCELERATORS
+from components.facts.choices import Accelerator, Capacity, ClusterMode
+from components.facts.serve_flags import SWITCHES
+from components.plan import NodePool, Plan, ServicePlan
+from components.ray_service_manifest import serve_service_name
+
+from .offline import Declared, Program
+
+
+def program_view(program: Program, *, tree: bool = True, plain: bool = False) -> RenderableType:
+    """Heading, cards, and the tree of resources of one stack. `plain`: without frames, for a pipe."""
+    parts: list[RenderableType] = [_heading(program)]
+    pools = {pool.name: pool for pool in program.plan.pools}
+    parts += [_card(program.plan, service, pools.get(service.pool or ""), plain) for service in program.plan.services]
+    parts += [Text(f"! {warning}", style="yellow") for warning in program.plan.warnings]
+    if tree:
+        parts.append(_tree(program))
+    return Group(*parts)
+
+
+def _heading(program: Program) -> Text:
+    plan, cluster = program.plan, program.plan.cluster
+    where = {
+        ClusterMode.LOCAL: "this machine, no Kubernetes",
+        ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.context or '(the current one)'}",
+        ClusterMode.CREATE: f"new GKE cluster in {cluster.location}, project {cluster.project}",
+    }[cluster.mode]
+    text = Text(f"\n{program.stack}", style="bold").append(f"  {where}", style="default")
+    if cluster.system_pool:
+        pool = cluster.system_pool
+        text.append(
+            f"\n  CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.release_channel.value} channel"
+        )
+        text.append(", private nodes" if cluster.private_nodes else ", public nodes")
+        text.append(", protected from deletion" if cluster.deletion_protection else ", can be deleted")
+        text.append(
+            f"\n  {_money(plan.hourly_usd)} for everything at the planned sizes ({plan.price_source})", style="green"
+        )
+    return text
+
+
+def _money(hourly: float | None) -> str:
+    if hourly is None:
+        return "price not known"
+    return f"${hourly:,.2f}/h, ${hourly * prices.HOURS_PER_MONTH:,.0f}/month"
+
+
+def _card(plan: Plan, service: ServicePlan, pool: NodePool | None, plain: bool) -> RenderableType:
+    title = f"{service.name}  {service.model_id} on {_hardware(service)}"
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows(plan, service, pool):
+        table.add_row(label, text)
+    if plain:
+        return Group(Text(title), table)
+    return Panel(table, title=f"[bold]{title}[/]", title_align="left", expand=False)
+
+
+def _hardware(service: ServicePlan) -> str:
+    if service.accelerator is Accelerator.CPU:
+        return f"{service.replicas} x CPU worker"
+    return f"{service.gpus} x {ACCELERATORS[service.accelerator].ray_type}"
+
+
+def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[str, str]]:
+    """The lines of a service's card."""
+    fit, limits = service.fit, service.limits
+    per = "worker" if service.accelerator is Accelerator.CPU else "GPU"
+    parallel = f"tensor parallel {service.tensor_parallel_size}, pipeline parallel {service.pipeline_parallel_size}"
+    lines = [
+        ("replicas", f"{service.replicas}" if per == "worker" else f"{service.replicas} ({parallel})"),
+        ("workers", _workers(service)),
+    ]
+    if pool:
+        lines.append(("node pool", _pool(pool)))
+    lines += [
+        (
+            f"memory per {per}",
+            f"{fit.memory_gib:.1f} GiB: weights {fit.weights_gib:.1f}, activations and graphs "
+            f"{fit.activation_gib + fit.overhead_gib:.1f}, KV cache {fit.kv_cache_gib:.1f} ({fit.kv_cache_tokens:,} tokens)",
+        ),
+        ("context", f"{limits.max_model_len:,} tokens (longest that fits: {fit.longest_context:,})"),
+        (
+            "concurrency",
+            f"{limits.max_num_seqs} requests a replica ({fit.concurrency:.1f} of full length), "
+            f"{limits.max_num_batched_tokens:,} tokens a step",
+        ),
+        ("switches", ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES)),
+        ("runtime", f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {_image(plan, service)}"),
+        ("access", "API key" if service.api_key else "no key asked"),
+    ]
+    if plan.cluster.mode is not ClusterMode.LOCAL:
+        lines.append(
+            ("upgrade", f"{service.upgrade.value}; streams of up to {service.longest_stream_seconds} s survive")
+        )
+        lines.append(("endpoint", f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"))
+    if pool:
+        lines.append(("cost", f"{_money(service.hourly_usd)} for this service's share of the nodes{_price_note(pool)}"))
+    return lines
+
+
+def _image(plan: Plan, service: ServicePlan) -> str:
+    return "this Python environment" if plan.cluster.mode is ClusterMode.LOCAL else service.image
+
+
+def _workers(service: ServicePlan) -> str:
+    group = service.workers
+    gpus = f"{group.gpus} GPU{'s' if group.gpus > 1 else ''}, " if group.gpus else ""
+    return f"{group.workers} x ({gpus}{group.cpus} CPU, {group.memory_gib} GiB), at most {group.max_workers}"
+
+
+def _pool(pool: NodePool) -> str:
+    kind = f"{pool.capacity.value} {pool.reservation or ''}".strip()
+    return f"{pool.nodes} x {pool.machine.name}, at most {pool.max_nodes}; {kind}; {', '.join(pool.zones)}; disk {pool.boot_disk_gib} GiB"
+
+
+def _price_note(pool: NodePool) -> str:
+    if pool.capacity is Capacity.RESERVATION:
+        return " (list price; your reservation's contract decides)"
+    return " (changes daily)" if pool.capacity is Capacity.SPOT else ""
+
+
+def _tree(program: Program) -> Tree:
+    children: dict[str, list[Declared]] = {}
+    known = {resource.urn for resource in program.resources}
+    for resource in program.resources:
+        children.setdefault(resource.parent if resource.parent in known else "", []).append(resource)
+    root = Tree(f"[dim]{len(program.resources)} resources[/]")
+
+    def grow(branch: Tree, parent: str) -> None:
+        for resource in children.get(parent, []):
+            protected = " [yellow]protected[/]" if resource.protect else ""
+            grow(branch.add(f"{resource.type.split(':')[-1]} [dim]{resource.name}[/]{protected}"), resource.urn)
+
+    grow(root, "")
+    return root
+
+
+def program_json(program: Program) -> dict[str, Any]:
+    """The plan and the resources as data; no secret is in it."""
+    return {
+        "stack": program.stack,
+        "plan": _plain(program.plan),
+        "resources": [
+            {"type": r.type, "name": r.name, "parent": r.parent.split("::")[-1], "protect": r.protect}
+            for r in program.resources
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, ServicePlan):
+            # the model's own row is documentation, and what the fit derives is asked for more often than its blocks
+            fields["fit"] |= {
+                "kv_cache_tokens": value.fit.kv_cache_tokens,
+                "concurrency": round(value.fit.concurrency, 2),
+            }
+            fields["gpus"] = value.gpus
+            del fields["model"]
+        return fields
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(item) for item in value)
+    return value

@@ -1,0 +1,114 @@
+"""Rendered manifests: what a reviewer reads in a diff and what `kubectl apply` takes. The program never reads them."""
+
+import copy
+import pathlib
+from typing import Any
+
+import yaml
+
+from components.facts.choices import ClusterMode, OperatorSource
+
+from .offline import PROJECT_ROOT, Declared, Program
+
+MANIFESTS = PROJECT_ROOT / "manifests"
+
+
+class _Block(str):
+    """Text that YAML shows as a block, for the Serve configuration."""
+
+
+def _block(dumper: yaml.SafeDumper, text: _Block) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(_Block, _block)
+
+
+def ray_services(program: Program) -> list[dict[str, Any]]:
+    """The RayServices that the program declares, without what only Pulumi reads."""
+    return [_manifest(resource) for resource in program.of_type(":RayService")]
+
+
+def secrets(program: Program) -> dict[str, list[str]]:
+    """Names of the Secrets that the program declares, with their keys; never the values."""
+    found = program.of_type("core/v1:Secret")
+    return {secret.inputs["metadata"]["name"]: sorted(secret.inputs["stringData"]) for secret in found}
+
+
+def files(program: Program) -> dict[str, str]:
+    """File name -> text for one stack."""
+    head = f"# Rendered by `make render` from stacks/Pulumi.{program.stack}.yaml: change that, not this.\n"
+    if program.plan.cluster.mode is ClusterMode.LOCAL:
+        head += "# In this mode `rayline up` plays Kubernetes and KubeRay; the RayService is what it runs.\n"
+    result = {}
+    for namespace in program.of_type("core/v1:Namespace"):
+        name = namespace.inputs["metadata"]["name"]
+        result[f"namespace-{name}.yaml"] = head + _dump(_manifest(namespace))
+    needed = "".join(f"#   {name}: {', '.join(keys)}\n" for name, keys in secrets(program).items())
+    needs = f"# Needs these Secrets, whose values Pulumi keeps encrypted in its state:\n{needed}" if needed else ""
+    for service in ray_services(program):
+        result[f"rayservice-{service['metadata']['name']}.yaml"] = head + needs + _dump(service)
+    if program.plan.kuberay.source is OperatorSource.HELM:
+        for release in program.of_type("helm.sh/v3:Release"):
+            chart = f"# helm upgrade --install kuberay-operator {program.plan.kuberay.chart} --version {program.plan.kuberay.version} --repo {program.plan.kuberay.repository} --skip-crds -f this-file\n"
+            result["kuberay-operator.values.yaml"] = head + chart + _dump(release.inputs["values"])
+    return result
+
+
+def write(program: Program, root: pathlib.Path = MANIFESTS) -> list[pathlib.Path]:
+    """Write a stack's manifests and remove those that it no longer has. Returns the files that changed."""
+    folder = root / program.stack
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = files(program)
+    changed = []
+    for path in folder.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+            changed.append(path)
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            changed.append(path)
+    return changed
+
+
+def stale(program: Program, root: pathlib.Path = MANIFESTS) -> list[str]:
+    """Files of a stack that differ from what the program declares now."""
+    folder = root / program.stack
+    present = {path.name: path.read_text() for path in folder.iterdir()} if folder.exists() else {}
+    wanted = files(program)
+    return sorted(name for name in present.keys() | wanted.keys() if present.get(name) != wanted.get(name))
+
+
+def _manifest(resource: Declared) -> dict[str, Any]:
+    manifest = {
+        key: copy.deepcopy(resource.inputs[key])
+        for key in ("apiVersion", "kind", "metadata", "spec")
+        if key in resource.inputs
+    }
+    annotations = manifest["metadata"].get("annotations", {})
+    for key in [key for key in annotations if key.startswith("pulumi.com/")]:
+        del annotations[key]
+    return _whole_numbers(manifest)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """The engine's wire format knows floats only; a manifest says 8000, not 8000.0."""
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _dump(manifest: dict[str, Any]) -> str:
+    if "serveConfigV2" in manifest.get("spec", {}):
+        manifest = copy.deepcopy(manifest)
+        manifest["spec"]["serveConfigV2"] = _Block(manifest["spec"]["serveConfigV2"])
+    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120)
