@@ -12,6 +12,7 @@ _EXCEPTION = re.compile(
     r": (?P<text>\S.*)$"
 )
 _PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:(?:ERROR|CRITICAL)\b[^\]]*\] ?)?")
+_PYDANTIC_TAIL = re.compile(r" \[type=\w+, input_value=.*?input_type=\w+\]")
 # These say that something else failed.
 _WRAPPERS = (
     "RayTaskError",
@@ -22,6 +23,7 @@ _WRAPPERS = (
     "WorkerProc initialization failed",
     "EngineDeadError",
     "cancelled",
+    ": Traceback (most recent call last)",  # Serve wraps the text of one traceback into the next
 )
 _KILLED_FOR_MEMORY = re.compile(
     r"(OutOfMemoryError|running low on memory|OOM|MemoryError|Cannot allocate memory|\bexit code -9\b|: -9\b)"
@@ -40,7 +42,8 @@ def root_cause(*texts: str) -> str | None:
             match = _EXCEPTION.match(line)
             if match and not any(wrapper in line for wrapper in _WRAPPERS):
                 name = match["type"].rsplit(".", 1)[-1]
-                return " ".join([f"{name}: {match['text'].strip()}", *_continued(lines[number + 1 :])])
+                reason = " ".join([f"{name}: {match['text'].strip()}", *_continued(lines[number + 1 :])])
+                return _PYDANTIC_TAIL.sub("", reason)
     return None
 
 
@@ -82,10 +85,14 @@ def replica_logs(log_folder: Path, worker_ids: Iterable[str] = ()) -> Mapping[st
     return found
 
 
+# Printed by every process that imports vLLM without a GPU; as the last line it hides what is really going on.
+_NOISE = ("Triton",)
+
+
 def last_line(text: str) -> str:
     """The last line that says something, without vLLM's time stamp."""
     for line in reversed(text.splitlines()):
-        if line.strip() and not line.startswith(":"):
+        if line.strip() and not line.startswith(":") and not any(word in line for word in _NOISE):
             return re.sub(r"^(\(\w+ pid=\d+\) )?[A-Z]+ [\d-]+ [\d:]+ (\[\S+\] )?", r"\1", line).strip()
     return ""
 

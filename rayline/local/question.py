@@ -44,14 +44,15 @@ def ask(
     api_key: str | None,
     question: str = QUESTION,
     max_tokens: int = MAX_TOKENS,
+    temperature: float = 0.0,
     timeout_seconds: float = 180,
 ) -> Answer:
-    """POST /v1/chat/completions with stream=true and temperature 0. Raises NoAnswer."""
+    """POST /v1/chat/completions with stream=true. Raises NoAnswer."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     request = {
         "model": model_id,
         "messages": [{"role": "user", "content": question}],
-        "temperature": 0,
+        "temperature": temperature,
         "max_tokens": max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -39,7 +39,7 @@ class PlainReport:
     def phase(self, name: str, detail: str) -> None:
         if (name, detail) != self._last:
             self._last = (name, detail)
-            self._line(f"{name:<12} ... {detail}")
+            self._line(f"{name:<12} ... {_shorten(detail, 160)}")
 
     def done(self, name: str, seconds: float, detail: str) -> None:
         self._last = None

@@ -479,7 +479,8 @@ def _finish(
     phase = _Phase(report, "first token")
     phase.waits_for("a first completion to warm up (vLLM compiles kernels with g++ once, up to half a minute)")
     try:
-        warm_up = question.ask(url, model_ids[0], api_key=translation.api_key, max_tokens=4)
+        # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
+        warm_up = question.ask(url, model_ids[0], api_key=translation.api_key, max_tokens=4, temperature=1.0)
         phase.waits_for(question.QUESTION)
         answer = question.ask(url, model_ids[0], api_key=translation.api_key)
     except NoAnswer as error:
@@ -492,7 +493,7 @@ def _finish(
         f"after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s "
         f"(the warm-up before it took {warm_up.total_seconds:.1f} s)"
     )
-    report.note(f"{answer.question} -> {answer.text}")
+    report.note(f"{answer.question} -> {answer.text or f'({answer.completion_tokens} tokens without printable text)'}")
     api.close()
     return Running(
         url=url,

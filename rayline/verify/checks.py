@@ -79,7 +79,9 @@ class Target(Protocol):
         """Path -> text of each HAProxy configuration of this service."""
         ...
 
-    def controller_log(self) -> str: ...
+    def controller_log(self) -> str:
+        """What the Serve controller wrote to its log and to stderr."""
+        ...
 
 
 HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
@@ -186,7 +188,8 @@ def _throughput(target: Target) -> tuple[Outcome, str, str]:
     ]
     kinds = {_kind(process) for process in processes}
     missing = {"controller", "replica"} - kinds
-    # The controller writes its "Throughput optimized" lines before it opens its log file, so they may be nowhere.
+    # The controller says it before it opens its log file: the line is in its process's stderr, and with a log level
+    # above INFO nowhere. So it may confirm, and its absence proves nothing.
     logged = "Throughput optimized Ray Serve enabled" in target.controller_log()
     contradicts = logged and not is_on(target.declared_env, THROUGHPUT)
     values = ", ".join(f"{name.removeprefix('RAY_SERVE_')}={value}" for name, value in wanted.items())

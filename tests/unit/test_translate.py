@@ -1,0 +1,384 @@
+"""From a RayService to one local node: pure functions, no process."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rayline.local import failures
+from rayline.local.serve_api import State, progress
+from rayline.local.translate import (
+    DIFFERENCES,
+    PORTS,
+    Declared,
+    Translation,
+    TranslationError,
+    choose_ports,
+    haproxy_wrapper,
+    inherited_env,
+    read,
+    restart_key,
+    translate,
+)
+
+FOLDER = Path("/tmp/rayline-00000000")
+SECRETS = {("api-key", "key"): "sk-secret", ("ray-token", "auth_token"): "t" * 32}
+
+
+def ray_service() -> dict:
+    """What the local stack declares, in small."""
+    serve_config = {
+        "http_options": {"host": "0.0.0.0", "port": 8000},
+        "proxy_location": "EveryNode",
+        "applications": [
+            {
+                "name": "llm",
+                "route_prefix": "/",
+                "import_path": "ray.serve.llm:build_openai_app",
+                "args": {
+                    "llm_configs": [
+                        {
+                            "model_loading_config": {"model_id": "tiny", "model_source": "rayline/tiny-random-qwen3"},
+                            "accelerator_config": {"kind": "cpu"},
+                            "engine_kwargs": {"max_model_len": 1024},
+                            "deployment_config": {"num_replicas": 2},
+                        }
+                    ]
+                },
+            }
+        ],
+    }
+    env = [
+        {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
+        {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"},
+        {"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "api-key", "key": "key"}}},
+    ]
+
+    def group(cpu: str) -> dict:
+        container = {"name": "ray", "env": copy.deepcopy(env), "resources": {"requests": {"cpu": cpu}}}
+        return {"rayStartParams": {}, "template": {"metadata": {}, "spec": {"containers": [container]}}}
+
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": "tiny"},
+        "spec": {
+            "serveConfigV2": yaml.safe_dump(serve_config),
+            "rayClusterConfig": {
+                "authOptions": {"mode": "token", "secretName": "ray-token"},
+                "headGroupSpec": {**group("1"), "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"}},
+                "workerGroupSpecs": [{**group("1500m"), "groupName": "cpu", "replicas": 2}],
+            },
+        },
+    }
+
+
+def head_env(service: dict) -> list[dict]:
+    return service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+
+
+def worker(service: dict) -> dict:
+    return service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+
+
+def serve_config_of(service: dict) -> dict:
+    return yaml.safe_load(service["spec"]["serveConfigV2"])
+
+
+def with_serve_config(service: dict, config: dict) -> dict:
+    return {**service, "spec": {**service["spec"], "serveConfigV2": yaml.safe_dump(config)}}
+
+
+def translated(declared: Declared, **changes) -> Translation:
+    arguments: dict = dict(
+        ports=declared.ports(),
+        folder=FOLDER,
+        cache_dir=Path("/cache"),
+        model_folders={"rayline/tiny-random-qwen3": Path("/cache/tiny")},
+        secrets=SECRETS,
+        haproxy_binary=Path("/opt/haproxy"),
+    )
+    return translate(declared, **{**arguments, **changes})
+
+
+# --- one node for head and workers -----------------------------------------------------------------------------------
+
+
+def test_the_cpus_of_all_workers_are_added_to_the_head():
+    # 1500m is rounded up to 2 per worker, as KubeRay does; the head says 0.
+    assert read(ray_service()).num_cpus == 4
+    assert "--num-cpus=4" in translated(read(ray_service())).ray_start_args
+
+
+def test_custom_resources_count_once_per_worker():
+    service = ray_service()
+    worker(service)["resources"] = {"accelerator_type:CPU": "1", "cpu": "7"}
+    worker(service)["rayStartParams"] = {"resources": '\'{"slots": 3}\''}
+    assert read(service).resources == {"slots": 6, "accelerator_type:CPU": 2.0}
+
+
+def test_a_variable_that_differs_between_head_and_worker_is_refused_by_name():
+    service = ray_service()
+    head_env(service)[0]["value"] = "0"
+    with pytest.raises(TranslationError, match="variable RAY_SERVE_ENABLE_HA_PROXY is '0' on the head and '1' in worker group cpu"):
+        read(service)
+
+
+def test_a_variable_that_only_the_head_has_is_refused_by_name():
+    service = ray_service()
+    head_env(service).append({"name": "ONLY_HERE", "value": "1"})
+    with pytest.raises(TranslationError, match="ONLY_HERE is '1' on the head and not set in worker group cpu"):
+        read(service)
+
+
+def test_a_service_that_asks_for_gpus_is_refused():
+    service = ray_service()
+    worker(service)["template"]["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": "1"}
+    config = serve_config_of(service)
+    del config["applications"][0]["args"]["llm_configs"][0]["accelerator_config"]
+    with pytest.raises(TranslationError) as refused:
+        read(with_serve_config(service, config))
+    assert "asks for 1 nvidia.com/gpu" in str(refused.value), "all reasons at once"
+    assert "model tiny: accelerator_config must be {kind: cpu}" in str(refused.value)
+
+
+def test_ray_start_params_are_passed_on_as_kuberay_does():
+    service = ray_service()
+    service["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParams"] |= {
+        "object-store-memory": "200000000",
+        "no-monitor": "true",
+        "disable-usage-stats": "false",
+        "include-dashboard": "true",
+    }
+    args = translated(read(service)).ray_start_args
+    assert {"--object-store-memory=200000000", "--no-monitor", "--include-dashboard=true"} <= set(args)
+    assert not any("disable-usage-stats" in arg for arg in args)
+
+
+# --- loopback and ports ----------------------------------------------------------------------------------------------
+
+
+def test_everything_that_can_be_told_listens_on_loopback():
+    result = translated(read(ray_service()))
+    assert {"--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"} <= set(result.ray_start_args)
+    assert not any("0.0.0.0" in arg for arg in result.ray_start_args)
+    assert result.serve_config["http_options"] == {"host": "127.0.0.1", "port": 8000}
+    assert result.env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+
+
+def test_declared_ports_are_kept_when_they_are_free():
+    declared = read(ray_service()).ports()
+    assert choose_ports(declared, lambda port: False) == declared
+    assert declared["serve"] == 8000 and declared["dashboard"] == 8265 and declared["metrics"] == 8080
+
+
+def test_a_taken_port_moves_up_by_a_hundred_and_the_replicas_by_their_range():
+    taken = {8000, 8100, 30017}
+    chosen = choose_ports(read(ray_service()).ports(), taken.__contains__)
+    assert chosen["serve"] == 8200
+    assert chosen["dashboard"] == 8265
+    assert chosen["replicas"] == 31000
+
+
+def test_no_two_services_of_one_session_get_the_same_port():
+    everything_low = set(range(1, 20000))
+    chosen = choose_ports(read(ray_service()).ports(), everything_low.__contains__)
+    assert len(set(chosen.values())) == len(PORTS)
+
+
+def test_moved_ports_reach_ray_haproxy_and_serve():
+    declared = read(ray_service())
+    result = translated(declared, ports={name: port + 100 for name, port in declared.ports().items()})
+    assert {"--dashboard-port=8365", "--port=6479"} <= set(result.ray_start_args)
+    assert result.env["RAY_SERVE_HAPROXY_METRICS_PORT"] == "9201"
+    assert (result.env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"], result.env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) == (
+        "30100",
+        "31099",
+    )
+    assert result.serve_config["http_options"]["port"] == 8100
+
+
+def test_haproxy_socket_paths_stay_below_its_limit_of_97_characters():
+    env = translated(read(ray_service())).env
+    for name in ("RAY_SERVE_HAPROXY_SOCKET_PATH", "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH"):
+        path = Path(env[name])
+        assert len(str(path.parent / ("n" * 56) / path.name)) <= 97
+
+
+def test_the_haproxy_wrapper_rewrites_only_binds_to_all_interfaces(tmp_path):
+    import subprocess
+
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("frontend a\n    bind :9101\nfrontend b\n    bind 127.0.0.1:8000\nlisten stats\n  bind *:8404\n")
+    wrapper = tmp_path / "haproxy"
+    wrapper.write_text(haproxy_wrapper(Path("/bin/echo")))
+    said = subprocess.run(["sh", wrapper, "-db", "-f", config, "-dR"], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["-db", "-f", str(config), "-dR"], "HAProxy gets the arguments unchanged"
+    assert config.read_text().count("bind 127.0.0.1:") == 3 and "*" not in config.read_text()
+
+
+# --- model, secrets, environment -------------------------------------------------------------------------------------
+
+
+def test_a_bundled_model_becomes_a_folder_and_keeps_its_served_name():
+    result = translated(read(ray_service()))
+    loading = result.serve_config["applications"][0]["args"]["llm_configs"][0]["model_loading_config"]
+    assert loading == {"model_id": "tiny", "model_source": "/cache/tiny"}
+    assert result.env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_hugging_face_id_is_passed_through_and_may_be_downloaded():
+    result = translated(read(ray_service()), model_folders={})
+    loading = result.serve_config["applications"][0]["args"]["llm_configs"][0]["model_loading_config"]
+    assert loading["model_source"] == "rayline/tiny-random-qwen3"
+    assert "HF_HUB_OFFLINE" not in result.env
+
+
+def test_secrets_become_environment_and_never_arguments():
+    result = translated(read(ray_service()))
+    assert result.env["VLLM_API_KEY"] == result.api_key == "sk-secret"
+    assert result.env["RAY_AUTH_MODE"] == "token" and result.env["RAY_AUTH_TOKEN"] == "t" * 32
+    assert not any("sk-secret" in arg or "tttt" in arg for arg in result.ray_start_args)
+
+
+def test_a_missing_secret_is_named():
+    with pytest.raises(TranslationError) as refused:
+        translated(read(ray_service()), secrets={})
+    assert "variable VLLM_API_KEY needs the key key of Secret api-key" in str(refused.value)
+    assert "authOptions needs the key auth_token of Secret ray-token" in str(refused.value)
+
+
+def test_auth_options_without_a_mode_leave_authentication_off():
+    service = ray_service()
+    service["spec"]["rayClusterConfig"]["authOptions"] = {}
+    assert "RAY_AUTH_MODE" not in translated(read(service)).env
+
+
+def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
+    kept = inherited_env({"RAY_ADDRESS": "x", "VLLM_LOGGING_LEVEL": "DEBUG", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C"})
+    assert kept == {"LANG": "C", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
+
+
+def test_the_manifest_is_not_changed():
+    service = ray_service()
+    before = copy.deepcopy(service)
+    translated(read(service))
+    assert service == before
+
+
+def test_every_difference_says_what_and_why():
+    assert all(difference.what and difference.why for difference in DIFFERENCES)
+
+
+# --- what a change needs ---------------------------------------------------------------------------------------------
+
+
+def test_a_changed_application_needs_no_restart():
+    service = ray_service()
+    config = serve_config_of(service)
+    config["applications"][0]["args"]["llm_configs"][0]["engine_kwargs"]["max_model_len"] = 512
+    changed = read(with_serve_config(service, config))
+    assert restart_key(changed, SECRETS, "salt") == restart_key(read(service), SECRETS, "salt")
+
+
+def test_environment_secrets_and_http_options_need_a_restart():
+    base = restart_key(read(ray_service()), SECRETS, "salt")
+    assert restart_key(read(ray_service()), {**SECRETS, ("api-key", "key"): "sk-other"}, "salt") != base
+    other = ray_service()
+    for env in (head_env(other), worker(other)["template"]["spec"]["containers"][0]["env"]):
+        env[0]["value"] = "0"
+    assert restart_key(read(other), SECRETS, "salt") != base
+    config = serve_config_of(ray_service())
+    config["http_options"]["port"] = 9000
+    assert restart_key(read(with_serve_config(ray_service(), config)), SECRETS, "salt") != base
+
+
+# --- how far it is ---------------------------------------------------------------------------------------------------
+
+
+def details(**changes) -> dict:
+    """GET's answer for an application that runs."""
+    deployment = {
+        "status": "HEALTHY",
+        "message": "",
+        "target_num_replicas": 1,
+        "replicas": [{"state": "RUNNING", "worker_id": "w1"}],
+        **changes.pop("deployment", {}),
+    }
+    app = {
+        "status": "RUNNING",
+        "message": "",
+        "deployed_app_config": {"name": "llm", "args": {"n": 1}, "runtime_env": {}},
+        "deployments": {"LLMServer:tiny": deployment},
+        **changes,
+    }
+    return {"applications": {"llm": app}}
+
+
+SENT = {"applications": [{"name": "llm", "args": {"n": 1}}]}
+
+
+def test_running_with_the_sent_configuration_is_ready():
+    assert progress(details(), SENT).state is State.READY
+
+
+def test_running_with_the_previous_configuration_is_not_ready():
+    said = progress(details(), {"applications": [{"name": "llm", "args": {"n": 2}}]})
+    assert said.state is State.WAITING and "previous configuration" in said.detail
+
+
+def test_running_with_a_replica_missing_is_not_ready():
+    said = progress(details(deployment={"target_num_replicas": 2}), SENT)
+    assert said.state is State.WAITING and "LLMServer:tiny 1/2 running" in said.detail
+
+
+def test_an_application_that_is_no_longer_declared_must_be_gone():
+    found = details()
+    found["applications"]["old"] = found["applications"]["llm"]
+    assert progress(found, SENT).state is State.WAITING
+
+
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        {"status": "DEPLOY_FAILED", "message": "no"},
+        {"status": "UPDATING", "message": "A replica failed to start with exception. Retrying 2 more time(s). Error: no"},
+        {"status": "UPDATING", "message": "1 replicas that have taken more than 30s to be scheduled. no"},
+    ],
+)
+def test_the_first_failure_ends_the_wait(deployment):
+    said = progress(details(status="DEPLOYING", deployment=deployment), SENT)
+    assert said.state is State.FAILED and "no" in said.detail
+
+
+# --- the real reason -------------------------------------------------------------------------------------------------
+
+
+def test_the_innermost_exception_is_the_reason():
+    text = (
+        "A replica failed to start with exception. Error:\n"
+        "ray.exceptions.RayTaskError(RuntimeError): ray::ServeReplica:llm:LLMServer:tiny\n"
+        "RuntimeError: Traceback (most recent call last):\n"
+        '  File "replica.py", line 1, in x\n'
+        "RuntimeError: Failed to create vLLM engine config: 1 validation error for ModelConfig\n"
+        "  Value error, max_model_len (100000) is too long [type=value_error, input_value=A((), {'m': 1}), input_type=A]\n"
+        "    For further information visit somewhere\n"
+    )
+    assert failures.root_cause(text) == (
+        "RuntimeError: Failed to create vLLM engine config: 1 validation error for ModelConfig "
+        "Value error, max_model_len (100000) is too long"
+    )
+
+
+def test_a_useless_message_sends_us_to_the_engines_log():
+    message = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+    log = "(EngineCore pid=7) ERROR 11-21 11:12:53 [core.py:1374] ValueError: To serve at least one request ..."
+    assert failures.root_cause(message, log) == "ValueError: To serve at least one request ..."
+
+
+def test_a_process_killed_for_memory_is_recognised():
+    assert failures.memory_ran_out("Task was killed due to the node running low on memory.")
+    assert not failures.memory_ran_out("ValueError: max_model_len")
