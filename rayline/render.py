@@ -21,6 +21,10 @@ def _block(dumper: yaml.SafeDumper, text: _Block) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
 
 
+# What a reader looks for first; the engine's wire format keeps no order, so the rest is alphabetical.
+_FIRST = ("apiVersion", "kind", "metadata", "name", "namespace", "groupName", "value", "image")
+
+
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -56,7 +60,7 @@ def files(program: Program) -> dict[str, str]:
     if program.plan.kuberay.source is OperatorSource.HELM:
         for release in program.of_type("helm.sh/v3:Release"):
             chart = f"# helm upgrade --install kuberay-operator {program.plan.kuberay.chart} --version {program.plan.kuberay.version} --repo {program.plan.kuberay.repository} --skip-crds -f this-file\n"
-            result["kuberay-operator.values.yaml"] = head + chart + _dump(release.inputs["values"])
+            result["kuberay-operator.values.yaml"] = head + chart + _dump(_whole_numbers(release.inputs["values"]))
     return result
 
 
@@ -101,7 +105,8 @@ def _manifest(resource: Declared) -> dict[str, Any]:
 def _whole_numbers(value: Any) -> Any:
     """The engine's wire format knows floats only; a manifest says 8000, not 8000.0."""
     if isinstance(value, dict):
-        return {key: _whole_numbers(item) for key, item in value.items()}
+        first = [key for key in _FIRST if key in value]
+        return {key: _whole_numbers(value[key]) for key in [*first, *sorted(value.keys() - set(first))]}
     if isinstance(value, list):
         return [_whole_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,91 @@
+# Needs Python 3.11 or 3.12 and make; everything else comes from the package index into this folder.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+STACK ?= local
+BIN := .venv/bin
+UV := .tools/uv/bin/uv
+CODE := components rayline tests bench __main__.py
+
+# A stack on this machine needs Ray and vLLM beside it, a deployment needs Pulumi alone.
+RUNTIME := $(if $(shell grep -ls 'mode: *local' stacks/Pulumi.$(STACK).yaml),all,base)
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  STACK=name picks a stack (default local): $(patsubst stacks/Pulumi.%.yaml,%,$(wildcard stacks/*.yaml))"
+
+.PHONY: up
+up: $(BIN)/.installed-$(RUNTIME) ## Bring a stack up: an answering endpoint here, or `pulumi up` of STACK
+	@$(BIN)/rayline up --stack $(STACK)
+
+.PHONY: down
+down: $(BIN)/.installed-$(RUNTIME) ## Stop it, or destroy STACK
+	@$(BIN)/rayline down --stack $(STACK)
+
+.PHONY: status
+status: $(BIN)/.installed-$(RUNTIME) ## Replicas, HAProxy and address of what runs here
+	@$(BIN)/rayline status --stack $(STACK)
+
+.PHONY: plan
+plan: $(BIN)/.installed-base ## What STACK would create, and what it costs
+	@$(BIN)/rayline plan --stack $(STACK)
+
+.PHONY: render
+render: $(BIN)/.installed-base ## Write manifests/ for every stack
+	@$(BIN)/rayline render
+
+.PHONY: docs
+docs: $(BIN)/.installed-base ## Write the generated parts of docs/
+	@$(BIN)/python -m rayline.docs
+
+.PHONY: test
+test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones say why
+	@$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(BIN)/.installed-all ## Format, lint, types, and generated files are current
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/basedpyright --level error
+	@$(BIN)/rayline render --check
+	@$(BIN)/python -m rayline.docs --check
+
+.PHONY: format
+format: $(BIN)/.installed-all ## Format the code and mend what the linter can
+	@$(BIN)/ruff format -q $(CODE)
+	@$(BIN)/ruff check -q --fix $(CODE)
+
+.PHONY: lock
+lock: $(UV) ## Resolve requirements/ anew from pyproject.toml
+	@$(UV) pip compile -q pyproject.toml --all-extras $(LOCK) -o requirements/all.txt
+	@$(UV) pip compile -q pyproject.toml -c requirements/all.txt $(LOCK) -o requirements/base.txt
+	@echo 'uv==0.13.8' | $(UV) pip compile -q - $(LOCK) -o requirements/uv.txt
+LOCK := --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate --no-header
+
+.PHONY: clean
+clean: ## Remove the environment and the tools (not running services: `make down` first)
+	@rm -rf .venv .tools .pytest_cache .ruff_cache
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+
+$(UV): requirements/uv.txt
+	@echo "installing uv into .tools"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
+	@$(PYTHON) -m venv --clear .tools/uv
+	@.tools/uv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+# pip inside the environment: Pulumi's toolchain asks it for the list of packages
+$(BIN)/python: | $(UV)
+	@$(UV) venv -q --seed --python $(PYTHON) .venv
+
+# --link-mode copy would double the disk; hard links keep a second clone cheap
+$(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/%.txt pyproject.toml | $(UV) $(BIN)/python
+	@echo "installing requirements/$*.txt into .venv"
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/$*.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
