@@ -137,7 +137,8 @@ def record(
             pulumi.runtime.test(run)()
         except pulumi.RunError as error:
             raise ProgramError(str(error)) from None
-    return Program(stack=stack, plan=found["platform"].plan, resources=monitor.declared)
+    # registrations arrive in any order
+    return Program(stack=stack, plan=found["platform"].plan, resources=sorted(monitor.declared, key=lambda one: one.urn))
 
 
 class _Echo(mocks.Mocks):

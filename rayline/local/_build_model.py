@@ -11,6 +11,7 @@ import importlib.util
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 SEED = 20260601
 CHATML = (
@@ -32,7 +33,8 @@ def smollm2(folder: Path) -> None:
     package = Path(spec.submodule_search_locations[0])
     weights = next(package.glob("*.gguf")).name
     tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=weights)
-    model = AutoModelForCausalLM.from_pretrained(package, gguf_file=weights, dtype=torch.bfloat16)
+    # Any: transformers' stubs know neither the quantiser nor nn.Module.to(dtype).
+    model: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=weights, dtype=torch.bfloat16)
     # The weights are dequantised by now. With the quantiser still attached, save_pretrained refuses; with the
     # quantization_config still in config.json, vLLM looks for GGUF tensors.
     model.hf_quantizer = None
@@ -90,7 +92,8 @@ def tiny_random_qwen3(folder: Path) -> None:
         bos_token_id=None,
         dtype="bfloat16",
     )
-    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    model: Any = Qwen3ForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(folder)
 
 
 BUILDERS = {"smollm2": smollm2, "tiny-random-qwen3": tiny_random_qwen3}

@@ -96,11 +96,11 @@ class LiveReport:
 @contextmanager
 def terminal_report(stream: TextIO | None = None) -> Iterator[Report]:
     """A LiveReport where `stream` (default stderr) is a terminal, else a PlainReport."""
-    stream = stream or sys.stderr
-    if not stream.isatty():
-        yield PlainReport(stream)
+    target = stream or sys.stderr
+    if not target.isatty():
+        yield PlainReport(target)
         return
-    live = LiveReport(Console(file=stream, highlight=False))
+    live = LiveReport(Console(file=target, highlight=False))
     try:
         yield live
     finally:

@@ -10,6 +10,7 @@ the caller died, and ends the session and removes FOLDER. Standard library only:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -94,10 +95,8 @@ def _end_descendants() -> None:
 
 def _signal_descendants(number: signal.Signals) -> None:
     for pid in descendants(os.getpid()):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def descendants(root: int) -> list[int]:

@@ -69,7 +69,10 @@ class LocalTarget:
         return found
 
     def haproxy_configs(self) -> Mapping[str, str]:
-        return {str(path): path.read_text() for path in self._session.folder.glob(f"{translate.HAPROXY_FOLDER}/*/haproxy.cfg")}
+        return {
+            str(path): path.read_text()
+            for path in self._session.folder.glob(f"{translate.HAPROXY_FOLDER}/*/haproxy.cfg")
+        }
 
     def controller_log(self) -> str:
         return "\n".join(

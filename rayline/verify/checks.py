@@ -133,7 +133,9 @@ def _actors(target: Target, class_name: str) -> list[Mapping[str, Any]]:
 
 def _proxy(target: Target) -> tuple[Outcome, str, str]:
     managers = _actors(target, "HAProxyManager")
-    processes = [process for process in target.processes() if re.search(r"haproxy\b.* -f \S+haproxy\.cfg", process.title)]
+    processes = [
+        process for process in target.processes() if re.search(r"haproxy\b.* -f \S+haproxy\.cfg", process.title)
+    ]
     evidence = f"{len(managers)} HAProxyManager actor(s) alive, {len(processes)} haproxy process(es)"
     if processes:
         evidence += f" ({processes[0].title.split(' -dR')[0]})"
@@ -244,7 +246,8 @@ def _models(target: Target) -> tuple[Outcome, str, str]:
     missing = [model for model in target.model_ids if f'"{model}"' not in answer.text]
     return _verdict(
         answer.status == 200 and not missing,
-        f"GET /v1/models: HTTP {answer.status}, " + (f"lacks {missing}" if missing else f"lists {', '.join(target.model_ids)}"),
+        f"GET /v1/models: HTTP {answer.status}, "
+        + (f"lacks {missing}" if missing else f"lists {', '.join(target.model_ids)}"),
         "look at the replica's log",
     )
 
@@ -262,7 +265,11 @@ def _api_key(target: Target) -> tuple[Outcome, str, str]:
 
 
 def _serve_processes(target: Target) -> list[ProcessFacts]:
-    return [process for process in target.processes() if process.title.startswith(("ray::ServeController", "ray::ServeReplica"))]
+    return [
+        process
+        for process in target.processes()
+        if process.title.startswith(("ray::ServeController", "ray::ServeReplica"))
+    ]
 
 
 def _kind(process: ProcessFacts) -> str:

@@ -116,14 +116,16 @@ def test_the_cpus_of_all_workers_are_added_to_the_head():
 def test_custom_resources_count_once_per_worker():
     service = ray_service()
     worker(service)["resources"] = {"accelerator_type:CPU": "1", "cpu": "7"}
-    worker(service)["rayStartParams"] = {"resources": '\'{"slots": 3}\''}
+    worker(service)["rayStartParams"] = {"resources": "'{\"slots\": 3}'"}
     assert read(service).resources == {"slots": 6, "accelerator_type:CPU": 2.0}
 
 
 def test_a_variable_that_differs_between_head_and_worker_is_refused_by_name():
     service = ray_service()
     head_env(service)[0]["value"] = "0"
-    with pytest.raises(TranslationError, match="variable RAY_SERVE_ENABLE_HA_PROXY is '0' on the head and '1' in worker group cpu"):
+    with pytest.raises(
+        TranslationError, match="variable RAY_SERVE_ENABLE_HA_PROXY is '0' on the head and '1' in worker group cpu"
+    ):
         read(service)
 
 
@@ -194,7 +196,10 @@ def test_moved_ports_reach_ray_haproxy_and_serve():
     result = translated(declared, ports={name: port + 100 for name, port in declared.ports().items()})
     assert {"--dashboard-port=8365", "--port=6479"} <= set(result.ray_start_args)
     assert result.env["RAY_SERVE_HAPROXY_METRICS_PORT"] == "9201"
-    assert (result.env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"], result.env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) == (
+    assert (
+        result.env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"],
+        result.env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"],
+    ) == (
         "30100",
         "31099",
     )
@@ -258,7 +263,9 @@ def test_auth_options_without_a_mode_leave_authentication_off():
 
 
 def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
-    kept = inherited_env({"RAY_ADDRESS": "x", "VLLM_LOGGING_LEVEL": "DEBUG", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C"})
+    kept = inherited_env(
+        {"RAY_ADDRESS": "x", "VLLM_LOGGING_LEVEL": "DEBUG", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C"}
+    )
     assert kept == {"LANG": "C", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
 
 
@@ -345,7 +352,10 @@ def test_an_application_that_is_no_longer_declared_must_be_gone():
     "deployment",
     [
         {"status": "DEPLOY_FAILED", "message": "no"},
-        {"status": "UPDATING", "message": "A replica failed to start with exception. Retrying 2 more time(s). Error: no"},
+        {
+            "status": "UPDATING",
+            "message": "A replica failed to start with exception. Retrying 2 more time(s). Error: no",
+        },
         {"status": "UPDATING", "message": "1 replicas that have taken more than 30s to be scheduled. no"},
     ],
 )
