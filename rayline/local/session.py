@@ -84,10 +84,7 @@ class Session:
     def variable(self, name: str) -> str | None:
         """A variable of the session's environment, for instance its token. Never written to a file: read from /proc."""
         root = self.supervisor()
-        try:
-            return root.environ().get(name) if root is not None else None
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return None
+        return environ(root.pid).get(name) if root is not None else None
 
     def changed(self, **changes: Any) -> Session:
         """A copy with `changes`, written to the state folder."""
@@ -272,11 +269,28 @@ def marked_processes(session_id: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.uids().real == uid and process.environ().get(SESSION_VARIABLE) == session_id and _alive(process):
+            if (
+                process.uids().real == uid
+                and environ(process.pid).get(SESSION_VARIABLE) == session_id
+                and _alive(process)
+            ):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
+
+
+def environ(pid: int) -> dict[str, str]:
+    """The environment a process was started with; empty if it is gone or another user's.
+
+    Not psutil's: Ray's processes set their own title, which may blank out the first bytes of this block, and psutil
+    stops reading at the first blank.
+    """
+    try:
+        block = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in block.split("\0") if "=" in entry)
 
 
 def _alive(process: psutil.Process) -> bool:

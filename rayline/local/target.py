@@ -9,7 +9,7 @@ import httpx
 import psutil
 
 from rayline.local import translate
-from rayline.local.session import Session
+from rayline.local.session import Session, environ
 from rayline.verify import HttpAnswer, ProcessFacts
 
 
@@ -62,8 +62,8 @@ class LocalTarget:
         found = []
         for process in self._session.processes():
             try:
-                command = process.cmdline()
-                found.append(ProcessFacts(process.pid, " ".join(command).strip(), process.environ()))
+                title = " ".join(process.cmdline()).strip()
+                found.append(ProcessFacts(process.pid, title, environ(process.pid)))
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found

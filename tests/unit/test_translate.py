@@ -93,14 +93,14 @@ def with_serve_config(service: dict, config: dict) -> dict:
 
 
 def translated(declared: Declared, **changes) -> Translation:
-    arguments: dict = dict(
-        ports=declared.ports(),
-        folder=FOLDER,
-        cache_dir=Path("/cache"),
-        model_folders={"rayline/tiny-random-qwen3": Path("/cache/tiny")},
-        secrets=SECRETS,
-        haproxy_binary=Path("/opt/haproxy"),
-    )
+    arguments: dict = {
+        "ports": declared.ports(),
+        "folder": FOLDER,
+        "cache_dir": Path("/cache"),
+        "model_folders": {"rayline/tiny-random-qwen3": Path("/cache/tiny")},
+        "secrets": SECRETS,
+        "haproxy_binary": Path("/opt/haproxy"),
+    }
     return translate(declared, **{**arguments, **changes})
 
 
@@ -174,7 +174,9 @@ def test_everything_that_can_be_told_listens_on_loopback():
 def test_declared_ports_are_kept_when_they_are_free():
     declared = read(ray_service()).ports()
     assert choose_ports(declared, lambda port: False) == declared
-    assert declared["serve"] == 8000 and declared["dashboard"] == 8265 and declared["metrics"] == 8080
+    assert declared["serve"] == 8000
+    assert declared["dashboard"] == 8265
+    assert declared["metrics"] == 8080
 
 
 def test_a_taken_port_moves_up_by_a_hundred_and_the_replicas_by_their_range():
@@ -222,7 +224,8 @@ def test_the_haproxy_wrapper_rewrites_only_binds_to_all_interfaces(tmp_path):
     wrapper.write_text(haproxy_wrapper(Path("/bin/echo")))
     said = subprocess.run(["sh", wrapper, "-db", "-f", config, "-dR"], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["-db", "-f", str(config), "-dR"], "HAProxy gets the arguments unchanged"
-    assert config.read_text().count("bind 127.0.0.1:") == 3 and "*" not in config.read_text()
+    assert config.read_text().count("bind 127.0.0.1:") == 3
+    assert "*" not in config.read_text()
 
 
 # --- model, secrets, environment -------------------------------------------------------------------------------------
@@ -245,7 +248,8 @@ def test_a_hugging_face_id_is_passed_through_and_may_be_downloaded():
 def test_secrets_become_environment_and_never_arguments():
     result = translated(read(ray_service()))
     assert result.env["VLLM_API_KEY"] == result.api_key == "sk-secret"
-    assert result.env["RAY_AUTH_MODE"] == "token" and result.env["RAY_AUTH_TOKEN"] == "t" * 32
+    assert result.env["RAY_AUTH_MODE"] == "token"
+    assert result.env["RAY_AUTH_TOKEN"] == "t" * 32
     assert not any("sk-secret" in arg or "tttt" in arg for arg in result.ray_start_args)
 
 
@@ -334,12 +338,14 @@ def test_running_with_the_sent_configuration_is_ready():
 
 def test_running_with_the_previous_configuration_is_not_ready():
     said = progress(details(), {"applications": [{"name": "llm", "args": {"n": 2}}]})
-    assert said.state is State.WAITING and "previous configuration" in said.detail
+    assert said.state is State.WAITING
+    assert "previous configuration" in said.detail
 
 
 def test_running_with_a_replica_missing_is_not_ready():
     said = progress(details(deployment={"target_num_replicas": 2}), SENT)
-    assert said.state is State.WAITING and "LLMServer:tiny 1/2 running" in said.detail
+    assert said.state is State.WAITING
+    assert "LLMServer:tiny 1/2 running" in said.detail
 
 
 def test_an_application_that_is_no_longer_declared_must_be_gone():
@@ -361,7 +367,8 @@ def test_an_application_that_is_no_longer_declared_must_be_gone():
 )
 def test_the_first_failure_ends_the_wait(deployment):
     said = progress(details(status="DEPLOYING", deployment=deployment), SENT)
-    assert said.state is State.FAILED and "no" in said.detail
+    assert said.state is State.FAILED
+    assert "no" in said.detail
 
 
 # --- the real reason -------------------------------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+"""Sessions of the serve tier. Few of them, used by many tests: each takes a minute to start.
+
+`serving` is imported inside the fixtures: without the `local` extra it skips the module that imports it, by name.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from serving import Served, UpProcess
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.serve)
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """All switches on. Shared by all files: do not change it."""
+    from serving import ray_service, run
+
+    with run(tmp_path_factory.mktemp("all-on"), ray_service()) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def second(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Beside the first: direct streaming declared off, two HAProxy threads, no API key."""
+    from serving import SECOND_ENV, ray_service, run
+
+    with run(tmp_path_factory.mktemp("direct-off"), ray_service(env=SECOND_ENV, api_key=False)) as one:
+        yield one
+
+
+@pytest.fixture
+def up_process(tmp_path: Path) -> Iterator[UpProcess]:
+    """`up` as a command in a process of its own, to be interrupted."""
+    from serving import API_KEY, TOKEN, Recorder, UpProcess, ray_service
+
+    from rayline.local import runtime
+
+    state_dir = tmp_path / "state"
+    manifest = tmp_path / "ray-service.yaml"
+    manifest.write_text(yaml.safe_dump(ray_service()))
+    output = tmp_path / "output"
+    command = [sys.executable, "-m", "rayline.local", "up", "--manifest", str(manifest), "--state-dir", str(state_dir)]
+    command += ["--secret", "api-key/key=TEST_KEY", "--secret", "ray-token/auth_token=TEST_TOKEN"]
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TEST_KEY": API_KEY, "TEST_TOKEN": TOKEN},
+            cwd=Path(__file__).parents[2],
+        )
+    try:
+        yield UpProcess(process, state_dir, output)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        runtime.down(state_dir, Recorder())

@@ -1,0 +1,51 @@
+"""`up` that does not come to its end leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from serving import SECRETS, Recorder, UpProcess, ray_service, wait_until
+
+from rayline.local import runtime, session
+from rayline.local.runtime import LocalRuntimeError
+
+
+@pytest.mark.parametrize(
+    ("number", "phase"),
+    [
+        pytest.param(signal.SIGINT, "building application", id="Ctrl-C while Serve builds the application"),
+        pytest.param(signal.SIGKILL, "does not answer yet", id="the caller is killed while Ray starts"),
+    ],
+)
+def test_an_interrupted_up_leaves_no_process(up_process: UpProcess, number: signal.Signals, phase: str):
+    up_process.wait_until_it_says(phase)
+    started = session.load(up_process.state_dir)
+    assert started is not None
+    assert started.processes()
+    up_process.send(number)
+    up_process.process.wait(timeout=30)
+    assert wait_until(lambda: not started.processes(), 30), started.processes()
+    assert wait_until(lambda: not started.folder.exists(), 5)
+
+
+def test_a_service_for_gpus_is_refused_before_anything_starts(tmp_path: Path):
+    service = ray_service()
+    group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+    group["template"]["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": "1"}
+    with pytest.raises(LocalRuntimeError, match=r"asks for 1 nvidia.com/gpu"):
+        runtime.up(service, state_dir=tmp_path / "state", secrets=SECRETS, report=Recorder())
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_wrong_model_folder_is_refused_before_anything_starts(tmp_path: Path):
+    service = ray_service()
+    service["spec"]["serveConfigV2"] = service["spec"]["serveConfigV2"].replace("rayline/tiny-random-qwen3", "/no/such")
+    with pytest.raises(LocalRuntimeError, match=r"no config.json in /no/such"):
+        runtime.up(service, state_dir=tmp_path / "state", secrets=SECRETS, report=Recorder())
+
+
+def test_down_without_a_session_says_so(tmp_path: Path):
+    assert runtime.down(tmp_path / "never", Recorder()) is False
+    assert runtime.status(tmp_path / "never").detail == "nothing runs"

@@ -1,0 +1,130 @@
+"""All switches on: what is declared is what runs, and only this machine can reach it."""
+
+from __future__ import annotations
+
+import os
+
+import httpx
+import psutil
+import pytest
+from serving import API_KEY, SWITCHES, TOKEN, Served, listeners
+
+from rayline.local import runtime
+from rayline.local.session import environ
+from rayline.local.translate import LISTENS_ON_ALL_INTERFACES
+from rayline.verify import Outcome
+
+
+def test_up_ends_with_an_answer_from_the_model(served: Served):
+    answer = served.running.answer
+    assert answer.completion_tokens > 1
+    assert answer.first_token_seconds > 0
+    assert answer.tokens_per_second > 0
+
+
+def test_up_reports_its_phases_in_order(served: Served):
+    phases = ["model", "Ray", "deployments", "replicas", "HAProxy", "switches", "first token"]
+    assert served.report.phases_done()[:7] == phases
+
+
+def test_every_switch_is_seen_where_it_takes_effect(served: Served):
+    outcomes = {check.name: check.outcome for check in served.running.checks}
+    # RayExecutorV2 needs a GPU: on the CPU Serve itself chooses the mp executor, and the check says so.
+    assert outcomes.pop("vLLM's Ray executor V2") is Outcome.NOT_APPLICABLE
+    assert set(outcomes.values()) == {Outcome.PASS}, served.running.checks
+
+
+def test_every_process_of_ray_has_the_declared_switches(served: Served):
+    workers = [process for process in served.session.processes() if process.cmdline()[0].startswith("ray::")]
+    assert len(workers) >= 6
+    for process in workers:
+        found = environ(process.pid)
+        assert {name: found.get(name) for name in SWITCHES} == SWITCHES, process.cmdline()[0]
+
+
+def test_only_this_machine_can_connect(served: Served):
+    found = listeners(served.session.processes())
+    assert {port for _, _, port in found} >= {served.running.ports[name] for name in ("serve", "dashboard", "gcs")}
+    open_to_others = [
+        (title, address)
+        for title, address, _ in found
+        if address not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        and not title.startswith(tuple(LISTENS_ON_ALL_INTERFACES))
+    ]
+    assert open_to_others == []
+
+
+def test_a_request_without_the_key_is_refused(served: Served):
+    url = f"{served.running.url}/v1/models"
+    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx.get(url, headers={"Authorization": "Bearer wrong"}, trust_env=False).status_code == 401
+    assert httpx.get(url, headers={"Authorization": f"Bearer {API_KEY}"}, trust_env=False).status_code == 200
+
+
+def test_the_dashboard_asks_for_rays_token(served: Served):
+    url = f"{served.running.dashboard_url}/api/serve/applications/"
+    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False).status_code == 200
+
+
+def test_no_secret_is_in_arguments_reports_state_or_logs(served: Served):
+    for process in served.session.processes():
+        assert not any(secret in " ".join(process.cmdline()) for secret in (API_KEY, TOKEN))
+    assert not any(secret in line for line in served.report.lines for secret in (API_KEY, TOKEN))
+    for folder in (served.state_dir, served.session.folder):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                assert not any(secret.encode() in content for secret in (API_KEY, TOKEN)), path
+
+
+def test_nothing_is_written_to_the_folders_every_ray_shares(served: Served):
+    def opened(process: psutil.Process) -> list[str]:
+        try:
+            return [file.path for file in process.open_files()]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return []
+
+    paths = [path for process in served.session.processes() for path in opened(process)]
+    assert paths
+    assert not [path for path in paths if path.startswith(("/tmp/ray/", "/tmp/haproxy-serve/"))]
+
+
+def test_status_says_what_runs(served: Served):
+    status = runtime.status(served.state_dir)
+    assert status.running
+    assert status.healthy
+    assert status.detail == "serving"
+    assert status.replicas == {"LLMServer:tiny": "1/1", "LLMRouter": "1/1"}
+    assert status.url == served.running.url
+    assert status.processes > 10
+    assert status.memory_gib > 1
+
+
+@pytest.mark.parametrize(
+    ("component", "expected"),
+    [
+        ("controller", "Deploying new app 'llm'"),
+        ("replica", "EngineCore"),
+        ("haproxy", "Starting HAProxy"),
+        ("ray", "Ray runtime started"),
+    ],
+)
+def test_logs_of_each_component_can_be_read(served: Served, component: str, expected: str):
+    assert expected in "\n".join(runtime.logs(served.state_dir, component=component, lines=400))
+
+
+def test_the_system_outlives_the_command_that_started_it(served: Served):
+    supervisor = served.session.supervisor()
+    assert supervisor is not None
+    assert os.getsid(supervisor.pid) == supervisor.pid, "its own process session: a closed terminal does not end it"
+
+
+def test_up_again_checks_and_changes_nothing(served: Served):
+    before = {process.pid for process in served.session.processes() if "LLMServer" in " ".join(process.cmdline())}
+    again = served.up(served.manifest)
+    assert again.already_running
+    assert again.seconds < 15
+    after = {process.pid for process in served.session.processes() if "LLMServer" in " ".join(process.cmdline())}
+    assert before == after
+    assert before

@@ -1,0 +1,80 @@
+"""A second session beside the first, with switches declared off; then edits, mistakes and a crash in it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from serving import API_KEY, SECOND_ENV, Served, ray_service, wait_until
+
+from rayline.local import runtime, session
+from rayline.local.runtime import LocalRuntimeError
+from rayline.verify import Outcome
+
+
+def test_the_second_session_takes_other_ports_and_says_so(served: Served, second: Served):
+    assert set(served.running.ports.values()).isdisjoint(second.running.ports.values())
+    assert any("ports already in use" in line for line in second.report.lines)
+
+
+def test_both_sessions_answer_on_their_own_port(served: Served, second: Served):
+    key = {"Authorization": f"Bearer {API_KEY}"}
+    assert httpx.get(f"{served.running.url}/v1/models", headers=key, trust_env=False).status_code == 200
+    # The second declares no key, so it answers without one: the two are not confused.
+    assert httpx.get(f"{second.running.url}/v1/models", trust_env=False).status_code == 200
+
+
+def test_no_process_belongs_to_both(served: Served, second: Served):
+    first_pids = {process.pid for process in served.session.processes()}
+    assert first_pids.isdisjoint({process.pid for process in second.session.processes()})
+
+
+def test_direct_streaming_declared_off_is_seen_off(second: Served):
+    deployments = runtime.status(second.state_dir).replicas
+    assert deployments is not None
+    assert set(deployments) == {"LLMServer:tiny", "OpenAiIngress"}
+    outcomes = {check.name: check.outcome for check in second.running.checks}
+    assert outcomes["direct streaming: deployments"] is Outcome.PASS
+    assert outcomes["direct streaming: HAProxy's routes"] is Outcome.PASS, "the Lua router must be absent"
+
+
+def test_declared_haproxy_threads_are_in_its_configuration(served: Served, second: Served):
+    def threads(one: Served) -> list[str]:
+        config = next(one.session.folder.glob("h/*/haproxy.cfg")).read_text()
+        return [line.split()[1] for line in config.splitlines() if line.split()[:1] == ["nbthread"]]
+
+    assert threads(served) == ["1"]
+    assert threads(second) == ["2"]
+
+
+def test_a_changed_serve_config_is_applied_in_place(second: Served):
+    ray_before = second.session.supervisor_pid
+    changed = second.up(ray_service(env=SECOND_ENV, api_key=False, engine={"max_model_len": 512}))
+    assert not changed.already_running
+    assert second.session.supervisor_pid == ray_before, "Ray was not restarted"
+    served_length = httpx.get(f"{changed.url}/v1/models", trust_env=False).json()["data"][0].get("max_model_len")
+    assert served_length in (512, None), "the answer came from the new configuration"
+    assert "512" in str(second.session.sent)
+
+
+def test_a_wrong_engine_argument_is_told_in_vllms_words(second: Served):
+    with pytest.raises(LocalRuntimeError, match=r"max_model_lenn"):
+        second.up(ray_service(env=SECOND_ENV, api_key=False, engine={"max_model_lenn": 1}))
+
+
+def test_a_context_longer_than_the_model_is_told_in_vllms_words(second: Served):
+    with pytest.raises(LocalRuntimeError, match=r"max_model_len \(100000\) is greater than"):
+        second.up(ray_service(env=SECOND_ENV, api_key=False, engine={"max_model_len": 100000}))
+
+
+def test_a_dead_ray_takes_everything_with_it_and_down_cleans_up(second: Served):
+    before = second.session
+    raylet = next(process for process in before.processes() if "raylet/raylet" in " ".join(process.cmdline()[:1]))
+    raylet.kill()
+    assert wait_until(lambda: not before.processes(), 40), "a half-dead Ray is ended, as a pod would be"
+    status = runtime.status(second.state_dir)
+    assert not status.running
+    assert "Ray has ended" in status.detail
+    runtime.down(second.state_dir, second.report)
+    assert session.load(second.state_dir) is None
+    assert not before.folder.exists()
+    assert runtime.status(second.state_dir).detail == "nothing runs"
