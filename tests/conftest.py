@@ -1,0 +1,53 @@
+"""What all tiers share: the real program of a stack, recorded once."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+
+import pytest
+
+from rayline import offline
+from rayline.offline import Program
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+STACKS = offline.stack_names(ROOT)
+
+# Colours and widths of the terminal that happens to run the tests are no part of what is tested.
+os.environ.setdefault("NO_COLOR", "1")
+os.environ.setdefault("COLUMNS", "160")
+
+
+@functools.cache
+def recorded(stack: str) -> Program:
+    """The program of a stack file. Read-only: it is shared by all tests."""
+    return offline.record(stack)
+
+
+@pytest.fixture(params=STACKS)
+def program(request: pytest.FixtureRequest) -> Program:
+    """Every stack in turn."""
+    return recorded(request.param)
+
+
+@pytest.fixture
+def stack() -> Callable[[str], Program]:
+    """One stack by its name."""
+    return recorded
+
+
+@pytest.fixture
+def record_file(tmp_path: pathlib.Path) -> Callable[..., Program]:
+    """Record the program for the text of a stack file (with or without `config:`), under a stack name."""
+
+    def record(text: str, stack: str = "test") -> Program:
+        path = tmp_path / "Pulumi.test.yaml"
+        body = text if text.lstrip().startswith("config:") else "config:\n" + _indented(text)
+        path.write_text(body)
+        return offline.record(stack, config=offline.read_stack_file(path))
+
+    return record
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.strip("\n").splitlines())
