@@ -1,0 +1,749 @@
+"""The generated parts of docs/: everything there that follows from the code. `python -m rayline.docs [--check]`.
+
+docs/configuration.md is generated as a whole. In the other pages only what stands between `<!-- generated: NAME -->` and
+`<!-- end -->` is, by the function that PARTS names; the prose around it is written by hand.
+"""
+
+import argparse
+import ast
+import pathlib
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import typer
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from components import plan
+from components.facts import defaults, prices
+from components.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
+from components.facts.choices import Accelerator, Capacity
+from components.facts.models import MODELS, Model
+from components.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
+from components.facts.serve_flags import REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
+from components.fit import GIB, GPU_BLOCK_TOKENS, MemoryFit, kv_layout, weights_gib
+
+from . import settings
+from .cli import app
+from .local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
+from .offline import PROJECT_ROOT, stack_names
+from .vllm_logs import LOGGED_STARTS
+
+DOCS = PROJECT_ROOT / "docs"
+ARGUMENTS = PROJECT_ROOT / "components" / "arguments.py"
+UPSTREAM_DIFFERENCES = PROJECT_ROOT / "tests" / "contract" / "differences.yaml"
+PRICED_REGION = "us-central1"
+NOTHING = "-"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; a bar or a line break inside a cell does not end it."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
+    )
+
+
+def code(text: object) -> str:
+    """Text as it is typed."""
+    return f"`{text}`"
+
+
+def listed(items: Iterable[str]) -> str:
+    """Texts, each as it is typed, with commas."""
+    return ", ".join(code(item) for item in items)
+
+
+# --- configuration.md: the keys ----------------------------------------------------------------------------------------
+
+# The settings' model of each place in a stack file, the TypedDict whose field texts document it, and a heading.
+PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
+    ("", settings.Settings, "InferencePlatformArgs"),
+    ("cluster", settings.Cluster, "ClusterArgs"),
+    ("cluster.system_pool", settings.SystemPool, "SystemPoolArgs"),
+    ("cluster.network", settings.Network, "NetworkArgs"),
+    ("services.<name>", settings.Service, "LlmServiceArgs"),
+    ("services.<name>.switches", settings.Switches, "SwitchesArgs"),
+    ("services.<name>.volumes[]", settings.Volume, "VolumeArgs"),
+    ("kuberay", settings.Kuberay, "KuberayArgs"),
+    ("hugging_face", settings.HuggingFace, "HuggingFaceArgs"),
+)
+# Keys that a stack file writes with their provider's prefix.
+PROVIDER_KEYS = {"project": "gcp:project", "region": "gcp:region"}
+# Defaults that the plan applies to a field which the settings leave open.
+PLAN_DEFAULTS: dict[str, Any] = {
+    "services.<name>.tensor_parallel_size": 1,
+    "services.<name>.pipeline_parallel_size": 1,
+    "services.<name>.max_model_len": defaults.MAX_MODEL_LEN,
+    "services.<name>.gpu_memory_utilization": defaults.GPU_MEMORY_UTILIZATION,
+    "services.<name>.capacity": defaults.CAPACITY,
+    "services.<name>.upgrade": defaults.UPGRADE,
+    "services.<name>.cpus_per_worker": defaults.CPU_WORKER_CPUS,
+    "services.<name>.memory_gib_per_worker": defaults.CPU_WORKER_MEMORY_GIB,
+    "services.<name>.kv_cache_gib": defaults.CPU_KV_CACHE_GIB,
+    "hugging_face.secret_name": "hf-secret",
+} | settings.DERIVED_DEFAULTS
+
+# Keys that say something only where they are set.
+WITHOUT_DEFAULT = (
+    "services.<name>.reservation",
+    "services.<name>.volumes[].host_path",
+    "services.<name>.volumes[].claim",
+)
+
+
+@cache
+def field_texts() -> dict[str, dict[str, str]]:
+    """The text under each field of each class in components/arguments.py, and under "" the class's own."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(ARGUMENTS.read_text()).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        texts = {"": ast.get_docstring(node) or ""}
+        for field, text in zip(node.body, node.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                texts[field.target.id] = str(ast.literal_eval(text.value))
+        found[node.name] = texts
+    return found
+
+
+def keys() -> list[tuple[str, str, str, str]]:
+    """Every key of a stack file: (path, type, default, text)."""
+    found = []
+    for place, model, arguments in PLACES:
+        for name, field in model.model_fields.items():
+            path = PROVIDER_KEYS.get(name, name) if not place else f"{place}.{name}"
+            default = _default(path, field)
+            # the column says it already
+            text = field_texts()[arguments][name].replace(f" Default {default.strip('`')}.", "")
+            kind = "address range" if name.endswith("_cidr") else _type(field.annotation)
+            found.append((path, kind, default, text))
+    found.append((settings.TOKEN_KEY, "text, encrypted", "none", _TOKEN_TEXT))
+    return found
+
+
+_TOKEN_TEXT = (
+    "The Hugging Face token, with `hugging_face.source: pulumi-secret`. "
+    "Never write it by hand: `pulumi config set --secret hugging_face_token`."
+)
+
+
+def _default(path: str, field: Any) -> str:
+    if field.default is PydanticUndefined:
+        return "**required**"
+    value = field.default
+    if value is None:
+        if path in PROVIDER_KEYS.values():
+            return "required with `mode: create`"
+        if path in PLAN_DEFAULTS:
+            return code(_plain(PLAN_DEFAULTS[path]))
+        return NOTHING if path in WITHOUT_DEFAULT else "derived"
+    if isinstance(value, BaseModel):
+        return "see below"
+    return code(_plain(value)) if value not in ({}, []) else "empty"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _type(annotation: Any) -> str:
+    """The type in a reader's words, with allowed values."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return _type(next(one for one in typing.get_args(annotation) if one is not type(None)))
+    if origin is list:
+        return f"list of {_type(typing.get_args(annotation)[0])}"
+    if origin is dict or annotation is dict:
+        return "map"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " · ".join(code(choice.value) for choice in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "map"
+    return {str: "text", int: "whole number", float: "number", bool: "true · false"}[annotation]
+
+
+def _keys_part() -> str:
+    parts = []
+    everything = keys()
+    for place, _, arguments in PLACES:
+        depth = place + "." if place else ""
+        own = [row for row in everything if row[0].startswith(depth) and "." not in row[0][len(depth) :]]
+        heading = f"### {code(place)}" if place else "### At the top"
+        rows = [
+            (code(path.split(".")[-1] if place else path), kind, default, text) for path, kind, default, text in own
+        ]
+        parts.append(
+            f"{heading}\n\n{field_texts()[arguments]['']}\n\n" + table(("Key", "Type", "Default", "Meaning"), rows)
+        )
+    return "\n\n".join(parts)
+
+
+# --- configuration.md: the rest ----------------------------------------------------------------------------------------
+
+
+def stacks() -> list[tuple[str, str]]:
+    """(name, what its file says about itself in the first comment)."""
+    found = []
+    for name in stack_names():
+        lines = (PROJECT_ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text().splitlines()
+        comment = lines[0].removeprefix("#").strip() if lines and lines[0].startswith("#") else ""
+        # whole sentences: the line may break off in one
+        found.append((name, comment[: comment.rfind(".") + 1] or comment))
+    return found
+
+
+def _stacks_part() -> str:
+    rows = []
+    for name, text in stacks():
+        document = yaml.safe_load((PROJECT_ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text())["config"]
+        services = [
+            f"{service['model']} on {service.get('replicas', defaults.REPLICAS)} x {service['accelerator']}"
+            for service in document["services"].values()
+        ]
+        rows.append((f"[{name}](../stacks/Pulumi.{name}.yaml)", document["cluster"]["mode"], "; ".join(services), text))
+    return table(("Stack", "Mode", "Services", "What its file says"), rows)
+
+
+def _switches_part() -> str:
+    rows = [
+        (code(switch), code(name), code(SERVE_FLAGS[name].default), SERVE_FLAGS[name].effect, SERVE_FLAGS[name].source)
+        for switch, name in SWITCHES.items()
+    ]
+    return table(("Key under `switches`", "Variable", "Without the kit", "Effect", "Source"), rows)
+
+
+def _throughput_part() -> str:
+    rows = [
+        (code(name), code(SERVE_FLAGS[name].default) if name in SERVE_FLAGS else code("0"), code(value))
+        for name, value in THROUGHPUT_SETTINGS.items()
+    ]
+    return table(("Variable", "Off", "On"), rows)
+
+
+def _variables_part() -> str:
+    rows = []
+    for name, flag in SERVE_FLAGS.items():
+        if name in SWITCHES.values():
+            continue
+        set_to = "follows from `longest_stream_seconds`" if flag.owned else code(flag.value) if flag.value else NOTHING
+        rows.append((code(name), flag.kind.value, code(flag.default), set_to, flag.effect, flag.source))
+    return table(("Variable", "Kind", "Ray's default", "Set by the kit", "Effect", "Source"), rows)
+
+
+def _refused_part() -> str:
+    return table(("Variable", "Why it is refused"), ((code(name), why) for name, why in REFUSED.items()))
+
+
+def _engine_part() -> str:
+    rows = [(code(name), f"set the service's own {code(name)}") for name in plan.PLANNED_ENGINE_KWARGS]
+    rows += [(code(name), why) for name, why in plan.REFUSED_ENGINE_KWARGS.items()]
+    return table(("Engine argument", "Instead"), rows)
+
+
+def _runtimes_part() -> str:
+    rows = [
+        (
+            code(name) + (" (default)" if name == DEFAULT_RUNTIME else ""),
+            row.ray_version,
+            row.vllm_version,
+            code(row.image),
+            "yes" if row.image_confirmed else "**not seen by us**",
+            row.source,
+        )
+        for name, row in RUNTIMES.items()
+    ]
+    return table(("`runtime`", "Ray", "vLLM", "Image", "Tag seen in a published manifest", "Source"), rows)
+
+
+def commands() -> list[tuple[str, str, list[tuple[str, str, str]], str]]:
+    """Every command: (name, help, options as (names, default, help), example)."""
+    root = typer.main.get_command(app)
+    return [entry for name, command in sorted(root.commands.items()) for entry in _commands(name, command)]  # type: ignore[attr-defined]
+
+
+def _commands(name: str, command: Any) -> Iterable[tuple[str, str, list[tuple[str, str, str]], str]]:
+    if hasattr(command, "commands"):
+        for child, inner in sorted(command.commands.items()):
+            yield from _commands(f"{name} {child}", inner)
+        return
+    options = []
+    for parameter in command.params:
+        names = [*parameter.opts, *parameter.secondary_opts]
+        if "--help" in names:
+            continue
+        shown = parameter.name.upper() if parameter.param_type_name == "argument" else listed(names)
+        default = parameter.default
+        value = (
+            ""
+            if default is None or default is False or not isinstance(default, (str, int, float))
+            else code(_plain(default))
+        )
+        options.append((shown, value, getattr(parameter, "help", None) or ""))
+    yield name, " ".join((command.help or "").split()), options, (command.epilog or "").strip()
+
+
+def _commands_part() -> str:
+    parts = []
+    for name, text, options, example in commands():
+        shown = f"### {code(f'rayline {name}')}\n\n{text}"
+        if options:
+            shown += "\n\n" + table(("Option", "Default", "Meaning"), options)
+        if example:
+            shown += f"\n\nExample: {code(example.removeprefix('Example: '))}"
+        parts.append(shown)
+    return "\n\n".join(parts)
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    return _CONFIGURATION.format(
+        keys=_keys_part(),
+        stacks=_stacks_part(),
+        switches=_switches_part(),
+        variables=_variables_part(),
+        refused=_refused_part(),
+        engine=_engine_part(),
+        runtimes=_runtimes_part(),
+        commands=_commands_part(),
+    )
+
+
+_CONFIGURATION = """<!-- Written by `python -m rayline.docs` from the code. Change the code, not this page. -->
+
+# Configuration
+
+One environment is one file, `stacks/Pulumi.<stack>.yaml`. It holds only what differs from the defaults below. Pulumi's own
+command changes a single value: `pulumi config set --path services.qwen.replicas 8 --stack dev-l4`.
+
+Keys carry no project prefix. An unknown key, a wrong type or a value that cannot work is refused before anything is
+created, and all mistakes of a file are reported together, each with its path.
+
+"derived" in the column Default means that the plan decides: `rayline plan --stack <stack>` shows the result.
+
+## Stacks in this repository
+
+{stacks}
+
+## Keys of a stack file
+
+{keys}
+
+## Switches
+
+The four switches of the high-throughput mode are on unless a stack turns one off. [high-throughput.md](high-throughput.md)
+says what each does and when it helps.
+
+{switches}
+
+## Ray Serve variables
+
+These go under `services.<name>.env`. Every Ray container of a service gets the same list, the head and all workers. A
+switch is `"0"` or `"1"`: Ray takes any other text for off. A variable that is not in this table is refused; a new one is a
+row in `components/facts/serve_flags.py`. Paths in the column Source are relative to the `ray` package, version
+{{ray}}, unless they name another.
+
+{variables}
+
+### Refused variables
+
+{refused}
+
+## vLLM engine arguments
+
+Further arguments of vLLM go under `services.<name>.engine_kwargs` and reach the engine as they are. These are refused
+there:
+
+{engine}
+
+## Runtimes
+
+Ray, vLLM and the image are chosen together, because an unpinned vLLM has broken Ray Serve LLM before (ray-project/ray
+#64006, #62497).
+
+{runtimes}
+
+## Commands
+
+Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted.
+
+{commands}
+""".replace("{{ray}}", RUNTIMES[DEFAULT_RUNTIME].ray_version)
+
+
+# --- hardware.md -------------------------------------------------------------------------------------------------------
+
+
+def _capacities(capacities: Iterable[Capacity]) -> str:
+    offered = set(capacities)
+    return ", ".join(capacity.value for capacity in Capacity if capacity in offered)
+
+
+def _price(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.2f}"
+
+
+def _accelerators_part() -> str:
+    rows = [
+        (
+            code(accelerator.value),
+            code(row.gke_type),
+            f"{row.memory_gib:.2f}",
+            f"{row.max_num_batched_tokens:,} / {row.max_num_seqs:,}",
+            code(row.boot_disk_type),
+            code(row.min_gke_version),
+            row.source + (f". {row.notes}" if row.notes else ""),
+        )
+        for accelerator, row in ACCELERATORS.items()
+    ]
+    cpu_limits = f"{defaults.CPU_MAX_NUM_BATCHED_TOKENS:,} / {defaults.CPU_MAX_NUM_SEQS:,}"
+    cpu_text = "no GPU: for trials and tests, with `cluster.mode` `local` or `existing`"
+    rows.append((code(Accelerator.CPU.value), NOTHING, NOTHING, cpu_limits, NOTHING, NOTHING, cpu_text))
+    header = (
+        "`accelerator`",
+        "GKE type",
+        "GiB per GPU, as CUDA reports it",
+        "Tokens a step / sequences (vLLM's defaults)",
+        "Boot disk",
+        "GKE from",
+        "Source",
+    )
+    return table(header, rows)
+
+
+def _machines_part() -> str:
+    rows = []
+    for accelerator, spec in ACCELERATORS.items():
+        for machine in spec.machines:
+            cpus, memory = plan.allocatable(machine)
+            on_demand, spot = prices.PRICES.get(machine.name, {}).get(PRICED_REGION, (None, None))
+            listed_only = on_demand is not None and Capacity.ON_DEMAND not in machine.capacities
+            row: list[object] = [code(accelerator.value), code(machine.name), machine.gpus, machine.vcpus]
+            row += [f"{machine.memory_gib:,}", f"{cpus:.1f}", f"{memory:,.1f}", _capacities(machine.capacities)]
+            row += [f"({_price(on_demand)})" if listed_only else _price(on_demand), _price(spot)]
+            rows.append(row)
+    header = ["Card", "Machine type", "GPUs", "vCPU", "GiB", "CPU for pods", "GiB for pods", "Capacities"]
+    return table([*header, f"USD/h on demand, {PRICED_REGION}", "USD/h spot"], rows)
+
+
+def _system_machines_part() -> str:
+    rows = []
+    for machine in SYSTEM_MACHINES.values():
+        cpus, memory = plan.allocatable(machine)
+        on_demand, _ = prices.PRICES.get(machine.name, {}).get(PRICED_REGION, (None, None))
+        default = " (default)" if machine.name == defaults.SYSTEM_MACHINE_TYPE else ""
+        rows.append(
+            (
+                code(machine.name) + default,
+                machine.vcpus,
+                machine.memory_gib,
+                f"{cpus:.1f}",
+                f"{memory:.1f}",
+                _price(on_demand),
+            )
+        )
+    return table(("Machine type", "vCPU", "GiB", "CPU for pods", "GiB for pods", "USD/h on demand"), rows)
+
+
+def _zones_part() -> str:
+    rows = []
+    for accelerator, spec in ACCELERATORS.items():
+        regions: dict[str, list[str]] = {}
+        for zone in spec.zones:
+            regions.setdefault(zone.rsplit("-", 1)[0], []).append(zone.rsplit("-", 1)[1])
+        where = "; ".join(f"{region} {' '.join(letters)}" for region, letters in regions.items())
+        rows.append((code(accelerator.value), len(regions), where or spec.notes))
+    return table(("Card", "Regions", "Region and zones"), rows)
+
+
+def _prices_part() -> str:
+    groups = [(accelerator.value, [m.name for m in spec.machines]) for accelerator, spec in ACCELERATORS.items()]
+    groups.append(("the CPU pool", list(SYSTEM_MACHINES)))
+    parts = [
+        f"USD per hour of a whole machine, on demand / spot. Source: {prices.SOURCE}, {prices.PRICED_ON}; A3 Ultra and A4 "
+        "from Google's accelerator-optimized price page. Spot prices change daily. Disks, network, load balancers and "
+        f"support are not in them. One GKE cluster costs {prices.GKE_CLUSTER_FEE:.2f} an hour beside its machines, and a "
+        f"month is {prices.HOURS_PER_MONTH} hours."
+    ]
+    for title, machines in groups:
+        priced = [name for name in machines if name in prices.PRICES]
+        regions = dict.fromkeys(region for name in priced for region in prices.PRICES[name])
+        rows = [
+            (region, *(" / ".join(map(_price, prices.PRICES[name].get(region, (None, None)))) for name in priced))
+            for region in regions
+        ]
+        parts.append(f"#### {title}\n\n" + table(("Region", *(code(name) for name in priced)), rows))
+    flex = ", ".join(f"{code(name)} {value:,.2f}" for name, value in prices.FLEX_START.items())
+    parts.append(f"Shown for a reservation whose price only its contract tells (flex-start list price, USD/h): {flex}.")
+    return "\n\n".join(parts)
+
+
+# --- models.md ---------------------------------------------------------------------------------------------------------
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= size:
+            return f"{value / size:,.1f}".removesuffix(".0") + f" {unit}"
+    return f"{value:.0f} B"
+
+
+def _token_bytes(model: Model) -> int:
+    """KV cache of one token in the full-attention layers, BF16, on one GPU."""
+    return sum(2 * one.kv_heads * one.head_dim * 2 * one.layers for one in model.attention if one.window is None)
+
+
+def _fixed_bytes(model: Model) -> int:
+    """What a long request holds besides: sliding windows at 2,048 tokens a step, linear-attention states."""
+    layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=True, block_tokens=GPU_BLOCK_TOKENS)
+    length = model.max_context
+    growing = sum(
+        count * -(-length // block) for kind, count, block, window in layout.groups if kind == "full" and window is None
+    )
+    return (layout.blocks_per_request(length, 2048) - growing) * layout.block_bytes
+
+
+def _models_part() -> str:
+    rows = []
+    for name, model in MODELS.items():
+        layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=True, block_tokens=GPU_BLOCK_TOKENS)
+        fixed = _fixed_bytes(model)
+        block_tokens = next(block for kind, _, block, _ in layout.groups if kind == "full")
+        parsers = [text for text in (model.reasoning_parser, model.tool_call_parser) if text]
+        rows.append(
+            (
+                code(name) + (" (bundled)" if model.bundled else ""),
+                model.licence + (", gated" if model.gated else ""),
+                _bytes(weights_gib(model) * GIB) + ("" if model.loaded_gib else " (computed)"),
+                _bytes(_token_bytes(model)),
+                f"{block_tokens:,}",
+                _bytes(fixed) if fixed else "none",
+                f"{model.max_context:,}",
+                " / ".join(code(text) for text in parsers) or NOTHING,
+                code(model.min_vllm),
+                model.source,
+            )
+        )
+    header = (
+        "Model",
+        "Licence",
+        "Loaded",
+        "KV cache per token",
+        "Tokens per block",
+        "Held per sequence besides",
+        "Longest context",
+        "Reasoning / tool parser",
+        "vLLM from",
+        "Source",
+    )
+    return table(header, rows)
+
+
+def planned_fit(model_id: str, accelerator: Accelerator, tensor_parallel_size: int) -> MemoryFit | None:
+    """The fit that the plan would choose on a cluster that exists; None where it refuses."""
+    # spot, because every machine is sold that way
+    service = {
+        "model": model_id,
+        "accelerator": accelerator,
+        "capacity": Capacity.SPOT,
+        "tensor_parallel_size": tensor_parallel_size,
+    }
+    try:
+        made = plan.make_plan({"cluster": {"mode": "existing"}, "services": {"one": service}})
+    except plan.PlanError:
+        return None
+    return made.services[0].fit
+
+
+def _fit_part() -> str:
+    rows = []
+    for name in MODELS:
+        cells = []
+        for accelerator, spec in ACCELERATORS.items():
+            fit = planned_fit(name, accelerator, 1)
+            if fit:
+                cells.append(f"{fit.longest_context:,} / {fit.sequences(fit.limits.max_model_len):,.1f}")
+                continue
+            most = max(machine.gpus for machine in spec.machines)
+            for size in (2, 4, 8):
+                if size <= most and (fit := planned_fit(name, accelerator, size)):
+                    cells.append(f"not on one GPU; on {size}: {fit.longest_context:,} / {fit.concurrency:,.1f}")
+                    break
+            else:
+                cells.append("does not fit")
+        rows.append((code(name), *cells))
+    return table(("Model", *(code(accelerator.value) for accelerator in ACCELERATORS)), rows)
+
+
+def _percent(ours: float, logged: float) -> str:
+    return f"{100 * (ours / logged - 1):+.1f} %"
+
+
+def _logs_part() -> str:
+    rows = []
+    for one in LOGGED_STARTS:
+        fit = one.fit()
+        alone = one.concurrency_from_logged_memory()
+        rows.append(
+            (
+                one.served or one.model_id.split("/")[-1],
+                f"{one.card}, {one.vllm}",
+                f"{one.gpu_memory_utilization:.2f} / {one.max_model_len:,} / {one.max_num_batched_tokens:,}"
+                + ("" if one.prefix_caching else ", no prefix caching"),
+                f"{one.reserve_gib:.2f} / {fit.activation_gib + fit.overhead_gib:.2f}",
+                f"{one.kv_cache_gib:.2f} / {fit.kv_cache_gib:.2f}",
+                _percent(fit.kv_cache_gib, one.kv_cache_gib),
+                f"{one.concurrency:.2f} / {fit.concurrency:.2f}",
+                _percent(fit.concurrency, one.concurrency),
+                _percent(alone, one.concurrency),
+                one.note,
+            )
+        )
+    header = (
+        "Model",
+        "Card, vLLM",
+        "Utilization / context / tokens a step",
+        "Reserve GiB, logged / ours",
+        "KV cache GiB, logged / ours",
+        "Difference",
+        "Concurrency, logged / ours",
+        "Difference",
+        "Blocks alone",
+        "Remark",
+    )
+    return table(header, rows)
+
+
+# --- high-throughput.md ------------------------------------------------------------------------------------------------
+
+
+def _local_part() -> str:
+    everything = [(one.what, one.why) for one in DIFFERENCES]
+    everything += [
+        (f"{code(title)} listens on all interfaces all the same.", why)
+        for title, why in LISTENS_ON_ALL_INTERFACES.items()
+    ]
+    return table(("On this machine", "Why"), everything)
+
+
+def _upstream_part() -> str:
+    """The differences from the upstream samples, in the words of the test that keeps their list complete."""
+    if not UPSTREAM_DIFFERENCES.exists():
+        return "The list is not written yet."
+    document = yaml.safe_load(UPSTREAM_DIFFERENCES.read_text())
+    groups = document if isinstance(document, dict) else {"": document}
+    parts = []
+    for title, entries in groups.items():
+        rows = [entry if isinstance(entry, dict) else {"difference": entry} for entry in _entries(entries)]
+        header = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [[_cell(row.get(key, "")) for key in header] for row in rows]
+        heading = f"#### {title}\n\n" if title else ""
+        parts.append(heading + table([name.replace("_", " ").capitalize() for name in header], cells))
+    return "\n\n".join(parts)
+
+
+def _entries(entries: Any) -> list[Any]:
+    if isinstance(entries, dict):
+        return [
+            {"field": key, **(value if isinstance(value, dict) else {"reason": value})}
+            for key, value in entries.items()
+        ]
+    return list(entries) if isinstance(entries, list) else [entries]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return code(yaml.safe_dump(value, default_flow_style=True, width=10_000).strip())
+    return " ".join(str(value).split())
+
+
+# --- the pages ---------------------------------------------------------------------------------------------------------
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "hardware.md": {
+        "accelerators": _accelerators_part,
+        "machines": _machines_part,
+        "system-machines": _system_machines_part,
+        "zones": _zones_part,
+        "prices": _prices_part,
+    },
+    "models.md": {"models": _models_part, "fit": _fit_part, "logs": _logs_part},
+    "high-throughput.md": {
+        "switches": _switches_part,
+        "throughput": _throughput_part,
+        "upstream": _upstream_part,
+        "local": _local_part,
+    },
+}
+
+
+class DocsError(Exception):
+    """A page and PARTS do not agree about what is generated."""
+
+
+def filled(page: str, text: str) -> str:
+    """A page's text with its generated parts as the code has them now. Raises DocsError."""
+    parts = PARTS.get(page, {})
+    seen: list[str] = []
+
+    def part(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in parts:
+            raise DocsError(f"docs/{page}: nothing generates {name!r}; known: {', '.join(parts) or 'nothing'}")
+        seen.append(name)
+        return f"<!-- generated: {name} -->\n\n{parts[name]()}\n\n<!-- end -->"
+
+    result = re.sub(r"<!-- generated: (?P<name>[\w-]+) -->.*?<!-- end -->", part, text, flags=re.DOTALL)
+    if missing := [name for name in parts if name not in seen]:
+        raise DocsError(f"docs/{page}: no place for {', '.join(missing)}: <!-- generated: NAME --> … <!-- end -->")
+    return result
+
+
+def pages() -> dict[pathlib.Path, str]:
+    """Every page with something generated in it, as it should be."""
+    wanted = {DOCS / "configuration.md": configuration()}
+    for page in PARTS:
+        path = DOCS / page
+        wanted[path] = filled(page, path.read_text())
+    return wanted
+
+
+def stale() -> list[pathlib.Path]:
+    """The pages that differ from what the code says now."""
+    return [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the pages, or with --check name those that are stale."""
+    parser = argparse.ArgumentParser(prog="python -m rayline.docs", description="Write the generated parts of docs/.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is stale")
+    check = parser.parse_args(arguments).check
+    try:
+        wanted = pages()
+    except DocsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in changed:
+        if not check:
+            path.write_text(wanted[path])
+        print(f"{'stale' if check else 'written'}: {path.relative_to(PROJECT_ROOT)}")
+    if check and changed:
+        print("run `make docs` and commit the result", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
