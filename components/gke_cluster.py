@@ -159,24 +159,28 @@ def _cluster_arguments(args: GkeClusterArgs, account: pulumi.Input[str]) -> dict
                 allow_external_traffic=True
             )
         ),
-        "addons_config": container.ClusterAddonsConfigArgs(
-            ray_operator_configs=[
-                container.ClusterAddonsConfigRayOperatorConfigArgs(
-                    enabled=True,
-                    ray_cluster_logging_config=container.ClusterAddonsConfigRayOperatorConfigRayClusterLoggingConfigArgs(
-                        enabled=True
-                    ),
-                    ray_cluster_monitoring_config=container.ClusterAddonsConfigRayOperatorConfigRayClusterMonitoringConfigArgs(
-                        enabled=True
-                    ),
-                )
-            ]
-            if args["ray_addon"]
-            else None,
-        ),
+        # an empty block is refused by the provider
+        "addons_config": _ray_addon() if args["ray_addon"] else None,
         "cluster_autoscaling": container.ClusterClusterAutoscalingArgs(autoscaling_profile="OPTIMIZE_UTILIZATION"),
         "deletion_protection": args["deletion_protection"],
     }
+
+
+def _ray_addon() -> "gcp.container.ClusterAddonsConfigArgs":
+    container = gcp.container
+    return container.ClusterAddonsConfigArgs(
+        ray_operator_configs=[
+            container.ClusterAddonsConfigRayOperatorConfigArgs(
+                enabled=True,
+                ray_cluster_logging_config=container.ClusterAddonsConfigRayOperatorConfigRayClusterLoggingConfigArgs(
+                    enabled=True
+                ),
+                ray_cluster_monitoring_config=container.ClusterAddonsConfigRayOperatorConfigRayClusterMonitoringConfigArgs(
+                    enabled=True
+                ),
+            )
+        ]
+    )
 
 
 def _dns_endpoint(endpoints) -> str:

@@ -8,6 +8,7 @@ is translate.py's; how processes are kept together is supervisor.py's.
 from __future__ import annotations
 
 import os
+import secrets as random_secrets
 import shutil
 import sys
 import time
@@ -79,6 +80,8 @@ class Status:
     """Application -> Serve's status."""
     replicas: Mapping[str, str] | None = None
     """Deployment -> "running/wanted"."""
+    haproxy: str | None = None
+    """The haproxy processes and the port they serve, if any."""
     processes: int = 0
     memory_gib: float = 0.0
     """Sum of the resident sets; memory that processes share counts each time."""
@@ -151,6 +154,7 @@ def status(state_dir: Path) -> Status:
         "url": _url(session.ports["serve"]),
         "dashboard_url": _url(session.ports["dashboard"]),
         "started_at": session.started_at,
+        "haproxy": _haproxy_line(processes, session.ports["serve"]),
         "processes": len(processes),
         "memory_gib": _resident_gib(processes),
     }
@@ -316,6 +320,7 @@ def _start(
                 model_folders=model_folders,
                 secrets=secrets,
                 haproxy_binary=haproxy,
+                own_token=random_secrets.token_urlsafe(32),
             )
             if haproxy is not None:
                 wrapper = folder / translate.HAPROXY_WRAPPER_NAME
@@ -373,6 +378,7 @@ def _apply(
         model_folders=model_folders,
         secrets=secrets,
         haproxy_binary=_haproxy_binary(declared),
+        own_token=session.variable("RAY_AUTH_TOKEN") or "",
     )
     api = _api(session)
     now = progress(api.details(), translation.serve_config)
@@ -643,6 +649,17 @@ def _api(session: Session) -> ServeApi:
 
 def _url(port: int) -> str:
     return f"http://{translate.LOOPBACK}:{port}"
+
+
+def _haproxy_line(processes: Sequence[psutil.Process], port: int) -> str | None:
+    pids = []
+    for process in processes:
+        try:
+            if process.name() == "haproxy":
+                pids.append(str(process.pid))
+        except psutil.NoSuchProcess:
+            continue
+    return f"port {port}, process {' '.join(pids)}" if pids else None
 
 
 def _resident_gib(processes: Sequence[psutil.Process]) -> float:

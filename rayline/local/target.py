@@ -24,14 +24,8 @@ class LocalTarget:
 
     @property
     def declared_env(self) -> Mapping[str, str]:
-        return {
-            name: value if isinstance(value, str) else self._translation.env.get(name, "")
-            for name, value in self._declared.env.items()
-        }
-
-    @property
-    def secret_names(self) -> frozenset[str]:
-        return frozenset(name for name, value in self._declared.env.items() if not isinstance(value, str))
+        # After the translation: a port that had to move is no difference to complain about.
+        return {name: value for name, value in self._translation.env.items() if name in self._declared.env}
 
     @property
     def model_ids(self) -> Sequence[str]:
@@ -42,10 +36,9 @@ class LocalTarget:
         return False
 
     def dashboard(self, path: str) -> Any:
-        token = self._translation.auth_token
         answer = self._client.get(
             f"http://{translate.LOOPBACK}:{self._session.ports['dashboard']}{path}",
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={"Authorization": f"Bearer {self._translation.auth_token}"},
         )
         answer.raise_for_status()
         return answer.json()

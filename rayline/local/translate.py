@@ -61,6 +61,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         "Those two are what KubeRay injects. Its other variables describe pods and are left out.",
     ),
     Difference(
+        "Where authOptions declares no token, Ray gets a random one.",
+        "It guards the listeners of LISTENS_ON_ALL_INTERFACES, which unpickle what they are sent.",
+    ),
+    Difference(
         "RAY_*, RAYLLM_*, VLLM_* and PYTHONDONTWRITEBYTECODE of the calling shell are dropped; the rest is inherited.",
         "Only declared switches may decide; and without bytecode every start compiles 13,000 modules anew.",
     ),
@@ -69,8 +73,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         "The defaults (/tmp/ray, /tmp/haproxy-serve) are shared by every Ray on the machine.",
     ),
     Difference(
-        "The autoscaler adds no nodes, and `down` does not drain.",
-        "There is one node, and nobody else's requests to wait for.",
+        "The autoscaler does not run: the one node has the CPUs of maxReplicas workers from the start.",
+        "So Serve's num_replicas can be raised as in a cluster, without machines to add.",
+    ),
+    Difference(
+        "`down` ends processes after 2 s instead of draining.",
+        "There are no other people's requests to wait for.",
     ),
     Difference(
         "RAY_USAGE_STATS_ENABLED=0 unless declared.",
@@ -81,10 +89,12 @@ DIFFERENCES: tuple[Difference, ...] = (
 LISTENS_ON_ALL_INTERFACES: Mapping[str, str] = {
     "ray::ServeReplica": (
         "each replica's gRPC server for calls between deployments: the address [::]:0 is hard-coded "
-        "(ray/serve/_private/replica.py, _on_initialized)"
+        "(ray/serve/_private/replica.py, _on_initialized). It refuses calls without Ray's token"
     ),
 }
-"""Processes, by the start of their title, that open a listener Ray cannot be told to keep on loopback."""
+"""Processes, by the start of their title, that open a listener Ray cannot be told to keep on loopback.
+
+With RAY_AUTH_MODE=token their gRPC servers answer UNAUTHENTICATED to anybody without the token."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +216,8 @@ class Translation:
     """What to PUT to the dashboard."""
     api_key: str | None
     """The key that vLLM asks of clients (VLLM_API_KEY), if one is declared."""
-    auth_token: str | None
-    """The token that Ray's dashboard asks for, if authOptions turns it on."""
+    auth_token: str
+    """The token that Ray's dashboard and gRPC servers ask for."""
 
 
 def read(ray_service: Mapping[str, Any]) -> Declared:
@@ -226,7 +236,7 @@ def read(ray_service: Mapping[str, Any]) -> Declared:
     resources = dict(_custom_resources(head, "the head", problems))
     for group in groups:
         label = f"worker group {group.get('groupName', '?')}"
-        replicas = int(group.get("replicas") or group.get("minReplicas") or 0)
+        replicas = _worker_count(group, autoscaled=bool(cluster.get("enableInTreeAutoscaling")))
         _same_env(env, _read_env(group, label, problems), label, problems)
         num_cpus += replicas * _num_cpus(group)
         for name, amount in _custom_resources(group, label, problems).items():
@@ -288,23 +298,28 @@ def translate(
     model_folders: Mapping[str, Path],
     secrets: Mapping[tuple[str, str], str],
     haproxy_binary: Path | None,
+    own_token: str,
 ) -> Translation:
     """Applies DIFFERENCES to `declared`.
 
     `folder` is this session's short folder, `model_folders` maps a model_source to its folder on this machine,
-    `secrets` maps (Secret name, key) to the value, `haproxy_binary` is HAProxy itself (None where it is switched off).
+    `secrets` maps (Secret name, key) to the value, `haproxy_binary` is HAProxy itself (None where it is switched off),
+    `own_token` is Ray's token where the manifest declares none.
     Raises TranslationError when a Secret's value is missing.
     """
     problems: list[str] = []
     env = {}
     for name, value in declared.env.items():
         resolved = _resolve(value, secrets, f"variable {name}", problems)
-        if resolved is not None:
+        # An empty Secret, such as a Hugging Face token that nobody has, is no value: `Bearer ` is an illegal header.
+        if resolved or (resolved is not None and isinstance(value, str)):
             env[name] = resolved
-    auth_token = None
+    auth_token: str | None = own_token
     if declared.auth_token is not None:
         auth_token = _resolve(declared.auth_token, secrets, "authOptions", problems)
-    if problems:
+    if not auth_token and not problems:
+        problems.append("Ray's token is empty: give authOptions' Secret a value")
+    if problems or not auth_token:
         raise TranslationError("\n".join(problems))
 
     env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -315,8 +330,7 @@ def translate(
     env.update(haproxy_files(folder))
     if haproxy_binary is not None:
         env["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(folder / HAPROXY_WRAPPER_NAME)
-    if auth_token is not None:
-        env.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=auth_token)
+    env.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=auth_token)
     sources = declared.model_sources()
     if sources and all(source in model_folders for source in sources):
         env["HF_HUB_OFFLINE"] = "1"
@@ -397,6 +411,12 @@ exec '{haproxy_binary}' "$@"
 
 
 # --- reading the manifest --------------------------------------------------------------------------------------------
+
+
+def _worker_count(group: Mapping[str, Any], *, autoscaled: bool) -> int:
+    """How many workers the one node stands for: with an autoscaler, as many as it may add."""
+    replicas = int(group.get("replicas") or group.get("minReplicas") or 0)
+    return max(replicas, int(group.get("maxReplicas") or 0)) if autoscaled else replicas
 
 
 def _containers(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:

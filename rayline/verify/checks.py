@@ -55,11 +55,6 @@ class Target(Protocol):
         ...
 
     @property
-    def secret_names(self) -> frozenset[str]:
-        """Variables whose values must not be shown."""
-        ...
-
-    @property
     def model_ids(self) -> Sequence[str]: ...
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -52,6 +53,18 @@ def test_only_this_machine_can_connect(served: Served):
         and not title.startswith(tuple(LISTENS_ON_ALL_INTERFACES))
     ]
     assert open_to_others == []
+
+
+def test_what_others_can_connect_to_asks_for_rays_token(served: Served):
+    # The one listener Ray puts on all interfaces unpickles what it is sent, so nobody without the token may call it.
+    exposed = [port for _, address, port in listeners(served.session.processes()) if address in {"::", "0.0.0.0"}]
+    assert exposed, "Ray keeps everything on loopback by now: remove LISTENS_ON_ALL_INTERFACES"
+    for port in exposed:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=10)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_request_without_the_key_is_refused(served: Served):

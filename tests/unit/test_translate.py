@@ -100,6 +100,7 @@ def translated(declared: Declared, **changes) -> Translation:
         "model_folders": {"rayline/tiny-random-qwen3": Path("/cache/tiny")},
         "secrets": SECRETS,
         "haproxy_binary": Path("/opt/haproxy"),
+        "own_token": "made-up",
     }
     return translate(declared, **{**arguments, **changes})
 
@@ -111,6 +112,14 @@ def test_the_cpus_of_all_workers_are_added_to_the_head():
     # 1500m is rounded up to 2 per worker, as KubeRay does; the head says 0.
     assert read(ray_service()).num_cpus == 4
     assert "--num-cpus=4" in translated(read(ray_service())).ray_start_args
+
+
+def test_with_the_autoscaler_the_node_has_room_for_all_it_may_add():
+    service = ray_service()
+    worker(service)["maxReplicas"] = 5
+    assert read(service).num_cpus == 4, "without an autoscaler maxReplicas means nothing"
+    service["spec"]["rayClusterConfig"]["enableInTreeAutoscaling"] = True
+    assert read(service).num_cpus == 10
 
 
 def test_custom_resources_count_once_per_worker():
@@ -253,6 +262,12 @@ def test_secrets_become_environment_and_never_arguments():
     assert not any("sk-secret" in arg or "tttt" in arg for arg in result.ray_start_args)
 
 
+def test_an_empty_secret_is_not_set_at_all():
+    result = translated(read(ray_service()), secrets={**SECRETS, ("api-key", "key"): ""})
+    assert "VLLM_API_KEY" not in result.env
+    assert result.api_key is None
+
+
 def test_a_missing_secret_is_named():
     with pytest.raises(TranslationError) as refused:
         translated(read(ray_service()), secrets={})
@@ -260,10 +275,12 @@ def test_a_missing_secret_is_named():
     assert "authOptions needs the key auth_token of Secret ray-token" in str(refused.value)
 
 
-def test_auth_options_without_a_mode_leave_authentication_off():
+def test_without_a_declared_token_ray_gets_its_own():
+    # `authOptions: {}` declares none: KubeRay tests mode == "token" and the CRD has no default.
     service = ray_service()
     service["spec"]["rayClusterConfig"]["authOptions"] = {}
-    assert "RAY_AUTH_MODE" not in translated(read(service)).env
+    env = translated(read(service)).env
+    assert (env["RAY_AUTH_MODE"], env["RAY_AUTH_TOKEN"]) == ("token", "made-up")
 
 
 def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
