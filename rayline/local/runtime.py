@@ -555,6 +555,12 @@ def _why_failed(session: Session, failed: Progress) -> str:
     if failures.memory_ran_out(failed.detail) or (reason is None and any(map(failures.memory_ran_out, log_texts))):
         available = psutil.virtual_memory().available / 2**30
         reason = f"the machine ran out of memory ({available:.1f} GiB are free now). {reason or ''}".strip()
+    if "to be scheduled" in failed.detail:
+        reason = (
+            "Nothing adds resources here: raise num-cpus or replicas of a worker group, or ask for less in "
+            "ray_actor_options (without direct streaming two OpenAiIngress replicas ask for a CPU each)"
+        )
+        return f"{failed.detail}\n{reason}"
     if reason is None:
         return failed.detail
     return f"{headline}\n{reason}"

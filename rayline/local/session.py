@@ -283,8 +283,8 @@ def marked_processes(session_id: str) -> list[psutil.Process]:
 def environ(pid: int) -> dict[str, str]:
     """The environment a process was started with; empty if it is gone or another user's.
 
-    Not psutil's: Ray's processes set their own title, which may blank out the first bytes of this block, and psutil
-    stops reading at the first blank.
+    Not psutil's: Ray's processes set their own title, which may blank out the first variables of this block (the
+    dashboard agent's: most of them), and psutil stops reading at the first blank.
     """
     try:
         block = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")

@@ -36,7 +36,12 @@ SWITCHES = {
     "VLLM_USE_RAY_V2_EXECUTOR_BACKEND": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
 }
-SECOND_ENV = {"RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "0", "RAY_SERVE_HAPROXY_NBTHREAD": "2"}
+SECOND_ENV = {
+    "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "0",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    # The default of 30 s is for balancers that still send; here it would only lengthen every in-place change.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+}
 """What the second session declares differently."""
 ENGINE = {"max_model_len": 1024, "max_num_seqs": 16, "max_num_batched_tokens": 1024, "enforce_eager": True}
 
@@ -93,7 +98,7 @@ def ray_service(*, env: dict[str, str] | None = None, engine: dict | None = None
             "rayClusterConfig": {
                 "authOptions": {"mode": "token", "secretName": "ray-token"},
                 "headGroupSpec": {**group("1"), "rayStartParams": {"num-cpus": "0"}},
-                "workerGroupSpecs": [{**group("2"), "groupName": "cpu", "replicas": 1}],
+                "workerGroupSpecs": [{**group("4"), "groupName": "cpu", "replicas": 1}],
             },
         },
     }

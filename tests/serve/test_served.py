@@ -35,12 +35,17 @@ def test_every_switch_is_seen_where_it_takes_effect(served: Served):
     assert set(outcomes.values()) == {Outcome.PASS}, served.running.checks
 
 
-def test_every_process_of_ray_has_the_declared_switches(served: Served):
-    workers = [process for process in served.session.processes() if process.cmdline()[0].startswith("ray::")]
-    assert len(workers) >= 6
-    for process in workers:
-        found = environ(process.pid)
-        assert {name: found.get(name) for name in SWITCHES} == SWITCHES, process.cmdline()[0]
+def test_every_actor_of_serve_has_the_declared_switches(served: Served):
+    titles = ("ray::Serve", "ray::HAProxyManager", "ray::ProxyActor")
+    actors = {
+        process.pid: process.cmdline()[0]
+        for process in served.session.processes()
+        if process.cmdline()[:1] and process.cmdline()[0].startswith(titles)
+    }
+    assert len(actors) >= 5, actors
+    for pid, title in actors.items():
+        found = environ(pid)
+        assert {name: found.get(name) for name in SWITCHES} == SWITCHES, title
 
 
 def test_only_this_machine_can_connect(served: Served):
