@@ -101,7 +101,7 @@ class LlmServiceArgs(TypedDict):
     longest_stream_seconds: NotRequired[int]
     """Longest answer that a change may still finish; every drain time follows from it. Default 300."""
     cpus_per_worker: NotRequired[int]
-    """CPUs of one worker with accelerator cpu. Default 2."""
+    """CPUs of one worker with accelerator cpu. Default 1."""
     memory_gib_per_worker: NotRequired[int]
     """Memory of one worker with accelerator cpu, GiB. Default 6."""
     kv_cache_gib: NotRequired[int]

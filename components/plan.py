@@ -151,7 +151,8 @@ class ServicePlan:
     machine: MachineType | None
     pool: str | None
     workers: WorkerGroup
-    head_cpus: int
+    head_cpus: float
+    autoscaler_cpus: float
     head_memory_gib: int
     upgrade: UpgradeStrategy
     env: dict[str, str]
@@ -591,6 +592,7 @@ def _plan_on_cpu(check: _Check, common: _Common) -> _Draft | None:
     )  # fmt: skip
     plan = common.service(
         limits=limits, fit=fit, machine=None, pool=None, workers=workers, head_cpus=defaults.CPU_HEAD_CPUS,
+        autoscaler_cpus=defaults.CPU_AUTOSCALER_CPUS,
         head_memory_gib=defaults.CPU_HEAD_MEMORY_GIB, upgrade=UpgradeStrategy(given.get("upgrade", defaults.UPGRADE)),
         kv_cache_gib=kv_cache, hourly_usd=None,
     )  # fmt: skip
@@ -660,6 +662,7 @@ def _plan_on_gpus(check: _Check, common: _Common) -> _Draft | None:
     unit = _price(machine.name, common.cluster.region or "", capacity)
     plan = common.service(
         limits=limits, fit=fit, machine=machine, pool=None, workers=group, head_cpus=defaults.HEAD_CPUS,
+        autoscaler_cpus=defaults.AUTOSCALER_CPUS,
         head_memory_gib=defaults.HEAD_MEMORY_GIB, upgrade=upgrade, kv_cache_gib=None,
         hourly_usd=None if unit is None else unit * workers * share,
     )  # fmt: skip
@@ -768,6 +771,10 @@ def _engine_limits(
         gpu_memory_utilization=utilization,
     )
     roomy = fit(most)
+    # the sampler's memory grows with the sequences: where they are ours to choose, fewer may make room for the context
+    while given.get("max_num_seqs") is None and roomy.longest_context < most.max_model_len and most.max_num_seqs > 8:
+        most = replace(most, max_num_seqs=most.max_num_seqs // 2)
+        roomy = fit(most)
     context = most.max_model_len
     if given.get("max_model_len") is None and 0 < roomy.longest_context < context:
         context = roomy.longest_context // 256 * 256 or roomy.longest_context

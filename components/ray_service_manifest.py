@@ -164,7 +164,10 @@ def _autoscaler(service: ServicePlan) -> dict[str, Any]:
         "version": "v2",
         "idleTimeoutSeconds": defaults.IDLE_TIMEOUT_SECONDS,
         "upscalingMode": "Default",
-        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+        "resources": {
+            "requests": {"cpu": _cpus(service.autoscaler_cpus), "memory": "1Gi"},
+            "limits": {"memory": "1Gi"},
+        },
         # pods that still wait for a GPU node or pull the image are not to be killed (kuberay #4226)
         "env": [
             {"name": "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S", "value": patience},
@@ -172,6 +175,11 @@ def _autoscaler(service: ServicePlan) -> dict[str, Any]:
         ],
         "securityContext": RESTRICTED,
     } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
+
+
+def _cpus(count: float) -> str:
+    """CPUs as Kubernetes writes them back: whole, or in thousandths."""
+    return str(int(count)) if count == int(count) else f"{round(count * 1000)}m"
 
 
 def _head(service: ServicePlan, environment: list[dict[str, Any]], drain: int, *, pooled: bool) -> dict[str, Any]:
@@ -190,7 +198,7 @@ def _head(service: ServicePlan, environment: list[dict[str, Any]], drain: int, *
             {"name": "dash-metrics", "containerPort": 44227},
         ],
         "resources": {
-            "requests": {"cpu": str(service.head_cpus), "memory": f"{service.head_memory_gib}Gi"},
+            "requests": {"cpu": _cpus(service.head_cpus), "memory": f"{service.head_memory_gib}Gi"},
             "limits": {"memory": f"{service.head_memory_gib}Gi"},
         },
         "securityContext": RESTRICTED,

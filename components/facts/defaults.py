@@ -25,7 +25,7 @@ CPU_MAX_MODEL_LEN = 2048
 CPU_MAX_NUM_SEQS = 64
 CPU_MAX_NUM_BATCHED_TOKENS = 2048
 CPU_KV_CACHE_GIB = 1
-CPU_WORKER_CPUS = 2
+CPU_WORKER_CPUS = 1
 CPU_WORKER_MEMORY_GIB = 6
 
 # --- cluster
@@ -37,8 +37,12 @@ NODES_CIDR = "10.0.0.0/18"  # sizes as in Google's cluster-toolkit: nodes /18, p
 PODS_CIDR = "10.4.0.0/14"
 SERVICES_CIDR = "10.0.64.0/20"
 
+# --- autoscaler sidecar of the head
+AUTOSCALER_CPUS = 0.5
+CPU_AUTOSCALER_CPUS = 0.1
+
 # --- head: GCS out of memory is a full outage (kuberay #4287), so more than the samples' 8 GiB in production sizes
-HEAD_CPUS = 4
+HEAD_CPUS = 4.0
 HEAD_MEMORY_GIB = 16
-CPU_HEAD_CPUS = 1
+CPU_HEAD_CPUS = 0.25  # a trial shares a laptop's cluster with much else
 CPU_HEAD_MEMORY_GIB = 4
