@@ -783,13 +783,15 @@ def _engine_limits(
         # More would only wait or be preempted: requests of an eighth of the context, and never more than fit at all.
         held = int(roomy.sequences(max(1, context // TYPICAL_SHARE_OF_CONTEXT)))
         sequences = max(1, min(sequences, held // 8 * 8 or held))
+        while sequences > 1 and not fit(replace(most, max_model_len=context, max_num_seqs=sequences)).fits:
+            sequences //= 2
     elif common.model.linear and sequences > roomy.blocks > 0:
         check.refuse(
             f"{common.path}.max_num_seqs",
             sequences,
             f"every sequence needs a block for its linear-attention state and {roomy.blocks} fit: at most that",
         )
-    limits = EngineLimits(context, sequences, most.max_num_batched_tokens, utilization)
+    limits = replace(most, max_model_len=context, max_num_seqs=sequences)
     return limits, fit(limits)
 
 

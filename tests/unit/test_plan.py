@@ -1,0 +1,365 @@
+"""What the plan decides for services that can work, and what it advises where they cannot."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from components.facts.accelerators import ACCELERATORS, MachineType
+from components.facts.choices import Accelerator, Capacity
+from components.facts.models import MODELS
+from components.fit import EngineLimits, memory_fit
+from components.plan import NodePool, Plan, PlanError, ServicePlan, allocatable, make_plan
+
+QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
+GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "capacity": "spot"}
+
+
+def plan(cluster: dict[str, Any] | None = None, *, name: str = "dev", region: str = "us-central1", **services) -> Plan:
+    return make_plan(
+        {"project": "p", "region": region, "cluster": {"mode": "create"} | (cluster or {}), "services": services},
+        name=name,
+    )
+
+
+def one(**service) -> tuple[ServicePlan, NodePool]:
+    """A service on its own, and its pool."""
+    made = plan(qwen=QWEN | service)
+    return made.services[0], made.pools[0]
+
+
+def refused(**service) -> str:
+    with pytest.raises(PlanError) as caught:
+        plan(qwen=QWEN | service)
+    return str(caught.value)
+
+
+# --- pools
+
+
+def test_services_that_want_the_same_nodes_share_a_pool():
+    made = plan(a=QWEN | {"replicas": 2}, b=QWEN | {"replicas": 3}, c=QWEN | {"capacity": "spot"}, d=GEMMA)
+    assert [(pool.name, pool.nodes) for pool in made.pools] == [
+        ("g2-standard-8", 5),
+        ("g2-standard-8-spot", 1),
+        ("a4-highgpu-8g-spot", 1),
+    ]
+    assert [service.pool for service in made.services] == [
+        "g2-standard-8", "g2-standard-8", "g2-standard-8-spot", "a4-highgpu-8g-spot",
+    ]  # fmt: skip
+
+
+def test_services_can_share_one_machine():
+    half = {"gpus_per_worker": 4, "replicas": 4}
+    made = plan(a=GEMMA | half, b=GEMMA | half)
+    assert [pool.nodes for pool in made.pools] == [1]
+    assert all(service.workers.workers == 1 for service in made.services)
+    # two halves, each with its share of CPUs and memory, are not more than the machine
+    cpus, memory = allocatable(made.pools[0].machine)
+    assert 2 * made.services[0].workers.cpus < cpus
+    assert 2 * made.services[0].workers.memory_gib < memory
+
+
+@pytest.mark.parametrize(
+    "other",
+    [QWEN, QWEN | {"capacity": "spot"}, QWEN | {"zones": ["us-central1-b"]}, QWEN | {"machine_type": "g2-standard-12"}],
+    ids=["the same", "spot", "other zones", "other machine"],
+)
+@pytest.mark.parametrize("first", ["aa", "zz"])
+def test_a_service_that_is_added_renames_no_pool_of_another(other, first):
+    alone = plan(qwen=QWEN)
+    both = plan(**dict(sorted({"qwen": QWEN, first: other}.items())))
+    pool = next(service.pool for service in both.services if service.name == "qwen")
+    assert pool == alone.services[0].pool
+    assert len({pool.name for pool in both.pools}) == len(both.pools)
+
+
+def test_pools_in_other_zones_or_of_other_reservations_have_other_names():
+    reserved = GEMMA | {"capacity": "reservation"}
+    made = plan(
+        a=QWEN,
+        b=QWEN | {"zones": ["us-central1-b"]},
+        c=QWEN | {"zones": ["us-central1-c"]},
+        d=reserved | {"reservation": "one"},
+        e=reserved | {"reservation": "two"},
+    )
+    names = [pool.name for pool in made.pools]
+    assert len(set(names)) == 5
+    assert names[0] == "g2-standard-8"
+
+
+def test_a_zonal_cluster_has_its_pools_in_that_zone():
+    made = plan({"location": "us-central1-b"}, qwen=QWEN)
+    assert made.pools[0].zones == ("us-central1-b",)
+    assert made.pools[0].name == "g2-standard-8"
+
+
+def test_a_regional_cluster_has_its_pools_only_where_the_card_is():
+    assert plan(qwen=QWEN, region="us-east4").pools[0].zones == ("us-east4-a", "us-east4-c")
+
+
+def test_an_upgrade_beside_the_old_cluster_doubles_the_pool():
+    _, pool = one(replicas=4)
+    assert (pool.nodes, pool.max_nodes) == (4, 8)
+    _, pool = one(replicas=4, upgrade="none")
+    assert (pool.nodes, pool.max_nodes) == (4, 4)
+
+
+def test_a_reservation_is_not_doubled_unless_asked():
+    reserved = GEMMA | {"capacity": "reservation", "reservation": "r"}
+    assert plan(gemma=reserved).pools[0].max_nodes == 1
+    assert plan(gemma=reserved | {"upgrade": "new-cluster"}).pools[0].max_nodes == 2
+
+
+@pytest.mark.parametrize("gpus_per_worker", [1, 2, 4])
+def test_worker_groups_may_grow_to_the_whole_pool(gpus_per_worker):
+    service, pool = one(replicas=4, machine_type="g2-standard-48", gpus_per_worker=gpus_per_worker)
+    assert service.workers.max_workers * gpus_per_worker == pool.max_nodes * 4
+
+
+# --- workers
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpus", "memory"),
+    [
+        # GKE's allocatable as computed in the project's research from GKE's reservation tiers
+        (MachineType("g2-standard-4", 1, 4, 16), 3.92, 12.9),
+        (MachineType("g2-standard-8", 1, 8, 32), 7.91, 27.7),
+        (MachineType("g2-standard-12", 1, 12, 48), 11.90, 42.5),
+        (MachineType("g2-standard-16", 1, 16, 64), 15.89, 57.2),
+        (MachineType("g2-standard-24", 2, 24, 96), 23.87, 86.8),
+        (MachineType("g2-standard-32", 1, 32, 128), 31.85, 116.3),
+        (MachineType("g2-standard-48", 4, 48, 192), 47.81, 178.0),
+        (MachineType("g2-standard-96", 8, 96, 384), 95.69, 363.1),
+        (MachineType("a4-highgpu-8g", 8, 224, 3968), 223.37, 3820),
+        (MachineType("a3-highgpu-1g", 1, 26, 234), 25.86, 218),
+        (MachineType("a3-highgpu-8g", 8, 208, 1872), 207.41, 1798),
+        (MachineType("a3-ultragpu-8g", 8, 224, 2952), 223.37, 2840),
+        (MachineType("g4-standard-48", 1, 48, 180), 47.8, 166),
+        (MachineType("g4-standard-384", 8, 384, 1440), 383, 1381),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_allocatable_is_what_gke_leaves(machine, cpus, memory):
+    assert allocatable(machine) == (pytest.approx(cpus, rel=0.01), pytest.approx(memory, rel=0.01))
+
+
+@pytest.mark.parametrize(
+    "machine", [m for spec in ACCELERATORS.values() for m in spec.machines], ids=lambda machine: machine.name
+)
+def test_a_worker_that_takes_a_machine_fits_it_beside_the_daemonsets(machine):
+    accelerator = next(card for card, spec in ACCELERATORS.items() if machine in spec.machines)
+    made = plan(
+        a={
+            "model": "Qwen/Qwen3.5-0.8B",
+            "accelerator": accelerator,
+            "machine_type": machine.name,
+            "capacity": "spot",
+            "zones": ["us-central1-b"],
+        }
+    )
+    group, (cpus, memory) = made.services[0].workers, allocatable(machine)
+    assert group.gpus == machine.gpus
+    assert 0.75 * cpus < group.cpus <= cpus - 0.5
+    assert 0.75 * memory < group.memory_gib <= memory - 1
+
+
+def test_a_worker_on_the_smallest_l4_machine_asks_what_is_known_to_schedule():
+    service, _ = one()
+    assert (service.workers.cpus, service.workers.memory_gib) == (6, 24)
+
+
+def test_the_smallest_machine_that_holds_a_replica_is_taken():
+    assert one()[1].machine.name == "g2-standard-8"
+    assert one(tensor_parallel_size=2)[1].machine.name == "g2-standard-24"
+    assert one(tensor_parallel_size=4)[1].machine.name == "g2-standard-48"
+
+
+def test_h100_on_demand_takes_the_one_machine_that_is_sold_so():
+    assert one(accelerator="h100")[1].machine.name == "a3-highgpu-8g"
+    assert one(accelerator="h100", capacity="spot")[1].machine.name == "a3-highgpu-1g"
+
+
+def test_a_pipeline_spans_machines():
+    service, pool = one(model="google/gemma-4-31B-it", pipeline_parallel_size=4, replicas=2)
+    assert service.gpus == 8
+    assert (service.workers.workers, service.workers.gpus, pool.nodes) == (8, 1, 8)
+    assert service.workers.replicas_per_worker == 0.25
+
+
+def test_the_boot_disk_holds_the_image_and_every_workers_weights():
+    service, pool = one(model="google/gemma-4-31B-it", tensor_parallel_size=4)
+    assert service.workers.ephemeral_gib > 59
+    assert pool.boot_disk_gib > 40 + 59
+
+
+# --- limits
+
+
+def test_limits_are_the_cards_defaults_where_the_memory_allows():
+    service, _ = one(accelerator="h100", capacity="spot", model="Qwen/Qwen3.5-0.8B")
+    assert (service.limits.max_model_len, service.limits.max_num_batched_tokens) == (16384, 8192)
+    assert service.limits.max_num_seqs == 1024
+
+
+def test_a_context_that_nobody_asked_for_shrinks_to_what_fits():
+    service, _ = one(model="Qwen/Qwen3.5-9B")
+    assert 1024 < service.limits.max_model_len < 16384
+    assert service.limits.max_model_len % 256 == 0
+    assert service.fit.fits
+
+
+def test_sequences_are_no_more_than_the_cache_holds_at_an_eighth_of_the_context():
+    service, _ = one()
+    assert service.limits.max_num_seqs % 8 == 0
+    assert service.limits.max_num_seqs <= service.fit.sequences(16384 // 8) < service.limits.max_num_seqs + 16
+
+
+def test_what_the_stack_says_is_taken_as_it_is():
+    service, _ = one(max_model_len=5000, max_num_seqs=37, max_num_batched_tokens=3000, gpu_memory_utilization=0.8)
+    limits = service.limits
+    assert (limits.max_model_len, limits.max_num_seqs, limits.max_num_batched_tokens) == (5000, 37, 3000)
+    assert limits.gpu_memory_utilization == 0.8
+
+
+@pytest.mark.parametrize("accelerator", [card for card in Accelerator if card is not Accelerator.CPU])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_on_every_card_is_either_planned_so_that_it_fits_or_refused_with_a_way_out(model, accelerator):
+    service = {"model": model, "accelerator": accelerator, "capacity": "spot", "zones": ["us-central1-b"]}
+    try:
+        made = plan(a=service)
+    except PlanError as error:
+        assert re.search(r"GiB short; what fits: .*(tensor_parallel_size|max_model_len|accelerator)", str(error))
+        return
+    chosen = made.services[0]
+    assert chosen.fit.concurrency >= 1
+    assert chosen.limits.max_num_seqs <= chosen.limits.max_num_batched_tokens
+    if chosen.model.linear:
+        assert chosen.limits.max_num_seqs <= chosen.fit.blocks
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"model": "google/gemma-4-31B-it"},
+        {"model": "Qwen/Qwen3.5-9B", "max_model_len": 262144},
+        {"model": "Qwen/Qwen3.5-27B", "max_model_len": 100000},
+        {"model": "google/gemma-4-26B-A4B-it", "max_model_len": 131072},
+    ],
+    ids=lambda service: service["model"],
+)
+def test_every_way_out_that_a_refusal_names_is_one(service):
+    message = refused(**service)
+    ways = message.partition("what fits: ")[2].split(" or ")
+    assert ways
+    for way in ways:
+        key, value = way.split(" ")
+        change = {key: value if key == "accelerator" else int(value)}
+        assert plan(a=QWEN | service | {"capacity": "spot", "zones": ["us-central1-b"]} | change).services
+
+
+def test_a_card_that_has_as_much_more_as_a_refusal_says_would_do():
+    short = float(re.search(r"([\d.]+) GiB short", refused(model="google/gemma-4-31B-it"))[1])  # type: ignore[index]
+
+    def fits(more: float) -> bool:
+        return memory_fit(
+            MODELS["google/gemma-4-31B-it"],
+            EngineLimits(16384, 1, 2048, 0.92),
+            memory_gib=ACCELERATORS[Accelerator.L4].memory_gib + more / 0.92,
+            tensor_parallel_size=1,
+            pipeline_parallel_size=1,
+            prefix_caching=True,
+        ).fits
+
+    assert fits(short + 0.1)
+    assert not fits(short - 0.1)
+
+
+# --- money
+
+
+def test_the_bill_is_the_cluster_the_cpu_pool_and_the_gpu_nodes():
+    # us-central1, 2026-08-03: e2-standard-16 $0.5361, g2-standard-8 $0.8536; GKE's fee $0.10
+    made = plan({"system_pool": {"min_nodes": 2}}, qwen=QWEN | {"replicas": 4})
+    assert made.hourly_usd == pytest.approx(0.10 + 2 * 0.5361 + 4 * 0.8536)
+    assert made.services[0].hourly_usd == pytest.approx(4 * 0.8536)
+
+
+def test_services_that_share_a_machine_share_its_price():
+    half = {"gpus_per_worker": 4, "replicas": 4}
+    made = plan(a=GEMMA | half, b=GEMMA | half)
+    assert [service.hourly_usd for service in made.services] == [pytest.approx(39.63 / 2)] * 2
+
+
+def test_each_way_of_getting_a_node_has_its_own_price():
+    reserved = plan(g=GEMMA | {"capacity": "reservation", "reservation": "r"}).pools[0].hourly_usd
+    assert (reserved, plan(g=GEMMA).pools[0].hourly_usd) == (64.44, 39.63)
+    assert one(capacity="spot")[1].hourly_usd < one()[1].hourly_usd  # type: ignore[operator]
+
+
+def test_a_price_that_is_not_known_makes_no_total():
+    made = plan(qwen=QWEN, gemma=GEMMA, region="us-east4")
+    assert made.pools[0].hourly_usd is not None
+    assert made.pools[1].hourly_usd is None
+    assert made.hourly_usd is None
+
+
+# --- rules that no row of today breaks
+
+
+def test_a_gated_model_needs_a_token(monkeypatch):
+    monkeypatch.setitem(MODELS, "made/gated", replace(MODELS["Qwen/Qwen3.5-4B"], gated=True))
+    assert "services.qwen.model (got 'made/gated'): a gated model needs a token: set hugging_face.source" in refused(
+        model="made/gated"
+    )
+    arguments = {
+        "project": "p", "region": "us-central1", "cluster": {"mode": "create"},
+        "services": {"qwen": QWEN | {"model": "made/gated"}}, "hugging_face": {"source": "existing-secret"},
+    }  # fmt: skip
+    assert make_plan(arguments).hugging_face.secret_name == "hf-secret"
+
+
+def test_a_model_that_is_newer_than_the_runtime_is_refused(monkeypatch):
+    monkeypatch.setitem(MODELS, "made/new", replace(MODELS["Qwen/Qwen3.5-4B"], min_vllm="0.30.0"))
+    assert "services.qwen.runtime (got '2.60.0'): made/new needs vLLM 0.30.0, this runtime has 0.29.0" in refused(
+        model="made/new"
+    )
+
+
+# --- warnings
+
+
+def test_a_plan_warns_of_what_a_person_has_to_know():
+    made = make_plan(
+        {
+            "project": "p", "region": "us-central1", "cluster": {"mode": "create"},
+            "kuberay": {"source": "gke-addon"}, "services": {"qwen": QWEN | {"upgrade": "none"}},
+        }
+    )  # fmt: skip
+    text = "\n".join(made.warnings)
+    assert "1.6 or newer" in text
+    assert "nobody here has seen the tag rayproject/ray-llm:2.60.0-py312-cu130" in text
+    assert "only when the RayCluster is deleted" in text
+
+
+def test_a_plan_without_anything_unusual_does_not_warn():
+    assert plan(qwen=QWEN | {"runtime": "2.56.0"}).warnings == ()
+
+
+def test_capacities_of_the_plan_are_those_that_the_machine_is_sold_in():
+    for card, spec in ACCELERATORS.items():
+        for machine in spec.machines:
+            for capacity in Capacity:
+                service = {
+                    "model": "Qwen/Qwen3.5-0.8B", "accelerator": card, "machine_type": machine.name,
+                    "capacity": capacity, "zones": ["us-central1-b"],
+                }  # fmt: skip
+                if capacity is Capacity.RESERVATION:
+                    service["reservation"] = "r"
+                if capacity in machine.capacities:
+                    assert plan(a=service).pools[0].capacity is capacity
+                else:
+                    with pytest.raises(PlanError, match=f"{machine.name} is not sold {capacity.value}"):
+                        plan(a=service)
