@@ -133,8 +133,7 @@ def record(
     def run() -> None:
         found.update(runpy.run_path(str(root / "__main__.py"), run_name="__main__"))
 
-    with _importable(root), _quiet():
-        asyncio.set_event_loop(asyncio.new_event_loop())
+    with _importable(root), _quiet(), _event_loop():
         pulumi.runtime.set_mocks(
             _Echo(), project=project, stack=stack, preview=False, monitor=monitor, organization=OFFLINE
         )
@@ -216,6 +215,18 @@ def _importable(root: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(root))
+
+
+@contextlib.contextmanager
+def _event_loop() -> Iterator[None]:
+    """A loop of the program's own; one that is left open complains when Python ends."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 @contextlib.contextmanager
