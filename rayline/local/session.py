@@ -22,6 +22,8 @@ from typing import Any
 import psutil
 
 from rayline.local import supervisor
+from rayline.local.bundled_models import default_cache_dir
+from rayline.local.translate import PORTS
 
 SESSION_VARIABLE = "RAYLINE_SESSION"
 """Set in every process of a session; its value is the session's id."""
@@ -151,7 +153,9 @@ def reserved_ports(folder: Path, choose: Callable[[Callable[[int], bool]], dict[
     Between the choice and the moment Ray listens several seconds pass; the choice is written to the session's folder
     under a lock that all sessions of this user share, so that two `up` started together do not choose the same.
     """
-    with open(Path("/tmp") / f"rayline-{os.getuid()}.lock", "w") as file:
+    shared_lock = default_cache_dir() / "ports.lock"
+    shared_lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(shared_lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         taken = {
             connection.laddr.port
@@ -166,8 +170,6 @@ def reserved_ports(folder: Path, choose: Callable[[Callable[[int], bool]], dict[
             except (OSError, ValueError, TypeError):
                 continue
         ports = choose(taken.__contains__)
-        from rayline.local.translate import PORTS
-
         (folder / "ports.json").write_text(json.dumps([[ports[port.name], port.width] for port in PORTS]))
     yield ports
 

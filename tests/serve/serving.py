@@ -98,7 +98,7 @@ def ray_service(*, env: dict[str, str] | None = None, engine: dict | None = None
             "rayClusterConfig": {
                 "authOptions": {"mode": "token", "secretName": "ray-token"},
                 "headGroupSpec": {**group("1"), "rayStartParams": {"num-cpus": "0"}},
-                "workerGroupSpecs": [{**group("4"), "groupName": "cpu", "replicas": 1}],
+                "workerGroupSpecs": [{**group("6"), "groupName": "cpu", "replicas": 1}],
             },
         },
     }

@@ -46,6 +46,14 @@ def test_a_wrong_model_folder_is_refused_before_anything_starts(tmp_path: Path):
         runtime.up(service, state_dir=tmp_path / "state", secrets=SECRETS, report=Recorder())
 
 
+def test_more_replicas_than_the_memory_holds_are_refused_before_anything_starts(tmp_path: Path):
+    service = ray_service()
+    service["spec"]["serveConfigV2"] = service["spec"]["serveConfigV2"].replace("num_replicas: 1", "num_replicas: 999")
+    with pytest.raises(LocalRuntimeError, match=r"not enough memory: about \d+\.\d GiB are needed"):
+        runtime.up(service, state_dir=tmp_path / "state", secrets=SECRETS, report=Recorder())
+    assert session.load(tmp_path / "state") is None
+
+
 def test_down_without_a_session_says_so(tmp_path: Path):
     assert runtime.down(tmp_path / "never", Recorder()) is False
     assert runtime.status(tmp_path / "never").detail == "nothing runs"

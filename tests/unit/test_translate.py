@@ -379,13 +379,28 @@ def test_an_application_that_is_no_longer_declared_must_be_gone():
             "status": "UPDATING",
             "message": "A replica failed to start with exception. Retrying 2 more time(s). Error: no",
         },
-        {"status": "UPDATING", "message": "1 replicas that have taken more than 30s to be scheduled. no"},
     ],
 )
 def test_the_first_failure_ends_the_wait(deployment):
     said = progress(details(status="DEPLOYING", deployment=deployment), SENT)
     assert said.state is State.FAILED
     assert "no" in said.detail
+
+
+def test_a_replica_without_a_place_is_told_apart_from_one_that_starts():
+    message = "Deployment has 1 replicas that have taken more than 30s to be scheduled."
+    said = progress(details(status="DEPLOYING", deployment={"status": "UPDATING", "message": message}), SENT)
+    assert said.state is State.WAITING
+    assert said.unscheduled
+
+
+def test_a_failure_of_the_previous_configuration_is_not_the_new_ones():
+    failed = {"status": "UPDATING", "message": "A replica failed to start with exception. Error: old"}
+    before = details(deployment=failed)
+    building = details(status="DEPLOYING", deployment=failed)
+    assert progress(building, SENT, before).state is State.WAITING
+    again = details(status="DEPLOYING", deployment={**failed, "message": failed["message"] + " and new"})
+    assert progress(again, SENT, before).state is State.FAILED
 
 
 # --- the real reason -------------------------------------------------------------------------------------------------
