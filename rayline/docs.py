@@ -114,7 +114,7 @@ def field_texts() -> dict[str, dict[str, str]]:
     return found
 
 
-def keys() -> list[tuple[str, str, str, str]]:
+def configuration_keys() -> list[tuple[str, str, str, str]]:
     """Every key of a stack file: (path, type, default, text)."""
     found = []
     for place, model, arguments in PLACES:
@@ -176,7 +176,7 @@ def _type(annotation: Any) -> str:
 
 def _keys_part() -> str:
     parts = []
-    everything = keys()
+    everything = configuration_keys()
     for place, _, arguments in PLACES:
         depth = place + "." if place else ""
         own = [row for row in everything if row[0].startswith(depth) and "." not in row[0][len(depth) :]]
@@ -573,17 +573,23 @@ def _fit_part() -> str:
         for accelerator, spec in ACCELERATORS.items():
             fit = planned_fit(name, accelerator, 1)
             if fit:
-                cells.append(f"{fit.longest_context:,} / {fit.sequences(fit.limits.max_model_len):,.1f}")
+                cells.append(_fit_cell(fit, min(defaults.MAX_MODEL_LEN, MODELS[name].max_context)))
                 continue
             most = max(machine.gpus for machine in spec.machines)
             for size in (2, 4, 8):
                 if size <= most and (fit := planned_fit(name, accelerator, size)):
-                    cells.append(f"not on one GPU; on {size}: {fit.longest_context:,} / {fit.concurrency:,.1f}")
+                    cells.append(f"not on one GPU; on {size}: {_fit_cell(fit, defaults.MAX_MODEL_LEN)}")
                     break
             else:
                 cells.append("does not fit")
         rows.append((code(name), *cells))
     return table(("Model", *(code(accelerator.value) for accelerator in ACCELERATORS)), rows)
+
+
+def _fit_cell(fit: MemoryFit, usual_context: int) -> str:
+    context = fit.limits.max_model_len
+    at = "" if context == usual_context else f" at {context:,}"
+    return f"{fit.longest_context:,} / {fit.concurrency:,.1f}{at}"
 
 
 def _percent(ours: float, logged: float) -> str:

@@ -1,0 +1,213 @@
+"""The documentation is complete, current and honest: what is generated is fresh, what is named exists."""
+
+import pathlib
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from components.facts.accelerators import ACCELERATORS
+from components.facts.models import MODELS
+from components.facts.runtimes import RUNTIMES
+from components.facts.serve_flags import REFUSED, SERVE_FLAGS
+from rayline import docs
+from rayline.offline import stack_names
+from rayline.vllm_logs import LOGGED_STARTS, LoggedStart
+
+ROOT = docs.PROJECT_ROOT
+PAGES = sorted(docs.DOCS.rglob("*.md"))
+COMMANDS = {name: options for name, _, options, _ in docs.commands()}
+# Folders and files of this repository that a page may name.
+OWN_PATH = re.compile(
+    r"(?:components|stacks|docs|tests|manifests|images|requirements|policy|bench|\.ci)/[\w./-]*|rayline/[\w/]*\.py"
+    r"|Pulumi\.yaml|Makefile|pyproject\.toml|__main__\.py"
+)
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(docs.DOCS).as_posix())
+
+
+def text_of(name: str) -> str:
+    return (docs.DOCS / name).read_text()
+
+
+def code_of(page: pathlib.Path) -> Iterator[str]:
+    """What a page shows as typed: spans, and the lines of blocks that are no diagram."""
+    text = page.read_text()
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        if language != "mermaid":
+            yield from block.splitlines()
+    yield from re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+# --- current and complete ---------------------------------------------------------------------------------------------
+
+
+def test_the_generated_parts_are_current() -> None:
+    assert [path.name for path in docs.stale()] == [], "run `make docs` and commit the result"
+
+
+def test_a_stale_page_fails_the_check_and_is_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("configuration.md", *docs.PARTS):
+        (tmp_path / name).write_text(text_of(name))
+    monkeypatch.setattr(docs, "DOCS", tmp_path)
+    monkeypatch.setattr(docs, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(docs, "pages", lambda: {tmp_path / "models.md": "something else"})
+    assert docs.main(["--check"]) == 1
+    assert capsys.readouterr().out == "stale: models.md\n"
+    assert docs.main([]) == 0
+    assert docs.main(["--check"]) == 0
+
+
+def test_a_marker_that_nothing_generates_is_refused() -> None:
+    with pytest.raises(docs.DocsError, match="nothing generates 'prizes'"):
+        docs.filled("hardware.md", "<!-- generated: prizes -->\n<!-- end -->")
+
+
+def test_a_part_without_a_place_is_refused() -> None:
+    with pytest.raises(docs.DocsError, match=r"no place for .*logs"):
+        docs.filled("models.md", "# Models\n")
+
+
+def test_every_configuration_key_is_documented() -> None:
+    rows = docs.configuration_keys()
+    undocumented = [path for path, _, _, text in rows if not text.strip()]
+    assert undocumented == []
+    page = text_of("configuration.md")
+    for path, _, _, text in rows:
+        assert re.search(rf"^\| `(?:{re.escape(path)}|{re.escape(path.split('.')[-1])})` \|", page, re.MULTILINE), path
+        assert text.replace("|", "\\|") in page, path
+
+
+def test_a_default_in_a_text_is_the_default_in_the_table() -> None:
+    for path, _, default, text in docs.configuration_keys():
+        stated = re.search(r"\bDefault ([a-z0-9.-]*[a-z0-9])[ ,.]", text)
+        if stated and path != "kuberay.repository":
+            assert stated[1] == default.strip("`"), path
+
+
+def test_every_command_is_documented_and_has_help() -> None:
+    page = text_of("configuration.md")
+    for name, text, options, _ in docs.commands():
+        assert text, f"rayline {name} has no help"
+        assert f"### `rayline {name}`" in page
+        assert text in page
+        for option, _, meaning in options:
+            assert meaning, f"rayline {name} {option} has no help"
+
+
+@pytest.mark.parametrize("name", [*SERVE_FLAGS, *REFUSED])
+def test_every_serve_variable_is_documented(name: str) -> None:
+    assert f"`{name}`" in text_of("configuration.md")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_in_both_tables(name: str) -> None:
+    assert text_of("models.md").count(f"| `{name}`") == 2
+
+
+@pytest.mark.parametrize("name", [*stack_names(), *RUNTIMES])
+def test_every_stack_and_runtime_is_documented(name: str) -> None:
+    assert name in text_of("configuration.md")
+
+
+@pytest.mark.parametrize("machine", [m.name for spec in ACCELERATORS.values() for m in spec.machines])
+def test_every_machine_type_is_documented(machine: str) -> None:
+    assert f"`{machine}`" in text_of("hardware.md")
+
+
+def test_every_stack_says_what_it_is() -> None:
+    assert [name for name, text in docs.stacks() if not text.endswith(".")] == []
+
+
+# --- what is named exists ---------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_relative_link_leads_somewhere(page: pathlib.Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found), target
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """Anchors as GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_every_file_that_a_page_names_exists(page: pathlib.Path) -> None:
+    for code in code_of(page):
+        for path in re.findall(rf"(?<![\w./@<-])(?:{OWN_PATH.pattern})", code):
+            if not re.search(r"<|team-a", code) and "@v" not in code:
+                assert (ROOT / path).exists(), f"{path} in {code!r}"
+
+
+@every_page
+def test_every_command_that_a_page_names_is_real(page: pathlib.Path) -> None:
+    for code in code_of(page):
+        for words in re.findall(r"(?:^|[(;&|])\s*rayline ([a-z][^#|;&)]*)", code):
+            command = next((name for name in COMMANDS if f"{words} ".startswith(f"{name} ")), None)
+            assert command, code
+            known = " ".join(names for names, _, _ in COMMANDS[command])
+            for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", words):
+                assert f"`{option}`" in known, code
+
+
+@every_page
+def test_every_make_target_that_a_page_names_is_real(page: pathlib.Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for code in code_of(page):
+        for target in re.findall(r"(?<!\S)make ([a-z-]+)\b", code):
+            assert target in targets, code
+
+
+@every_page
+def test_every_pulumi_output_that_a_page_reads_is_exported(page: pathlib.Path) -> None:
+    exported = set(re.findall(r'pulumi\.export\("(\w+)"', (ROOT / "__main__.py").read_text()))
+    for name in re.findall(r"pulumi stack output (\w+)", page.read_text()):
+        assert name in exported
+
+
+# --- honest -----------------------------------------------------------------------------------------------------------
+
+# A figure that others published, and what has to stand beside it so that nobody takes it for this kit's.
+CONTEXTS = {
+    r"11\.1 ?x": "echo",
+    r"88 ?%": "echo",
+    r"8\.9 ?x": "without a model",
+    r"2\.86 ?x": "gpt-oss-20b",
+    r"24(?:\.8)? ?x": "unbatched",
+    r"(?<![\d.])5x": "not published",
+    r"(?<![\d.])8x\b": "not published",
+}
+
+
+@every_page
+def test_no_published_figure_stands_without_its_context(page: pathlib.Path) -> None:
+    for paragraph in re.split(r"\n\s*\n|\n(?=\|)", page.read_text()):
+        for figure, context in CONTEXTS.items():
+            if re.search(figure, paragraph):
+                assert context in paragraph, f"{figure} in {paragraph!r}"
+
+
+@pytest.mark.parametrize("start", LOGGED_STARTS, ids=lambda start: f"{start.model_id} on {start.card}")
+def test_the_block_model_meets_the_logs_whose_rules_it_follows(start: LoggedStart) -> None:
+    one_batch_in_flight = "gemma" in start.model_id and tuple(map(int, start.vllm.split("."))) < (0, 26)
+    if one_batch_in_flight:
+        assert start.concurrency_from_logged_memory() < start.concurrency
+    else:
+        # what is left is the rounding of the printed GiB
+        assert start.concurrency_from_logged_memory() == pytest.approx(start.concurrency, rel=0.003)
+
+
+@pytest.mark.parametrize("start", LOGGED_STARTS, ids=lambda start: f"{start.model_id} on {start.card}")
+def test_the_memory_estimate_errs_by_less_than_two_gib(start: LoggedStart) -> None:
+    assert start.fit().kv_cache_gib == pytest.approx(start.kv_cache_gib, abs=2.0)
