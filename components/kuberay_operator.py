@@ -91,9 +91,11 @@ def crd_files(chart: str, crds: str | None, version: str) -> list[str]:
 
 def chart_values(args: KuberayOperatorArgs) -> dict:
     """Values of the chart. Its default of 100m CPU is throttled easily, and its default rights span all namespaces."""
+    # both, because the chart's own limit of 100m would stay beside a request of 500m, and Kubernetes refuses that
+    size = {"cpu": "500m", "memory": "1Gi"}
     values: dict = {
         "image": {"tag": f"v{args['version']}"},
-        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+        "resources": {"requests": size, "limits": size},
         "singleNamespaceInstall": True,
         "watchNamespace": [args["watch_namespace"]],
     }

@@ -64,7 +64,9 @@ class Stack:
         overrides = os.environ.get("RAYLINE_KIND_CONFIG")
         if overrides:
             document = yaml.safe_load(self.path.read_text())
-            document["config"] = merged(document["config"], yaml.safe_load(pathlib.Path(overrides).read_text()))
+            # the CLI has written the project's prefix before each key
+            plain = {key.removeprefix("rayline:"): value for key, value in document["config"].items()}
+            document["config"] = merged(plain, yaml.safe_load(pathlib.Path(overrides).read_text()))
             self.path.write_text(yaml.safe_dump(document))
 
     def pulumi(self, *arguments: str, timeout: float = 1500) -> str:
