@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import typer
@@ -46,8 +47,14 @@ NOTHING = "-"
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; a bar or a line break inside a cell does not end it."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
+    return "\n".join("| " + " | ".join(prose(str(cell)).replace("|", "\\|") for cell in row) + " |" for row in lines)
+
+
+def prose(text: str) -> str:
+    """Text from the code as one line of Markdown: outside of backticks `*` and `<` mean themselves."""
+    parts = " ".join(text.split()).split("`")
+    return "`".join(
+        part if odd else re.sub(r"([*<])", r"\\\1", part) for part, odd in zip(parts, cycle((0, 1)), strict=False)
     )
 
 
@@ -137,7 +144,7 @@ _TOKEN_TEXT = (
 
 def _default(path: str, field: Any) -> str:
     if field.default is PydanticUndefined:
-        return "**required**"
+        return "required"
     value = field.default
     if value is None:
         if path in PROVIDER_KEYS.values():
@@ -259,7 +266,7 @@ def _runtimes_part() -> str:
             row.ray_version,
             row.vllm_version,
             code(row.image),
-            "yes" if row.image_confirmed else "**not seen by us**",
+            "yes" if row.image_confirmed else "not seen by us",
             row.source,
         )
         for name, row in RUNTIMES.items()
@@ -297,7 +304,7 @@ def _commands(name: str, command: Any) -> Iterable[tuple[str, str, list[tuple[st
 def _commands_part() -> str:
     parts = []
     for name, text, options, example in commands():
-        shown = f"### {code(f'rayline {name}')}\n\n{text}"
+        shown = f"### {code(f'rayline {name}')}\n\n{prose(text)}"
         if options:
             shown += "\n\n" + table(("Option", "Default", "Meaning"), options)
         if example:

@@ -70,6 +70,24 @@ def test_a_part_without_a_place_is_refused() -> None:
         docs.filled("models.md", "# Models\n")
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        "- {field: spec.upgradeStrategy, ours: NewCluster, upstream: not set, reason: said out loud}",
+        "qwen:\n  spec.upgradeStrategy: {ours: NewCluster, reason: said out loud}",
+        "spec.upgradeStrategy: said out loud",
+    ],
+)
+def test_differences_from_upstream_become_a_table_whatever_their_shape(
+    document: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "differences.yaml").write_text(document)
+    monkeypatch.setattr(docs, "UPSTREAM_DIFFERENCES", tmp_path / "differences.yaml")
+    shown = docs.PARTS["high-throughput.md"]["upstream"]()
+    assert "spec.upgradeStrategy" in shown
+    assert "said out loud" in shown
+
+
 def test_every_configuration_key_is_documented() -> None:
     rows = docs.configuration_keys()
     undocumented = [path for path, _, _, text in rows if not text.strip()]
@@ -77,7 +95,7 @@ def test_every_configuration_key_is_documented() -> None:
     page = text_of("configuration.md")
     for path, _, _, text in rows:
         assert re.search(rf"^\| `(?:{re.escape(path)}|{re.escape(path.split('.')[-1])})` \|", page, re.MULTILINE), path
-        assert text.replace("|", "\\|") in page, path
+        assert docs.prose(text).replace("|", "\\|") in page, path
 
 
 def test_a_default_in_a_text_is_the_default_in_the_table() -> None:
@@ -92,7 +110,7 @@ def test_every_command_is_documented_and_has_help() -> None:
     for name, text, options, _ in docs.commands():
         assert text, f"rayline {name} has no help"
         assert f"### `rayline {name}`" in page
-        assert text in page
+        assert docs.prose(text) in page
         for option, _, meaning in options:
             assert meaning, f"rayline {name} {option} has no help"
 
