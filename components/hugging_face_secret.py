@@ -26,9 +26,8 @@ class HuggingFaceSecret(pulumi.ComponentResource):
     """Name of the Secret."""
 
     def __init__(self, name: str, args: HuggingFaceSecretArgs, opts: pulumi.ResourceOptions | None = None):
-        super().__init__(
-            "rayline:index:HuggingFaceSecret", name, {**args, "token": pulumi.Output.secret(args["token"])}, opts
-        )
+        known = {"namespace": args["namespace"], "secret_name": args["secret_name"]}
+        super().__init__("rayline:index:HuggingFaceSecret", name, known, opts)
         secret = kubernetes.core.v1.Secret(
             f"{name}-token",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args["secret_name"], namespace=args["namespace"]),

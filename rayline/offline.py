@@ -19,6 +19,7 @@ import pulumi
 import yaml
 from pulumi.runtime import mocks
 from pulumi.runtime.rpc import deserialize_properties
+from pulumi.runtime.settings import set_root_resource
 
 from components.plan import Plan
 
@@ -134,6 +135,8 @@ def record(
         found.update(runpy.run_path(str(root / "__main__.py"), run_name="__main__"))
 
     with _importable(root), _quiet(), _event_loop():
+        # else the resources hang under the stack that was recorded before this one
+        set_root_resource(None)  # type: ignore[arg-type]
         pulumi.runtime.set_mocks(
             _Echo(), project=project, stack=stack, preview=False, monitor=monitor, organization=OFFLINE
         )
@@ -148,15 +151,25 @@ def record(
     )
 
 
+# What the provider computes and the program hands on.
+_TAKEN = {
+    "gcp:compute/router:Router": ("name",),
+    "gcp:container/cluster:Cluster": ("name",),
+    "gcp:container/nodePool:NodePool": ("name",),
+    "gcp:serviceaccount/account:Account": ("email",),
+    "random:index/randomPassword:RandomPassword": ("result",),
+}
+
+
 class _Echo(mocks.Mocks):
-    """Answers every registration with the resource's own inputs."""
+    """Answers every registration with the resource's own inputs, and with the outputs that other resources take.
+
+    Without those the SDK drops the inputs made of them, and with them the dependencies.
+    """
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
-        outputs = dict(args.inputs)
-        if args.typ == "random:index/randomPassword:RandomPassword":
-            # the one output that other resources take: without it the Secret would seem to have no key
-            outputs["result"] = "(made by the engine)"
-        return args.resource_id or f"{args.name}-id", outputs
+        outputs = {key: f"({key} of {args.name})" for key in _TAKEN.get(args.typ, ())}
+        return args.resource_id or f"{args.name}-id", outputs | dict(args.inputs)
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict, None]:
         return {}, None

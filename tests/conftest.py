@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+import yaml
 
 from rayline import offline
 from rayline.offline import Program
@@ -16,6 +17,12 @@ STACKS = offline.stack_names(ROOT)
 # Colours and widths of the terminal that happens to run the tests are no part of what is tested.
 os.environ.setdefault("NO_COLOR", "1")
 os.environ.setdefault("COLUMNS", "160")
+
+
+def stacks_of(*modes: str) -> list[str]:
+    """The stacks with one of these cluster modes. Read from the files: recording them is work for a test, not for pytest."""
+    files = {name: yaml.safe_load((ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text()) for name in STACKS}
+    return [name for name, file in files.items() if file["config"]["cluster"]["mode"] in modes]
 
 
 @functools.cache

@@ -116,7 +116,7 @@ def documented_defaults() -> list[tuple[type[BaseModel], str, str]]:
     found = []
     for model, args in PAIRS.items():
         for field in model.model_fields:
-            _, said, rest = docstrings()[args.__name__, field].partition("Default ")
+            _, said, rest = docstrings().get((args.__name__, field), "").partition("Default ")
             if said:
                 found.append((model, field, rest.split(" ")[0].rstrip(".,;")))
     return found
