@@ -40,6 +40,8 @@ def smollm2(folder: Path) -> None:
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    # What its model card samples with. At vLLM's default temperature of 1 so small a model talks nonsense.
+    model.generation_config.update(do_sample=True, temperature=0.2, top_p=0.9)
     model.to(torch.bfloat16).save_pretrained(folder)
     if not tokenizer.chat_template:
         tokenizer.chat_template = CHATML

@@ -17,7 +17,7 @@ from rayline.local.report import Report
 
 _BUILDER = Path(__file__).with_name("_build_model.py")
 # Raise it when _build_model.py writes something else: cached copies are then built anew.
-_BUILDER_VERSION = 1
+_BUILDER_VERSION = 2
 BUILD_TIMEOUT_SECONDS = 600
 
 

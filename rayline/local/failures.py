@@ -79,10 +79,18 @@ def replica_logs(log_folder: Path, worker_ids: Iterable[str] = ()) -> Mapping[st
     ]
     found = {}
     for path in sorted(files, key=_modified, reverse=True):
-        text = tail(path, 64_000)
-        if path.parent.name == "serve" or "ServeReplica" in text[:200] or ids:
-            found[path.name] = text
+        if path.parent.name == "serve" or ids or is_replica_log(path):
+            found[path.name] = tail(path, 64_000)
     return found
+
+
+def is_replica_log(path: Path) -> bool:
+    """Whether a worker's output is a replica's: its second line names the actor."""
+    try:
+        with open(path, "rb") as file:
+            return b"ServeReplica" in file.read(300)
+    except OSError:
+        return False
 
 
 # Printed by every process that imports vLLM without a GPU; as the last line it hides what is really going on.

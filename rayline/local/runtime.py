@@ -214,6 +214,8 @@ def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]
     patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
     found = [*extra, *(path for pattern in patterns for path in sorted(folder.glob(pattern)))]
     for path in found:
+        if component == "replica" and path.name.startswith("worker-") and not failures.is_replica_log(path):
+            continue
         text = failures.tail(path, 200 * max(lines, 1) + 4096).splitlines()[-lines:]
         if any(line.strip() for line in text):
             yield f"==> {path.name} <=="
@@ -605,10 +607,7 @@ def _keep_logs(session: Session) -> Path | None:
 
 def _check_memory(declared: translate.Declared, model_folders: Mapping[str, Path]) -> None:
     """Refuses what would be killed halfway: Ray's memory monitor and the kernel give far worse reasons, later."""
-    replicas = 0
-    for config in declared.llm_configs():
-        wanted = (config.get("deployment_config") or {}).get("num_replicas", 1)
-        replicas += wanted if isinstance(wanted, int) else 1
+    replicas = declared.llm_replicas()
     kv_cache = declared.env.get("VLLM_CPU_KVCACHE_SPACE")
     kv_cache_gib = float(kv_cache) if isinstance(kv_cache, str) and kv_cache else 0.0
     weights = (path.stat().st_size for folder in model_folders.values() for path in folder.glob("*.safetensors"))

@@ -189,6 +189,23 @@ class Declared:
                 sources.append(source)
         return sources
 
+    def llm_replicas(self) -> int:
+        """How many vLLM engines are declared; one for a model whose number Serve decides."""
+        total = 0
+        for application in self.serve_config.get("applications") or []:
+            # An override in `deployments` wins over the LLMConfig's own deployment_config.
+            overrides = {
+                one.get("name"): one["num_replicas"]
+                for one in application.get("deployments") or []
+                if "num_replicas" in one
+            }
+            for config in (application.get("args") or {}).get("llm_configs") or []:
+                model_id = (config.get("model_loading_config") or {}).get("model_id", "")
+                wanted = (config.get("deployment_config") or {}).get("num_replicas", 1)
+                wanted = overrides.get(llm_deployment_name(model_id), wanted)
+                total += wanted if isinstance(wanted, int) else 1
+        return total
+
     def ports(self) -> dict[str, int]:
         """The number each of PORTS has in the manifest."""
         numbers = {}
@@ -218,6 +235,11 @@ class Translation:
     """The key that vLLM asks of clients (VLLM_API_KEY), if one is declared."""
     auth_token: str
     """The token that Ray's dashboard and gRPC servers ask for."""
+
+
+def llm_deployment_name(model_id: str) -> str:
+    """The Serve deployment of a model (ray/llm/_internal/serve/core/server/builder.py)."""
+    return "LLMServer:" + model_id.replace("/", "--").replace(".", "_")
 
 
 def read(ray_service: Mapping[str, Any]) -> Declared:

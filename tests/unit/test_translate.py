@@ -122,6 +122,14 @@ def test_with_the_autoscaler_the_node_has_room_for_all_it_may_add():
     assert read(service).num_cpus == 10
 
 
+def test_an_override_of_the_number_of_replicas_wins():
+    service = ray_service()
+    config = serve_config_of(service)
+    assert read(service).llm_replicas() == 2
+    config["applications"][0]["deployments"] = [{"name": "LLMServer:tiny", "num_replicas": 3}]
+    assert read(with_serve_config(service, config)).llm_replicas() == 3
+
+
 def test_custom_resources_count_once_per_worker():
     service = ray_service()
     worker(service)["resources"] = {"accelerator_type:CPU": "1", "cpu": "7"}
