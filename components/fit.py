@@ -22,9 +22,6 @@ RESIDUAL_COPIES = 8
 MLP_COPIES = 3
 # The sampler holds logits in float32 about three times over for every sequence of the dummy run.
 LOGIT_COPIES = 3
-# Sliding-window layers are charged for every batch that can be in flight: two since vLLM 0.26, with async scheduling
-# (VllmConfig.max_in_flight_tokens; vllm-project/vllm #49878).
-BATCHES_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,13 @@ class EngineLimits:
     max_num_seqs: int
     max_num_batched_tokens: int
     gpu_memory_utilization: float
+    batches_in_flight: int = 2
+    """Engine steps that sliding-window layers are charged for: two since vLLM 0.26, one before (facts/runtimes.py)."""
+
+    @property
+    def tokens_in_flight(self) -> int:
+        """Tokens of all engine steps that can be under way."""
+        return self.batches_in_flight * self.max_num_batched_tokens
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class KvLayout:
     """(kind, number of groups, tokens per block, window) with kind full, sliding or linear."""
     prefix_caching: bool
 
-    def blocks_per_request(self, tokens: int, max_num_batched_tokens: int) -> int:
+    def blocks_per_request(self, tokens: int, tokens_in_flight: int) -> int:
         """Blocks that a request of `tokens` tokens holds at most."""
         blocks = 0
         for kind, count, block_tokens, window in self.groups:
@@ -56,7 +60,7 @@ class KvLayout:
             elif window is None:
                 blocks += count * ceil(tokens / block_tokens)
             else:
-                held = min(window - 1 + BATCHES_IN_FLIGHT * max_num_batched_tokens, tokens)
+                held = min(window - 1 + tokens_in_flight, tokens)
                 blocks += count * (ceil(held / block_tokens) + 1)
         return blocks
 
@@ -118,7 +122,7 @@ class MemoryFit:
 
     def sequences(self, tokens: int) -> float:
         """Requests of `tokens` tokens whose KV cache fits at once; at max_model_len vLLM's "Maximum concurrency"."""
-        return self.blocks / self.layout.blocks_per_request(tokens, self.limits.max_num_batched_tokens)
+        return self.blocks / self.layout.blocks_per_request(tokens, self.limits.tokens_in_flight)
 
     @property
     def concurrency(self) -> float:
@@ -138,7 +142,7 @@ class MemoryFit:
     @property
     def short_by_gib(self) -> float:
         """GiB that one request of `max_model_len` tokens lacks; 0 when it fits."""
-        needed = self.layout.blocks_per_request(self.limits.max_model_len, self.limits.max_num_batched_tokens)
+        needed = self.layout.blocks_per_request(self.limits.max_model_len, self.limits.tokens_in_flight)
         return max(0.0, needed * self.layout.block_bytes / GIB - self.kv_cache_gib)
 
 
@@ -202,7 +206,7 @@ def _fit(model, limits, layout, blocks, memory, usable, weights, activation, ove
         layout=layout,
         limits=limits,
         longest_context=_longest(
-            model.max_context, lambda tokens: blocks >= layout.blocks_per_request(tokens, limits.max_num_batched_tokens)
+            model.max_context, lambda tokens: blocks >= layout.blocks_per_request(tokens, limits.tokens_in_flight)
         ),
     )
 

@@ -569,6 +569,7 @@ def _plan_on_cpu(check: _Check, common: _Common) -> _Draft | None:
             check, path, given, "max_num_batched_tokens", defaults.CPU_MAX_NUM_BATCHED_TOKENS
         ),
         gpu_memory_utilization=defaults.GPU_MEMORY_UTILIZATION,
+        batches_in_flight=common.runtime.batches_in_flight,
     )
     prefix_caching = given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING)
     fit = cpu_memory_fit(model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=prefix_caching)
@@ -769,6 +770,7 @@ def _engine_limits(
             check, common.path, given, "max_num_batched_tokens", spec.max_num_batched_tokens
         ),
         gpu_memory_utilization=utilization,
+        batches_in_flight=common.runtime.batches_in_flight,
     )
     roomy = fit(most)
     # the sampler's memory grows with the sequences: where they are ours to choose, fewer may make room for the context

@@ -87,6 +87,11 @@ def ray_service(
 _UPGRADE = {UpgradeStrategy.NEW_CLUSTER: "NewCluster", UpgradeStrategy.NONE: "None"}
 
 
+def llm_deployment(served_model_name: str) -> str:
+    """Name that Ray Serve LLM gives the model's deployment (ray/llm/_internal/serve/core/server/builder.py)."""
+    return "LLMServer:" + served_model_name.replace("/", "--").replace(".", "_")
+
+
 def serve_config(service: ServicePlan) -> dict[str, Any]:
     """The Serve application: one model, because direct streaming takes exactly one."""
     llm: dict[str, Any] = {
@@ -98,7 +103,8 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
         llm["accelerator_type"] = ACCELERATORS[service.accelerator].ray_type
     llm["engine_kwargs"] = _engine_kwargs(service)
     llm["deployment_config"] = {
-        "num_replicas": service.replicas,
+        # always 1: Serve takes a change of `args` for new code and reloads every replica, so the count stands below
+        "num_replicas": 1,
         "graceful_shutdown_timeout_s": service.longest_stream_seconds,
     }
     if service.accelerator is Accelerator.CPU:
@@ -114,6 +120,7 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
                 "route_prefix": "/",
                 "import_path": "ray.serve.llm:build_openai_app",
                 "args": {"llm_configs": [llm]},
+                "deployments": [{"name": llm_deployment(service.served_model_name), "num_replicas": service.replicas}],
             }
         ],
     }
@@ -313,7 +320,9 @@ def _volume(volume: Any) -> dict[str, Any]:
 
 
 def _mounts(service: ServicePlan) -> list[dict[str, Any]]:
+    # `readOnly: false` is left out: the operator writes lists back without zero values and would own them from then on,
+    # like the worker groups without their two empty maps
     return [
-        {"name": v["name"], "mountPath": v["mount_path"], "readOnly": bool(v.get("read_only", False))}
+        {"name": v["name"], "mountPath": v["mount_path"]} | ({"readOnly": True} if v.get("read_only") else {})
         for v in service.volumes
     ]

@@ -518,7 +518,7 @@ def _fixed_bytes(model: Model) -> int:
     growing = sum(
         count * -(-length // block) for kind, count, block, window in layout.groups if kind == "full" and window is None
     )
-    return (layout.blocks_per_request(length, 2048) - growing) * layout.block_bytes
+    return (layout.blocks_per_request(length, 2 * 2048) - growing) * layout.block_bytes
 
 
 def _models_part() -> str:

@@ -38,7 +38,12 @@ class LoggedStart:
     def fit(self) -> MemoryFit:
         """What components/fit.py says about the same start, knowing nothing of the log."""
         limits = EngineLimits(
-            self.max_model_len, self.max_num_seqs, self.max_num_batched_tokens, self.gpu_memory_utilization
+            self.max_model_len,
+            self.max_num_seqs,
+            self.max_num_batched_tokens,
+            self.gpu_memory_utilization,
+            # asynchronous scheduling came with 0.26
+            batches_in_flight=2 if int(self.vllm.split(".")[1]) >= 26 else 1,
         )
         return memory_fit(
             MODELS[self.model_id],
@@ -51,9 +56,9 @@ class LoggedStart:
 
     def concurrency_from_logged_memory(self) -> float:
         """The block model alone: the logged GiB cut into blocks, so that the memory estimate plays no part."""
-        layout = self.fit().layout
-        blocks = int(self.kv_cache_gib * 2**30 // layout.block_bytes)
-        return blocks / layout.blocks_per_request(self.max_model_len, self.max_num_batched_tokens)
+        fit = self.fit()
+        blocks = int(self.kv_cache_gib * 2**30 // fit.layout.block_bytes)
+        return blocks / fit.layout.blocks_per_request(self.max_model_len, fit.limits.tokens_in_flight)
 
 
 LOGGED_STARTS: tuple[LoggedStart, ...] = (
@@ -89,11 +94,11 @@ LOGGED_STARTS: tuple[LoggedStart, ...] = (
     ),
     LoggedStart(
         "google/gemma-4-E4B-it", "24 GB card", 23.5, "0.22.1", 0.90, 32768, 256, 2048, True, 4.1, 6.85,
-        "card total assumed; before 0.26 sliding layers were charged for one batch in flight, we charge two",
+        "card total assumed; one batch in flight before 0.26",
     ),
     LoggedStart(
         "google/gemma-4-31B-it", "RTX PRO 6000 class", 94.97, "0.23.0", 0.94, 32768, 20, 8192, True, 28.41, 2.98,
-        "before 0.26: one batch in flight, we charge two, and 50 sliding layers at 8,192 tokens make that the larger part",
+        "one batch in flight before 0.26, as the row of that runtime says",
     ),
     LoggedStart(
         "google/gemma-4-31B-it", "B300", 267.69, "0.26.0", 0.92, 16384, 1024, 8192, True, 182.37, 13.25,

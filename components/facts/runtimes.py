@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Runtime:
-    """One tested set. `image_confirmed` is False where nobody here has seen the tag in the registry."""
+    """One tested set. `image_confirmed` is False where nobody here has seen the tag in the registry.
+
+    `batches_in_flight`: how many engine steps vLLM reserves sliding-window KV cache for; two since 0.26, with asynchronous
+    scheduling (VllmConfig.max_in_flight_tokens; vllm-project/vllm #49878).
+    """
 
     ray_version: str
     vllm_version: str
     image: str
     image_confirmed: bool
+    batches_in_flight: int
     source: str
 
 
@@ -23,6 +28,7 @@ RUNTIMES: dict[str, Runtime] = {
         vllm_version="0.29.0",
         image="rayproject/ray-llm:2.60.0-py312-cu130",
         image_confirmed=False,
+        batches_in_flight=2,
         source="ray 2.60.0's own metadata pins vllm 0.29.0 and runs here on the CPU; the tag follows the scheme of 2.56.0 and 2.58.0",
     ),
     "2.56.0": Runtime(
@@ -30,6 +36,7 @@ RUNTIMES: dict[str, Runtime] = {
         vllm_version="0.22.0",
         image="rayproject/ray-llm:2.56.0-py312-cu130",
         image_confirmed=True,
+        batches_in_flight=1,
         source="KubeRay samples ray-service.high-throughput-{llm,gemma4}.yaml at v1.7.0",
     ),
 }

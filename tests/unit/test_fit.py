@@ -7,7 +7,7 @@ import pytest
 from components.facts.accelerators import ACCELERATORS
 from components.facts.choices import Accelerator
 from components.facts.models import MODELS
-from components.fit import BATCHES_IN_FLIGHT, GIB, GPU_BLOCK_TOKENS, EngineLimits, kv_layout, memory_fit, weights_gib
+from components.fit import GIB, GPU_BLOCK_TOKENS, EngineLimits, kv_layout, memory_fit, weights_gib
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ def test_the_block_model_gives_the_concurrency_that_vllm_printed(log):
         prefix_caching=log.prefix_caching,
         block_tokens=GPU_BLOCK_TOKENS,
     )
-    # the model counts two batches in flight: half the tokens of a step, counted twice, are one batch
-    step = log.max_num_batched_tokens * log.batches_in_flight // BATCHES_IN_FLIGHT
-    request = layout.blocks_per_request(log.max_model_len, step)
+    request = layout.blocks_per_request(log.max_model_len, log.max_num_batched_tokens * log.batches_in_flight)
     half_a_digit = 0.5 / 10 ** len(log.available.partition(".")[2])
 
     def concurrency(gib: float) -> float:
@@ -136,7 +134,7 @@ def test_prefix_caching_doubles_what_linear_attention_keeps_for_a_sequence():
     def fixed(prefix_caching: bool) -> int:
         model = MODELS["Qwen/Qwen3.5-4B"]
         layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=prefix_caching, block_tokens=GPU_BLOCK_TOKENS)
-        return layout.blocks_per_request(1, 2048) - 1
+        return layout.blocks_per_request(1, 4096) - 1
 
     assert (fixed(False), fixed(True)) == (3, 6)
 
