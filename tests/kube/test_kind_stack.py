@@ -154,11 +154,29 @@ def test_the_fast_path_is_wired_in_the_worker_pod(stack: Stack) -> None:
     configuration = kubectl(
         "-n", "rayline", "exec", pod, "-c", "ray-worker", "--", "sh", "-c", "cat /tmp/haproxy-serve/*/haproxy.cfg"
     )
-    assert "ingress_request_router.lua" in configuration
-    assert "SERVE_REPLICA__llm" in configuration
+    assert "use_backend http-llm-via-ingress-request-router" in configuration
+    assert "server SERVE_REPLICA_llm-LLMServer" in configuration
 
 
 def test_up_again_changes_nothing(stack: Stack) -> None:
+    stack.up("--expect-no-changes")
+
+
+def test_the_operator_finds_nothing_to_write_into_the_spec(stack: Stack) -> None:
+    # else it owns those lists, and the next `up` that changes them is a conflict
+    fields = kubectl("-n", "rayline", "get", "rayservice", "chat", "-o", "json", "--show-managed-fields")
+    owned = [
+        entry for entry in json.loads(fields)["metadata"]["managedFields"] if entry["manager"] == "kuberay-operator"
+    ]
+    assert owned, "the operator has not touched the RayService yet"
+    assert not any("f:spec" in entry["fieldsV1"] for entry in owned)
+
+
+def test_a_change_of_the_model_s_limits_keeps_the_ray_cluster(stack: Stack, endpoint: str) -> None:
+    before = kubectl("-n", "rayline", "get", "raycluster", "-o", "name")
+    stack.change("services.chat.max_num_seqs", "32")
+    stack.up()
+    assert kubectl("-n", "rayline", "get", "raycluster", "-o", "name") == before
     stack.up("--expect-no-changes")
 
 
