@@ -79,6 +79,7 @@ def test_a_leaf_that_changes_comes_or_goes_is_a_difference():
 
 @pytest.mark.parametrize("stack", SAMPLES)
 def test_the_switches_of_the_sample_are_the_kits(stack):
+    ours, theirs = (dict(flatten(one)) for one in (render.ray_services(recorded(stack))[0], load(SAMPLES[stack])))
     same = {path for path, _ in flatten(load(SAMPLES[stack]))} - found(stack)
     for group in ("headGroupSpec", "workerGroupSpecs[0]"):
         for variable in (
@@ -89,6 +90,7 @@ def test_the_switches_of_the_sample_are_the_kits(stack):
         ):
             assert f"spec.rayClusterConfig.{group}.template.spec.containers[0].env[{variable}].value" in same
     application = "spec.serveConfigV2.applications[0]"
-    assert f"{application}.args.llm_configs[0].deployment_config.num_replicas" in same
     assert f"{application}.args.llm_configs[0].accelerator_type" in same
     assert f"{application}.import_path" in same
+    in_the_sample = f"{application}.args.llm_configs[0].deployment_config.num_replicas"
+    assert ours[f"{application}.deployments[0].num_replicas"] == theirs[in_the_sample]

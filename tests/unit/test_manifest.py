@@ -1,0 +1,350 @@
+"""The RayService that the program declares: what has to be equal is equal, and what would fail silently is not there."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from components.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
+from components.ray_service_manifest import llm_deployment
+from rayline import render
+from rayline.offline import Program
+from tests.conftest import stacks_of
+
+L4 = """
+gcp:project: p
+gcp:region: us-central1
+cluster: {mode: create}
+services:
+  qwen:
+    model: Qwen/Qwen3.5-4B
+    accelerator: l4
+"""
+GPU_STACKS = stacks_of("create")
+
+
+def the_service(program: Program) -> dict[str, Any]:
+    return render.ray_services(program)[0]
+
+
+def cluster(service: dict[str, Any]) -> dict[str, Any]:
+    return service["spec"]["rayClusterConfig"]
+
+
+def groups(service: dict[str, Any]) -> list[dict[str, Any]]:
+    """The head and every worker group."""
+    return [cluster(service)["headGroupSpec"], *cluster(service)["workerGroupSpecs"]]
+
+
+def pods(service: dict[str, Any]) -> list[dict[str, Any]]:
+    return [group["template"]["spec"] for group in groups(service)]
+
+
+def environment(service: dict[str, Any]) -> dict[str, Any]:
+    """Variable -> value, or the reference to a Secret."""
+    listed = pods(service)[0]["containers"][0]["env"]
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in listed}
+
+
+def serve(service: dict[str, Any]) -> dict[str, Any]:
+    return yaml.safe_load(service["spec"]["serveConfigV2"])
+
+
+def llm(service: dict[str, Any]) -> dict[str, Any]:
+    return serve(service)["applications"][0]["args"]["llm_configs"][0]
+
+
+def replicas(service: dict[str, Any]) -> int:
+    """Copies of the model that Serve starts."""
+    deployments = serve(service)["applications"][0]["deployments"]
+    assert [one["name"] for one in deployments] == [llm_deployment(llm(service)["model_loading_config"]["model_id"])]
+    return deployments[0]["num_replicas"]
+
+
+# --- environment
+
+
+def test_the_head_and_every_worker_have_the_same_environment(program):
+    for service in render.ray_services(program):
+        head, *workers = (pod["containers"][0]["env"] for pod in pods(service))
+        assert len(head) >= len(SWITCHES)
+        assert workers
+        assert all(worker == head for worker in workers)
+
+
+def test_every_variable_is_named_once_and_is_text_or_a_reference(program):
+    for service in render.ray_services(program):
+        for pod in pods(service):
+            names = [one["name"] for one in pod["containers"][0]["env"]]
+            assert len(names) == len(set(names))
+            for one in pod["containers"][0]["env"]:
+                assert isinstance(one.get("value"), str) != ("secretKeyRef" in one.get("valueFrom", {}))
+
+
+def test_a_boolean_is_exactly_0_or_1(program):
+    for service in render.ray_services(program):
+        booleans = {
+            name for name in environment(service) if name in SERVE_FLAGS and SERVE_FLAGS[name].kind is Kind.SWITCH
+        }
+        assert booleans >= set(SWITCHES.values())
+        assert {environment(service)[name] for name in booleans} <= {"0", "1"}
+
+
+def test_all_four_switches_are_on_in_every_stack(program):
+    for service in render.ray_services(program):
+        assert [environment(service)[variable] for variable in SWITCHES.values()] == ["1", "1", "1", "1"]
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_switch_that_is_off_is_said_to_be_off(record_file, switch):
+    off = {switch} | ({"throughput_optimized", "direct_streaming"} if switch == "ha_proxy" else set())
+    key = "" if switch == "ray_executor_v2" or switch == "throughput_optimized" else "    api_key: false\n"
+    said = ", ".join(f"{name}: false" for name in sorted(off))
+    service = the_service(record_file(L4 + f"    switches: {{{said}}}\n" + key))
+    for name, variable in SWITCHES.items():
+        assert environment(service)[variable] == ("0" if name in off else "1")
+
+
+def test_variables_of_a_stack_file_reach_every_container(record_file):
+    service = the_service(record_file(L4 + '    env: {RAY_SERVE_HAPROXY_NBTHREAD: "8"}\n'))
+    assert environment(service)["RAY_SERVE_HAPROXY_NBTHREAD"] == "8"
+
+
+def test_a_secret_is_in_a_manifest_by_reference_only(record_file):
+    program = record_file(L4 + "hugging_face: {source: existing-secret, secret_name: my-token}\n")
+    service = the_service(program)
+    assert environment(service)["VLLM_API_KEY"] == {"secretKeyRef": {"name": "qwen-api-key", "key": "api_key"}}
+    assert environment(service)["HF_TOKEN"] == {"secretKeyRef": {"name": "my-token", "key": "hf_api_token"}}
+    assert cluster(service)["authOptions"] == {"mode": "token", "secretName": "qwen-ray-auth"}
+    # every reference is to a Secret that the program makes, or that the stack names
+    known = set(render.secrets(program)) | {"my-token"}
+    assert set(re.findall(r"'secretKeyRef': {'key': '\w+', 'name': '([\w-]+)'}", str(_sorted(service)))) <= known
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def test_no_container_gets_a_token_that_nobody_asked_for(program):
+    for service in render.ray_services(program):
+        assert "HF_TOKEN" not in environment(service)
+
+
+# --- drain
+
+
+@pytest.mark.parametrize("longest", [10, 300, 7200])
+def test_each_stage_of_the_drain_outlasts_the_one_before(record_file, longest):
+    service = the_service(record_file(L4 + f"    longest_stream_seconds: {longest}\n"))
+    haproxy = int(environment(service)["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
+    ray = int(environment(service)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+    grace = {pod["terminationGracePeriodSeconds"] for pod in pods(service)}
+    assert len(grace) == 1
+    replica = llm(service)["deployment_config"]["graceful_shutdown_timeout_s"]
+    assert longest <= replica <= haproxy <= ray < grace.pop() <= service["spec"]["rayClusterDeletionDelaySeconds"]
+
+
+def test_no_container_stops_ray_before_it_drains(program):
+    for service in render.ray_services(program):
+        for pod in pods(service):
+            for container in pod["containers"]:
+                assert "lifecycle" not in container
+                # a shell in front of `ray start` would swallow SIGTERM
+                assert not {"command", "args"} & set(container)
+
+
+# --- what KubeRay needs
+
+
+def test_worker_groups_state_what_the_operator_would_write_back(program):
+    for service in render.ray_services(program):
+        for group in cluster(service)["workerGroupSpecs"]:
+            assert group["scaleStrategy"] == {}
+            assert group["template"]["metadata"]["labels"] == {"rayline/service": service["metadata"]["name"]}
+
+
+def test_every_ray_pod_carries_the_label_that_selectors_use(program):
+    for service in render.ray_services(program):
+        assert service["metadata"]["labels"]["rayline/service"] == service["metadata"]["name"]
+        for group in groups(service):
+            assert group["template"]["metadata"]["labels"]["rayline/service"] == service["metadata"]["name"]
+
+
+def test_the_head_works_on_nothing_and_serves_nobody(program):
+    for service in render.ray_services(program):
+        assert cluster(service)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+        assert service["spec"]["excludeHeadPodFromServeSvc"] is True
+
+
+def test_the_head_does_not_tolerate_gpu_nodes_and_asks_for_no_gpu(program):
+    for service in render.ray_services(program):
+        head = pods(service)[0]
+        assert "tolerations" not in head
+        assert "nvidia.com/gpu" not in str(head["containers"][0]["resources"])
+
+
+@pytest.mark.parametrize("name", GPU_STACKS)
+def test_the_head_runs_on_the_cpu_pool_and_workers_on_theirs(stack, name):
+    program = stack(name)
+    head, workers = pods(the_service(program))
+    assert head["nodeSelector"] == {"rayline/pool": "system"}
+    assert workers["nodeSelector"]["rayline/pool"] == program.plan.pools[0].name
+    assert workers["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_the_ports_that_kuberay_looks_for_are_named_and_one_number_everywhere(program):
+    for service in render.ray_services(program):
+        head, *workers = (
+            {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]} for pod in pods(service)
+        )
+        assert {"gcs-server", "dashboard", "client", "serve"} <= set(head)
+        assert {head["serve"], *(ports["serve"] for ports in workers)} == {serve(service)["http_options"]["port"]}
+        probe = pods(service)[1]["containers"][0]["readinessProbe"]["exec"]["command"][-1]
+        assert f":{head['serve']}/-/healthz" in probe
+
+
+def test_the_autoscaler_is_version_2_and_bounded_by_the_pool(program):
+    for service, plan in zip(render.ray_services(program), program.plan.services, strict=True):
+        assert cluster(service)["enableInTreeAutoscaling"] is True
+        assert cluster(service)["autoscalerOptions"]["version"] == "v2"
+        for group in cluster(service)["workerGroupSpecs"]:
+            assert 0 == group["minReplicas"] < group["replicas"] <= group["maxReplicas"] == plan.workers.max_workers
+
+
+def test_the_ray_version_is_that_of_the_image(record_file):
+    for version in ("2.60.0", "2.56.0"):
+        service = the_service(record_file(L4 + f'    runtime: "{version}"\n'))
+        assert cluster(service)["rayVersion"] == version
+        assert pods(service)[0]["containers"][0]["image"].startswith(f"rayproject/ray-llm:{version}-")
+
+
+def test_nothing_exposes_the_dashboard(program):
+    for service in render.ray_services(program):
+        head = cluster(service)["headGroupSpec"]
+        assert not {"serviceType", "enableIngress", "headService", "ingressOptions"} & set(head)
+        assert "serveService" not in service["spec"]
+        assert cluster(service)["authOptions"]["mode"] == "token"
+
+
+def test_pods_meet_the_restricted_pod_security_standard(program):
+    for service in render.ray_services(program):
+        for pod in pods(service):
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            for container in pod["containers"]:
+                assert container["securityContext"] == {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                }
+
+
+# --- shapes
+
+
+@pytest.mark.parametrize("name", GPU_STACKS)
+def test_a_gpu_group_says_which_card_it_brings(stack, name):
+    service = the_service(stack(name))
+    card = llm(service)["accelerator_type"]
+    assert cluster(service)["workerGroupSpecs"][0]["resources"] == {f"accelerator_type:{card}": "1"}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "pipeline", "gpus", "workers"), [(1, 1, 1, 2), (2, 1, 2, 2), (4, 1, 4, 2), (1, 4, 1, 8), (4, 2, 4, 4)]
+)
+def test_parallel_sizes_become_workers_that_hold_them(record_file, tensor, pipeline, gpus, workers):
+    service = the_service(
+        record_file(
+            L4 + f"    replicas: 2\n    tensor_parallel_size: {tensor}\n    pipeline_parallel_size: {pipeline}\n"
+        )
+    )
+    group = cluster(service)["workerGroupSpecs"][0]
+    resources = group["template"]["spec"]["containers"][0]["resources"]
+    assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == str(gpus)
+    assert group["replicas"] == workers
+    assert llm(service)["engine_kwargs"]["tensor_parallel_size"] == tensor
+    assert llm(service)["engine_kwargs"]["pipeline_parallel_size"] == pipeline
+    assert replicas(service) == 2
+
+
+def test_memory_is_requested_and_limited_alike_so_that_ray_knows_it(program):
+    for service in render.ray_services(program):
+        for pod in pods(service):
+            resources = pod["containers"][0]["resources"]
+            assert resources["requests"]["memory"] == resources["limits"]["memory"]
+
+
+def test_the_limits_of_the_engine_are_always_said(program):
+    for service, plan in zip(render.ray_services(program), program.plan.services, strict=True):
+        arguments = llm(service)["engine_kwargs"]
+        assert arguments["max_model_len"] == plan.limits.max_model_len
+        assert arguments["max_num_seqs"] == plan.limits.max_num_seqs
+        assert arguments["max_num_batched_tokens"] == plan.limits.max_num_batched_tokens
+        if plan.machine:
+            assert arguments["gpu_memory_utilization"] == plan.limits.gpu_memory_utilization
+
+
+def test_a_cpu_service_is_the_same_service_without_a_gpu(stack):
+    service = the_service(stack("local"))
+    assert llm(service)["accelerator_config"] == {"kind": "cpu"}
+    assert "accelerator_type" not in llm(service)
+    assert llm(service)["engine_kwargs"]["enforce_eager"] is True
+    assert environment(service)["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert "nvidia" not in str(service)
+
+
+def test_one_application_with_one_model_answers_at_the_root(program):
+    for service in render.ray_services(program):
+        applications = serve(service)["applications"]
+        assert [application["route_prefix"] for application in applications] == ["/"]
+        assert len(applications[0]["args"]["llm_configs"]) == 1
+        assert serve(service)["proxy_location"] == "EveryNode"
+
+
+def test_further_engine_arguments_and_names_are_passed_on(record_file):
+    service = the_service(
+        record_file(
+            L4 + "    engine_kwargs: {enforce_eager: true}\n    served_model_name: qwen\n"
+            "    model_source: gs://bucket/qwen\n    image: mirror/ray-llm:1\n"
+        )
+    )
+    assert llm(service)["engine_kwargs"]["enforce_eager"] is True
+    assert llm(service)["model_loading_config"] == {"model_id": "qwen", "model_source": "gs://bucket/qwen"}
+    assert {pod["containers"][0]["image"] for pod in pods(service)} == {"mirror/ray-llm:1"}
+
+
+def test_volumes_are_mounted_on_the_head_the_workers_and_the_autoscaler(record_file):
+    service = the_service(
+        record_file(
+            L4 + "    volumes:\n"
+            "      - {name: cache, mount_path: /cache, claim: weights}\n"
+            "      - {name: host, mount_path: /opt/ray, host_path: /mnt/ray, read_only: true}\n"
+        )
+    )
+    # `readOnly: false` would be a zero value, which the operator leaves out when it writes the list back
+    mounts = [
+        {"name": "cache", "mountPath": "/cache"},
+        {"name": "host", "mountPath": "/opt/ray", "readOnly": True},
+    ]
+    for pod in pods(service):
+        assert pod["volumes"] == [
+            {"name": "cache", "persistentVolumeClaim": {"claimName": "weights"}},
+            {"name": "host", "hostPath": {"path": "/mnt/ray"}},
+        ]
+        assert pod["containers"][0]["volumeMounts"] == mounts
+    assert cluster(service)["autoscalerOptions"]["volumeMounts"] == mounts
+
+
+def test_another_number_of_replicas_leaves_the_models_configuration_alone(record_file):
+    # Serve takes a change of an application's `args` for new code and reloads every replica
+    few, many = (the_service(record_file(L4 + f"    replicas: {count}\n")) for count in (2, 5))
+    assert (replicas(few), replicas(many)) == (2, 5)
+    assert llm(few) == llm(many)
+
+
+@pytest.mark.parametrize(("upgrade", "kind"), [("new-cluster", "NewCluster"), ("none", "None")])
+def test_the_upgrade_strategy_is_always_said(record_file, upgrade, kind):
+    service = the_service(record_file(L4 + f"    upgrade: {upgrade}\n"))
+    assert service["spec"]["upgradeStrategy"] == {"type": kind}
