@@ -42,7 +42,9 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except (offline.UnknownStack, offline.ProgramError) as error:
-        errors.print(f"[red]error:[/] {error}", markup=True, soft_wrap=True)
+        # the message may hold brackets, which are no markup
+        errors.print("[red]error:[/]", end=" ")
+        errors.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
     except (LocalRuntimeError, deploy.DeployError) as error:
         errors.print("[red]error:[/]", end=" ")

@@ -28,6 +28,7 @@ def secret_values(declared: Mapping[str, Sequence[str]], state_dir: pathlib.Path
             values[name, key] = value
     state_dir.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # a file that is there keeps its own mode otherwise
     with os.fdopen(descriptor, "w") as file:
         json.dump(known, file)
     return values
