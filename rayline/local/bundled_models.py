@@ -47,7 +47,7 @@ def default_cache_dir() -> Path:
 def prepare(model_source: str, cache_dir: Path, report: Report) -> Path | None:
     """The folder that holds `model_source` on this machine, or None where it must come from Hugging Face.
 
-    A bundled model is written to `cache_dir` once (SmolLM2: 20-30 s) and found there afterwards.
+    A bundled model is written to `cache_dir` once (SmolLM2: 30 s, 75 s where nothing was imported before) and found there afterwards.
     Raises ModelError when a folder is named that is not there, or a bundled model cannot be written.
     """
     bundled = BUNDLED_MODELS.get(model_source)

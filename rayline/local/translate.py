@@ -66,7 +66,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "RAY_*, RAYLLM_*, VLLM_* and PYTHONDONTWRITEBYTECODE of the calling shell are dropped; the rest is inherited.",
-        "Only declared switches may decide; and without bytecode every start compiles 13,000 modules anew.",
+        "Only declared switches may decide; and without bytecode each process compiles its imports anew.",
     ),
     Difference(
         "Ray's session folder and HAProxy's files live in a folder of this session; compiled kernels go to the cache.",
