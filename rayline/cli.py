@@ -51,7 +51,7 @@ def _plain_errors() -> Iterator[None]:
         errors.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        errors.print("interrupted: nothing was left running")
+        errors.print("interrupted: nothing that this call started was left running")
         raise typer.Exit(130) from None
 
 

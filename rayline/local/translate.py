@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from components.ray_service_manifest import llm_deployment
+
 LOOPBACK = "127.0.0.1"
 REPLICA_PORTS = 1000
 """How many ports Serve may hand to replicas, counted from the port "replicas"."""
@@ -202,7 +204,7 @@ class Declared:
             for config in (application.get("args") or {}).get("llm_configs") or []:
                 model_id = (config.get("model_loading_config") or {}).get("model_id", "")
                 wanted = (config.get("deployment_config") or {}).get("num_replicas", 1)
-                wanted = overrides.get(llm_deployment_name(model_id), wanted)
+                wanted = overrides.get(llm_deployment(model_id), wanted)
                 total += wanted if isinstance(wanted, int) else 1
         return total
 
@@ -235,11 +237,6 @@ class Translation:
     """The key that vLLM asks of clients (VLLM_API_KEY), if one is declared."""
     auth_token: str
     """The token that Ray's dashboard and gRPC servers ask for."""
-
-
-def llm_deployment_name(model_id: str) -> str:
-    """The Serve deployment of a model (ray/llm/_internal/serve/core/server/builder.py)."""
-    return "LLMServer:" + model_id.replace("/", "--").replace(".", "_")
 
 
 def read(ray_service: Mapping[str, Any]) -> Declared:
