@@ -55,7 +55,9 @@ def docstrings() -> dict[tuple[str, str], str]:
         for node, after in zip(klass.body, [*klass.body[1:], None], strict=True):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 text = (
-                    after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+                    str(after.value.value)
+                    if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                    else ""
                 )
                 found[klass.name, node.target.id] = text
     return found
