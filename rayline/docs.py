@@ -30,6 +30,7 @@ from components.facts.models import MODELS, Model
 from components.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from components.facts.serve_flags import REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
 from components.fit import GIB, GPU_BLOCK_TOKENS, MemoryFit, kv_layout, weights_gib
+from components.plan import environment
 
 from . import settings
 from .cli import app
@@ -254,8 +255,8 @@ def _refused_part() -> str:
 
 
 def _engine_part() -> str:
-    rows = [(code(name), f"set the service's own {code(name)}") for name in plan.PLANNED_ENGINE_KWARGS]
-    rows += [(code(name), why) for name, why in plan.REFUSED_ENGINE_KWARGS.items()]
+    rows = [(code(name), f"set the service's own {code(name)}") for name in environment.PLANNED_ENGINE_KWARGS]
+    rows += [(code(name), why) for name, why in environment.REFUSED_ENGINE_KWARGS.items()]
     return table(("Engine argument", "Instead"), rows)
 
 

@@ -70,8 +70,13 @@ def test_the_card_of_a_service_is_a_closed_choice(schema: dict) -> None:
 
 def test_the_packages_modules_and_dependencies_are_those_of_the_program() -> None:
     package = tomllib.loads((ROOT / "components" / "pyproject.toml").read_text())
-    folders = {path.parent.relative_to(ROOT / "components").as_posix() for path in (ROOT / "components").rglob("__init__.py")}
-    listed = {name.removeprefix("rayline").strip(".").replace(".", "/") or "." for name in package["tool"]["setuptools"]["packages"]}
+    folders = {
+        path.parent.relative_to(ROOT / "components").as_posix() for path in (ROOT / "components").rglob("__init__.py")
+    }
+    listed = {
+        name.removeprefix("rayline").strip(".").replace(".", "/") or "."
+        for name in package["tool"]["setuptools"]["packages"]
+    }
     assert listed == folders
     program = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     pinned = {line.split("==")[0] for line in program if line.startswith("pulumi")}

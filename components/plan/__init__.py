@@ -1,0 +1,109 @@
+"""Pure: what has to exist for the asked services, and a refusal of what cannot work.
+
+`make_plan` takes the arguments of InferencePlatform (plain values) and returns node pools, worker groups, engine limits,
+memory fits and costs. It creates nothing and reads nothing but the fact tables. All mistakes are reported at once.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..facts import defaults, prices
+from ..facts.choices import Accelerator, ClusterMode, OperatorSource, UpgradeStrategy
+from .check import DNS_LABEL, Check
+from .cluster import plan_cluster, plan_hugging_face, plan_kuberay
+from .pools import allocatable, finish, hourly_cost, plan_pools
+from .services import plan_service
+from .types import (
+    ClusterPlan,
+    HuggingFacePlan,
+    KuberayPlan,
+    NodePool,
+    Plan,
+    PlanError,
+    Problem,
+    ServicePlan,
+    SystemPool,
+    WorkerGroup,
+)
+
+__all__ = [
+    "ClusterPlan",
+    "HuggingFacePlan",
+    "KuberayPlan",
+    "NodePool",
+    "Plan",
+    "PlanError",
+    "Problem",
+    "ServicePlan",
+    "SystemPool",
+    "WorkerGroup",
+    "allocatable",
+    "make_plan",
+]
+
+
+def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
+    """Decide everything for the arguments of InferencePlatform (plain values, keys as in arguments.py).
+
+    `name` is the platform's logical name, which the names of Google resources begin with. Raises PlanError with every
+    mistake when the arguments cannot work.
+    """
+    check = Check()
+    cluster = plan_cluster(check, args, name)
+    hugging_face = plan_hugging_face(check, args.get("hugging_face") or {})
+    kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
+    namespace = args.get("namespace") or defaults.NAMESPACE
+    if not DNS_LABEL.fullmatch(namespace) or len(namespace) > 63:
+        check.refuse(
+            "namespace", namespace, "a DNS label: lower-case letters, digits and dashes, at most 63 characters"
+        )
+    asked = args.get("services") or {}
+    if not asked:
+        check.refuse(
+            "services", None, "name at least one, for example `qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}`"
+        )
+    if cluster.mode is ClusterMode.LOCAL and len(asked) > 1:
+        check.refuse("services", sorted(asked), "one machine runs one service: keep one here")
+
+    drafts = [
+        draft for key, service in asked.items() if (draft := plan_service(check, key, service, cluster, hugging_face))
+    ]
+    pools = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else ()
+    if check.problems:
+        raise PlanError(check.problems)
+
+    services = tuple(finish(draft, pools) for draft in drafts)
+    hourly = hourly_cost(cluster, pools)
+    return Plan(
+        namespace=namespace,
+        cluster=cluster,
+        kuberay=kuberay,
+        hugging_face=hugging_face,
+        pools=pools,
+        services=services,
+        hourly_usd=hourly,
+        price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
+        warnings=_warnings(kuberay, services),
+    )
+
+
+def _warnings(kuberay: KuberayPlan, services: tuple[ServicePlan, ...]) -> tuple[str, ...]:
+    found = []
+    if kuberay.source is OperatorSource.GKE_ADDON:
+        found.append(
+            "GKE decides the add-on's KubeRay version: authOptions and the autoscaler's version need 1.6 or newer; check with `kubectl get crd rayservices.ray.io`"
+        )
+    for service in services:
+        if (
+            service.image == service.runtime.image
+            and not service.runtime.image_confirmed
+            and service.accelerator is not Accelerator.CPU
+        ):
+            found.append(
+                f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set runtime"
+            )
+        if service.upgrade is UpgradeStrategy.NONE:
+            found.append(
+                f"{service.name}: upgrade none: a change of image, switches or resources takes effect only when the RayCluster is deleted"
+            )
+    return tuple(found)

@@ -1,0 +1,116 @@
+"""Decisions about the cluster, the operator and the Hugging Face token."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..facts import defaults
+from ..facts.accelerators import SYSTEM_MACHINES
+from ..facts.choices import Capacity, ClusterMode, OperatorSource, TokenSource
+from ..facts.runtimes import KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
+from .check import DNS_LABEL, MAX_GKE_LOGICAL_NAME, Check
+from .pools import node_price
+from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, SystemPool
+
+
+def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPlan:
+    given = args.get("cluster") or {}
+    mode = ClusterMode(given.get("mode", ClusterMode.CREATE))
+    if mode is not ClusterMode.CREATE:
+        kubeconfig = None if mode is ClusterMode.LOCAL else given.get("kubeconfig")
+        return ClusterPlan(mode=mode, context=given.get("context"), kubeconfig=kubeconfig, region=args.get("region"))
+
+    project, region = args.get("project"), args.get("region")
+    if not project:
+        check.refuse(
+            "gcp:project", project, "required with cluster.mode create: `pulumi config set gcp:project my-project`"
+        )
+    if not region:
+        check.refuse(
+            "gcp:region", region, "required with cluster.mode create: `pulumi config set gcp:region us-central1`"
+        )
+    location = given.get("location") or region
+    if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):
+        check.refuse("cluster.location", location, f"the region {region} or one of its zones, for example {region}-b")
+    if name and not DNS_LABEL.fullmatch(name):
+        check.refuse(
+            "stack name",
+            name,
+            "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter",
+        )
+    if name and len(name) + len("-cluster") > MAX_GKE_LOGICAL_NAME:
+        check.refuse(
+            "stack name",
+            name,
+            f"at most {MAX_GKE_LOGICAL_NAME - len('-cluster')} characters, so that GKE accepts the cluster's name",
+        )
+
+    pool = given.get("system_pool") or {}
+    machine = SYSTEM_MACHINES.get(pool.get("machine_type") or defaults.SYSTEM_MACHINE_TYPE)
+    if machine is None:
+        known = ", ".join(SYSTEM_MACHINES)
+        check.refuse(
+            "cluster.system_pool.machine_type",
+            pool.get("machine_type"),
+            f"one of {known}; others are a row in facts/accelerators.py",
+        )
+        machine = SYSTEM_MACHINES[defaults.SYSTEM_MACHINE_TYPE]
+    low = pool.get("min_nodes", defaults.SYSTEM_MIN_NODES)
+    high = pool.get("max_nodes", max(low, defaults.SYSTEM_MAX_NODES))
+    if low < 1:
+        check.refuse("cluster.system_pool.min_nodes", low, "at least 1: the Ray heads and the operator need a node")
+    if high < low:
+        check.refuse("cluster.system_pool.max_nodes", high, f"at least min_nodes, which is {low}")
+    network = given.get("network") or {}
+    return ClusterPlan(
+        mode=mode,
+        project=project,
+        region=region,
+        location=location,
+        release_channel=(given.get("release_channel") or defaults.RELEASE_CHANNEL),
+        private_nodes=given.get("private_nodes", True),
+        deletion_protection=given.get("deletion_protection", True),
+        nodes_cidr=network.get("nodes_cidr") or defaults.NODES_CIDR,
+        pods_cidr=network.get("pods_cidr") or defaults.PODS_CIDR,
+        services_cidr=network.get("services_cidr") or defaults.SERVICES_CIDR,
+        system_pool=SystemPool(machine, low, high, node_price(machine.name, region or "", Capacity.ON_DEMAND)),
+    )
+
+
+def plan_kuberay(check: Check, given: Mapping[str, Any], mode: ClusterMode) -> KuberayPlan:
+    source = OperatorSource(given.get("source", OperatorSource.HELM))
+    if source is OperatorSource.GKE_ADDON and mode is not ClusterMode.CREATE:
+        check.refuse(
+            "kuberay.source", source, "the add-on is part of the cluster's own configuration: helm or preinstalled here"
+        )
+    if source is not OperatorSource.HELM:
+        for key in ("version", "repository", "chart", "crds"):
+            if given.get(key):
+                check.refuse(f"kuberay.{key}", given[key], f"only with kuberay.source helm, and it is {source.value}")
+    return KuberayPlan(
+        source=source,
+        version=given.get("version") or KUBERAY_VERSION,
+        repository=given.get("repository") or KUBERAY_REPOSITORY,
+        chart=given.get("chart") or KUBERAY_CHART,
+        crds=given.get("crds"),
+    )
+
+
+def plan_hugging_face(check: Check, given: Mapping[str, Any]) -> HuggingFacePlan:
+    source = TokenSource(given.get("source", TokenSource.NONE))
+    if source is TokenSource.PULUMI_SECRET and not given.get("token"):
+        check.refuse(
+            "hugging_face_token",
+            None,
+            "required with hugging_face.source pulumi-secret: `pulumi config set --secret hugging_face_token`",
+        )
+    if source is TokenSource.NONE and given.get("secret_name"):
+        check.refuse(
+            "hugging_face.secret_name",
+            given["secret_name"],
+            "it names a Secret, so hugging_face.source has to be existing-secret or pulumi-secret",
+        )
+    name = given.get("secret_name") or "hf-secret"
+    if not DNS_LABEL.fullmatch(name):
+        check.refuse("hugging_face.secret_name", name, "a DNS label: lower-case letters, digits and dashes")
+    return HuggingFacePlan(source, None if source is TokenSource.NONE else name)

