@@ -6,6 +6,7 @@ from typing import TypedDict
 import pulumi
 import pulumi_gcp as gcp
 
+from .facts.choices import ReleaseChannel
 from .facts.google import CLOUD_PLATFORM, NODE_ROLES, PODS_RANGE, SERVICES_RANGE
 from .ray_service_manifest import POOL_LABEL
 
@@ -21,8 +22,8 @@ class GkeClusterArgs(TypedDict):
     """Id of the VPC."""
     subnetwork_id: pulumi.Input[str]
     """Id of the subnet with the ranges pods and services."""
-    release_channel: str
-    """rapid, regular or stable."""
+    release_channel: ReleaseChannel
+    """GKE's release channel."""
     private_nodes: bool
     """Nodes without public addresses."""
     deletion_protection: bool
@@ -146,7 +147,9 @@ def _cluster_arguments(args: GkeClusterArgs, account: pulumi.Input[str]) -> dict
             oauth_scopes=[CLOUD_PLATFORM],
             shielded_instance_config=container.ClusterNodeConfigShieldedInstanceConfigArgs(enable_secure_boot=True),
         ),
-        "release_channel": container.ClusterReleaseChannelArgs(channel=args["release_channel"].upper()),
+        "release_channel": container.ClusterReleaseChannelArgs(  # another program's SDK sends the text
+            channel=ReleaseChannel(args["release_channel"]).value.upper()
+        ),
         "workload_identity_config": container.ClusterWorkloadIdentityConfigArgs(
             workload_pool=f"{args['project']}.svc.id.goog"
         ),

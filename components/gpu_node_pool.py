@@ -116,7 +116,7 @@ def _node_config(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigArgs
         # GKE adds this taint only in some cases (terraform-google-kubernetes-engine #703); stating it keeps every pool alike
         taints=[container.NodePoolNodeConfigTaintArgs(key=GPU_RESOURCE, value="present", effect="NO_SCHEDULE")],
         labels={POOL_LABEL: args["pool"]},
-        spot=True if args["capacity"] is Capacity.SPOT else None,
+        spot=True if Capacity(args["capacity"]) is Capacity.SPOT else None,
         reservation_affinity=_reservation(args),
         service_account=args["service_account"],
         oauth_scopes=[CLOUD_PLATFORM],
@@ -130,7 +130,8 @@ def _node_config(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigArgs
 
 
 def _reservation(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigReservationAffinityArgs":
-    if args["capacity"] is Capacity.RESERVATION:
+    # another program's SDK sends the text
+    if Capacity(args["capacity"]) is Capacity.RESERVATION:
         return gcp.container.NodePoolNodeConfigReservationAffinityArgs(
             consume_reservation_type="SPECIFIC_RESERVATION",
             key="compute.googleapis.com/reservation-name",

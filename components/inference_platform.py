@@ -55,7 +55,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     {
                         "namespace": namespace.metadata["name"],
                         "secret_name": plan.hugging_face.secret_name,
-                        "token": args["hugging_face"]["token"],
+                        "token": args.get("hugging_face", {}).get("token", ""),
                     },
                     opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=[namespace])),
                 )
@@ -116,7 +116,7 @@ class InferencePlatform(pulumi.ComponentResource):
                 "location": cluster.location,
                 "network_id": network.network_id,
                 "subnetwork_id": network.subnetwork_id,
-                "release_channel": str(getattr(cluster.release_channel, "value", cluster.release_channel)),
+                "release_channel": cluster.release_channel,
                 "private_nodes": cluster.private_nodes,
                 "deletion_protection": cluster.deletion_protection,
                 "ray_addon": plan.kuberay.source is OperatorSource.GKE_ADDON,

@@ -72,7 +72,7 @@ class KuberayOperator(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="15m"),
             ),
         )
-        self.release_name = release.name
+        self.release_name = release.name.apply(lambda known: known or "")
         self.register_outputs({"release_name": self.release_name})
 
 

@@ -74,11 +74,9 @@ class LlmService(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(create=patience, update=patience, delete="30m"),
             ),
         )
-        self.endpoint = service.metadata.apply(
-            lambda known: (
-                f"http://{serve_service_name(known['name'])}.{known['namespace']}.svc.cluster.local:{SERVE_PORT}/v1"
-            )
-        )
+        host = f"{serve_service_name(metadata['name'])}.{metadata['namespace']}.svc.cluster.local"
+        # known once the service runs, so that whoever takes it waits for that
+        self.endpoint = service.id.apply(lambda _: f"http://{host}:{SERVE_PORT}/v1")
         self.register_outputs({"endpoint": self.endpoint, "api_key": self.api_key})
 
     def _secret(self, name: str, part: str, secret_name: str, namespace: str, key: str):

@@ -102,14 +102,15 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
     else:
         llm["accelerator_type"] = ACCELERATORS[service.accelerator].ray_type
     llm["engine_kwargs"] = _engine_kwargs(service)
-    llm["deployment_config"] = {
+    deployment: dict[str, Any] = {
         # always 1: Serve takes a change of `args` for new code and reloads every replica, so the count stands below
         "num_replicas": 1,
         "graceful_shutdown_timeout_s": service.longest_stream_seconds,
     }
     if service.accelerator is Accelerator.CPU:
         # the placement group's one CPU is the replica's; the actor asks for none beside it
-        llm["deployment_config"]["ray_actor_options"] = {"num_cpus": 0}
+        deployment["ray_actor_options"] = {"num_cpus": 0}
+    llm["deployment_config"] = deployment
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},

@@ -9,7 +9,7 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
@@ -59,8 +59,7 @@ class _Strict(BaseModel):
 
 
 # An enum arrives as text from YAML, so strictness stops here.
-def _choice(kind: type) -> Any:
-    return Annotated[kind, Field(strict=False)]
+FromText = Field(strict=False)
 
 
 class Switches(_Strict):
@@ -86,7 +85,7 @@ class Service(_Strict):
     """One model behind one endpoint. None means: derived by the plan."""
 
     model: str
-    accelerator: _choice(Accelerator)
+    accelerator: Annotated[Accelerator, FromText]
     replicas: Positive = defaults.REPLICAS
     tensor_parallel_size: Positive | None = None
     pipeline_parallel_size: Positive | None = None
@@ -97,12 +96,12 @@ class Service(_Strict):
     enable_prefix_caching: bool = defaults.ENABLE_PREFIX_CACHING
     served_model_name: str | None = None
     model_source: str | None = None
-    capacity: _choice(Capacity) | None = None
+    capacity: Annotated[Capacity, FromText] | None = None
     reservation: str | None = None
     machine_type: str | None = None
     zones: list[str] | None = None
     gpus_per_worker: Positive | None = None
-    upgrade: _choice(UpgradeStrategy) | None = None
+    upgrade: Annotated[UpgradeStrategy, FromText] | None = None
     switches: Switches = Switches()
     env: dict[str, str] = {}
     engine_kwargs: dict[str, Any] = {}
@@ -135,11 +134,11 @@ class Network(_Strict):
 class Cluster(_Strict):
     """Where the services run."""
 
-    mode: _choice(ClusterMode)
+    mode: Annotated[ClusterMode, FromText]
     location: str | None = None
     context: str | None = None
     kubeconfig: str | None = None
-    release_channel: _choice(ReleaseChannel) = defaults.RELEASE_CHANNEL
+    release_channel: Annotated[ReleaseChannel, FromText] = defaults.RELEASE_CHANNEL
     private_nodes: bool = True
     deletion_protection: bool = True
     system_pool: SystemPool = SystemPool()
@@ -149,7 +148,7 @@ class Cluster(_Strict):
 class Kuberay(_Strict):
     """The KubeRay operator."""
 
-    source: _choice(OperatorSource) = OperatorSource.HELM
+    source: Annotated[OperatorSource, FromText] = OperatorSource.HELM
     version: str | None = None
     repository: str | None = None
     chart: str | None = None
@@ -159,7 +158,7 @@ class Kuberay(_Strict):
 class HuggingFace(_Strict):
     """Access to gated models."""
 
-    source: _choice(TokenSource) = TokenSource.NONE
+    source: Annotated[TokenSource, FromText] = TokenSource.NONE
     secret_name: str | None = None
 
 
@@ -326,13 +325,13 @@ def _fields_at(path: tuple) -> list[str]:
     """The field names that a place in the configuration has."""
     model: Any = Settings
     for part in path:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field: Any = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
         if field is not None:
             model = field.annotation
-        elif getattr(model, "__origin__", None) in (dict, list):
-            model = model.__args__[-1]
-    if getattr(model, "__origin__", None) in (dict, list):
-        model = model.__args__[-1]
+        elif get_origin(model) in (dict, list):
+            model = get_args(model)[-1]
+    if get_origin(model) in (dict, list):
+        model = get_args(model)[-1]
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return []
     if model is Settings:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..facts import defaults
 from ..facts.accelerators import SYSTEM_MACHINES
-from ..facts.choices import Capacity, ClusterMode, OperatorSource, TokenSource
+from ..facts.choices import Capacity, ClusterMode, OperatorSource, ReleaseChannel, TokenSource
 from ..facts.runtimes import KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
 from .check import DNS_LABEL, MAX_GKE_LOGICAL_NAME, Check
 from .pools import node_price
@@ -67,7 +67,7 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
         project=project,
         region=region,
         location=location,
-        release_channel=(given.get("release_channel") or defaults.RELEASE_CHANNEL),
+        release_channel=ReleaseChannel(given.get("release_channel") or defaults.RELEASE_CHANNEL),
         private_nodes=given.get("private_nodes", True),
         deletion_protection=given.get("deletion_protection", True),
         nodes_cidr=network.get("nodes_cidr") or defaults.NODES_CIDR,

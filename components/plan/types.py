@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..facts.accelerators import MachineType
-from ..facts.choices import Accelerator, Capacity, ClusterMode, OperatorSource, TokenSource, UpgradeStrategy
+from ..facts.choices import (
+    Accelerator,
+    Capacity,
+    ClusterMode,
+    OperatorSource,
+    ReleaseChannel,
+    TokenSource,
+    UpgradeStrategy,
+)
 from ..facts.models import Model
 from ..facts.runtimes import Runtime
 from ..facts.serve_flags import SWITCHES
@@ -129,7 +137,7 @@ class ClusterPlan:
     location: str | None = None
     context: str | None = None
     kubeconfig: str | None = None
-    release_channel: str = ""
+    release_channel: ReleaseChannel = ReleaseChannel.REGULAR
     private_nodes: bool = True
     deletion_protection: bool = True
     nodes_cidr: str = ""
