@@ -144,6 +144,12 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
     "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_TIMEOUT_S": ServeFlag(
         Kind.SECONDS, "5", "how long HAProxy waits for a routing decision, then 503", "serve/_private/constants.py:952"
     ),
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": ServeFlag(
+        Kind.SECONDS,
+        "30",
+        "how long a replica that is to go still answers before it is drained, for balancers that have not heard yet",
+        "serve/_private/constants.py:1080",
+    ),
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": ServeFlag(
         Kind.INTEGER,
         "4194304",

@@ -281,6 +281,8 @@ def _reusable(
         reason = "the previous session never became ready"
     elif session.restart_key != translate.restart_key(declared, secrets, session.salt):
         reason = "environment, rayStartParams or http_options changed, which needs new processes"
+    elif declared.num_cpus_wanted > session.num_cpus:
+        reason = f"the service asks for {declared.num_cpus_wanted} Ray CPUs, and this Ray has {session.num_cpus}"
     else:
         api = _api(session)
         try:
@@ -343,6 +345,7 @@ def _start(
                 ports=ports,
                 restart_key=translate.restart_key(declared, secrets, salt),
                 salt=salt,
+                num_cpus=declared.num_cpus,
             )
         session = starting.session
         api = ServeApi(_url(ports["dashboard"]), translation.auth_token)

@@ -51,6 +51,8 @@ class Session:
     """The process's start time: a pid alone may have been given to another process since."""
     started_at: float
     """Seconds since the epoch."""
+    num_cpus: int
+    """Ray CPUs that the node has."""
     sent: Mapping[str, Any] = field(default_factory=dict)
     """The configuration that was PUT last, in its local form."""
     ready: bool = False
@@ -208,6 +210,7 @@ def start(
     ports: Mapping[str, int],
     restart_key: str,
     salt: str,
+    num_cpus: int,
 ) -> Starting:
     """Starts `command` under a supervisor in its own process session and records it."""
     read_end, write_end = os.pipe()
@@ -234,6 +237,7 @@ def start(
         supervisor_pid=process.pid,
         supervisor_started=psutil.Process(process.pid).create_time(),
         started_at=time.time(),
+        num_cpus=num_cpus,
     )
     session.save()
     return Starting(session, write_end)

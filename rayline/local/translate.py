@@ -163,7 +163,9 @@ class Declared:
     start_params: Mapping[str, str]
     """The head's rayStartParams."""
     num_cpus: int
-    """Ray CPUs of the head and of all workers together."""
+    """Ray CPUs of the head and of all workers that there may be together."""
+    num_cpus_wanted: int
+    """Ray CPUs of the head and of the workers that the manifest starts with."""
     resources: Mapping[str, float]
     """Custom Ray resources of the head and of all workers together."""
     serve_config: Mapping[str, Any]
@@ -251,13 +253,14 @@ def read(ray_service: Mapping[str, Any]) -> Declared:
     groups = cluster.get("workerGroupSpecs") or []
 
     env = _read_env(head, "the head", problems)
-    num_cpus = _num_cpus(head)
+    num_cpus = num_cpus_wanted = _num_cpus(head)
     resources = dict(_custom_resources(head, "the head", problems))
     for group in groups:
         label = f"worker group {group.get('groupName', '?')}"
         replicas = _worker_count(group, autoscaled=bool(cluster.get("enableInTreeAutoscaling")))
         _same_env(env, _read_env(group, label, problems), label, problems)
         num_cpus += replicas * _num_cpus(group)
+        num_cpus_wanted += _worker_count(group, autoscaled=False) * _num_cpus(group)
         for name, amount in _custom_resources(group, label, problems).items():
             resources[name] = resources.get(name, 0) + replicas * amount
         for name, amount in _container_resources(group).items():
@@ -273,6 +276,7 @@ def read(ray_service: Mapping[str, Any]) -> Declared:
         env=env,
         start_params={key: str(value) for key, value in (head.get("rayStartParams") or {}).items()},
         num_cpus=num_cpus,
+        num_cpus_wanted=num_cpus_wanted,
         resources=resources,
         serve_config=serve_config,
         auth_token=_read_auth(cluster.get("authOptions") or {}, problems),
@@ -364,8 +368,9 @@ def translate(
 
 
 def restart_key(declared: Declared, secrets: Mapping[tuple[str, str], str], salt: str) -> str:
-    """Differs when a change needs new processes: all but serveConfigV2's applications.
+    """Differs when a change needs new processes: all but serveConfigV2's applications and the workers' counts.
 
+    KubeRay leaves counts out of its own comparison, too; whether the running node has room is another question.
     Serve ignores changed http_options, grpc_options and proxy_location once its controller runs
     (ray/dashboard/modules/serve/serve_head.py, validate_http_options), so they count too. `salt` is random per session:
     the key is written to a file and must not let anyone guess a Secret.
@@ -378,7 +383,7 @@ def restart_key(declared: Declared, secrets: Mapping[tuple[str, str], str], salt
         name: secrets.get((value.name, value.key)) if isinstance(value, SecretRef) else value
         for name, value in {**declared.env, "authOptions": declared.auth_token}.items()
     }
-    parts = [salt, values, declared.start_params, declared.num_cpus, declared.resources, once_per_controller]
+    parts = [salt, values, declared.start_params, sorted(declared.resources), once_per_controller]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -38,9 +38,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def second(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Beside the first: direct streaming declared off, two HAProxy threads, no API key."""
-    from serving import SECOND_ENV, ray_service, run
+    from serving import SECOND, ray_service, run
 
-    with run(tmp_path_factory.mktemp("direct-off"), ray_service(env=SECOND_ENV, api_key=False)) as one:
+    with run(tmp_path_factory.mktemp("direct-off"), ray_service(**SECOND)) as one:
         yield one
 
 
@@ -56,7 +56,7 @@ def up_process(tmp_path: Path) -> Iterator[UpProcess]:
     manifest.write_text(yaml.safe_dump(ray_service()))
     output = tmp_path / "output"
     command = [sys.executable, "-m", "rayline.local", "up", "--manifest", str(manifest), "--state-dir", str(state_dir)]
-    command += ["--secret", "api-key/key=TEST_KEY", "--secret", "ray-token/auth_token=TEST_TOKEN"]
+    command += ["--secret", "tiny-api-key/api_key=TEST_KEY", "--secret", "tiny-ray-auth/auth_token=TEST_TOKEN"]
     with output.open("w") as file:
         process = subprocess.Popen(
             command,

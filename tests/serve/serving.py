@@ -6,11 +6,13 @@ import copy
 import importlib.util
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,12 +24,13 @@ if MISSING:
 
 import psutil  # noqa: E402
 
+from rayline import offline, render  # noqa: E402
 from rayline.local import runtime, session  # noqa: E402
 from rayline.local.runtime import Running  # noqa: E402
 
 API_KEY = "sk-serve-tests"
 TOKEN = "0123456789abcdef0123456789abcdef"
-SECRETS = {("api-key", "key"): API_KEY, ("ray-token", "auth_token"): TOKEN}
+SECRETS = {("tiny-api-key", "api_key"): API_KEY, ("tiny-ray-auth", "auth_token"): TOKEN}
 
 SWITCHES = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -36,72 +39,49 @@ SWITCHES = {
     "VLLM_USE_RAY_V2_EXECUTOR_BACKEND": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
 }
-SECOND_ENV = {
-    "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "0",
-    "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-    # The default of 30 s is for balancers that still send; here it would only lengthen every in-place change.
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+"""What STACK declares, as every Serve process has to have it."""
+
+STACK: dict[str, Any] = {
+    "model": "rayline/tiny-random-qwen3",
+    "accelerator": "cpu",
+    "served_model_name": "tiny",
+    "max_model_len": 1024,
+    "max_num_seqs": 16,
+    "max_num_batched_tokens": 1024,
+    "env": {
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # The default of 30 s is for balancers that still send; here it would only lengthen every in-place change.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    },
 }
-"""What the second session declares differently."""
-ENGINE = {"max_model_len": 1024, "max_num_seqs": 16, "max_num_batched_tokens": 1024, "enforce_eager": True}
+SECOND: dict[str, Any] = {
+    "api_key": False,
+    "switches": {"direct_streaming": False},
+    "env": {
+        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    },
+}
+"""What the second session's stack file says differently."""
 
 
-def ray_service(*, env: dict[str, str] | None = None, engine: dict | None = None, api_key: bool = True) -> dict:
-    """The tiny model behind all switches; `env` and `engine` are laid over the defaults."""
-    variables: list[dict] = [
-        {"name": name, "value": value}
-        for name, value in {**SWITCHES, "VLLM_CPU_KVCACHE_SPACE": "1", **(env or {})}.items()
-    ]
-    if api_key:
-        variables.append({"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "api-key", "key": "key"}}})
-    serve_config = {
-        "http_options": {"host": "0.0.0.0", "port": 8000},
-        "proxy_location": "EveryNode",
-        "logging_config": {"log_level": "INFO", "enable_access_log": False},
-        "applications": [
-            {
-                "name": "llm",
-                "route_prefix": "/",
-                "import_path": "ray.serve.llm:build_openai_app",
-                "args": {
-                    "llm_configs": [
-                        {
-                            "model_loading_config": {"model_id": "tiny", "model_source": "rayline/tiny-random-qwen3"},
-                            "accelerator_config": {"kind": "cpu"},
-                            "engine_kwargs": {**ENGINE, **(engine or {})},
-                            "deployment_config": {
-                                "num_replicas": 1,
-                                "max_ongoing_requests": 64,
-                                "ray_actor_options": {"num_cpus": 1},
-                            },
-                        }
-                    ]
-                },
-            }
-        ],
-    }
+def ray_service(**service: Any) -> dict:
+    """The RayService that the program declares for a stack file with the tiny model; `service` is laid over STACK."""
+    config = {"cluster": {"mode": "local"}, "services": {"tiny": STACK | service}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "Pulumi.serve.yaml"
+        path.write_text(yaml.safe_dump({"config": config}))
+        program = offline.record("serve", config=offline.read_stack_file(path))
+    return render.ray_services(program)[0]
 
-    def group(cpu: str) -> dict:
-        container = {
-            "name": "ray",
-            "env": copy.deepcopy(variables),
-            "resources": {"requests": {"cpu": cpu, "memory": "4Gi"}},
-        }
-        return {"rayStartParams": {}, "template": {"metadata": {}, "spec": {"containers": [container]}}}
 
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayService",
-        "metadata": {"name": "tiny"},
-        "spec": {
-            "serveConfigV2": yaml.safe_dump(serve_config),
-            "rayClusterConfig": {
-                "authOptions": {"mode": "token", "secretName": "ray-token"},
-                "headGroupSpec": {**group("1"), "rayStartParams": {"num-cpus": "0"}},
-                "workerGroupSpecs": [{**group("6"), "groupName": "cpu", "replicas": 1}],
-            },
-        },
-    }
+def with_engine(manifest: dict, **engine_kwargs: Any) -> dict:
+    """`manifest` with engine arguments that the plan would have refused."""
+    manifest = copy.deepcopy(manifest)
+    serve = yaml.safe_load(manifest["spec"]["serveConfigV2"])
+    serve["applications"][0]["args"]["llm_configs"][0]["engine_kwargs"] |= engine_kwargs
+    manifest["spec"]["serveConfigV2"] = yaml.safe_dump(serve)
+    return manifest
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from serving import API_KEY, SECOND_ENV, Served, ray_service, wait_until
+from serving import API_KEY, SECOND, Served, ray_service, wait_until, with_engine
 
 from rayline.local import runtime, session
 from rayline.local.runtime import LocalRuntimeError
@@ -48,7 +48,7 @@ def test_declared_haproxy_threads_are_in_its_configuration(served: Served, secon
 
 def test_a_changed_serve_config_is_applied_in_place(second: Served):
     ray_before = second.session.supervisor_pid
-    changed = second.up(ray_service(env=SECOND_ENV, api_key=False, engine={"max_model_len": 512}))
+    changed = second.up(ray_service(**SECOND, max_model_len=512))
     assert not changed.already_running
     assert second.session.supervisor_pid == ray_before, "Ray was not restarted"
     served_length = httpx.get(f"{changed.url}/v1/models", trust_env=False).json()["data"][0].get("max_model_len")
@@ -58,12 +58,12 @@ def test_a_changed_serve_config_is_applied_in_place(second: Served):
 
 def test_a_wrong_engine_argument_is_told_in_vllms_words(second: Served):
     with pytest.raises(LocalRuntimeError, match=r"max_model_lenn"):
-        second.up(ray_service(env=SECOND_ENV, api_key=False, engine={"max_model_lenn": 1}))
+        second.up(ray_service(**SECOND, engine_kwargs={"max_model_lenn": 1}))
 
 
 def test_a_context_longer_than_the_model_is_told_in_vllms_words(second: Served):
     with pytest.raises(LocalRuntimeError, match=r"max_model_len \(100000\) is greater than"):
-        second.up(ray_service(env=SECOND_ENV, api_key=False, engine={"max_model_len": 100000}))
+        second.up(with_engine(ray_service(**SECOND), max_model_len=100000))
 
 
 def test_a_dead_ray_takes_everything_with_it_and_down_cleans_up(second: Served):
