@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,12 +146,20 @@ def _show_running(stack: str, running: Any) -> None:
     state = "was running already" if running.already_running else f"ready in {running.seconds:.0f} s"
     console.print(f"\n[green]{state}[/]  {running.url}/v1  model {', '.join(running.model_ids)}")
     if running.needs_api_key:
-        console.print(
-            f"  key: rayline key --stack {stack}    logs: rayline logs --stack {stack}    stop: rayline down --stack {stack}"
-        )
+        console.print("  key: ", end="")
+        console.print(f"{_command()} key --stack {stack}", markup=False, soft_wrap=True)
+    for label, verb in (("logs", "logs"), ("stop", "down")):
+        console.print(f"  {label}: {_command()} {verb} --stack {stack}", markup=False, soft_wrap=True)
     if failed:
         errors.print(f"[red]{len(failed)} of {len(running.checks)} checks failed[/]")
         raise typer.Exit(1)
+
+
+def _command() -> str:
+    """This command as the person can type it: by its name where that is on PATH, else by its place."""
+    here = pathlib.Path(sys.argv[0])
+    found = shutil.which(here.name)
+    return here.name if found and pathlib.Path(found).samefile(here) else os.path.relpath(here)
 
 
 @app.command(epilog="Example: rayline down --stack local")
