@@ -14,7 +14,7 @@ from rayline.settings import TOKEN_KEY, SettingsError, read_program_settings
 def with_token(arguments: dict[str, Any]) -> dict[str, Any]:
     """The token comes from Pulumi's configuration as a secret and passes no check on the way."""
     token = pulumi.Config().get_secret(TOKEN_KEY)
-    if token is not None and arguments["hugging_face"]["source"] is TokenSource.PULUMI_SECRET:
+    if token is not None and arguments.get("hugging_face", {}).get("source") is TokenSource.PULUMI_SECRET:
         arguments["hugging_face"]["token"] = token
     return arguments
 

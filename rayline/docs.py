@@ -559,17 +559,13 @@ def _models_part() -> str:
 
 
 def planned_fit(model_id: str, accelerator: Accelerator, tensor_parallel_size: int) -> MemoryFit | None:
-    """The fit that the plan would choose on a cluster that exists; None where it refuses."""
-    # spot, because every machine is sold that way
-    service = {
-        "model": model_id,
-        "accelerator": accelerator,
-        "capacity": Capacity.SPOT,
-        "tensor_parallel_size": tensor_parallel_size,
-    }
+    """The fit that the plan would choose on a cluster that exists; None where the memory is too small."""
+    service = {"model": model_id, "accelerator": accelerator, "tensor_parallel_size": tensor_parallel_size}
     try:
         made = plan.make_plan({"cluster": {"mode": "existing"}, "services": {"one": service}})
-    except plan.PlanError:
+    except plan.PlanError as error:
+        if not all("does not fit" in problem.message for problem in error.problems):
+            raise
         return None
     return made.services[0].fit
 

@@ -174,8 +174,8 @@ class Settings(_Strict):
     region: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of InferencePlatform, without the token."""
-        return self.model_dump(exclude_none=True)
+        """The arguments of InferencePlatform, without the token: what the stack says, so that the plan can tell it from a default."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
 
 
 # Where a field's default is not in the model because the plan or another row decides it; for the documentation.

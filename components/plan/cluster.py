@@ -12,10 +12,23 @@ from .check import DNS_LABEL, MAX_GKE_LOGICAL_NAME, Check
 from .pools import node_price
 from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, SystemPool
 
+CREATE_ONLY = ("location", "release_channel", "private_nodes", "deletion_protection", "system_pool", "network")
+EXISTING_ONLY = ("context", "kubeconfig")
+
 
 def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPlan:
     given = args.get("cluster") or {}
     mode = ClusterMode(given.get("mode", ClusterMode.CREATE))
+    for key in given:
+        belongs_to = (
+            ClusterMode.CREATE if key in CREATE_ONLY else ClusterMode.EXISTING if key in EXISTING_ONLY else mode
+        )
+        if belongs_to is not mode:
+            check.refuse(
+                f"cluster.{key}",
+                None,
+                f"only with cluster.mode {belongs_to.value}, and it is {mode.value}: leave it out",
+            )
     if mode is not ClusterMode.CREATE:
         kubeconfig = None if mode is ClusterMode.LOCAL else given.get("kubeconfig")
         return ClusterPlan(mode=mode, context=given.get("context"), kubeconfig=kubeconfig, region=args.get("region"))

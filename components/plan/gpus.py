@@ -37,7 +37,9 @@ def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, capacity
             f"{where} has {most} GPUs, and tensor parallelism stays within a machine: at most {most}{pipeline}",
         )
         return None
-    fitting = [machine for machine in large if capacity in machine.capacities]
+    # how the nodes of an existing cluster were obtained is not asked
+    bought = common.cluster.mode is not ClusterMode.CREATE
+    fitting = [machine for machine in large if bought or capacity in machine.capacities]
     if not fitting:
         offered = sorted({c.value for machine in large for c in machine.capacities})
         check.refuse(

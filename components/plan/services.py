@@ -78,7 +78,7 @@ def plan_service(
     if api_key and env[DIRECT_STREAMING] != "1":
         check.refuse(
             f"{path}.api_key",
-            given.get("api_key"),
+            api_key,
             "keys are enforced by vLLM on the direct path only: turn switches.direct_streaming on, or say `api_key: false`",
         )
     _check_volumes(check, path, given.get("volumes") or ())
@@ -186,6 +186,12 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
         check.refuse(f"{path}.gpu_memory_utilization", utilization, "0.1 to 0.98; vLLM's default is 0.92")
         utilization = defaults.GPU_MEMORY_UTILIZATION
 
+    if common.cluster.mode is ClusterMode.EXISTING:
+        for key in ("capacity", "reservation", "zones"):
+            if given.get(key) is not None:
+                check.refuse(
+                    f"{path}.{key}", given[key], "the nodes of an existing cluster are there already: leave it out"
+                )
     capacity = Capacity(given.get("capacity", defaults.CAPACITY))
     reservation = given.get("reservation")
     if capacity is Capacity.RESERVATION and not reservation:

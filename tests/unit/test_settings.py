@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from components import arguments
 from components.facts import defaults
-from components.facts.choices import Accelerator, ClusterMode, TokenSource, UpgradeStrategy
+from components.facts.choices import Accelerator, ClusterMode, UpgradeStrategy
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_VERSION
 from rayline import settings
 from rayline.settings import SettingsError, read_settings
@@ -191,8 +191,10 @@ def test_the_arguments_of_the_platform_are_the_settings_without_what_is_not_said
     made = read.arguments()
     assert (made["project"], made["region"]) == ("p", "r")
     assert made["services"]["qwen"]["replicas"] == 8
+    # a default that the stack does not state is the plan's to apply, so that it can tell the two apart
     assert "max_model_len" not in made["services"]["qwen"]
-    assert made["hugging_face"] == {"source": TokenSource.NONE}
+    assert set(made) == {"project", "region", "cluster", "services"}
+    assert made["cluster"] == {"mode": ClusterMode.CREATE}
 
 
 def test_settings_cannot_be_changed_after_they_were_read():
@@ -208,7 +210,8 @@ def test_an_error_keeps_what_has_no_mistake_so_that_the_plan_can_judge_it():
     assert len(caught.value.problems) == 4
     assert rest is not None
     assert set(rest["services"]) == {"qwen"}
-    assert rest["kuberay"] == {"source": "helm"}
+    assert "kuberay" not in rest
+    assert rest["cluster"] == {"mode": ClusterMode.CREATE}
 
 
 @pytest.mark.parametrize("broken", [{"services": {"a": 3}}, {"services": 3}, {"services": {}, "namespace": 3}])
