@@ -61,7 +61,7 @@ class LlmServiceArgs(TypedDict):
     pipeline_parallel_size: NotRequired[int]
     """Groups of such GPUs that share the layers among them. Default 1."""
     max_model_len: NotRequired[int]
-    """Longest prompt plus answer, tokens. Default 16384, or less where the model or the memory ends earlier."""
+    """Longest prompt plus answer, tokens. Default 16384 (2048 on the CPU), or less where the model or the memory ends earlier."""
     max_num_seqs: NotRequired[int]
     """Requests that a replica works on at once. Derived from the memory that is left for the KV cache."""
     max_num_batched_tokens: NotRequired[int]
@@ -79,7 +79,7 @@ class LlmServiceArgs(TypedDict):
     reservation: NotRequired[str]
     """Name of the Compute Engine reservation; required with capacity reservation."""
     machine_type: NotRequired[str]
-    """Compute Engine machine type. Default: the smallest of the card that holds one replica."""
+    """Compute Engine machine type. Default: the smallest of the card that holds one replica and is sold with the capacity."""
     zones: NotRequired[list[str]]
     """Zones of the service's nodes. Default: those of the cluster's region that list the machine type."""
     gpus_per_worker: NotRequired[int]

@@ -188,8 +188,7 @@ def status(stack: StackOption = "local", as_json: JsonOption = False) -> None:
     from .local import runtime
 
     with _plain_errors():
-        if stack not in offline.stack_names():
-            offline.read_stack(stack)
+        _only_here(stack)
         found = runtime.status(_state_dir(stack))
     if as_json:
         print(json.dumps(_data(found), indent=2, default=str))
@@ -200,6 +199,16 @@ def status(stack: StackOption = "local", as_json: JsonOption = False) -> None:
             console.print(f"  {label:<12} {value}", markup=False)
     if not found.healthy:
         raise typer.Exit(1)
+
+
+def _only_here(stack: str) -> None:
+    """For what is deployed in a cluster, kubectl is the tool. Exits with 2 and says so."""
+    if _state_dir(stack).exists():
+        return
+    plan = offline.record(stack).plan
+    if plan.cluster.mode is not ClusterMode.LOCAL:
+        errors.print(f"stack {stack} runs in a cluster: kubectl -n {plan.namespace} get rayservice,pods", markup=False)
+        raise typer.Exit(2)
 
 
 def _status_rows(found: Any) -> list[tuple[str, str]]:
@@ -228,6 +237,7 @@ def logs(
     from .local import runtime
 
     with _plain_errors():
+        _only_here(stack)
         for line in runtime.logs(_state_dir(stack), component=component, lines=lines):
             print(line)
 

@@ -336,7 +336,8 @@ One environment is one file, `stacks/Pulumi.<stack>.yaml`. It holds only what di
 command changes a single value: `pulumi config set --path services.qwen.replicas 8 --stack dev-l4`.
 
 Keys carry no project prefix. An unknown key, a wrong type or a value that cannot work is refused before anything is
-created, and all mistakes of a file are reported together, each with its path.
+created, and all mistakes of a file are reported together, each with its path. Only a service with a wrong type or an unknown key is
+judged by its shape alone until that is mended.
 
 "derived" in the column Default means that the plan decides: `rayline plan --stack <stack>` shows the result.
 

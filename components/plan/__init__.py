@@ -11,7 +11,7 @@ from ..facts import defaults, prices
 from ..facts.choices import Accelerator, ClusterMode, OperatorSource, UpgradeStrategy
 from .check import DNS_LABEL, Check
 from .cluster import plan_cluster, plan_hugging_face, plan_kuberay
-from .pools import allocatable, finish, hourly_cost, plan_pools
+from .pools import allocatable, check_system_pool, finish, hourly_cost, plan_pools
 from .services import plan_service
 from .types import (
     ClusterPlan,
@@ -69,6 +69,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         draft for key, service in asked.items() if (draft := plan_service(check, key, service, cluster, hugging_face))
     ]
     pools = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else ()
+    check_system_pool(check, drafts, cluster)
     if check.problems:
         raise PlanError(check.problems)
 
@@ -83,16 +84,26 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         services=services,
         hourly_usd=hourly,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
-        warnings=_warnings(kuberay, services),
+        warnings=_warnings(kuberay, services, pools),
     )
 
 
-def _warnings(kuberay: KuberayPlan, services: tuple[ServicePlan, ...]) -> tuple[str, ...]:
+def _warnings(kuberay: KuberayPlan, services: tuple[ServicePlan, ...], pools: tuple[NodePool, ...]) -> tuple[str, ...]:
     found = []
     if kuberay.source is OperatorSource.GKE_ADDON:
         found.append(
             "GKE decides the add-on's KubeRay version: authOptions and the autoscaler's version need 1.6 or newer; check with `kubectl get crd rayservices.ray.io`"
         )
+    for pool in pools:
+        used = sum(service.workers.workers * service.workers.gpus for service in services if service.pool == pool.name)
+        served = sum(service.gpus for service in services if service.pool == pool.name)
+        total = pool.nodes * pool.machine.gpus
+        if served < total:
+            found.append(
+                f"{pool.name}: {total - served} of {total} GPUs are paid for and serve nothing"
+                f"{' (workers leave ' + str(total - used) + ' to other services)' if used < total else ''}; "
+                "more replicas cost nothing, and another capacity or machine_type may be smaller"
+            )
     for service in services:
         if (
             service.image == service.runtime.image

@@ -6,7 +6,7 @@ from math import ceil
 from ..facts import defaults
 from ..facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from ..facts.choices import Capacity, ClusterMode
-from ..fit import EngineLimits, MemoryFit, memory_fit
+from ..fit import GIB, EngineLimits, MemoryFit, memory_fit
 from .check import Check, at_least_one
 from .draft import Common, context_tokens
 from .pools import listed_zones
@@ -118,10 +118,16 @@ def engine_limits(
         while sequences > 1 and not fit(replace(most, max_model_len=context, max_num_seqs=sequences)).fits:
             sequences //= 2
     elif common.model.linear and sequences > roomy.blocks > 0:
+        # fewer sequences also take less of the sampler's memory, so more blocks fit beside them
+        most_that_fit = next(
+            count
+            for count in range(sequences, 0, -1)
+            if count == 1 or fit(replace(most, max_num_seqs=count)).blocks >= count
+        )
         check.refuse(
             f"{common.path}.max_num_seqs",
             sequences,
-            f"every sequence needs a block for its linear-attention state and {roomy.blocks} fit: at most that",
+            f"every sequence needs a block of its own for its linear-attention state: at most {most_that_fit} fit",
         )
     limits = replace(most, max_model_len=context, max_num_seqs=sequences)
     return limits, fit(limits)
@@ -162,9 +168,10 @@ def refuse_fit(
         ):
             ways.append(f"accelerator {other.value}")
             break
+    needed = fit.layout.blocks_per_request(limits.max_model_len, limits.tokens_in_flight) * fit.layout.block_bytes / GIB
     what = (
         f"{common.model_id} at {limits.max_model_len} tokens does not fit {common.tensor * common.pipeline} x {common.accelerator.value}: "
-        f"weights {fit.weights_gib:.1f} + activations and graphs {fit.activation_gib + fit.overhead_gib:.1f} of {fit.usable_gib:.1f} GiB usable per GPU, "
-        f"{fit.short_by_gib:.1f} GiB short"
+        f"weights {fit.weights_gib:.1f} + activations and graphs {fit.activation_gib + fit.overhead_gib:.1f} of {fit.usable_gib:.1f} GiB usable per GPU, and the "
+        f"KV cache of one request {needed:.1f}: {fit.short_by_gib:.1f} GiB short"
     )
     check.refuse(common.path, None, f"{what}; what fits: {' or '.join(ways) if ways else 'a smaller model'}")

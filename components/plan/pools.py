@@ -15,6 +15,15 @@ IMAGE_GIB = 40  # ray-llm unpacked, and its layers while it unpacks
 BOOT_DISK_GIB = 100
 
 
+# kube-system DaemonSets on a node (logging, metrics, network, metadata, disks, on GPU nodes driver and DCGM): an estimate.
+DAEMONSET_CPUS = 0.6
+DAEMONSET_MEMORY_GIB = 1.0
+# The KubeRay operator and the head's autoscaler sidecar, as their manifests ask.
+OPERATOR_CPUS = 0.5
+OPERATOR_MEMORY_GIB = 1.0
+AUTOSCALER_MEMORY_GIB = 1.0
+
+
 def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform: str) -> tuple[NodePool, ...]:
     """One pool for each machine type, capacity, reservation and set of zones; services that agree on them share it."""
     shared: dict[tuple, list[Draft]] = {}
@@ -55,6 +64,35 @@ def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform
     return tuple(pools)
 
 
+def check_system_pool(check: Check, drafts: list[Draft], cluster: ClusterPlan) -> None:
+    """The heads need CPU nodes: one each, and a second one while a change builds a second cluster."""
+    pool = cluster.system_pool
+    if pool is None or not drafts:
+        return
+    cpus, memory = allocatable(pool.machine)
+    head_cpus = max(draft.plan.head_cpus + draft.plan.autoscaler_cpus for draft in drafts)
+    head_memory = max(draft.plan.head_memory_gib + AUTOSCALER_MEMORY_GIB for draft in drafts)
+    fit = min(
+        int((cpus - DAEMONSET_CPUS - OPERATOR_CPUS) // head_cpus),
+        int((memory - DAEMONSET_MEMORY_GIB - OPERATOR_MEMORY_GIB) // head_memory),
+    )
+    heads = sum(2 if draft.plan.upgrade is UpgradeStrategy.NEW_CLUSTER else 1 for draft in drafts)
+    if fit < 1:
+        check.refuse(
+            "cluster.system_pool.machine_type",
+            pool.machine.name,
+            f"a Ray head asks for {head_cpus:g} CPU and {head_memory:g} GiB, and it leaves {cpus:.1f} and {memory:.1f}: "
+            "e2-standard-8 or larger",
+        )
+    elif heads > fit * pool.max_nodes:
+        check.refuse(
+            "cluster.system_pool.max_nodes",
+            pool.max_nodes,
+            f"{heads} Ray heads ({len(drafts)} services, twice while a change builds a second cluster) at {fit} a node: "
+            f"at least {ceil(heads / fit)}",
+        )
+
+
 def listed_zones(spec: AcceleratorSpec, region: str, location: str | None) -> tuple[str, ...]:
     """The zones that a pool gets when the stack names none: the region's, or the one zone of a zonal cluster."""
     inside = (zone for zone in spec.zones if zone.startswith(f"{region}-"))
@@ -83,8 +121,7 @@ def finish(draft: Draft, pools: tuple[NodePool, ...]) -> ServicePlan:
         for p in pools
         if (p.machine.name, p.capacity, p.reservation, p.zones) == (machine, capacity, reservation, zones)
     )
-    group = replace(draft.plan.workers, max_workers=pool.max_nodes * (pool.machine.gpus // draft.plan.workers.gpus))
-    return replace(draft.plan, pool=pool.name, workers=group)
+    return replace(draft.plan, pool=pool.name)
 
 
 def allocatable(machine: MachineType) -> tuple[float, float]:

@@ -17,12 +17,9 @@ from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one
 from .draft import Common, Draft, context_tokens
 from .environment import plan_engine_kwargs, plan_environment
 from .gpus import choose_machine, choose_zones, engine_limits, refuse_fit
-from .pools import allocatable, node_price
+from .pools import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, node_price
 from .types import ClusterPlan, HuggingFacePlan, WorkerGroup
 
-# kube-system DaemonSets on a GPU node (logging, metrics, network, metadata, disks, driver, DCGM): an estimate.
-DAEMONSET_CPUS = 0.6
-DAEMONSET_MEMORY_GIB = 1.0
 # Of what is left, the share that a worker asks for; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
 WORKER_CPU_SHARE = 0.95
 WORKER_MEMORY_SHARE = 0.94
@@ -207,6 +204,12 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
     if gpus_per_worker > machine.gpus:
         check.refuse(
             f"{path}.gpus_per_worker", gpus_per_worker, f"at most {machine.gpus}, which is what {machine.name} has"
+        )
+    elif machine.gpus % common.tensor and given.get("gpus_per_worker") is None:
+        check.refuse(
+            f"{path}.tensor_parallel_size",
+            common.tensor,
+            f"has to divide the {machine.gpus} GPUs of {machine.name}, so that none is left over",
         )
     elif gpus_per_worker % common.tensor or machine.gpus % gpus_per_worker:
         check.refuse(

@@ -106,6 +106,20 @@ def test_an_upgrade_beside_the_old_cluster_doubles_the_pool():
     assert (pool.nodes, pool.max_nodes) == (4, 4)
 
 
+def test_a_service_on_a_shared_pool_grows_to_its_own_share():
+    made = plan(a=QWEN | {"replicas": 2}, b=QWEN | {"upgrade": "none"})
+    assert len(made.pools) == 1
+    assert [service.workers.max_workers for service in made.services] == [4, 1]
+    assert sum(service.workers.max_workers for service in made.services) == made.pools[0].max_nodes
+
+
+def test_gpus_that_are_paid_for_and_serve_nothing_are_told():
+    half_empty = plan(big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "tensor_parallel_size": 2})
+    assert any("6 of 8 GPUs are paid for and serve nothing" in warning for warning in half_empty.warnings)
+    full = plan(big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "tensor_parallel_size": 2, "replicas": 4})
+    assert not any("serve nothing" in warning for warning in full.warnings)
+
+
 def test_a_reservation_is_not_doubled_unless_asked():
     reserved = GEMMA | {"capacity": "reservation", "reservation": "r"}
     assert plan(gemma=reserved).pools[0].max_nodes == 1
