@@ -122,8 +122,8 @@ class Served:
         return loaded
 
     def up(self, manifest: dict) -> Running:
-        self.report = Recorder()
-        self.running = runtime.up(manifest, state_dir=self.state_dir, secrets=SECRETS, report=self.report)
+        """`up` again with another manifest; `report` stays the one of the first time."""
+        self.running = runtime.up(manifest, state_dir=self.state_dir, secrets=SECRETS, report=Recorder())
         self.manifest = manifest
         return self.running
 
