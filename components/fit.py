@@ -6,6 +6,7 @@ and the CUDA context are an estimate; docs/models.md holds it against what vLLM 
 "GPU KV cache size" is the truth, and this is the answer before anything is paid for.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
@@ -205,14 +206,14 @@ def _fit(model, limits, layout, blocks, memory, usable, weights, activation, ove
         blocks=blocks,
         layout=layout,
         limits=limits,
-        longest_context=_longest(
+        longest_context=largest(
             model.max_context, lambda tokens: blocks >= layout.blocks_per_request(tokens, limits.tokens_in_flight)
         ),
     )
 
 
-def _longest(limit: int, fits) -> int:
-    """The largest number of tokens up to `limit` for which `fits` holds (it is monotone); 0 when none does."""
+def largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest whole number up to `limit` for which `fits` holds (it is monotone); 0 when none does."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2

@@ -10,7 +10,8 @@ from typing import NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from .ray_service_manifest import POOL_LABEL
+from .facts import defaults
+from .ray_service_manifest import POOL_LABEL, cpu_quantity
 
 CRD_FILES = ("ray.io_rayclusters.yaml", "ray.io_rayjobs.yaml", "ray.io_rayservices.yaml", "ray.io_raycronjobs.yaml")
 CRDS_OF_A_RELEASE = "https://raw.githubusercontent.com/ray-project/kuberay/v{version}/helm-chart/kuberay-operator/crds"
@@ -92,7 +93,7 @@ def crd_files(chart: str, crds: str | None, version: str) -> list[str]:
 def chart_values(args: KuberayOperatorArgs) -> dict:
     """Values of the chart. Its default of 100m CPU is throttled easily, and its default rights span all namespaces."""
     # both, because the chart's own limit of 100m would stay beside a request of 500m, and Kubernetes refuses that
-    size = {"cpu": "500m", "memory": "1Gi"}
+    size = {"cpu": cpu_quantity(defaults.OPERATOR_CPUS), "memory": f"{defaults.OPERATOR_MEMORY_GIB}Gi"}
     values: dict = {
         "image": {"tag": f"v{args['version']}"},
         "resources": {"requests": size, "limits": size},

@@ -167,14 +167,15 @@ def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
 
 
 def _autoscaler(service: ServicePlan) -> dict[str, Any]:
+    memory = f"{defaults.AUTOSCALER_MEMORY_GIB}Gi"
     patience = str(defaults.INITIALIZING_TIMEOUT_SECONDS)
     return {
         "version": "v2",
         "idleTimeoutSeconds": defaults.IDLE_TIMEOUT_SECONDS,
         "upscalingMode": "Default",
         "resources": {
-            "requests": {"cpu": _cpus(service.autoscaler_cpus), "memory": "1Gi"},
-            "limits": {"memory": "1Gi"},
+            "requests": {"cpu": cpu_quantity(service.autoscaler_cpus), "memory": memory},
+            "limits": {"memory": memory},
         },
         # pods that still wait for a GPU node or pull the image are not to be killed (kuberay #4226)
         "env": [
@@ -185,7 +186,7 @@ def _autoscaler(service: ServicePlan) -> dict[str, Any]:
     } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
 
 
-def _cpus(count: float) -> str:
+def cpu_quantity(count: float) -> str:
     """CPUs as Kubernetes writes them back: whole, or in thousandths."""
     return str(int(count)) if count == int(count) else f"{round(count * 1000)}m"
 
@@ -206,7 +207,7 @@ def _head(service: ServicePlan, environment: list[dict[str, Any]], drain: int, *
             {"name": "dash-metrics", "containerPort": 44227},
         ],
         "resources": {
-            "requests": {"cpu": _cpus(service.head_cpus), "memory": f"{service.head_memory_gib}Gi"},
+            "requests": {"cpu": cpu_quantity(service.head_cpus), "memory": f"{service.head_memory_gib}Gi"},
             "limits": {"memory": f"{service.head_memory_gib}Gi"},
         },
         "securityContext": RESTRICTED,

@@ -37,7 +37,12 @@ NODES_CIDR = "10.0.0.0/18"  # sizes as in Google's cluster-toolkit: nodes /18, p
 PODS_CIDR = "10.4.0.0/14"
 SERVICES_CIDR = "10.0.64.0/20"
 
+# --- the operator; the chart's own 100m is throttled easily, and its values.yaml reckons 500 MB for 500 Ray pods
+OPERATOR_CPUS = 0.5
+OPERATOR_MEMORY_GIB = 1
+
 # --- autoscaler sidecar of the head
+AUTOSCALER_MEMORY_GIB = 1
 AUTOSCALER_CPUS = 0.5
 CPU_AUTOSCALER_CPUS = 0.1
 

@@ -41,6 +41,11 @@ class Common:
     longest: int
     cluster: ClusterPlan
 
+    @property
+    def prefix_caching(self) -> bool:
+        """Whether the KV cache of common prompt beginnings is kept."""
+        return self.given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING)
+
     def service(self, **decided: Any) -> ServicePlan:
         given = self.given
         return ServicePlan(
@@ -55,7 +60,7 @@ class Common:
             replicas=self.replicas,
             tensor_parallel_size=self.tensor,
             pipeline_parallel_size=self.pipeline,
-            prefix_caching=given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING),
+            prefix_caching=self.prefix_caching,
             env=self.env,
             engine_kwargs=self.engine_kwargs,
             api_key=self.api_key,

@@ -6,7 +6,7 @@ from math import ceil
 from ..facts import defaults
 from ..facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from ..facts.choices import Capacity, ClusterMode
-from ..fit import GIB, EngineLimits, MemoryFit, memory_fit
+from ..fit import GIB, EngineLimits, MemoryFit, largest, memory_fit
 from .check import Check, at_least_one
 from .draft import Common, context_tokens
 from .pools import listed_zones
@@ -81,17 +81,25 @@ def choose_zones(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[s
     return zones
 
 
+def _fit_on(common: Common, limits: EngineLimits, spec: AcceleratorSpec, tensor_parallel_size: int) -> MemoryFit:
+    return memory_fit(
+        common.model,
+        limits,
+        memory_gib=spec.memory_gib,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=common.pipeline,
+        prefix_caching=common.prefix_caching,
+    )
+
+
 def engine_limits(
-    check: Check, common: Common, spec: AcceleratorSpec, utilization: float, prefix_caching: bool
+    check: Check, common: Common, spec: AcceleratorSpec, utilization: float
 ) -> tuple[EngineLimits, MemoryFit]:
     """Explicit limits: what the stack says, else the card's defaults bounded by what the memory holds."""
     given = common.given
 
     def fit(limits: EngineLimits) -> MemoryFit:
-        return memory_fit(
-            common.model, limits, memory_gib=spec.memory_gib, tensor_parallel_size=common.tensor,
-            pipeline_parallel_size=common.pipeline, prefix_caching=prefix_caching,
-        )  # fmt: skip
+        return _fit_on(common, limits, spec, common.tensor)
 
     most = EngineLimits(
         max_model_len=context_tokens(check, common, defaults.MAX_MODEL_LEN),
@@ -119,11 +127,7 @@ def engine_limits(
             sequences //= 2
     elif common.model.linear and sequences > roomy.blocks > 0:
         # fewer sequences also take less of the sampler's memory, so more blocks fit beside them
-        most_that_fit = next(
-            count
-            for count in range(sequences, 0, -1)
-            if count == 1 or fit(replace(most, max_num_seqs=count)).blocks >= count
-        )
+        most_that_fit = max(1, largest(sequences, lambda count: fit(replace(most, max_num_seqs=count)).blocks >= count))
         check.refuse(
             f"{common.path}.max_num_seqs",
             sequences,
@@ -133,39 +137,18 @@ def engine_limits(
     return limits, fit(limits)
 
 
-def refuse_fit(
-    check: Check, common: Common, spec: AcceleratorSpec, limits: EngineLimits, fit: MemoryFit, prefix_caching: bool
-) -> None:
+def refuse_fit(check: Check, common: Common, spec: AcceleratorSpec, limits: EngineLimits, fit: MemoryFit) -> None:
     """Say by how much, and what would fit."""
     ways = []
     if fit.longest_context > 0:
         ways.append(f"max_model_len {fit.longest_context}")
     gpus = max(machine.gpus for machine in spec.machines)
     for tensor in (2, 4, 8):
-        if common.tensor < tensor <= gpus:
-            larger = memory_fit(
-                common.model,
-                limits,
-                memory_gib=spec.memory_gib,
-                tensor_parallel_size=tensor,
-                pipeline_parallel_size=common.pipeline,
-                prefix_caching=prefix_caching,
-            )
-            if larger.fits:
-                ways.append(f"tensor_parallel_size {tensor}")
-                break
+        if common.tensor < tensor <= gpus and _fit_on(common, limits, spec, tensor).fits:
+            ways.append(f"tensor_parallel_size {tensor}")
+            break
     for other, row in ACCELERATORS.items():
-        if (
-            row.memory_gib > spec.memory_gib
-            and memory_fit(
-                common.model,
-                limits,
-                memory_gib=row.memory_gib,
-                tensor_parallel_size=common.tensor,
-                pipeline_parallel_size=common.pipeline,
-                prefix_caching=prefix_caching,
-            ).fits
-        ):
+        if row.memory_gib > spec.memory_gib and _fit_on(common, limits, row, common.tensor).fits:
             ways.append(f"accelerator {other.value}")
             break
     needed = fit.layout.blocks_per_request(limits.max_model_len, limits.tokens_in_flight) * fit.layout.block_bytes / GIB

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 from math import ceil
 
-from ..facts import prices
+from ..facts import defaults, prices
 from ..facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from ..facts.choices import Capacity, ClusterMode, UpgradeStrategy
 from .check import MAX_GKE_LOGICAL_NAME, Check
@@ -18,10 +18,6 @@ BOOT_DISK_GIB = 100
 # kube-system DaemonSets on a node (logging, metrics, network, metadata, disks, on GPU nodes driver and DCGM): an estimate.
 DAEMONSET_CPUS = 0.6
 DAEMONSET_MEMORY_GIB = 1.0
-# The KubeRay operator and the head's autoscaler sidecar, as their manifests ask.
-OPERATOR_CPUS = 0.5
-OPERATOR_MEMORY_GIB = 1.0
-AUTOSCALER_MEMORY_GIB = 1.0
 
 
 def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform: str) -> tuple[NodePool, ...]:
@@ -71,10 +67,10 @@ def check_system_pool(check: Check, drafts: list[Draft], cluster: ClusterPlan) -
         return
     cpus, memory = allocatable(pool.machine)
     head_cpus = max(draft.plan.head_cpus + draft.plan.autoscaler_cpus for draft in drafts)
-    head_memory = max(draft.plan.head_memory_gib + AUTOSCALER_MEMORY_GIB for draft in drafts)
+    head_memory = max(draft.plan.head_memory_gib + defaults.AUTOSCALER_MEMORY_GIB for draft in drafts)
     fit = min(
-        int((cpus - DAEMONSET_CPUS - OPERATOR_CPUS) // head_cpus),
-        int((memory - DAEMONSET_MEMORY_GIB - OPERATOR_MEMORY_GIB) // head_memory),
+        int((cpus - DAEMONSET_CPUS - defaults.OPERATOR_CPUS) // head_cpus),
+        int((memory - DAEMONSET_MEMORY_GIB - defaults.OPERATOR_MEMORY_GIB) // head_memory),
     )
     heads = sum(2 if draft.plan.upgrade is UpgradeStrategy.NEW_CLUSTER else 1 for draft in drafts)
     if fit < 1:

@@ -141,8 +141,7 @@ def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
         gpu_memory_utilization=defaults.GPU_MEMORY_UTILIZATION,
         batches_in_flight=common.runtime.batches_in_flight,
     )
-    prefix_caching = given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING)
-    fit = cpu_memory_fit(model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=prefix_caching)
+    fit = cpu_memory_fit(model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=common.prefix_caching)
     if fit.concurrency < 1:
         check.refuse(
             f"{path}.max_model_len",
@@ -218,11 +217,10 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
             f"a multiple of tensor_parallel_size {common.tensor} that divides the {machine.gpus} GPUs of {machine.name}",
         )
 
-    prefix_caching = given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING)
-    limits, fit = engine_limits(check, common, spec, utilization, prefix_caching)
+    limits, fit = engine_limits(check, common, spec, utilization)
     _check_batch(check, path, given, limits)
     if not fit.fits:
-        refuse_fit(check, common, spec, limits, fit, prefix_caching)
+        refuse_fit(check, common, spec, limits, fit)
 
     gpus = common.replicas * common.tensor * common.pipeline
     workers = ceil(gpus / gpus_per_worker)
@@ -232,7 +230,7 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
     weights_on_disk = ceil(fit.weights_gib * common.tensor * common.pipeline)
     group = WorkerGroup(
         workers=workers,
-        # Serve drives the count up to the pool's maximum; a second cluster has a group of its own.
+        # Serve drives the count up to the service's share of the pool's maximum; a second cluster has a group of its own.
         max_workers=2 * workers if upgrade is UpgradeStrategy.NEW_CLUSTER else workers,
         gpus=gpus_per_worker,
         ray_cpus=0,
