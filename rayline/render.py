@@ -21,6 +21,8 @@ def _block(dumper: yaml.SafeDumper, text: _Block) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
 
 
+# Secrets are values, which are never rendered; charts and files of CRDs are other projects' text.
+_NOT_APPLIED = ("Secret", "Release", "ConfigGroup", "RayService")
 # What a reader looks for first; the engine's wire format keeps no order, so the rest is alphabetical.
 _FIRST = ("apiVersion", "kind", "metadata", "name", "namespace", "groupName", "value", "image")
 
@@ -50,9 +52,11 @@ def files(program: Program) -> dict[str, str]:
     if program.plan.cluster.mode is ClusterMode.LOCAL:
         head += "# In this mode `rayline up` plays Kubernetes and KubeRay; the RayService is what it runs.\n"
     result = {}
-    for namespace in program.of_type("core/v1:Namespace"):
-        name = namespace.inputs["metadata"]["name"]
-        result[f"namespace-{name}.yaml"] = head + _dump(_manifest(namespace))
+    for resource in program.resources:
+        kind = resource.type.rpartition(":")[2]
+        if resource.type.startswith("kubernetes:") and kind not in _NOT_APPLIED:
+            name = resource.inputs["metadata"]["name"].replace(":", "-")
+            result[f"{kind.lower()}-{name}.yaml"] = head + _dump(_manifest(resource))
     needed = "".join(f"#   {name}: {', '.join(keys)}\n" for name, keys in secrets(program).items())
     needs = f"# Needs these Secrets, whose values Pulumi keeps encrypted in its state:\n{needed}" if needed else ""
     for service in ray_services(program):
@@ -91,11 +95,7 @@ def stale(program: Program, root: pathlib.Path = MANIFESTS) -> list[str]:
 
 
 def _manifest(resource: Declared) -> dict[str, Any]:
-    manifest = {
-        key: copy.deepcopy(resource.inputs[key])
-        for key in ("apiVersion", "kind", "metadata", "spec")
-        if key in resource.inputs
-    }
+    manifest = {key: copy.deepcopy(value) for key, value in resource.inputs.items()}
     annotations = manifest["metadata"].get("annotations", {})
     for key in [key for key in annotations if key.startswith("pulumi.com/")]:
         del annotations[key]
