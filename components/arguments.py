@@ -100,8 +100,8 @@ class LlmServiceArgs(TypedDict):
     """Ask clients for a key (enforced by vLLM on the direct path). Default true, and only with direct_streaming."""
     longest_stream_seconds: NotRequired[int]
     """Longest answer that a change may still finish; every drain time follows from it. Default 300."""
-    cpus_per_worker: NotRequired[int]
-    """CPUs of one worker with accelerator cpu. Default 1."""
+    cpus_per_worker: NotRequired[float]
+    """CPUs that one worker with accelerator cpu asks the cluster for; a fraction is fine, for example 0.25. Default 1."""
     memory_gib_per_worker: NotRequired[int]
     """Memory of one worker with accelerator cpu, GiB. Default 6."""
     kv_cache_gib: NotRequired[int]

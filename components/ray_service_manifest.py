@@ -233,7 +233,7 @@ def _workers(
 ) -> dict[str, Any]:
     group, on_cpu = service.workers, service.accelerator is Accelerator.CPU
     requests: dict[str, str] = {
-        "cpu": str(group.cpus),
+        "cpu": cpu_quantity(group.cpus),
         "memory": f"{group.memory_gib}Gi",
         "ephemeral-storage": f"{group.ephemeral_gib}Gi",
     }

@@ -120,7 +120,7 @@ def _image(plan: Plan, service: ServicePlan) -> str:
 def _workers(service: ServicePlan) -> str:
     group = service.workers
     gpus = f"{group.gpus} GPU{'s' if group.gpus > 1 else ''}, " if group.gpus else ""
-    return f"{group.workers} x ({gpus}{group.cpus} CPU, {group.memory_gib} GiB), at most {group.max_workers}"
+    return f"{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB), at most {group.max_workers}"
 
 
 def _pool(pool: NodePool) -> str:

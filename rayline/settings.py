@@ -28,6 +28,7 @@ from components.facts.choices import (
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
 
 Positive = Annotated[int, Field(ge=1)]
+Cpus = Annotated[float, Field(ge=defaults.LEAST_CPUS, allow_inf_nan=False)]
 
 
 def _cidr(text: str) -> str:
@@ -109,7 +110,7 @@ class Service(_Strict):
     image: str | None = None
     api_key: bool = True
     longest_stream_seconds: int = defaults.LONGEST_STREAM_SECONDS
-    cpus_per_worker: Positive | None = None
+    cpus_per_worker: Cpus | None = None
     memory_gib_per_worker: Positive | None = None
     kv_cache_gib: Positive | None = None
     volumes: list[Volume] = []

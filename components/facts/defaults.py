@@ -26,6 +26,7 @@ CPU_MAX_NUM_SEQS = 64
 CPU_MAX_NUM_BATCHED_TOKENS = 2048
 CPU_KV_CACHE_GIB = 1
 CPU_WORKER_CPUS = 1
+LEAST_CPUS = 0.1  # a tenth of a CPU: less is a mistake of writing
 CPU_WORKER_MEMORY_GIB = 6
 
 # --- cluster

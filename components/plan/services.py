@@ -129,7 +129,9 @@ def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
             common.accelerator,
             "a GKE cluster of this kit serves on GPUs: pick a card, or cluster.mode existing",
         )
-    cpus = at_least_one(check, path, given, "cpus_per_worker", defaults.CPU_WORKER_CPUS)
+    cpus = given.get("cpus_per_worker", defaults.CPU_WORKER_CPUS)
+    if cpus < defaults.LEAST_CPUS:
+        check.refuse(f"{path}.cpus_per_worker", cpus, f"at least {defaults.LEAST_CPUS}")
     memory = at_least_one(check, path, given, "memory_gib_per_worker", defaults.CPU_WORKER_MEMORY_GIB)
     kv_cache = at_least_one(check, path, given, "kv_cache_gib", defaults.CPU_KV_CACHE_GIB)
     limits = EngineLimits(

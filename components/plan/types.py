@@ -67,7 +67,8 @@ class WorkerGroup:
     max_workers: int
     gpus: int
     ray_cpus: int
-    cpus: int
+    """CPUs that Ray counts on a worker; 0 leaves it to Ray. One for a replica on the CPU, whatever the pod asks for."""
+    cpus: float
     memory_gib: int
     ephemeral_gib: int
     replicas_per_worker: float

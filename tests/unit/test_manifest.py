@@ -344,6 +344,24 @@ def test_another_number_of_replicas_leaves_the_models_configuration_alone(record
     assert llm(few) == llm(many)
 
 
+@pytest.mark.parametrize(("asked", "request_"), [("0.25", "250m"), ("1", "1"), ("1.5", "1500m")])
+def test_a_worker_may_ask_for_a_fraction_of_a_cpu_and_still_holds_its_replica(record_file, asked, request_):
+    service = the_service(
+        record_file(f"""
+cluster: {{mode: existing}}
+services:
+  chat:
+    model: HuggingFaceTB/SmolLM2-135M-Instruct
+    accelerator: cpu
+    image: cpu:1
+    cpus_per_worker: {asked}
+""")
+    )
+    (group,) = cluster(service)["workerGroupSpecs"]
+    assert group["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == request_
+    assert group["rayStartParams"] == {"num-cpus": "1"}, "a replica's placement asks Ray for one CPU"
+
+
 @pytest.mark.parametrize(("upgrade", "kind"), [("new-cluster", "NewCluster"), ("none", "None")])
 def test_the_upgrade_strategy_is_always_said(record_file, upgrade, kind):
     service = the_service(record_file(L4 + f"    upgrade: {upgrade}\n"))
