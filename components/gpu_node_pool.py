@@ -46,6 +46,8 @@ class GpuNodePoolArgs(TypedDict):
     """Boot disk of each node, GiB: images and weights."""
     private_nodes: bool
     """Nodes without public addresses."""
+    deletion_protection: bool
+    """Refuse a change that would replace or remove the pool: its machines may not come back."""
 
 
 class GpuNodePool(pulumi.ComponentResource):
@@ -76,6 +78,7 @@ class GpuNodePool(pulumi.ComponentResource):
             node_config=_node_config(args),
             opts=pulumi.ResourceOptions(
                 parent=self,
+                protect=args["deletion_protection"],
                 # set by the autoscaler and by GKE; on these machines the local SSDs come with the machine type
                 ignore_changes=[
                     "initialNodeCount",

@@ -181,6 +181,7 @@ def _pool_arguments(pool: NodePool, cluster: ClusterPlan, gke: GkeCluster) -> Gp
         "max_nodes": pool.max_nodes,
         "boot_disk_gib": pool.boot_disk_gib,
         "private_nodes": cluster.private_nodes,
+        "deletion_protection": cluster.deletion_protection,
     }
     if pool.reservation:
         arguments["reservation"] = pool.reservation

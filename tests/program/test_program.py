@@ -189,10 +189,15 @@ def test_the_cluster_is_protected_in_production_and_not_in_development():
         assert cluster.inputs["deletionProtection"] is protected
 
 
-def test_nothing_but_the_cluster_is_protected(program):
-    for resource in program.resources:
-        if not resource.type.endswith("cluster:Cluster"):
-            assert not resource.protect, resource.name
+def test_gpu_pools_are_protected_with_their_cluster_because_their_machines_may_not_come_back(google):
+    _, gpu_pools = node_pools(google)
+    assert {pool.protect for pool in gpu_pools} == {google.plan.cluster.deletion_protection}
+
+
+def test_nothing_else_is_protected(program):
+    protected = [resource for resource in program.resources if resource.protect]
+    gpu_pools = node_pools(program)[1] if program.of_type(NODE_POOL) else []
+    assert urns(protected) <= urns(gpu_pools) | urns(program.of_type("cluster:Cluster"))
 
 
 def test_slow_resources_have_the_time_that_they_need(google):
