@@ -8,7 +8,7 @@ PYTHON ?= python3
 STACK ?= local
 BIN := .venv/bin
 UV := .tools/uv/bin/uv
-CODE := components rayline tests bench __main__.py
+CODE := components rayline policy tests bench __main__.py
 
 # A stack on this machine needs Ray and vLLM beside it, a deployment needs Pulumi alone.
 RUNTIME := $(if $(shell grep -ls 'mode: *local' stacks/Pulumi.$(STACK).yaml),all,base)

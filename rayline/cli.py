@@ -126,7 +126,7 @@ def _deploy(program: offline.Program) -> int:
     if missing:
         raise deploy.DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
     console.print(plan_view.program_view(program, tree=False, plain=not console.is_terminal))
-    return deploy.run_pulumi(["up", "--stack", program.stack])
+    return deploy.run_pulumi(["up", "--stack", program.stack, "--policy-pack", deploy.POLICY_PACK])
 
 
 def _show_running(stack: str, running: Any) -> None:

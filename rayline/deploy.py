@@ -10,6 +10,8 @@ from components.facts.choices import ClusterMode
 from .offline import PROJECT_ROOT, Program
 
 TOOLS = PROJECT_ROOT / ".tools"
+# the folder, as Pulumi takes it from the project's root
+POLICY_PACK = "policy"
 
 
 class DeployError(Exception):
