@@ -30,6 +30,24 @@ app = typer.Typer(
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
 errors = Console(stderr=True, highlight=False)
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import importlib.metadata
+
+        print(f"rayline {importlib.metadata.version('rayline-kit')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for a machine instead of text for a person.")]
 

@@ -98,7 +98,7 @@ def read_stack_file(path: pathlib.Path, root: pathlib.Path = PROJECT_ROOT) -> tu
     """Like read_stack, for a file anywhere."""
     project = yaml.safe_load((root / "Pulumi.yaml").read_text())["name"]
     try:
-        document = yaml.safe_load(path.read_text()) or {}
+        document = yaml.load(path.read_text(), _NoDuplicates) or {}
     except yaml.YAMLError as error:
         raise ProgramError(f"{path.name} is not YAML: {error}") from None
     config = document.get("config", {}) if isinstance(document, dict) else document
@@ -117,6 +117,17 @@ def read_stack_file(path: pathlib.Path, root: pathlib.Path = PROJECT_ROOT) -> tu
             secret.append(name)
         flat[name] = value if isinstance(value, str) else json.dumps(value, default=str)
     return flat, secret
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """YAML's last of two equal keys wins silently, in Pulumi's own parser too; here it is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for index, (key, (where, _)) in enumerate(zip(keys, node.value, strict=True)):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", where.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def record(

@@ -54,6 +54,12 @@ def rayline(project: pathlib.Path, *arguments: str) -> subprocess.CompletedProce
     )
 
 
+def test_the_command_knows_its_version():
+    result = run("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"rayline \d+\.\d+\.\d+\n", result.output)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command):
     result = run(command, "--help")
