@@ -39,6 +39,9 @@ arguments = with_token(settings.arguments())
 platform = InferencePlatform(pulumi.get_stack(), arguments)  # type: ignore[arg-type]  # a dict of the same shape
 
 pulumi.export("endpoints", platform.endpoints)
+pulumi.export("urls", platform.urls)
+pulumi.export("endpoint_address", platform.endpoint_address)
+pulumi.export("dns_records", platform.dns_records)
 pulumi.export("api_keys", platform.api_keys)
 pulumi.export("cluster_name", platform.cluster_name)
 pulumi.export("kubeconfig", platform.kubeconfig)

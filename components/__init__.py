@@ -1,5 +1,6 @@
 """The component package: what other programs may use (`pulumi package add`)."""
 
+from .gateway import EndpointGateway, ServiceRoute
 from .gke_cluster import GkeCluster
 from .gpu_node_pool import GpuNodePool
 from .hugging_face_secret import HuggingFaceSecret
@@ -9,6 +10,7 @@ from .llm_service import LlmService
 from .network import PlatformNetwork
 
 __all__ = [
+    "EndpointGateway",
     "GkeCluster",
     "GpuNodePool",
     "HuggingFaceSecret",
@@ -16,4 +18,5 @@ __all__ = [
     "KuberayOperator",
     "LlmService",
     "PlatformNetwork",
+    "ServiceRoute",
 ]

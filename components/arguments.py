@@ -12,8 +12,11 @@ from .facts.choices import (
     Accelerator,
     Capacity,
     ClusterMode,
+    Exposure,
     OperatorSource,
+    RateLimitKey,
     ReleaseChannel,
+    Tls,
     TokenSource,
     UpgradeStrategy,
 )
@@ -108,6 +111,8 @@ class LlmServiceArgs(TypedDict):
     """KV cache of one replica with accelerator cpu, GiB. Default 1."""
     volumes: NotRequired[list[VolumeArgs]]
     """Volumes of the head and the workers."""
+    hostname: NotRequired[str]
+    """Name under which clients outside reach the service: the endpoint's domain itself, or one label before it. Without one: <service>.<domain>."""
 
 
 class SystemPoolArgs(TypedDict):
@@ -181,6 +186,27 @@ class HuggingFaceArgs(TypedDict):
     """Name of the Secret; key hf_api_token. Default hf-secret."""
 
 
+class EndpointArgs(TypedDict):
+    """One Gateway (a Google load balancer) in front of all services; it passes /v1 and nothing else. With cluster.mode create."""
+
+    exposure: NotRequired[Exposure]
+    """none (the cluster alone), internal (the VPC and what is connected to it) or public (the internet). Default none."""
+    domain: NotRequired[str]
+    """A domain of yours, for example llm.example.com; the services are names below it. Required with internal and public."""
+    tls: NotRequired[Tls]
+    """managed (Google issues and renews the certificate), own (see `certificate`) or none (only with internal). Default managed."""
+    certificate: NotRequired[str]
+    """tls own: with public the name of a Certificate Manager map, with internal that of a TLS Secret in the platform's namespace."""
+    rate_limit_per_minute: NotRequired[int]
+    """public: requests a minute, counted as rate_limit_by says; more get 429 from Cloud Armor. Default: no limit."""
+    rate_limit_by: NotRequired[RateLimitKey]
+    """public: count by client-ip, or by api-key (the Authorization header). Default client-ip."""
+    iap_members: NotRequired[list[str]]
+    """public: who Identity-Aware Proxy lets through, for example group:ml@example.com; everybody else is refused. Default: no IAP."""
+    proxy_cidr: NotRequired[str]
+    """internal: addresses of the load balancer's proxies in the VPC, /26 or larger. Default 10.0.80.0/23."""
+
+
 class InferencePlatformArgs(TypedDict):
     """A whole platform: a cluster and the services on it."""
 
@@ -198,3 +224,5 @@ class InferencePlatformArgs(TypedDict):
     """The KubeRay operator."""
     hugging_face: NotRequired[HuggingFaceArgs]
     """Access to gated models."""
+    endpoint: NotRequired[EndpointArgs]
+    """How clients outside the cluster reach the services."""

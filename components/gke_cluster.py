@@ -28,6 +28,8 @@ class GkeClusterArgs(TypedDict):
     """Nodes without public addresses."""
     deletion_protection: bool
     """Google refuses to delete the cluster."""
+    gateway_api: bool
+    """GKE's Gateway controller and the kinds that it reads."""
     ray_addon: bool
     """GKE's own Ray operator."""
     system_machine_type: str
@@ -162,6 +164,10 @@ def _cluster_arguments(args: GkeClusterArgs, account: pulumi.Input[str]) -> dict
                 allow_external_traffic=True
             )
         ),
+        # without one the cluster keeps what it has; the addon http_load_balancing, which it needs, is on by default
+        "gateway_api_config": container.ClusterGatewayApiConfigArgs(channel="CHANNEL_STANDARD")
+        if args["gateway_api"]
+        else None,
         # an empty block is refused by the provider
         "addons_config": _ray_addon() if args["ray_addon"] else None,
         "cluster_autoscaling": container.ClusterClusterAutoscalingArgs(autoscaling_profile="OPTIMIZE_UTILIZATION"),

@@ -1,10 +1,14 @@
 """The one class that platform teams use: a cluster, its pools, the operator, and the services."""
 
+from typing import NamedTuple
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from .arguments import InferencePlatformArgs
-from .facts.choices import ClusterMode, OperatorSource, TokenSource
+from .facts.choices import ClusterMode, Exposure, OperatorSource, TokenSource
+from .gateway import EndpointGateway, EndpointGatewayArgs, ServiceRoute
+from .gateway_manifests import gateway, gateway_extras, service_policies, service_route
 from .gke_cluster import GkeCluster
 from .gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from .hugging_face_secret import HuggingFaceSecret
@@ -17,6 +21,14 @@ from .ray_service_manifest import ray_service
 OPERATOR_NAMESPACE = "kuberay-system"
 
 
+class Google(NamedTuple):
+    """What there is in Google Cloud for a cluster of the kit's own."""
+
+    network: PlatformNetwork
+    cluster: GkeCluster
+    pools: list[pulumi.Resource]
+
+
 class InferencePlatform(pulumi.ComponentResource):
     """Everything from the VPC to a running endpoint. Refuses arguments that cannot work before anything is created."""
 
@@ -26,6 +38,12 @@ class InferencePlatform(pulumi.ComponentResource):
     """Kubeconfig of the GKE cluster; empty when the cluster is not made here."""
     endpoints: pulumi.Output[dict[str, str]]
     """Address of each service inside the cluster."""
+    urls: pulumi.Output[dict[str, str]]
+    """Address of each service for clients outside the cluster; empty without an endpoint."""
+    endpoint_address: pulumi.Output[str]
+    """IP address of the endpoint; empty without one."""
+    dns_records: pulumi.Output[list[dict[str, str]]]
+    """DNS records (name, type, data) to make for the endpoint; empty without one."""
     api_keys: pulumi.Output[dict[str, str]]
     """Key of each service; secret."""
 
@@ -36,7 +54,8 @@ class InferencePlatform(pulumi.ComponentResource):
             raise pulumi.RunError(f"the configuration cannot work:\n{error}") from None
         super().__init__("rayline:index:InferencePlatform", name, {}, opts)
         plan = self.plan
-        gke, pools = self._google(name, plan) if plan.cluster.mode is ClusterMode.CREATE else (None, [])
+        google = self._google(name, plan) if plan.cluster.mode is ClusterMode.CREATE else None
+        gke, pools = (google.cluster, google.pools) if google else (None, [])
         provider = self._kubernetes_provider(name, plan.cluster, gke)
         in_cluster = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=pools)
         namespace = kubernetes.core.v1.Namespace(
@@ -60,6 +79,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=[namespace])),
                 )
             )
+        endpoint = self._endpoint(name, plan, google, provider, namespace) if google else None
         by_name = {pool.name: pool for pool in plan.pools}
         services = {
             service.name: LlmService(
@@ -77,6 +97,21 @@ class InferencePlatform(pulumi.ComponentResource):
             )
             for service in plan.services
         }
+        for service in plan.services if endpoint else ():
+            # after the service, so that the backend is there and the route goes first
+            ServiceRoute(
+                f"{name}-{service.name}-route",
+                {
+                    "policies": service_policies(plan.endpoint, service, plan.namespace),
+                    "route": service_route(plan.endpoint, service, plan.namespace),
+                },
+                opts=pulumi.ResourceOptions(
+                    parent=self, provider=provider, depends_on=[endpoint, services[service.name]]
+                ),
+            )
+        self.urls = pulumi.Output.from_input(plan.endpoint.urls)
+        self.endpoint_address = endpoint.address if endpoint else pulumi.Output.from_input("")
+        self.dns_records = _dns_records(plan, endpoint) if endpoint else pulumi.Output.from_input([])
         self.cluster_name = gke.cluster_name if gke else pulumi.Output.from_input("")
         self.kubeconfig = gke.kubeconfig if gke else pulumi.Output.from_input("")
         self.endpoints = pulumi.Output.all(**{key: service.endpoint for key, service in services.items()})
@@ -88,11 +123,14 @@ class InferencePlatform(pulumi.ComponentResource):
                 "cluster_name": self.cluster_name,
                 "kubeconfig": self.kubeconfig,
                 "endpoints": self.endpoints,
+                "urls": self.urls,
+                "endpoint_address": self.endpoint_address,
+                "dns_records": self.dns_records,
                 "api_keys": self.api_keys,
             }
         )
 
-    def _google(self, name: str, plan: Plan) -> tuple[GkeCluster, list[pulumi.Resource]]:
+    def _google(self, name: str, plan: Plan) -> Google:
         cluster = plan.cluster
         # the plan refused a cluster without them
         assert cluster.project and cluster.region and cluster.location  # noqa: PT018
@@ -119,6 +157,7 @@ class InferencePlatform(pulumi.ComponentResource):
                 "release_channel": cluster.release_channel,
                 "private_nodes": cluster.private_nodes,
                 "deletion_protection": cluster.deletion_protection,
+                "gateway_api": plan.endpoint.exposure is not Exposure.NONE,
                 "ray_addon": plan.kuberay.source is OperatorSource.GKE_ADDON,
                 "system_machine_type": cluster.system_pool.machine.name,
                 "system_min_nodes": cluster.system_pool.min_nodes,
@@ -138,7 +177,43 @@ class InferencePlatform(pulumi.ComponentResource):
                     opts=pulumi.ResourceOptions(parent=self, depends_on=after),
                 )
             )
-        return gke, pools
+        return Google(network, gke, pools)
+
+    def _endpoint(
+        self,
+        name: str,
+        plan: Plan,
+        google: Google,
+        provider: kubernetes.Provider,
+        namespace: kubernetes.core.v1.Namespace,
+    ) -> EndpointGateway | None:
+        endpoint = plan.endpoint
+        if endpoint.exposure is Exposure.NONE:
+            return None
+        arguments: EndpointGatewayArgs = {
+            "project": plan.cluster.project or "",
+            "region": plan.cluster.region or "",
+            "network_id": google.network.network_id,
+            "subnetwork_id": google.network.subnetwork_id,
+            "exposure": endpoint.exposure,
+            "resource_name": endpoint.resource_name,
+            "certificate_name": endpoint.certificate_name,
+            "domain": endpoint.domain,
+            "tls": endpoint.tls,
+            "rate_limit_by": endpoint.rate_limit_by,
+            "iap_members": list(endpoint.iap_members),
+            "gateway": gateway(endpoint, plan.namespace),
+            "extras": gateway_extras(endpoint, plan.namespace),
+        }
+        if endpoint.proxy_cidr:
+            arguments["proxy_cidr"] = endpoint.proxy_cidr
+        if endpoint.rate_limit_per_minute is not None:
+            arguments["rate_limit_per_minute"] = endpoint.rate_limit_per_minute
+        return EndpointGateway(
+            f"{name}-endpoint",
+            arguments,
+            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace]),
+        )
 
     def _kubernetes_provider(self, name: str, cluster: ClusterPlan, gke: GkeCluster | None) -> kubernetes.Provider:
         return kubernetes.Provider(
@@ -164,6 +239,14 @@ class InferencePlatform(pulumi.ComponentResource):
         return KuberayOperator(
             f"{name}-kuberay", arguments, opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=after)
         )
+
+
+def _dns_records(plan: Plan, endpoint: EndpointGateway) -> pulumi.Output[list[dict[str, str]]]:
+    """What the owner of the domain has to make: a name for every service, and the proof for a managed certificate."""
+    names = list(plan.endpoint.hostnames.values())
+    return pulumi.Output.all(endpoint.address, endpoint.certificate_records).apply(
+        lambda known: [{"name": f"{name}.", "type": "A", "data": known[0]} for name in names] + list(known[1])
+    )
 
 
 def _pool_arguments(pool: NodePool, cluster: ClusterPlan, gke: GkeCluster) -> GpuNodePoolArgs:

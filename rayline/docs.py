@@ -80,6 +80,7 @@ PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("services.<name>", settings.Service, "LlmServiceArgs"),
     ("services.<name>.switches", settings.Switches, "SwitchesArgs"),
     ("services.<name>.volumes[]", settings.Volume, "VolumeArgs"),
+    ("endpoint", settings.Endpoint, "EndpointArgs"),
     ("kuberay", settings.Kuberay, "KuberayArgs"),
     ("hugging_face", settings.HuggingFace, "HuggingFaceArgs"),
 )
@@ -104,6 +105,9 @@ WITHOUT_DEFAULT = (
     "services.<name>.reservation",
     "services.<name>.volumes[].host_path",
     "services.<name>.volumes[].claim",
+    "endpoint.domain",
+    "endpoint.certificate",
+    "endpoint.rate_limit_per_minute",
 )
 
 

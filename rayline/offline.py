@@ -164,6 +164,9 @@ def record(
 
 # What the provider computes and the program hands on.
 _TAKEN = {
+    "gcp:certificatemanager/certificateMap:CertificateMap": ("name",),
+    "gcp:compute/address:Address": ("address",),
+    "gcp:compute/globalAddress:GlobalAddress": ("address",),
     "gcp:compute/router:Router": ("name",),
     "gcp:container/cluster:Cluster": ("name",),
     "gcp:container/nodePool:NodePool": ("name",),

@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from components.facts import prices
 from components.facts.accelerators import ACCELERATORS
-from components.facts.choices import Accelerator, Capacity, ClusterMode
+from components.facts.choices import Accelerator, Capacity, ClusterMode, Exposure
 from components.facts.serve_flags import SWITCHES
 from components.plan import NodePool, Plan, ServicePlan
 from components.ray_service_manifest import serve_service_name
@@ -46,10 +46,23 @@ def _heading(program: Program) -> Text:
         )
         text.append(", private nodes" if cluster.private_nodes else ", public nodes")
         text.append(", protected from deletion" if cluster.deletion_protection else ", can be deleted")
+        text.append(f"\n  {_endpoint(plan)}")
         text.append(
             f"\n  {_money(plan.hourly_usd)} for everything at the planned sizes ({plan.price_source})", style="green"
         )
     return text
+
+
+def _endpoint(plan: Plan) -> str:
+    endpoint = plan.endpoint
+    if endpoint.exposure is Exposure.NONE:
+        return "no endpoint outside of the cluster"
+    parts = [f"{endpoint.exposure.value} endpoint for {endpoint.domain}", f"TLS {endpoint.tls.value}"]
+    if endpoint.rate_limit_per_minute is not None:
+        parts.append(f"{endpoint.rate_limit_per_minute} requests a minute by {endpoint.rate_limit_by.value}")
+    if endpoint.iap_members:
+        parts.append(f"IAP for {', '.join(endpoint.iap_members)}")
+    return ", ".join(parts)
 
 
 def _money(hourly: float | None) -> str:
@@ -107,6 +120,8 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         lines.append(
             ("upgrade", f"{service.upgrade.value}; streams of up to {service.longest_stream_seconds} s survive")
         )
+        if plan.endpoint.exposure is not Exposure.NONE:
+            lines.append(("outside", plan.endpoint.urls[service.name]))
         lines.append(("endpoint", f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"))
     if pool:
         lines.append(("cost", f"{_money(service.hourly_usd)} for this service's share of the nodes{_price_note(pool)}"))

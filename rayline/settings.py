@@ -20,8 +20,11 @@ from components.facts.choices import (
     Accelerator,
     Capacity,
     ClusterMode,
+    Exposure,
     OperatorSource,
+    RateLimitKey,
     ReleaseChannel,
+    Tls,
     TokenSource,
     UpgradeStrategy,
 )
@@ -114,6 +117,7 @@ class Service(_Strict):
     memory_gib_per_worker: Positive | None = None
     kv_cache_gib: Positive | None = None
     volumes: list[Volume] = []
+    hostname: str | None = None
 
 
 class SystemPool(_Strict):
@@ -163,6 +167,19 @@ class HuggingFace(_Strict):
     secret_name: str | None = None
 
 
+class Endpoint(_Strict):
+    """One Gateway in front of all services."""
+
+    exposure: Annotated[Exposure, FromText] = defaults.EXPOSURE
+    domain: str | None = None
+    tls: Annotated[Tls, FromText] = defaults.TLS
+    certificate: str | None = None
+    rate_limit_per_minute: Positive | None = None
+    rate_limit_by: Annotated[RateLimitKey, FromText] = defaults.RATE_LIMIT_BY
+    iap_members: list[str] = []
+    proxy_cidr: CIDR = defaults.PROXY_CIDR
+
+
 class Settings(_Strict):
     """A stack file, checked. `hugging_face_token` is read by the program as a secret and never passes here."""
 
@@ -171,6 +188,7 @@ class Settings(_Strict):
     namespace: str = defaults.NAMESPACE
     kuberay: Kuberay = Kuberay()
     hugging_face: HuggingFace = HuggingFace()
+    endpoint: Endpoint = Endpoint()
     project: str | None = None
     region: str | None = None
 
@@ -204,7 +222,7 @@ def read_settings(config: Mapping[str, Any], *, project: str | None = None, regi
         if key in ("project", "region"):
             problems.append(f"{key} (got {value!r}): no such key; did you mean gcp:{key}?")
             continue
-        if isinstance(value, str) and key in ("cluster", "services", "kuberay", "hugging_face"):
+        if isinstance(value, str) and key in ("cluster", "services", "kuberay", "hugging_face", "endpoint"):
             try:
                 value = json.loads(value)
             except json.JSONDecodeError:
@@ -235,6 +253,10 @@ def _rest(data: dict[str, Any], error: ValidationError) -> dict[str, Any] | None
             return None
         else:
             left.pop(str(first), None)
+            if first == "endpoint":
+                # names below an endpoint that is left out would be a second complaint about the same mistake
+                for service in left["services"].values():
+                    service.pop("hostname", None)
     return Settings.model_validate(left).arguments() if left["services"] else None
 
 
@@ -297,6 +319,7 @@ _MAPS = {
     "services": "{qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}}",
     "kuberay": "{source: helm}",
     "hugging_face": "{source: existing-secret}",
+    "endpoint": "{exposure: internal, domain: llm.example.com}",
     "switches": "{direct_streaming: false}",
     "env": '{RAY_SERVE_HAPROXY_NBTHREAD: "8"}',
     "engine_kwargs": "{enforce_eager: true}",
@@ -305,6 +328,7 @@ _MAPS = {
 }
 _LISTS = {
     "zones": "[us-central1-a, us-central1-b]",
+    "iap_members": "[group:ml@example.com]",
     "volumes": "[{name: cache, mount_path: /cache, claim: weights}]",
 }
 

@@ -38,6 +38,29 @@ class OperatorSource(str, Enum):
     PREINSTALLED = "preinstalled"
 
 
+class Exposure(str, Enum):
+    """Who reaches the services: the cluster alone, the VPC and what is connected to it, or the internet."""
+
+    NONE = "none"
+    INTERNAL = "internal"
+    PUBLIC = "public"
+
+
+class Tls(str, Enum):
+    """Where the endpoint's certificate comes from: Google issues and renews it, you have one, or there is no TLS."""
+
+    MANAGED = "managed"
+    OWN = "own"
+    NONE = "none"
+
+
+class RateLimitKey(str, Enum):
+    """Whose requests are counted together: those of one address, or those with one Authorization header."""
+
+    CLIENT_IP = "client-ip"
+    API_KEY = "api-key"
+
+
 class TokenSource(str, Enum):
     """Where the Hugging Face token comes from."""
 

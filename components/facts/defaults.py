@@ -1,6 +1,6 @@
 """Defaults that a stack file may override. Each has its one home here: the settings and the plan both read it."""
 
-from .choices import Capacity, ReleaseChannel, UpgradeStrategy
+from .choices import Capacity, Exposure, RateLimitKey, ReleaseChannel, Tls, UpgradeStrategy
 
 NAMESPACE = "rayline"
 
@@ -37,6 +37,12 @@ SYSTEM_MAX_NODES = 3
 NODES_CIDR = "10.0.0.0/18"  # sizes as in Google's cluster-toolkit: nodes /18, pods /14, services /20
 PODS_CIDR = "10.4.0.0/14"
 SERVICES_CIDR = "10.0.64.0/20"
+
+# --- endpoint
+EXPOSURE = Exposure.NONE
+TLS = Tls.MANAGED
+RATE_LIMIT_BY = RateLimitKey.CLIENT_IP
+PROXY_CIDR = "10.0.80.0/23"  # the size that Google recommends; behind the ranges of nodes and Services above
 
 # --- the operator; the chart's own 100m is throttled easily, and its values.yaml reckons 500 MB for 500 Ray pods
 OPERATOR_CPUS = 0.5

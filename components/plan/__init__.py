@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..facts import defaults, prices
-from ..facts.choices import Accelerator, ClusterMode, OperatorSource, UpgradeStrategy
+from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy
+from ..facts.google import MAX_DRAINING_SECONDS
 from .check import DNS_LABEL, Check
 from .cluster import plan_cluster, plan_hugging_face, plan_kuberay
+from .endpoint import plan_endpoint
 from .pools import allocatable, check_system_pool, finish, hourly_cost, plan_pools
 from .services import plan_service
 from .types import (
     ClusterPlan,
+    EndpointPlan,
     HuggingFacePlan,
     KuberayPlan,
     NodePool,
@@ -28,6 +31,7 @@ from .types import (
 
 __all__ = [
     "ClusterPlan",
+    "EndpointPlan",
     "HuggingFacePlan",
     "KuberayPlan",
     "NodePool",
@@ -70,6 +74,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     ]
     pools = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else ()
     check_system_pool(check, drafts, cluster)
+    endpoint = plan_endpoint(check, args, cluster, name)
     if check.problems:
         raise PlanError(check.problems)
 
@@ -80,20 +85,30 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         cluster=cluster,
         kuberay=kuberay,
         hugging_face=hugging_face,
+        endpoint=endpoint,
         pools=pools,
         services=services,
         hourly_usd=hourly,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
-        warnings=_warnings(kuberay, services, pools),
+        warnings=_warnings(kuberay, services, pools, endpoint),
     )
 
 
-def _warnings(kuberay: KuberayPlan, services: tuple[ServicePlan, ...], pools: tuple[NodePool, ...]) -> tuple[str, ...]:
+def _warnings(
+    kuberay: KuberayPlan, services: tuple[ServicePlan, ...], pools: tuple[NodePool, ...], endpoint: EndpointPlan
+) -> tuple[str, ...]:
     found = []
     if kuberay.source is OperatorSource.GKE_ADDON:
         found.append(
             "GKE decides the add-on's KubeRay version: authOptions and the autoscaler's version need 1.6 or newer; check with `kubectl get crd rayservices.ray.io`"
         )
+    if endpoint.exposure is Exposure.PUBLIC and endpoint.rate_limit_per_minute is None:
+        found.append("the public endpoint limits nobody's requests: set endpoint.rate_limit_per_minute")
+    for service in services:
+        if endpoint.exposure is not Exposure.NONE and service.longest_stream_seconds > MAX_DRAINING_SECONDS:
+            found.append(
+                f"{service.name}: the load balancer leaves a stream {MAX_DRAINING_SECONDS} s at most when its pod goes, less than longest_stream_seconds {service.longest_stream_seconds}"
+            )
     for pool in pools:
         used = sum(service.workers.workers * service.workers.gpus for service in services if service.pool == pool.name)
         served = sum(service.gpus for service in services if service.pool == pool.name)

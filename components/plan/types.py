@@ -1,7 +1,7 @@
 """What a plan consists of: plain frozen data, and the mistakes that make one impossible."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..facts.accelerators import MachineType
@@ -9,11 +9,15 @@ from ..facts.choices import (
     Accelerator,
     Capacity,
     ClusterMode,
+    Exposure,
     OperatorSource,
+    RateLimitKey,
     ReleaseChannel,
+    Tls,
     TokenSource,
     UpgradeStrategy,
 )
+from ..facts.google import LOAD_BALANCER_RANGES
 from ..facts.models import Model
 from ..facts.runtimes import Runtime
 from ..facts.serve_flags import SWITCHES
@@ -167,6 +171,40 @@ class HuggingFacePlan:
 
 
 @dataclass(frozen=True)
+class EndpointPlan:
+    """How clients outside of the cluster reach the services. Only `exposure` says something while that is none."""
+
+    exposure: Exposure
+    resource_name: str = ""
+    """Of the address, the policies and the proxies' subnet in Google Cloud."""
+    certificate_name: str = ""
+    """Of a managed certificate and what belongs to it."""
+    domain: str = ""
+    tls: Tls = Tls.NONE
+    certificate: str | None = None
+    hostnames: Mapping[str, str] = field(default_factory=dict)
+    """Service -> the name that clients use."""
+    rate_limit_per_minute: int | None = None
+    rate_limit_by: RateLimitKey = RateLimitKey.CLIENT_IP
+    iap_members: tuple[str, ...] = ()
+    proxy_cidr: str | None = None
+    """Where the proxies of an internal load balancer are."""
+
+    @property
+    def source_ranges(self) -> tuple[str, ...]:
+        """Address ranges from which the load balancer's health checks and proxies come to port 8000; empty without one."""
+        if self.exposure is Exposure.NONE:
+            return ()
+        return LOAD_BALANCER_RANGES + ((self.proxy_cidr,) if self.proxy_cidr else ())
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Service -> address of its OpenAI-compatible API for clients outside."""
+        scheme = "http" if self.tls is Tls.NONE else "https"
+        return {service: f"{scheme}://{hostname}/v1" for service, hostname in self.hostnames.items()}
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole platform, decided."""
 
@@ -174,6 +212,7 @@ class Plan:
     cluster: ClusterPlan
     kuberay: KuberayPlan
     hugging_face: HuggingFacePlan
+    endpoint: EndpointPlan
     pools: tuple[NodePool, ...]
     services: tuple[ServicePlan, ...]
     hourly_usd: float | None

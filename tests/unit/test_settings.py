@@ -26,6 +26,7 @@ PAIRS: dict[type[BaseModel], Any] = {
     settings.SystemPool: arguments.SystemPoolArgs,
     settings.Network: arguments.NetworkArgs,
     settings.Cluster: arguments.ClusterArgs,
+    settings.Endpoint: arguments.EndpointArgs,
     settings.Kuberay: arguments.KuberayArgs,
     settings.HuggingFace: arguments.HuggingFaceArgs,
     settings.Settings: arguments.InferencePlatformArgs,
