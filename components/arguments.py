@@ -50,6 +50,34 @@ class VolumeArgs(TypedDict):
     """Mount it read-only. Default false."""
 
 
+class AutoscalingArgs(TypedDict):
+    """Replicas that follow the load, in place of `replicas`."""
+
+    min_replicas: NotRequired[int]
+    """Replicas without load, at least 1; a new RayCluster begins with as many. Default 1."""
+    max_replicas: int
+    """Replicas under the highest load; the node pool is planned for them."""
+    target_ongoing_requests: NotRequired[float]
+    """Requests in progress that a replica is kept near. Derived: three quarters of those that it works on at once."""
+    upscale_delay_seconds: NotRequired[int]
+    """How long the load must ask for more replicas before they come. Default 30."""
+    downscale_delay_seconds: NotRequired[int]
+    """How long the load must ask for fewer before they go. Default 600."""
+
+
+class IncrementalUpgradeArgs(TypedDict):
+    """How `upgrade: incremental` moves traffic to the new RayCluster (KubeRay's clusterUpgradeOptions)."""
+
+    gateway_class: str
+    """Class of the Gateway that KubeRay makes for the service, for example istio; none of GKE's own."""
+    max_surge_percent: NotRequired[int]
+    """Capacity that may run beside the full one, 1 to 100. Default 100."""
+    step_size_percent: NotRequired[int]
+    """Traffic that moves in one step, at most max_surge_percent. Default 10."""
+    interval_seconds: NotRequired[int]
+    """Time between two steps. Default 60."""
+
+
 class LlmServiceArgs(TypedDict):
     """One model behind one endpoint: a RayService."""
 
@@ -59,6 +87,10 @@ class LlmServiceArgs(TypedDict):
     """The card of each replica."""
     replicas: NotRequired[int]
     """Copies of the model that answer requests. Default 1."""
+    autoscaling: NotRequired[AutoscalingArgs]
+    """Let the number of copies follow the load; not together with `replicas`."""
+    park: NotRequired[bool]
+    """Delete the service's RayCluster and free its GPUs; name, keys, secrets and node pool stay. Default false."""
     tensor_parallel_size: NotRequired[int]
     """GPUs of one machine that share each layer. Default 1."""
     pipeline_parallel_size: NotRequired[int]
@@ -89,6 +121,8 @@ class LlmServiceArgs(TypedDict):
     """GPUs of one worker pod. Default: all of the machine; less lets services share a machine."""
     upgrade: NotRequired[UpgradeStrategy]
     """What a change of image, switches or resources does. Default new-cluster (needs the GPUs twice); none with a reservation."""
+    incremental_upgrade: NotRequired[IncrementalUpgradeArgs]
+    """Required with `upgrade: incremental`: its Gateway and its steps."""
     switches: NotRequired[SwitchesArgs]
     """The four switches of the high-throughput mode."""
     env: NotRequired[dict[str, str]]

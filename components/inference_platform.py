@@ -92,6 +92,7 @@ class InferencePlatform(pulumi.ComponentResource):
                         pool=by_name.get(service.pool or ""),
                     ),
                     "api_key": service.api_key,
+                    "start_timeout_seconds": service.start_timeout_seconds,
                 },
                 opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=needed)),
             )

@@ -7,7 +7,6 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
-from .facts import defaults
 from .ray_service_manifest import (
     API_KEY_KEY,
     APPLICATION,
@@ -18,6 +17,9 @@ from .ray_service_manifest import (
     serve_service_name,
 )
 
+# What a running service has to reach. A parked one is waited for by nothing: KubeRay leaves observedGeneration alone while it
+# is suspended, so that any wait would hang at the next edit of its spec (handleSuspend in KubeRay 1.7's
+# rayservice_controller.go; Pulumi's waitFor asks for the observed generation first).
 # Ready alone is true as soon as one replica of eight answers, and stays true from the old cluster during an upgrade.
 WAIT_FOR = [
     "condition=Ready",
@@ -33,10 +35,12 @@ class LlmServiceDeploymentArgs(TypedDict):
     """The manifest: ray.io/v1 RayService."""
     api_key: bool
     """Make a key that clients of the endpoint have to send."""
+    start_timeout_seconds: int
+    """How long a start may take: GPU node, image, weights, compilation."""
 
 
 class LlmService(pulumi.ComponentResource):
-    """The RayService and its Secrets. Succeeds when the service runs, not when it is merely accepted."""
+    """The RayService and its Secrets. Succeeds when the service runs, not when it is merely accepted; at once when parked."""
 
     endpoint: pulumi.Output[str]
     """Address of the OpenAI-compatible API inside the cluster."""
@@ -56,7 +60,8 @@ class LlmService(pulumi.ComponentResource):
             key = self._secret(name, "api-key", api_key_secret(metadata["name"]), metadata["namespace"], API_KEY_KEY)
             secrets.append(key[0])
             self.api_key = key[1]
-        patience = f"{defaults.INITIALIZING_TIMEOUT_SECONDS // 60 + 10}m"
+        patience = f"{args['start_timeout_seconds'] // 60 + 10}m"
+        wait = {} if manifest["spec"].get("suspend") else {"pulumi.com/waitFor": json.dumps(WAIT_FOR)}
         service = kubernetes.apiextensions.CustomResource(
             name,
             api_version=manifest["apiVersion"],
@@ -65,7 +70,7 @@ class LlmService(pulumi.ComponentResource):
                 name=metadata["name"],
                 namespace=metadata["namespace"],
                 labels=metadata["labels"],
-                annotations={**metadata["annotations"], "pulumi.com/waitFor": json.dumps(WAIT_FOR)},
+                annotations={**metadata["annotations"], **wait},
             ),
             spec=manifest["spec"],
             opts=pulumi.ResourceOptions(

@@ -61,11 +61,13 @@ def ray_service(
             "name": service.name,
             "namespace": namespace,
             "labels": {SERVICE_LABEL: service.name, "app.kubernetes.io/managed-by": "rayline"},
-            "annotations": {"ray.io/initializing-timeout": f"{defaults.INITIALIZING_TIMEOUT_SECONDS}s"},
+            "annotations": {"ray.io/initializing-timeout": f"{service.start_timeout_seconds}s"},
         },
         "spec": {
             "serveConfigV2": yaml.safe_dump(serve_config(service), sort_keys=False, width=1000),
-            "upgradeStrategy": {"type": _UPGRADE[service.upgrade]},
+            # KubeRay deletes the RayCluster and the Services and keeps the rest; an absent key means false
+            **({"suspend": True} if service.parked else {}),
+            "upgradeStrategy": _upgrade_strategy(service),
             # the old cluster outlives the longest stream (kuberay #4126)
             "rayClusterDeletionDelaySeconds": drain,
             # the head holds no replica and stays out of the data path
@@ -73,8 +75,8 @@ def ray_service(
             "rayClusterConfig": {
                 "rayVersion": service.runtime.ray_version,
                 "authOptions": {"mode": "token", "secretName": ray_token_secret(service.name)},
-                # KubeRay ignores edits of worker counts on a live RayService (kuberay #4568): Serve's num_replicas drives
-                # the count and the autoscaler follows, between 0 and the pool's size.
+                # KubeRay ignores edits of worker counts on a live RayService (kuberay #4568): Serve's replicas drive the
+                # count and the autoscaler follows, from 0 up to what the pool and the quota allow.
                 "enableInTreeAutoscaling": True,
                 "autoscalerOptions": _autoscaler(service),
                 "headGroupSpec": _head(service, environment, drain, pooled=pool is not None),
@@ -84,7 +86,23 @@ def ray_service(
     }
 
 
-_UPGRADE = {UpgradeStrategy.NEW_CLUSTER: "NewCluster", UpgradeStrategy.NONE: "None"}
+_UPGRADE = {
+    UpgradeStrategy.NEW_CLUSTER: "NewCluster",
+    UpgradeStrategy.INCREMENTAL: "NewClusterWithIncrementalUpgrade",
+    UpgradeStrategy.NONE: "None",
+}
+
+
+def _upgrade_strategy(service: ServicePlan) -> dict[str, Any]:
+    strategy: dict[str, Any] = {"type": _UPGRADE[service.upgrade]}
+    if service.incremental:
+        strategy["clusterUpgradeOptions"] = {
+            "maxSurgePercent": service.incremental.max_surge_percent,
+            "stepSizePercent": service.incremental.step_size_percent,
+            "intervalSeconds": service.incremental.interval_seconds,
+            "gatewayClassName": service.incremental.gateway_class,
+        }
+    return strategy
 
 
 def llm_deployment(served_model_name: str) -> str:
@@ -121,9 +139,29 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
                 "route_prefix": "/",
                 "import_path": "ray.serve.llm:build_openai_app",
                 "args": {"llm_configs": [llm]},
-                "deployments": [{"name": llm_deployment(service.served_model_name), "num_replicas": service.replicas}],
+                "deployments": [{"name": llm_deployment(service.served_model_name)} | _replicas(service)],
             }
         ],
+    }
+
+
+def _replicas(service: ServicePlan) -> dict[str, Any]:
+    """The fixed count, or the bounds and the target of Serve's autoscaling.
+
+    `max_ongoing_requests` stays at the 1e9 of Ray Serve LLM: a replica does not count what waits for a slot, so a limit
+    would hide load from the autoscaling; vLLM has its own queue.
+    """
+    scaling = service.autoscaling
+    if scaling is None:
+        return {"num_replicas": service.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": scaling.target_ongoing_requests,
+            "upscale_delay_s": scaling.upscale_delay_seconds,
+            "downscale_delay_s": scaling.downscale_delay_seconds,
+        }
     }
 
 
@@ -168,7 +206,7 @@ def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
 
 def _autoscaler(service: ServicePlan) -> dict[str, Any]:
     memory = f"{defaults.AUTOSCALER_MEMORY_GIB}Gi"
-    patience = str(defaults.INITIALIZING_TIMEOUT_SECONDS)
+    patience = str(service.start_timeout_seconds)
     return {
         "version": "v2",
         "idleTimeoutSeconds": defaults.IDLE_TIMEOUT_SECONDS,
@@ -181,6 +219,7 @@ def _autoscaler(service: ServicePlan) -> dict[str, Any]:
         "env": [
             {"name": "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S", "value": patience},
             {"name": "RAY_AUTOSCALER_RECONCILE_REQUEST_STATUS_TIMEOUT_S", "value": patience},
+            {"name": "RAY_AUTOSCALER_RECONCILE_RAY_INSTALL_STATUS_TIMEOUT_S", "value": patience},
         ],
         "securityContext": RESTRICTED,
     } | ({"volumeMounts": _mounts(service)} if service.volumes else {})

@@ -78,6 +78,8 @@ PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("cluster.system_pool", settings.SystemPool, "SystemPoolArgs"),
     ("cluster.network", settings.Network, "NetworkArgs"),
     ("services.<name>", settings.Service, "LlmServiceArgs"),
+    ("services.<name>.autoscaling", settings.Autoscaling, "AutoscalingArgs"),
+    ("services.<name>.incremental_upgrade", settings.IncrementalUpgrade, "IncrementalUpgradeArgs"),
     ("services.<name>.switches", settings.Switches, "SwitchesArgs"),
     ("services.<name>.volumes[]", settings.Volume, "VolumeArgs"),
     ("endpoint", settings.Endpoint, "EndpointArgs"),
@@ -103,6 +105,8 @@ PLAN_DEFAULTS: dict[str, Any] = {
 # Keys that say something only where they are set.
 WITHOUT_DEFAULT = (
     "services.<name>.reservation",
+    "services.<name>.autoscaling",
+    "services.<name>.incremental_upgrade",
     "services.<name>.volumes[].host_path",
     "services.<name>.volumes[].claim",
     "endpoint.domain",

@@ -85,8 +85,22 @@ def _card(plan: Plan, service: ServicePlan, pool: NodePool | None, plain: bool) 
 
 def _hardware(service: ServicePlan) -> str:
     if service.accelerator is Accelerator.CPU:
-        return f"{service.replicas} x CPU worker"
-    return f"{service.gpus} x {ACCELERATORS[service.accelerator].ray_type}"
+        return f"{service.replicas} x CPU worker{_parked(service)}"
+    return f"{service.gpus} x {ACCELERATORS[service.accelerator].ray_type}{_parked(service)}"
+
+
+def _parked(service: ServicePlan) -> str:
+    return ", parked" if service.parked else ""
+
+
+def _replicas(service: ServicePlan) -> str:
+    scaling = service.autoscaling
+    if scaling is None:
+        return f"{service.replicas}"
+    return (
+        f"{scaling.min_replicas} to {scaling.max_replicas}, at {scaling.target_ongoing_requests:g} requests each; more after "
+        f"{scaling.upscale_delay_seconds} s, fewer after {scaling.downscale_delay_seconds} s"
+    )
 
 
 def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[str, str]]:
@@ -95,7 +109,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
     per = "worker" if service.accelerator is Accelerator.CPU else "GPU"
     parallel = f"tensor parallel {service.tensor_parallel_size}, pipeline parallel {service.pipeline_parallel_size}"
     lines = [
-        ("replicas", f"{service.replicas}" if per == "worker" else f"{service.replicas} ({parallel})"),
+        ("replicas", _replicas(service) if per == "worker" else f"{_replicas(service)} ({parallel})"),
         ("workers", _workers(service)),
     ]
     if pool:
@@ -118,13 +132,21 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
     ]
     if plan.cluster.mode is not ClusterMode.LOCAL:
         lines.append(
-            ("upgrade", f"{service.upgrade.value}; streams of up to {service.longest_stream_seconds} s survive")
+            (
+                "upgrade",
+                f"{service.upgrade.value}{_surge(service)}; streams of up to {service.longest_stream_seconds} s survive",
+            )
         )
         if plan.endpoint.exposure is not Exposure.NONE:
             lines.append(("outside", plan.endpoint.urls[service.name]))
         lines.append(("endpoint", f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"))
     if pool:
-        lines.append(("cost", f"{_money(service.hourly_usd)} for this service's share of the nodes{_price_note(pool)}"))
+        lines.append(
+            (
+                "cost",
+                f"{_money(service.hourly_usd)} for this service's share of the nodes{_most(service)}{_price_note(pool)}",
+            )
+        )
     return lines
 
 
@@ -135,7 +157,26 @@ def _image(plan: Plan, service: ServicePlan) -> str:
 def _workers(service: ServicePlan) -> str:
     group = service.workers
     gpus = f"{group.gpus} GPU{'s' if group.gpus > 1 else ''}, " if group.gpus else ""
-    return f"{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB), at most {group.max_workers}"
+    most = f", at most {group.most_workers}" if group.most_workers > group.workers else ""
+    parked = "none while parked; then " if service.parked else ""
+    return f"{parked}{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB){most}"
+
+
+def _surge(service: ServicePlan) -> str:
+    """What a change needs beside what runs."""
+    group = service.workers
+    if not group.surge_workers:
+        return ""
+    what = f"{group.surge_workers * group.gpus} GPU" if group.gpus else f"{group.surge_workers} worker"
+    return f", with {what}{'s' if not what.startswith('1 ') else ''} more while it lasts"
+
+
+def _most(service: ServicePlan) -> str:
+    """The cost under the highest load, where autoscaling may raise it."""
+    group = service.workers
+    if service.hourly_usd is None or group.most_workers == group.workers or service.parked:
+        return ""
+    return f", {_money(service.hourly_usd * group.most_workers / group.workers)} at {service.autoscaling.max_replicas} replicas"
 
 
 def _pool(pool: NodePool) -> str:

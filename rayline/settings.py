@@ -85,12 +85,33 @@ class Volume(_Strict):
     read_only: bool = False
 
 
+class Autoscaling(_Strict):
+    """Replicas that follow the load."""
+
+    min_replicas: int = defaults.REPLICAS
+    max_replicas: Positive
+    target_ongoing_requests: float | None = None
+    upscale_delay_seconds: int = defaults.UPSCALE_DELAY_SECONDS
+    downscale_delay_seconds: int = defaults.DOWNSCALE_DELAY_SECONDS
+
+
+class IncrementalUpgrade(_Strict):
+    """How traffic moves to a new cluster in steps."""
+
+    gateway_class: str
+    max_surge_percent: int = defaults.MAX_SURGE_PERCENT
+    step_size_percent: int = defaults.STEP_SIZE_PERCENT
+    interval_seconds: int = defaults.UPGRADE_INTERVAL_SECONDS
+
+
 class Service(_Strict):
     """One model behind one endpoint. None means: derived by the plan."""
 
     model: str
     accelerator: Annotated[Accelerator, FromText]
     replicas: Positive = defaults.REPLICAS
+    autoscaling: Autoscaling | None = None
+    park: bool = False
     tensor_parallel_size: Positive | None = None
     pipeline_parallel_size: Positive | None = None
     max_model_len: Positive | None = None
@@ -106,6 +127,7 @@ class Service(_Strict):
     zones: list[str] | None = None
     gpus_per_worker: Positive | None = None
     upgrade: Annotated[UpgradeStrategy, FromText] | None = None
+    incremental_upgrade: IncrementalUpgrade | None = None
     switches: Switches = Switches()
     env: dict[str, str] = {}
     engine_kwargs: dict[str, Any] = {}
@@ -321,6 +343,8 @@ _MAPS = {
     "hugging_face": "{source: existing-secret}",
     "endpoint": "{exposure: internal, domain: llm.example.com}",
     "switches": "{direct_streaming: false}",
+    "autoscaling": "{min_replicas: 1, max_replicas: 4}",
+    "incremental_upgrade": "{gateway_class: istio}",
     "env": '{RAY_SERVE_HAPROXY_NBTHREAD: "8"}',
     "engine_kwargs": "{enforce_eager: true}",
     "system_pool": "{max_nodes: 1}",
@@ -342,6 +366,8 @@ def _example(key: str) -> str:
         "accelerator": f": one of {', '.join(choice.value for choice in Accelerator)}",
         "name": ", for example cache",
         "mount_path": ", for example /cache",
+        "max_replicas": ", for example 4",
+        "gateway_class": ", for example istio",
     }
     return examples.get(key, "")
 

@@ -70,9 +70,14 @@ class TokenSource(str, Enum):
 
 
 class UpgradeStrategy(str, Enum):
-    """What a change of the pod template does: a second cluster beside the first, or nothing until it is recreated."""
+    """What a change of the pod template does.
+
+    A second cluster beside the first and one switch, the same with traffic moved in steps, or nothing until the cluster is
+    recreated.
+    """
 
     NEW_CLUSTER = "new-cluster"
+    INCREMENTAL = "incremental"
     NONE = "none"
 
 

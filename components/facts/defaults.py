@@ -17,8 +17,22 @@ ENABLE_PREFIX_CACHING = True
 LONGEST_STREAM_SECONDS = 300
 # Give a first start this long, seconds: GPU node, 20 GB image, weights, compilation. On expiry KubeRay deletes the clusters.
 INITIALIZING_TIMEOUT_SECONDS = 5400
+# The same where nodes come from a queue (flex-start), which waits for hours: a day.
+QUEUED_START_TIMEOUT_SECONDS = 86400
 # Idle GPU workers are removed after this time, seconds (KubeRay's 60 is too twitchy for nodes that take minutes to come).
 IDLE_TIMEOUT_SECONDS = 300
+# A worker group's maximum in a cluster: far above any service, and still a number that a mistake in Ray cannot pass.
+MOST_WORKERS = 1000
+
+# --- autoscaling; the delays are Ray 2.60's own (AutoscalingConfig in ray/serve/config.py), stated
+TARGET_SHARE_OF_CONCURRENCY = 0.75  # of the requests that a replica works on at once; the rest is time to load another
+UPSCALE_DELAY_SECONDS = 30
+DOWNSCALE_DELAY_SECONDS = 600
+
+# --- upgrade: incremental. Surge is KubeRay's default; in steps of a tenth a minute all traffic has moved in ten.
+MAX_SURGE_PERCENT = 100
+STEP_SIZE_PERCENT = 10
+UPGRADE_INTERVAL_SECONDS = 60
 
 # --- CPU services (accelerator: cpu), for trials and tests
 CPU_MAX_MODEL_LEN = 2048

@@ -8,17 +8,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..facts import defaults, prices
-from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy
+from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource
 from ..facts.google import MAX_DRAINING_SECONDS
 from .check import DNS_LABEL, Check
 from .cluster import plan_cluster, plan_hugging_face, plan_kuberay
 from .endpoint import plan_endpoint
 from .pools import allocatable, check_system_pool, finish, hourly_cost, plan_pools
+from .scale import scale_warnings
 from .services import plan_service
 from .types import (
+    Autoscaling,
     ClusterPlan,
     EndpointPlan,
     HuggingFacePlan,
+    IncrementalUpgrade,
     KuberayPlan,
     NodePool,
     Plan,
@@ -30,9 +33,11 @@ from .types import (
 )
 
 __all__ = [
+    "Autoscaling",
     "ClusterPlan",
     "EndpointPlan",
     "HuggingFacePlan",
+    "IncrementalUpgrade",
     "KuberayPlan",
     "NodePool",
     "Plan",
@@ -70,7 +75,9 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         check.refuse("services", sorted(asked), "one machine runs one service: keep one here")
 
     drafts = [
-        draft for key, service in asked.items() if (draft := plan_service(check, key, service, cluster, hugging_face))
+        draft
+        for key, service in asked.items()
+        if (draft := plan_service(check, key, service, cluster, hugging_face, kuberay))
     ]
     pools = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else ()
     check_system_pool(check, drafts, cluster)
@@ -90,12 +97,16 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         services=services,
         hourly_usd=hourly,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
-        warnings=_warnings(kuberay, services, pools, endpoint),
+        warnings=_warnings(cluster, kuberay, services, pools, endpoint),
     )
 
 
 def _warnings(
-    kuberay: KuberayPlan, services: tuple[ServicePlan, ...], pools: tuple[NodePool, ...], endpoint: EndpointPlan
+    cluster: ClusterPlan,
+    kuberay: KuberayPlan,
+    services: tuple[ServicePlan, ...],
+    pools: tuple[NodePool, ...],
+    endpoint: EndpointPlan,
 ) -> tuple[str, ...]:
     found = []
     if kuberay.source is OperatorSource.GKE_ADDON:
@@ -110,8 +121,9 @@ def _warnings(
                 f"{service.name}: the load balancer leaves a stream {MAX_DRAINING_SECONDS} s at most when its pod goes, less than longest_stream_seconds {service.longest_stream_seconds}"
             )
     for pool in pools:
-        used = sum(service.workers.workers * service.workers.gpus for service in services if service.pool == pool.name)
-        served = sum(service.gpus for service in services if service.pool == pool.name)
+        here = [service for service in services if service.pool == pool.name and not service.parked]
+        used = sum(service.workers.workers * service.workers.gpus for service in here)
+        served = sum(service.gpus for service in here)
         total = pool.nodes * pool.machine.gpus
         if served < total:
             found.append(
@@ -128,8 +140,5 @@ def _warnings(
             found.append(
                 f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set runtime"
             )
-        if service.upgrade is UpgradeStrategy.NONE:
-            found.append(
-                f"{service.name}: upgrade none: a change of image, switches or resources takes effect only when the RayCluster is deleted"
-            )
+        found += scale_warnings(service, cluster, kuberay)
     return tuple(found)

@@ -16,6 +16,11 @@ DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 SECRET_WORDS = ("TOKEN", "KEY", "PASSWORD", "SECRET", "CREDENTIAL")
 
 
+def version(text: str) -> tuple[int, ...]:
+    """The first three numbers of a version, for comparison."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
 def is_secret(name: str) -> bool:
     return any(word in name.upper() for word in SECRET_WORDS)
 

@@ -9,6 +9,7 @@ from ..facts.choices import Accelerator, Capacity
 from ..facts.models import Model
 from ..facts.runtimes import Runtime
 from .check import Check
+from .scale import Scale
 from .types import ClusterPlan, ServicePlan
 
 
@@ -18,7 +19,6 @@ class Draft:
 
     plan: ServicePlan
     pool_key: tuple[str, Capacity, str | None, tuple[str, ...]] | None
-    nodes: int
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Common:
     model: Model
     runtime: Runtime
     accelerator: Accelerator
-    replicas: int
+    scale: Scale
     tensor: int
     pipeline: int
     env: dict[str, str]
@@ -57,7 +57,10 @@ class Common:
             accelerator=self.accelerator,
             runtime=self.runtime,
             image=given.get("image") or self.runtime.image,
-            replicas=self.replicas,
+            replicas=self.scale.replicas,
+            upgrade=self.scale.upgrade,
+            incremental=self.scale.incremental,
+            parked=self.scale.parked,
             tensor_parallel_size=self.tensor,
             pipeline_parallel_size=self.pipeline,
             prefix_caching=self.prefix_caching,

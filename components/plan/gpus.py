@@ -10,9 +10,7 @@ from ..fit import GIB, EngineLimits, MemoryFit, largest, memory_fit
 from .check import Check, at_least_one
 from .draft import Common, context_tokens
 from .pools import listed_zones
-
-# A short request for the choice of max_num_seqs: this share of the longest context.
-TYPICAL_SHARE_OF_CONTEXT = 8
+from .scale import TYPICAL_SHARE_OF_CONTEXT
 
 
 def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, capacity: Capacity) -> MachineType | None:

@@ -31,9 +31,11 @@ def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform
         machine_name, capacity, reservation, zones = key
         machine = users[0].plan.machine
         assert machine is not None
-        gpus = sum(user.plan.workers.workers * user.plan.workers.gpus for user in users)
-        nodes = ceil(gpus / machine.gpus)
-        again = sum(user.nodes for user in users if user.plan.upgrade is UpgradeStrategy.NEW_CLUSTER)
+        groups = [user.plan.workers for user in users]
+        running = sum(user.plan.running_workers * user.plan.workers.gpus for user in users)
+        # parked services count: resuming one is then a change of that service alone
+        most = ceil(sum(group.most_workers * group.gpus for group in groups) / machine.gpus)
+        surge = sum(ceil(group.surge_workers * group.gpus / machine.gpus) for group in groups)
         listed = listed_zones(ACCELERATORS[users[0].plan.accelerator], cluster.region or "", cluster.location)
         name = pool_name(machine_name, capacity, reservation, zones, listed)
         if platform and len(f"{platform}-{name}") > MAX_GKE_LOGICAL_NAME:
@@ -51,8 +53,8 @@ def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform
                 capacity=capacity,
                 reservation=reservation,
                 zones=zones,
-                nodes=nodes,
-                max_nodes=nodes + again,
+                nodes=ceil(running / machine.gpus),
+                max_nodes=most + surge,
                 boot_disk_gib=max(BOOT_DISK_GIB, ceil((IMAGE_GIB + disk * 1.2) / 10) * 10),
                 hourly_usd=node_price(machine_name, cluster.region or "", capacity),
             )
@@ -72,7 +74,7 @@ def check_system_pool(check: Check, drafts: list[Draft], cluster: ClusterPlan) -
         int((cpus - DAEMONSET_CPUS - defaults.OPERATOR_CPUS) // head_cpus),
         int((memory - DAEMONSET_MEMORY_GIB - defaults.OPERATOR_MEMORY_GIB) // head_memory),
     )
-    heads = sum(2 if draft.plan.upgrade is UpgradeStrategy.NEW_CLUSTER else 1 for draft in drafts)
+    heads = sum(1 if draft.plan.upgrade is UpgradeStrategy.NONE else 2 for draft in drafts)
     if fit < 1:
         check.refuse(
             "cluster.system_pool.machine_type",

@@ -1,6 +1,5 @@
 """One service: what was asked, on a CPU or on GPUs."""
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from math import ceil, floor
@@ -8,17 +7,18 @@ from typing import Any
 
 from ..facts import defaults
 from ..facts.accelerators import ACCELERATORS
-from ..facts.choices import Accelerator, Capacity, ClusterMode, TokenSource, UpgradeStrategy
+from ..facts.choices import Accelerator, Capacity, ClusterMode, TokenSource
 from ..facts.models import MODELS
 from ..facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from ..facts.serve_flags import DIRECT_STREAMING
 from ..fit import EngineLimits, cpu_memory_fit
-from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one
+from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one, version
 from .draft import Common, Draft, context_tokens
 from .environment import plan_engine_kwargs, plan_environment
 from .gpus import choose_machine, choose_zones, engine_limits, refuse_fit
 from .pools import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, node_price
-from .types import ClusterPlan, HuggingFacePlan, WorkerGroup
+from .scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers, workers_for
+from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, WorkerGroup
 
 # Of what is left, the share that a worker asks for; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
 WORKER_CPU_SHARE = 0.95
@@ -26,7 +26,12 @@ WORKER_MEMORY_SHARE = 0.94
 
 
 def plan_service(
-    check: Check, name: str, given: Mapping[str, Any], cluster: ClusterPlan, hugging_face: HuggingFacePlan
+    check: Check,
+    name: str,
+    given: Mapping[str, Any],
+    cluster: ClusterPlan,
+    hugging_face: HuggingFacePlan,
+    kuberay: KuberayPlan,
 ) -> Draft | None:
     path = f"services.{name}"
     before = len(check.problems)
@@ -54,7 +59,7 @@ def plan_service(
             given.get("runtime"),
             f"one of {', '.join(RUNTIMES)}: sets of Ray, vLLM and image that were seen together",
         )
-    if model and runtime and _version(runtime.vllm_version) < _version(model.min_vllm):
+    if model and runtime and version(runtime.vllm_version) < version(model.min_vllm):
         check.refuse(
             f"{path}.runtime",
             runtime.ray_version,
@@ -63,7 +68,7 @@ def plan_service(
     if model and model.gated and hugging_face.source is TokenSource.NONE:
         check.refuse(f"{path}.model", model_id, "a gated model needs a token: set hugging_face.source")
 
-    replicas = at_least_one(check, path, given, "replicas", defaults.REPLICAS)
+    scale = plan_scale(check, path, given, cluster, kuberay)
     tensor = at_least_one(check, path, given, "tensor_parallel_size", 1)
     pipeline = at_least_one(check, path, given, "pipeline_parallel_size", 1)
     env = plan_environment(check, path, given)
@@ -92,7 +97,7 @@ def plan_service(
 
     common = Common(
         name=name, path=path, given=given, model_id=model_id, model=model, runtime=runtime, accelerator=accelerator,
-        replicas=replicas, tensor=tensor, pipeline=pipeline, env=env, engine_kwargs=engine_kwargs, api_key=api_key,
+        scale=scale, tensor=tensor, pipeline=pipeline, env=env, engine_kwargs=engine_kwargs, api_key=api_key,
         longest=longest, cluster=cluster,
     )  # fmt: skip
     draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
@@ -159,16 +164,19 @@ def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
         )
     _check_batch(check, path, given, limits)
     workers = WorkerGroup(
-        workers=common.replicas, max_workers=2 * common.replicas, gpus=0, ray_cpus=1, cpus=cpus, memory_gib=memory,
-        ephemeral_gib=2, replicas_per_worker=1,
+        workers=common.scale.replicas, most_workers=common.scale.most_replicas,
+        surge_workers=surge_workers(common.scale, 0, 0),
+        max_workers=group_maximum(common.cluster.mode, common.scale.most_replicas), gpus=0, ray_cpus=1, cpus=cpus,
+        memory_gib=memory, ephemeral_gib=2, replicas_per_worker=1,
     )  # fmt: skip
     plan = common.service(
         limits=limits, fit=fit, machine=None, pool=None, workers=workers, head_cpus=defaults.CPU_HEAD_CPUS,
         autoscaler_cpus=defaults.CPU_AUTOSCALER_CPUS,
-        head_memory_gib=defaults.CPU_HEAD_MEMORY_GIB, upgrade=UpgradeStrategy(given.get("upgrade", defaults.UPGRADE)),
-        kv_cache_gib=kv_cache, hourly_usd=None,
+        head_memory_gib=defaults.CPU_HEAD_MEMORY_GIB, kv_cache_gib=kv_cache, hourly_usd=None,
+        start_timeout_seconds=start_timeout(None),
+        autoscaling=plan_autoscaling(check, path, given, common.scale, limits, fit),
     )  # fmt: skip
-    return Draft(plan, None, 0)
+    return Draft(plan, None)
 
 
 def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
@@ -224,32 +232,34 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
     if not fit.fits:
         refuse_fit(check, common, spec, limits, fit)
 
-    gpus = common.replicas * common.tensor * common.pipeline
-    workers = ceil(gpus / gpus_per_worker)
-    upgrade = UpgradeStrategy(given.get("upgrade", UpgradeStrategy.NONE if reservation else defaults.UPGRADE))
+    scale, gpus_per_replica = common.scale, common.tensor * common.pipeline
+    workers = workers_for(scale.replicas, gpus_per_replica, gpus_per_worker)
+    most_workers = workers_for(scale.most_replicas, gpus_per_replica, gpus_per_worker)
     share = gpus_per_worker / machine.gpus
     cpus, memory = allocatable(machine)
     weights_on_disk = ceil(fit.weights_gib * common.tensor * common.pipeline)
     group = WorkerGroup(
         workers=workers,
-        # Serve drives the count up to the service's share of the pool's maximum; a second cluster has a group of its own.
-        max_workers=2 * workers if upgrade is UpgradeStrategy.NEW_CLUSTER else workers,
+        most_workers=most_workers,
+        surge_workers=surge_workers(scale, gpus_per_replica, gpus_per_worker),
+        max_workers=group_maximum(common.cluster.mode, most_workers),
         gpus=gpus_per_worker,
         ray_cpus=0,
         cpus=floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
         memory_gib=floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
         ephemeral_gib=weights_on_disk + 10,
-        replicas_per_worker=gpus_per_worker / (common.tensor * common.pipeline),
+        replicas_per_worker=gpus_per_worker / gpus_per_replica,
     )
-    nodes = ceil(workers * gpus_per_worker / machine.gpus)
     unit = node_price(machine.name, common.cluster.region or "", capacity)
     plan = common.service(
         limits=limits, fit=fit, machine=machine, pool=None, workers=group, head_cpus=defaults.HEAD_CPUS,
         autoscaler_cpus=defaults.AUTOSCALER_CPUS,
-        head_memory_gib=defaults.HEAD_MEMORY_GIB, upgrade=upgrade, kv_cache_gib=None,
-        hourly_usd=None if unit is None else unit * workers * share,
+        head_memory_gib=defaults.HEAD_MEMORY_GIB, kv_cache_gib=None,
+        hourly_usd=None if unit is None else unit * share * (0 if scale.parked else workers),
+        start_timeout_seconds=start_timeout(capacity if common.cluster.mode is ClusterMode.CREATE else None),
+        autoscaling=plan_autoscaling(check, path, given, scale, limits, fit),
     )  # fmt: skip
-    return Draft(plan, (machine.name, capacity, reservation, zones), nodes)
+    return Draft(plan, (machine.name, capacity, reservation, zones))
 
 
 def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: EngineLimits) -> None:
@@ -275,7 +285,3 @@ def _check_volumes(check: Check, path: str, volumes: Any) -> None:
         seen.add(volume.get("name", ""))
         if not str(volume.get("mount_path", "")).startswith("/"):
             check.refuse(f"{where}.mount_path", volume.get("mount_path"), "an absolute path")
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

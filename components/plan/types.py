@@ -56,9 +56,9 @@ class NodePool:
     reservation: str | None
     zones: tuple[str, ...]
     nodes: int
-    """Nodes that the services need when nothing is being replaced."""
+    """Nodes that the services need when nothing is being replaced and nothing drives autoscaling up; none for parked ones."""
     max_nodes: int
-    """Nodes that the autoscaler may have: twice as many where a change builds a second cluster."""
+    """Nodes that GKE may have: for every service's most replicas, and for the second cluster that a change builds."""
     boot_disk_gib: int
     hourly_usd: float | None
 
@@ -68,7 +68,13 @@ class WorkerGroup:
     """The worker pods of a service. `cpus` and `memory_gib` are requests of one pod that fit GKE's allocatable."""
 
     workers: int
+    """Workers of the replicas that a service has when nothing drives it up; none run while it is parked."""
+    most_workers: int
+    """Workers under the highest load that autoscaling answers; equal to `workers` with a fixed count."""
+    surge_workers: int
+    """Workers that a second cluster adds while a change goes on."""
     max_workers: int
+    """The group's own maximum, which a live RayCluster keeps for ever."""
     gpus: int
     ray_cpus: int
     """CPUs that Ray counts on a worker; 0 leaves it to Ray. One for a replica on the CPU, whatever the pod asks for."""
@@ -76,6 +82,27 @@ class WorkerGroup:
     memory_gib: int
     ephemeral_gib: int
     replicas_per_worker: float
+
+
+@dataclass(frozen=True)
+class Autoscaling:
+    """Ray Serve's request-based autoscaling: the mean of ongoing requests a replica is kept near the target."""
+
+    min_replicas: int
+    max_replicas: int
+    target_ongoing_requests: float
+    upscale_delay_seconds: int
+    downscale_delay_seconds: int
+
+
+@dataclass(frozen=True)
+class IncrementalUpgrade:
+    """How traffic moves to a new cluster in steps: KubeRay's clusterUpgradeOptions."""
+
+    max_surge_percent: int
+    step_size_percent: int
+    interval_seconds: int
+    gateway_class: str
 
 
 @dataclass(frozen=True)
@@ -110,12 +137,22 @@ class ServicePlan:
     kv_cache_gib: int | None
     volumes: tuple[Mapping[str, Any], ...]
     hourly_usd: float | None
+    """Cost of the workers that run when nothing drives the count up; 0 while parked."""
+    start_timeout_seconds: int
+    autoscaling: Autoscaling | None = None
+    incremental: IncrementalUpgrade | None = None
+    parked: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> int:
         """GPUs that the replicas use."""
         return 0 if self.machine is None else self.replicas * self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def running_workers(self) -> int:
+        """Worker pods that exist when nothing drives the count up."""
+        return 0 if self.parked else self.workers.workers
 
     def on(self, switch: str) -> bool:
         """Whether a switch, by its name in SWITCHES, is on."""

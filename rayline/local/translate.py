@@ -194,14 +194,14 @@ class Declared:
         return sources
 
     def llm_replicas(self) -> int:
-        """How many vLLM engines are declared; one for a model whose number Serve decides."""
+        """How many vLLM engines are declared; with autoscaling the most that there may be."""
         total = 0
         for application in self.serve_config.get("applications") or []:
             # An override in `deployments` wins over the LLMConfig's own deployment_config.
             overrides = {
-                one.get("name"): one["num_replicas"]
+                one.get("name"): one.get("num_replicas") or one["autoscaling_config"].get("max_replicas", 1)
                 for one in application.get("deployments") or []
-                if "num_replicas" in one
+                if "num_replicas" in one or "autoscaling_config" in one
             }
             for config in (application.get("args") or {}).get("llm_configs") or []:
                 model_id = (config.get("model_loading_config") or {}).get("model_id", "")

@@ -223,6 +223,18 @@ def test_pulumi_waits_longer_than_kuberay_and_for_the_application_not_for_the_po
         assert service.delete_timeout == "30m"
 
 
+def test_a_parked_service_is_waited_for_by_nothing(record_file):
+    # the operator leaves observedGeneration alone while a RayService is suspended, so a wait would hang at the next edit
+    services = "services: {qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, park: true}}"
+    program = record_file(f"gcp:project: p\ngcp:region: us-central1\ncluster: {{mode: create}}\n{services}\n")
+    (service,) = program.of_type(":RayService")
+    assert "pulumi.com/waitFor" not in service.inputs["metadata"]["annotations"]
+    assert "pulumi.com/skipAwait" not in service.inputs["metadata"]["annotations"], (
+        "it would skip the wait of a removal too"
+    )
+    assert len(program.of_type("v1:Secret")) == 2, "keys outlive the parking"
+
+
 def test_what_google_and_the_autoscaler_change_is_no_difference(google):
     system, gpu_pools = node_pools(google)
     assert {"initialNodeCount", "nodeConfig.resourceLabels"} <= set(system.ignore_changes)

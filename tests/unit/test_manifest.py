@@ -206,7 +206,7 @@ def test_the_ports_that_kuberay_looks_for_are_named_and_one_number_everywhere(pr
         assert f":{head['serve']}/-/healthz" in probe
 
 
-def test_the_autoscaler_is_version_2_and_bounded_by_the_pool(program):
+def test_the_autoscaler_is_version_2_and_may_take_all_workers_away(program):
     for service, plan in zip(render.ray_services(program), program.plan.services, strict=True):
         assert cluster(service)["enableInTreeAutoscaling"] is True
         assert cluster(service)["autoscalerOptions"]["version"] == "v2"

@@ -109,8 +109,9 @@ def test_an_upgrade_beside_the_old_cluster_doubles_the_pool():
 def test_a_service_on_a_shared_pool_grows_to_its_own_share():
     made = plan(a=QWEN | {"replicas": 2}, b=QWEN | {"upgrade": "none"})
     assert len(made.pools) == 1
-    assert [service.workers.max_workers for service in made.services] == [4, 1]
-    assert sum(service.workers.max_workers for service in made.services) == made.pools[0].max_nodes
+    groups = [service.workers for service in made.services]
+    assert [group.most_workers + group.surge_workers for group in groups] == [4, 1]
+    assert made.pools[0].max_nodes == 5
 
 
 def test_gpus_that_are_paid_for_and_serve_nothing_are_told():
@@ -129,7 +130,8 @@ def test_a_reservation_is_not_doubled_unless_asked():
 @pytest.mark.parametrize("gpus_per_worker", [1, 2, 4])
 def test_worker_groups_may_grow_to_the_whole_pool(gpus_per_worker):
     service, pool = one(replicas=4, machine_type="g2-standard-48", gpus_per_worker=gpus_per_worker)
-    assert service.workers.max_workers * gpus_per_worker == pool.max_nodes * 4
+    group = service.workers
+    assert (group.most_workers + group.surge_workers) * gpus_per_worker == pool.max_nodes * 4
 
 
 # --- workers

@@ -22,6 +22,8 @@ from rayline.settings import SettingsError, read_settings
 PAIRS: dict[type[BaseModel], Any] = {
     settings.Switches: arguments.SwitchesArgs,
     settings.Volume: arguments.VolumeArgs,
+    settings.Autoscaling: arguments.AutoscalingArgs,
+    settings.IncrementalUpgrade: arguments.IncrementalUpgradeArgs,
     settings.Service: arguments.LlmServiceArgs,
     settings.SystemPool: arguments.SystemPoolArgs,
     settings.Network: arguments.NetworkArgs,

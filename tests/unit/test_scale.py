@@ -1,0 +1,273 @@
+"""How many replicas a service has, how it grows, how it changes, and what that asks of the node pool."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from components.facts import defaults
+from components.plan import PlanError, make_plan
+from components.plan.scale import default_target, start_timeout
+from components.ray_service_manifest import ray_service
+from rayline.plan_view import rows
+
+QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
+GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "capacity": "spot"}
+SMALL = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "accelerator": "cpu"}
+ONE_TO_FOUR = {"autoscaling": {"min_replicas": 1, "max_replicas": 4}}
+INCREMENTAL = {"upgrade": "incremental", "incremental_upgrade": {"gateway_class": "istio"}}
+
+
+def plan(cluster: dict[str, Any] | None = None, kuberay: dict[str, Any] | None = None, **services):
+    return make_plan(
+        {
+            "project": "p",
+            "region": "us-central1",
+            "cluster": cluster or {"mode": "create"},
+            "kuberay": kuberay or {},
+            "services": services,
+        },
+        name="dev",
+    )
+
+
+def refused(cluster: dict[str, Any] | None = None, kuberay: dict[str, Any] | None = None, **service) -> list[str]:
+    with pytest.raises(PlanError) as caught:
+        plan(cluster, kuberay, qwen=(SMALL if cluster else QWEN) | service)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def manifest(**service) -> dict[str, Any]:
+    made = plan(qwen=QWEN | service)
+    return ray_service(made.services[0], namespace="n", hugging_face=made.hugging_face, pool=made.pools[0])
+
+
+def override(service: dict[str, Any]) -> dict[str, Any]:
+    """What stands beside the arguments of the application: the replicas."""
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    (deployment,) = application["deployments"]
+    return {key: value for key, value in deployment.items() if key != "name"}
+
+
+def card(**service) -> dict[str, str]:
+    made = plan(qwen=QWEN | service)
+    return dict(rows(made, made.services[0], made.pools[0]))
+
+
+# --- autoscaling
+
+
+def test_autoscaling_stands_in_the_place_of_the_count():
+    assert override(manifest(replicas=3)) == {"num_replicas": 3}
+    scaling = {"min_replicas": 2, "max_replicas": 5, "target_ongoing_requests": 12.5}
+    delays = {"upscale_delay_seconds": 10, "downscale_delay_seconds": 900}
+    assert override(manifest(autoscaling=scaling | delays)) == {
+        "autoscaling_config": scaling | {"upscale_delay_s": 10, "downscale_delay_s": 900}
+    }
+
+
+def test_the_default_target_leaves_room_to_load_another_replica():
+    service = plan(qwen=QWEN | ONE_TO_FOUR).services[0]
+    assert service.autoscaling.target_ongoing_requests == 36 == 0.75 * service.limits.max_num_seqs
+    few = plan(qwen=QWEN | ONE_TO_FOUR | {"max_num_seqs": 8}).services[0]
+    assert few.autoscaling.target_ongoing_requests == 6
+
+
+def test_the_default_target_is_no_more_than_the_kv_cache_holds():
+    # vLLM takes 4096 sequences, of which the cache holds far fewer at the usual length
+    many = plan(gemma=GEMMA | {"max_num_seqs": 4096, "max_model_len": 131072} | ONE_TO_FOUR).services[0]
+    held = many.fit.sequences(131072 // 8)
+    assert held < 4096
+    assert many.autoscaling.target_ongoing_requests == pytest.approx(0.75 * held, abs=1)
+
+
+def test_the_smallest_target_is_one_request():
+    service = plan(qwen=QWEN | {"max_num_seqs": 1}).services[0]
+    assert default_target(service.limits, service.fit) == 1
+
+
+def test_a_target_beyond_what_a_replica_works_on_is_told():
+    busy = plan(qwen=QWEN | {"autoscaling": {"max_replicas": 4, "target_ongoing_requests": 100}})
+    assert any("target_ongoing_requests 100 is more than the 48 requests" in warning for warning in busy.warnings)
+    calm = plan(qwen=QWEN | ONE_TO_FOUR)
+    assert not any("target_ongoing_requests" in warning for warning in calm.warnings)
+
+
+def test_an_autoscaled_service_costs_its_least_and_may_have_the_nodes_of_its_most():
+    made = plan(qwen=QWEN | ONE_TO_FOUR)
+    assert (made.pools[0].nodes, made.pools[0].max_nodes) == (1, 8)
+    fixed = plan(qwen=QWEN)
+    assert made.hourly_usd == fixed.hourly_usd
+    assert made.services[0].hourly_usd == fixed.services[0].hourly_usd
+    assert card(**ONE_TO_FOUR)["replicas"].startswith("1 to 4, at 36 requests each")
+    assert f"${4 * made.services[0].hourly_usd:,.2f}/h" in card(**ONE_TO_FOUR)["cost"]
+
+
+# --- what a live RayCluster has to take without being replaced
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"replicas": 7}, ONE_TO_FOUR, {"park": True}, {"upgrade": "none"}, INCREMENTAL],
+    ids=["replicas", "autoscaling", "park", "upgrade none", "upgrade incremental"],
+)
+def test_a_change_of_scale_leaves_the_cluster_alone(change):
+    def cluster(service: dict[str, Any]) -> dict[str, Any]:
+        """What KubeRay compares: the cluster without counts."""
+        config = service["spec"]["rayClusterConfig"]
+        for group in config["workerGroupSpecs"]:
+            group.pop("replicas")
+        return config
+
+    # minReplicas and maxReplicas stay in: KubeRay ignores a change of them, so there must be none
+    assert cluster(manifest(replicas=2)) == cluster(manifest(**change))
+
+
+def test_a_worker_group_may_grow_far_beyond_the_plan():
+    (group,) = manifest(replicas=2)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert (group["minReplicas"], group["maxReplicas"]) == (0, 1000)
+    (group,) = manifest(replicas=900)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert group["maxReplicas"] == 1800
+
+
+def test_this_machines_one_ray_node_is_not_sized_for_a_thousand_workers():
+    made = plan({"mode": "local"}, chat=SMALL | {"autoscaling": {"max_replicas": 3}})
+    assert made.services[0].workers.max_workers == 6
+
+
+# --- pools that services share
+
+
+@pytest.mark.parametrize(
+    ("services", "nodes", "most"),
+    [
+        ([{"replicas": 2}, {"replicas": 3}], 5, 10),
+        ([{"replicas": 2}, {"replicas": 3, "upgrade": "none"}], 5, 7),
+        ([{"replicas": 2, "park": True}, {"replicas": 3, "upgrade": "none"}], 3, 7),
+        ([ONE_TO_FOUR, {"replicas": 3, "upgrade": "none"}], 4, 11),
+        ([ONE_TO_FOUR | {"upgrade": "none"}, {"replicas": 1, "park": True}], 1, 6),
+        ([{"replicas": 4} | INCREMENTAL, {"replicas": 1, "upgrade": "none"}], 5, 9),
+    ],
+    ids=["both doubled", "one doubled", "one parked", "one autoscaled", "autoscaled and parked", "incremental"],
+)
+def test_a_shared_pool_has_room_for_the_sum(services, nodes, most):
+    made = plan(**{f"s{number}": QWEN | service for number, service in enumerate(services)})
+    (pool,) = made.pools
+    assert (pool.nodes, pool.max_nodes) == (nodes, most)
+
+
+def test_services_on_one_machine_share_it_whatever_their_upgrade():
+    half = GEMMA | {"gpus_per_worker": 4, "replicas": 4}
+    made = plan(a=half | {"upgrade": "none"}, b=half | {"park": True}, c=half)
+    # two halves run on one machine; all three need two machines, and the second cluster of b and c one each
+    assert [(pool.nodes, pool.max_nodes) for pool in made.pools] == [(1, 4)]
+
+
+@pytest.mark.parametrize(("surge", "more"), [(10, 2), (25, 3), (50, 6), (100, 10)])
+def test_an_incremental_upgrade_needs_only_its_surge(surge, more):
+    options = INCREMENTAL["incremental_upgrade"] | {"max_surge_percent": surge}
+    made = plan(qwen=QWEN | {"replicas": 10, "upgrade": "incremental", "incremental_upgrade": options})
+    # Serve rounds both clusters' shares half up: one replica more than the surge, and never more than a second cluster
+    assert made.pools[0].max_nodes == 10 + more
+
+
+# --- upgrade
+
+
+def test_an_incremental_upgrade_says_how_to_the_operator():
+    assert manifest(**INCREMENTAL)["spec"]["upgradeStrategy"] == {
+        "type": "NewClusterWithIncrementalUpgrade",
+        "clusterUpgradeOptions": {
+            "maxSurgePercent": 100,
+            "stepSizePercent": 10,
+            "intervalSeconds": 60,
+            "gatewayClassName": "istio",
+        },
+    }
+
+
+def test_a_small_surge_has_no_larger_step():
+    options = {"gateway_class": "istio", "max_surge_percent": 5}
+    service = plan(qwen=QWEN | {"upgrade": "incremental", "incremental_upgrade": options}).services[0]
+    assert service.incremental.step_size_percent == 5
+
+
+def test_clients_are_told_of_the_gateway_of_an_incremental_upgrade():
+    assert any("qwen-gateway" in warning for warning in plan(qwen=QWEN | INCREMENTAL).warnings)
+
+
+def test_an_existing_clusters_owner_is_told_what_an_upgrade_needs():
+    made = plan({"mode": "existing"}, qwen=QWEN | {"replicas": 3})
+    assert any("needs 6 free GPUs at once (3 for the second cluster)" in warning for warning in made.warnings)
+    still = plan({"mode": "existing"}, qwen=QWEN | {"replicas": 3, "upgrade": "none"})
+    assert not any("free GPUs at once" in warning for warning in still.warnings)
+
+
+def test_a_reservation_is_not_planned_for_a_second_cluster():
+    made = plan(gemma=GEMMA | {"capacity": "reservation", "reservation": "r", "replicas": 8})
+    assert made.services[0].upgrade.value == "none"
+    assert (made.pools[0].nodes, made.pools[0].max_nodes) == (1, 1)
+
+
+# --- park
+
+
+def test_a_parked_service_is_suspended_and_costs_nothing():
+    assert manifest(park=True)["spec"]["suspend"] is True
+    assert "suspend" not in manifest()["spec"], "a written false would be the operator's to remove"
+    made, running = plan(qwen=QWEN | {"replicas": 4, "park": True}), plan(qwen=QWEN | {"replicas": 4})
+    assert made.services[0].hourly_usd == 0
+    assert made.hourly_usd == pytest.approx(running.hourly_usd - running.services[0].hourly_usd)
+    assert made.pools[0].max_nodes == running.pools[0].max_nodes, "resuming changes the service alone"
+    assert not any("serve nothing" in warning for warning in made.warnings)
+    assert card(park=True)["workers"].startswith("none while parked")
+
+
+@pytest.mark.parametrize("key", [{"park": True}, INCREMENTAL], ids=["park", "incremental"])
+def test_an_operator_of_unknown_age_is_told(key):
+    made = plan({"mode": "existing"}, {"source": "preinstalled"}, qwen=QWEN | key)
+    assert any("needs KubeRay 1.7 or newer" in warning for warning in made.warnings)
+    ours = plan({"mode": "existing"}, qwen=QWEN | key)
+    assert not any("needs KubeRay 1.7" in warning for warning in ours.warnings)
+
+
+# --- slow starts
+
+
+def test_nodes_from_a_queue_have_a_day_to_come():
+    assert start_timeout(None) == defaults.INITIALIZING_TIMEOUT_SECONDS == 5400
+    assert start_timeout(SimpleNamespace(value="on-demand")) == 5400  # type: ignore[arg-type]
+    assert start_timeout(SimpleNamespace(value="flex-start")) == 86400  # type: ignore[arg-type]
+
+
+def test_the_autoscaler_waits_as_long_as_the_operator():
+    service = manifest()
+    env = {one["name"]: one["value"] for one in service["spec"]["rayClusterConfig"]["autoscalerOptions"]["env"]}
+    assert env == {
+        f"RAY_AUTOSCALER_RECONCILE_{state}_STATUS_TIMEOUT_S": "5400" for state in ("REQUEST", "ALLOCATE", "RAY_INSTALL")
+    }
+    assert service["metadata"]["annotations"]["ray.io/initializing-timeout"] == "5400s"
+
+
+# --- refusals of what only other programs can send (a stack file's shape is checked before)
+
+
+def test_autoscaling_without_a_maximum_is_refused():
+    assert refused(autoscaling={"min_replicas": 2}) == [
+        "services.qwen.autoscaling.max_replicas: required: the node pool and its quota are planned for it"
+    ]
+
+
+def test_an_incremental_upgrade_without_a_gateway_class_is_refused():
+    (problem,) = refused(upgrade="incremental")
+    assert problem.startswith("services.qwen.incremental_upgrade.gateway_class: required")
+
+
+def test_an_older_operator_can_neither_park_nor_upgrade_in_steps():
+    problems = refused(None, {"version": "1.6.2"}, **INCREMENTAL)
+    assert problems == ["services.qwen.upgrade (got 'incremental'): needs KubeRay 1.7, and kuberay.version is 1.6.2"]
+    (problem,) = refused(None, {"version": "1.6.2"}, park=True)
+    assert problem.startswith("services.qwen.park (got True): needs KubeRay 1.7")
+    plan(None, {"version": "1.7.1"}, qwen=QWEN | {"park": True})
+    plan(None, {"version": "1.10.0"}, qwen=QWEN | {"park": True})
