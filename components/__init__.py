@@ -8,6 +8,7 @@ from .inference_platform import InferencePlatform
 from .kuberay_operator import KuberayOperator
 from .llm_service import LlmService
 from .network import PlatformNetwork
+from .project_apis import ProjectApis
 
 __all__ = [
     "EndpointGateway",
@@ -18,5 +19,6 @@ __all__ = [
     "KuberayOperator",
     "LlmService",
     "PlatformNetwork",
+    "ProjectApis",
     "ServiceRoute",
 ]

@@ -12,6 +12,7 @@ from .facts.choices import (
     Accelerator,
     Capacity,
     ClusterMode,
+    ExclusionScope,
     Exposure,
     OperatorSource,
     RateLimitKey,
@@ -171,6 +172,52 @@ class NetworkArgs(TypedDict):
     """Kubernetes Services. Default 10.0.64.0/20."""
 
 
+class AuthorizedNetworkArgs(TypedDict):
+    """Addresses that may reach the control plane's IP endpoint."""
+
+    cidr: str
+    """Public or VPC addresses, for example 203.0.113.0/24."""
+    name: NotRequired[str]
+    """What the console shows beside it."""
+
+
+class MaintenanceExclusionArgs(TypedDict):
+    """A time in which GKE leaves upgrades undone, whatever the window says."""
+
+    name: str
+    """Name of the exclusion, unique in the cluster."""
+    start: str
+    """First moment, UTC, in quotes: "2026-11-20T00:00:00Z"."""
+    end: NotRequired[str]
+    """Last moment, like `start`. Without it the exclusion lasts until the end of support of the cluster's version."""
+    scope: ExclusionScope
+    """What is left undone. no-upgrades stops security patches too, so it needs an `end`."""
+
+
+class MaintenanceArgs(TypedDict):
+    """When GKE may upgrade the cluster and its nodes. GKE asks for 48 hours in any 32 days, in stretches of 4 hours or more."""
+
+    start: NotRequired[str]
+    """Beginning of the first window, UTC, in quotes. Default 2026-01-03T08:00:00Z, a Saturday."""
+    end: NotRequired[str]
+    """End of the first window, like `start`. Default 2026-01-03T16:00:00Z."""
+    recurrence: NotRequired[str]
+    """FREQ=DAILY, or FREQ=WEEKLY;BYDAY= with MO, TU, WE, TH, FR, SA, SU. Default FREQ=WEEKLY;BYDAY=SA,SU."""
+    exclusions: NotRequired[list[MaintenanceExclusionArgs]]
+    """Times without upgrades."""
+
+
+class MonitoringArgs(TypedDict):
+    """Metrics and logs that Google collects and charges for. GKE's own are always on."""
+
+    managed_prometheus: NotRequired[bool]
+    """Managed Service for Prometheus, with metrics of pods, nodes and volumes. Default true."""
+    dcgm: NotRequired[bool]
+    """GPU metrics; needs managed_prometheus. Default: as managed_prometheus."""
+    workload_logs: NotRequired[bool]
+    """What pods write goes to Cloud Logging. Default true."""
+
+
 class ClusterArgs(TypedDict):
     """Where the services run."""
 
@@ -192,6 +239,24 @@ class ClusterArgs(TypedDict):
     """mode create: the CPU pool."""
     network: NotRequired[NetworkArgs]
     """mode create: address ranges."""
+    zones: NotRequired[list[str]]
+    """mode create, regional: zones of the CPU pool and of pools that name none. Default: Google picks."""
+    dns_endpoint: NotRequired[bool]
+    """mode create: reach the control plane under its DNS name; IAM decides who may. Default true."""
+    authorized_networks: NotRequired[list[AuthorizedNetworkArgs]]
+    """mode create: also open the control plane's IP endpoint, for these addresses only. Without it there is no such endpoint."""
+    maintenance: NotRequired[MaintenanceArgs]
+    """mode create: when GKE may upgrade."""
+    monitoring: NotRequired[MonitoringArgs]
+    """mode create: metrics and logs."""
+    image_streaming: NotRequired[bool]
+    """mode create: start containers before their image is whole; images of Artifact Registry only. Default true."""
+    cost_allocation: NotRequired[bool]
+    """mode create: split the bill by namespace and label. Default true."""
+    labels: NotRequired[dict[str, str]]
+    """mode create: labels of the cluster and what Google makes for it, for the bill."""
+    enable_apis: NotRequired[bool]
+    """mode create: turn on the Google APIs that the stack needs; they stay on afterwards. Default true."""
 
 
 class KuberayArgs(TypedDict):

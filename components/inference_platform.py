@@ -9,13 +9,14 @@ from .arguments import InferencePlatformArgs
 from .facts.choices import ClusterMode, Exposure, OperatorSource, TokenSource
 from .gateway import EndpointGateway, EndpointGatewayArgs, ServiceRoute
 from .gateway_manifests import gateway, gateway_extras, service_policies, service_route
-from .gke_cluster import GkeCluster
+from .gke_cluster import GkeCluster, GkeMaintenanceExclusionArgs
 from .gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from .hugging_face_secret import HuggingFaceSecret
 from .kuberay_operator import KuberayOperator, KuberayOperatorArgs
 from .llm_service import LlmService
 from .network import PlatformNetwork
-from .plan import ClusterPlan, NodePool, Plan, PlanError, make_plan
+from .plan import ClusterPlan, MaintenanceExclusion, NodePool, Plan, PlanError, make_plan
+from .project_apis import ProjectApis
 from .ray_service_manifest import ray_service
 
 OPERATOR_NAMESPACE = "kuberay-system"
@@ -136,7 +137,11 @@ class InferencePlatform(pulumi.ComponentResource):
         # the plan refused a cluster without them
         assert cluster.project and cluster.region and cluster.location  # noqa: PT018
         assert cluster.system_pool
+        assert cluster.maintenance
         here = pulumi.ResourceOptions(parent=self)
+        if cluster.apis:
+            apis = ProjectApis(f"{name}-apis", {"project": cluster.project, "apis": list(cluster.apis)}, opts=here)
+            here = pulumi.ResourceOptions(parent=self, depends_on=[apis])
         network = PlatformNetwork(
             name,
             {
@@ -155,17 +160,31 @@ class InferencePlatform(pulumi.ComponentResource):
                 "location": cluster.location,
                 "network_id": network.network_id,
                 "subnetwork_id": network.subnetwork_id,
+                "zones": list(cluster.zones),
                 "release_channel": cluster.release_channel,
+                "maintenance_start": cluster.maintenance.start,
+                "maintenance_end": cluster.maintenance.end,
+                "maintenance_recurrence": cluster.maintenance.recurrence,
+                "maintenance_exclusions": [_exclusion(one) for one in cluster.maintenance.exclusions],
+                "dns_endpoint": cluster.dns_endpoint,
+                "authorized_networks": dict(cluster.authorized_networks),
                 "private_nodes": cluster.private_nodes,
                 "deletion_protection": cluster.deletion_protection,
-                "gateway_api": plan.endpoint.exposure is not Exposure.NONE,
                 "ray_addon": plan.kuberay.source is OperatorSource.GKE_ADDON,
+                "secret_manager": cluster.secret_manager,
+                "gcs_fuse": cluster.gcs_fuse,
+                "metrics": list(cluster.metrics),
+                "managed_prometheus": cluster.managed_prometheus,
+                "workload_logs": cluster.workload_logs,
+                "image_streaming": cluster.image_streaming,
+                "cost_allocation": cluster.cost_allocation,
+                "labels": dict(cluster.labels),
                 "system_machine_type": cluster.system_pool.machine.name,
                 "system_min_nodes": cluster.system_pool.min_nodes,
                 "system_max_nodes": cluster.system_pool.max_nodes,
             },
             # the NAT has to be there before nodes without public addresses pull their images
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[network]),
+            opts=pulumi.ResourceOptions.merge(here, pulumi.ResourceOptions(depends_on=[network])),
         )
         pools: list[pulumi.Resource] = []
         for pool in plan.pools:
@@ -248,6 +267,13 @@ def _dns_records(plan: Plan, endpoint: EndpointGateway) -> pulumi.Output[list[di
     return pulumi.Output.all(endpoint.address, endpoint.certificate_records).apply(
         lambda known: [{"name": f"{name}.", "type": "A", "data": known[0]} for name in names] + list(known[1])
     )
+
+
+def _exclusion(one: MaintenanceExclusion) -> GkeMaintenanceExclusionArgs:
+    arguments: GkeMaintenanceExclusionArgs = {"name": one.name, "start": one.start, "scope": one.scope}
+    if one.end:
+        arguments["end"] = one.end
+    return arguments
 
 
 def _pool_arguments(pool: NodePool, cluster: ClusterPlan, gke: GkeCluster) -> GpuNodePoolArgs:

@@ -77,6 +77,10 @@ PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("cluster", settings.Cluster, "ClusterArgs"),
     ("cluster.system_pool", settings.SystemPool, "SystemPoolArgs"),
     ("cluster.network", settings.Network, "NetworkArgs"),
+    ("cluster.authorized_networks[]", settings.AuthorizedNetwork, "AuthorizedNetworkArgs"),
+    ("cluster.maintenance", settings.Maintenance, "MaintenanceArgs"),
+    ("cluster.maintenance.exclusions[]", settings.MaintenanceExclusion, "MaintenanceExclusionArgs"),
+    ("cluster.monitoring", settings.Monitoring, "MonitoringArgs"),
     ("services.<name>", settings.Service, "LlmServiceArgs"),
     ("services.<name>.autoscaling", settings.Autoscaling, "AutoscalingArgs"),
     ("services.<name>.incremental_upgrade", settings.IncrementalUpgrade, "IncrementalUpgradeArgs"),
@@ -112,6 +116,7 @@ WITHOUT_DEFAULT = (
     "endpoint.domain",
     "endpoint.certificate",
     "endpoint.rate_limit_per_minute",
+    "cluster.maintenance.exclusions[].end",
 )
 
 

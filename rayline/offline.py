@@ -168,11 +168,25 @@ _TAKEN = {
     "gcp:compute/address:Address": ("address",),
     "gcp:compute/globalAddress:GlobalAddress": ("address",),
     "gcp:compute/router:Router": ("name",),
-    "gcp:container/cluster:Cluster": ("name",),
+    "gcp:container/cluster:Cluster": ("name", "endpoint"),
     "gcp:container/nodePool:NodePool": ("name",),
     "gcp:serviceaccount/account:Account": ("email",),
     "random:index/randomPassword:RandomPassword": ("result",),
 }
+
+
+# The same where it is no text.
+_TAKEN_WHOLE: dict[str, dict[str, Any]] = {
+    "gcp:container/cluster:Cluster": {"masterAuth": {"clusterCaCertificate": "(certificate of {name})"}},
+}
+
+
+def _named(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _named(item, name) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item, name) for item in value]
+    return value.replace("{name}", name) if isinstance(value, str) else value
 
 
 class _Echo(mocks.Mocks):
@@ -183,6 +197,7 @@ class _Echo(mocks.Mocks):
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
         outputs = {key: f"({key} of {args.name})" for key in _TAKEN.get(args.typ, ())}
+        outputs |= _named(_TAKEN_WHOLE.get(args.typ, {}), args.name)
         return args.resource_id or f"{args.name}-id", outputs | dict(args.inputs)
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict, None]:

@@ -14,7 +14,7 @@ from components.facts import prices
 from components.facts.accelerators import ACCELERATORS
 from components.facts.choices import Accelerator, Capacity, ClusterMode, Exposure
 from components.facts.serve_flags import SWITCHES
-from components.plan import NodePool, Plan, ServicePlan
+from components.plan import ClusterPlan, NodePool, Plan, ServicePlan
 from components.ray_service_manifest import serve_service_name
 
 from .offline import Declared, Program
@@ -44,8 +44,11 @@ def _heading(program: Program) -> Text:
         text.append(
             f"\n  CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.release_channel.value} channel"
         )
+        if cluster.zones:
+            text.append(f", zones {', '.join(cluster.zones)}")
         text.append(", private nodes" if cluster.private_nodes else ", public nodes")
         text.append(", protected from deletion" if cluster.deletion_protection else ", can be deleted")
+        text.append(f"\n  {_access(cluster)}; {_upgrades(cluster)}")
         text.append(f"\n  {_endpoint(plan)}")
         text.append(
             f"\n  {_money(plan.hourly_usd)} for everything at the planned sizes ({plan.price_source})", style="green"
@@ -63,6 +66,25 @@ def _endpoint(plan: Plan) -> str:
     if endpoint.iap_members:
         parts.append(f"IAP for {', '.join(endpoint.iap_members)}")
     return ", ".join(parts)
+
+
+def _access(cluster: ClusterPlan) -> str:
+    ways = ["its DNS name (IAM decides)"] if cluster.dns_endpoint else []
+    if cluster.authorized_networks:
+        ways.append(f"its address from {', '.join(cidr for cidr, _ in cluster.authorized_networks)}")
+    return "control plane under " + " and ".join(ways)
+
+
+def _upgrades(cluster: ClusterPlan) -> str:
+    window = cluster.maintenance
+    if window is None:
+        return ""
+    days = window.recurrence.partition("BYDAY=")[2] or "every day"
+    text = f"upgrades {days} {window.start[11:16]}-{window.end[11:16]} UTC"
+    return text + "".join(
+        f", {one.scope.value} from {one.start[:10]} until {one.end[:10] if one.end else 'end of support'}"
+        for one in window.exclusions
+    )
 
 
 def _money(hourly: float | None) -> str:

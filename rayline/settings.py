@@ -20,6 +20,7 @@ from components.facts.choices import (
     Accelerator,
     Capacity,
     ClusterMode,
+    ExclusionScope,
     Exposure,
     OperatorSource,
     RateLimitKey,
@@ -158,6 +159,39 @@ class Network(_Strict):
     services_cidr: CIDR = defaults.SERVICES_CIDR
 
 
+class AuthorizedNetwork(_Strict):
+    """Addresses that may reach the control plane's IP endpoint."""
+
+    cidr: CIDR
+    name: str | None = None
+
+
+class MaintenanceExclusion(_Strict):
+    """A time in which GKE leaves upgrades undone."""
+
+    name: str
+    start: str
+    end: str | None = None
+    scope: Annotated[ExclusionScope, FromText]
+
+
+class Maintenance(_Strict):
+    """When GKE may upgrade the cluster and its nodes."""
+
+    start: str = defaults.MAINTENANCE_START
+    end: str = defaults.MAINTENANCE_END
+    recurrence: str = defaults.MAINTENANCE_RECURRENCE
+    exclusions: list[MaintenanceExclusion] = []
+
+
+class Monitoring(_Strict):
+    """Metrics and logs that Google collects."""
+
+    managed_prometheus: bool = True
+    dcgm: bool | None = None
+    workload_logs: bool = True
+
+
 class Cluster(_Strict):
     """Where the services run."""
 
@@ -170,6 +204,15 @@ class Cluster(_Strict):
     deletion_protection: bool = True
     system_pool: SystemPool = SystemPool()
     network: Network = Network()
+    zones: list[str] | None = None
+    dns_endpoint: bool = True
+    authorized_networks: list[AuthorizedNetwork] = []
+    maintenance: Maintenance = Maintenance()
+    monitoring: Monitoring = Monitoring()
+    image_streaming: bool = True
+    cost_allocation: bool = True
+    labels: dict[str, str] = {}
+    enable_apis: bool = True
 
 
 class Kuberay(_Strict):
@@ -349,10 +392,15 @@ _MAPS = {
     "engine_kwargs": "{enforce_eager: true}",
     "system_pool": "{max_nodes: 1}",
     "network": "{nodes_cidr: 10.0.0.0/18}",
+    "maintenance": '{recurrence: "FREQ=DAILY"}',
+    "monitoring": "{workload_logs: false}",
+    "labels": "{team: search}",
 }
 _LISTS = {
     "zones": "[us-central1-a, us-central1-b]",
     "iap_members": "[group:ml@example.com]",
+    "authorized_networks": "[{cidr: 203.0.113.0/24}]",
+    "exclusions": '[{name: freeze, start: "2026-11-20T00:00:00Z", end: "2026-12-01T00:00:00Z", scope: no-upgrades}]',
     "volumes": "[{name: cache, mount_path: /cache, claim: weights}]",
 }
 

@@ -81,6 +81,14 @@ class UpgradeStrategy(str, Enum):
     NONE = "none"
 
 
+class ExclusionScope(str, Enum):
+    """What GKE leaves undone during a maintenance exclusion (container API, MaintenanceExclusionOptions.Scope)."""
+
+    NO_UPGRADES = "no-upgrades"
+    NO_MINOR_UPGRADES = "no-minor-upgrades"
+    NO_MINOR_OR_NODE_UPGRADES = "no-minor-or-node-upgrades"
+
+
 class ReleaseChannel(str, Enum):
     """GKE's release channels."""
 

@@ -51,6 +51,11 @@ SYSTEM_MAX_NODES = 3
 NODES_CIDR = "10.0.0.0/18"  # sizes as in Google's cluster-toolkit: nodes /18, pods /14, services /20
 PODS_CIDR = "10.4.0.0/14"
 SERVICES_CIDR = "10.0.64.0/20"
+# Weekends, 08:00 to 16:00 UTC: 64 hours in any 32 days, and people are awake in Europe and most of America. 2026-01-03 is a
+# Saturday; a window's first day is where its recurrence begins.
+MAINTENANCE_START = "2026-01-03T08:00:00Z"
+MAINTENANCE_END = "2026-01-03T16:00:00Z"
+MAINTENANCE_RECURRENCE = "FREQ=WEEKLY;BYDAY=SA,SU"
 
 # --- endpoint
 EXPOSURE = Exposure.NONE

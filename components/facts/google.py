@@ -3,14 +3,16 @@
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 # Secondary ranges of the subnet.
 PODS_RANGE, SERVICES_RANGE = "pods", "services"
-# What GKE's node agents need (GoogleCloudPlatform/cluster-toolkit, node service account): logs, metrics, images.
+
+# What GKE's node agents need (GoogleCloudPlatform/cluster-toolkit, node service account): logs, metrics, images. Its list has
+# storage.objectViewer too, for every bucket of the project; weights are read with the pods' own identity instead, and images
+# come from Artifact Registry.
 NODE_ROLES = (
     "roles/logging.logWriter",
     "roles/monitoring.metricWriter",
     "roles/monitoring.viewer",
     "roles/stackdriver.resourceMetadata.writer",
     "roles/artifactregistry.reader",
-    "roles/storage.objectViewer",
 )
 
 # Where Google's health checks and, of global load balancers, the proxies come from
@@ -23,3 +25,34 @@ PROXY_SUBNET_MAX_PREFIX = 26
 BACKEND_TIMEOUT_SECONDS = 3600
 # The most that GCPBackendPolicy takes for drainingTimeoutSec (GoogleCloudPlatform/gke-gateway-api, its CRD).
 MAX_DRAINING_SECONDS = 3600
+# APIs of the project that the stack calls itself or that its cluster calls for it, and what for.
+APIS = {
+    "compute.googleapis.com": "network, NAT and nodes",
+    "container.googleapis.com": "cluster and node pools",
+    "iam.googleapis.com": "the nodes' service account",
+    "cloudresourcemanager.googleapis.com": "the account's roles in the project",
+    "logging.googleapis.com": "logs of nodes and pods",
+    "monitoring.googleapis.com": "metrics, and Managed Service for Prometheus",
+    "artifactregistry.googleapis.com": "images",
+}
+# Beside them, where the feature is on.
+IMAGE_STREAMING_API = "containerfilesystem.googleapis.com"
+SECRET_MANAGER_API = "secretmanager.googleapis.com"
+MEMORYSTORE_API = "redis.googleapis.com"
+
+# Zones of accelerators only ("AI zones", such as us-central1-ai1a). GKE's zone lists show them, and clusters are not to lie
+# there: GoogleCloudPlatform/accelerated-platforms takes names with this part out of node_locations.
+AI_ZONE = "-ai"
+
+# What GKE demands of a maintenance window ("Configure maintenance windows and exclusions", considerations): 48 hours in any
+# 32 days, of which only stretches of four hours and more count.
+MAINTENANCE_HOURS, MAINTENANCE_DAYS, MAINTENANCE_STRETCH_HOURS = 48, 32, 4
+
+# Metrics that GKE collects: its own always, the others with Managed Service for Prometheus (monitoring_config.enable_components).
+SYSTEM_METRICS = ("SYSTEM_COMPONENTS",)
+WORKLOAD_METRICS = ("STORAGE", "HPA", "POD", "DAEMONSET", "DEPLOYMENT", "STATEFULSET", "KUBELET", "CADVISOR")
+GPU_METRICS = "DCGM"  # deploys Google's dcgm-exporter on GPU nodes
+
+# Keys and values of labels on Google's resources (Resource Manager, "Requirements for labels").
+LABEL_KEY = r"[a-z][-_a-z0-9]{0,62}"
+LABEL_VALUE = r"[-_a-z0-9]{0,63}"

@@ -5,13 +5,14 @@ memory fits and costs. It creates nothing and reads nothing but the fact tables.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..facts import defaults, prices
 from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource
-from ..facts.google import MAX_DRAINING_SECONDS
+from ..facts.google import MAX_DRAINING_SECONDS, SECRET_MANAGER_API
 from .check import DNS_LABEL, Check
-from .cluster import plan_cluster, plan_hugging_face, plan_kuberay
+from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
 from .endpoint import plan_endpoint
 from .pools import allocatable, check_system_pool, finish, hourly_cost, plan_pools
 from .scale import scale_warnings
@@ -23,6 +24,7 @@ from .types import (
     HuggingFacePlan,
     IncrementalUpgrade,
     KuberayPlan,
+    MaintenanceExclusion,
     NodePool,
     Plan,
     PlanError,
@@ -39,6 +41,7 @@ __all__ = [
     "HuggingFacePlan",
     "IncrementalUpgrade",
     "KuberayPlan",
+    "MaintenanceExclusion",
     "NodePool",
     "Plan",
     "PlanError",
@@ -60,6 +63,8 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     check = Check()
     cluster = plan_cluster(check, args, name)
     hugging_face = plan_hugging_face(check, args.get("hugging_face") or {})
+    if hugging_face.source.value == "secret-manager":
+        cluster = add_api(replace(cluster, secret_manager=True), SECRET_MANAGER_API)
     kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
     namespace = args.get("namespace") or defaults.NAMESPACE
     if not DNS_LABEL.fullmatch(namespace) or len(namespace) > 63:

@@ -2,17 +2,28 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..facts import defaults
 from ..facts.accelerators import SYSTEM_MACHINES
 from ..facts.choices import Capacity, ClusterMode, OperatorSource, ReleaseChannel, TokenSource
+from ..facts.google import (
+    AI_ZONE,
+    APIS,
+    GPU_METRICS,
+    IMAGE_STREAMING_API,
+    LABEL_KEY,
+    LABEL_VALUE,
+    SYSTEM_METRICS,
+    WORKLOAD_METRICS,
+)
 from ..facts.runtimes import KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
 from .check import DNS_LABEL, MAX_GKE_LOGICAL_NAME, Check
+from .maintenance import plan_maintenance
 from .pools import node_price
 from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, SystemPool
 
-CREATE_ONLY = ("location", "release_channel", "private_nodes", "deletion_protection", "system_pool", "network")
 EXISTING_ONLY = ("context", "kubeconfig")
 
 
@@ -20,9 +31,7 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
     given = args.get("cluster") or {}
     mode = ClusterMode(given.get("mode", ClusterMode.CREATE))
     for key in given:
-        belongs_to = (
-            ClusterMode.CREATE if key in CREATE_ONLY else ClusterMode.EXISTING if key in EXISTING_ONLY else mode
-        )
+        belongs_to = mode if key == "mode" else ClusterMode.EXISTING if key in EXISTING_ONLY else ClusterMode.CREATE
         if belongs_to is not mode:
             check.refuse(
                 f"cluster.{key}",
@@ -45,6 +54,10 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
     location = given.get("location") or region
     if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):
         check.refuse("cluster.location", location, f"the region {region} or one of its zones, for example {region}-b")
+    elif location and AI_ZONE in location:
+        check.refuse(
+            "cluster.location", location, f"a zone for accelerators only: take another, for example {region}-b"
+        )
     if name and not DNS_LABEL.fullmatch(name):
         check.refuse(
             "stack name",
@@ -75,6 +88,8 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
     if high < low:
         check.refuse("cluster.system_pool.max_nodes", high, f"at least min_nodes, which is {low}")
     network = given.get("network") or {}
+    monitoring = given.get("monitoring") or {}
+    image_streaming = given.get("image_streaming", True)
     return ClusterPlan(
         mode=mode,
         project=project,
@@ -87,7 +102,89 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
         pods_cidr=network.get("pods_cidr") or defaults.PODS_CIDR,
         services_cidr=network.get("services_cidr") or defaults.SERVICES_CIDR,
         system_pool=SystemPool(machine, low, high, node_price(machine.name, region or "", Capacity.ON_DEMAND)),
+        zones=_zones(check, given.get("zones"), region or "", location or ""),
+        dns_endpoint=given.get("dns_endpoint", True),
+        authorized_networks=_authorized_networks(check, given),
+        maintenance=plan_maintenance(check, given.get("maintenance") or {}),
+        metrics=_metrics(check, monitoring),
+        managed_prometheus=monitoring.get("managed_prometheus", True),
+        workload_logs=monitoring.get("workload_logs", True),
+        image_streaming=image_streaming,
+        cost_allocation=given.get("cost_allocation", True),
+        labels=_labels(check, given.get("labels") or {}),
+        apis=(*APIS, *([IMAGE_STREAMING_API] if image_streaming else [])) if given.get("enable_apis", True) else (),
     )
+
+
+def add_api(cluster: ClusterPlan, api: str) -> ClusterPlan:
+    """The cluster with one more API turned on, unless the stack leaves APIs to somebody else."""
+    return replace(cluster, apis=(*cluster.apis, api)) if cluster.apis and api not in cluster.apis else cluster
+
+
+def _zones(check: Check, given: list[str] | None, region: str, location: str) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    path = "cluster.zones"
+    if location != region:
+        check.refuse(path, given, f"only with a regional cluster, and cluster.location is {location}: leave it out")
+    elif not given:
+        check.refuse(path, given, f"name at least one, for example [{region}-b], or leave it out and Google picks")
+    elif len(set(given)) < len(given):
+        check.refuse(path, given, "each zone once")
+    for zone in given if location == region else ():
+        if not re.fullmatch(re.escape(region) + "-[a-z0-9]+", zone):
+            check.refuse(path, zone, f"a zone of the region {region}, for example {region}-b")
+        elif AI_ZONE in zone:
+            check.refuse(path, zone, f"a zone for accelerators only: take another, for example {region}-b")
+    return tuple(given)
+
+
+def _authorized_networks(check: Check, given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    path, networks = "cluster.authorized_networks", given.get("authorized_networks") or []
+    if not networks and not given.get("dns_endpoint", True):
+        check.refuse(
+            "cluster.dns_endpoint",
+            False,
+            "nobody could reach the control plane: leave it on, or name cluster.authorized_networks",
+        )
+    for index, network in enumerate(networks):
+        if network["cidr"].endswith("/0"):
+            check.refuse(
+                f"{path}[{index}].cidr",
+                network["cidr"],
+                "the whole internet: name the addresses of your people and pipelines, or use the DNS endpoint",
+            )
+        if any(other["cidr"] == network["cidr"] for other in networks[:index]):
+            check.refuse(f"{path}[{index}].cidr", network["cidr"], "each range once")
+    return tuple((network["cidr"], network.get("name") or network["cidr"]) for network in networks)
+
+
+def _metrics(check: Check, monitoring: Mapping[str, Any]) -> tuple[str, ...]:
+    prometheus = monitoring.get("managed_prometheus", True)
+    if not prometheus:
+        if monitoring.get("dcgm"):
+            check.refuse(
+                "cluster.monitoring.dcgm",
+                True,
+                "GPU metrics need cluster.monitoring.managed_prometheus, and it is false",
+            )
+        return SYSTEM_METRICS
+    return (*SYSTEM_METRICS, *WORKLOAD_METRICS, *([GPU_METRICS] if monitoring.get("dcgm", True) else []))
+
+
+def _labels(check: Check, labels: Mapping[str, str]) -> dict[str, str]:
+    for key, value in labels.items():
+        if not re.fullmatch(LABEL_KEY, key):
+            check.refuse(
+                f"cluster.labels.{key}",
+                None,
+                "a key: lower-case letters, digits, dashes and underscores, first a letter",
+            )
+        elif not re.fullmatch(LABEL_VALUE, value):
+            check.refuse(
+                f"cluster.labels.{key}", value, "at most 63 lower-case letters, digits, dashes and underscores"
+            )
+    return dict(labels)
 
 
 def plan_kuberay(check: Check, given: Mapping[str, Any], mode: ClusterMode) -> KuberayPlan:

@@ -9,6 +9,7 @@ from ..facts.choices import (
     Accelerator,
     Capacity,
     ClusterMode,
+    ExclusionScope,
     Exposure,
     OperatorSource,
     RateLimitKey,
@@ -170,6 +171,26 @@ class SystemPool:
 
 
 @dataclass(frozen=True)
+class MaintenanceExclusion:
+    """A time without upgrades; without `end` it lasts until the end of support of the cluster's version."""
+
+    name: str
+    start: str
+    end: str | None
+    scope: ExclusionScope
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """The first window, how it comes back, and the times when it does not count. Times are UTC, as Google writes them."""
+
+    start: str
+    end: str
+    recurrence: str
+    exclusions: tuple[MaintenanceExclusion, ...] = ()
+
+
+@dataclass(frozen=True)
 class ClusterPlan:
     """Where the services run."""
 
@@ -186,6 +207,24 @@ class ClusterPlan:
     pods_cidr: str = ""
     services_cidr: str = ""
     system_pool: SystemPool | None = None
+    zones: tuple[str, ...] = ()
+    """Zones of the nodes; empty means that Google picks."""
+    dns_endpoint: bool = True
+    authorized_networks: tuple[tuple[str, str], ...] = ()
+    """(CIDR, name) of each; empty means no IP endpoint."""
+    maintenance: Maintenance | None = None
+    metrics: tuple[str, ...] = ()
+    managed_prometheus: bool = True
+    workload_logs: bool = True
+    image_streaming: bool = True
+    cost_allocation: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    apis: tuple[str, ...] = ()
+    """Google APIs to turn on; empty where somebody else does."""
+    secret_manager: bool = False
+    """The add-on that mounts secrets of Secret Manager."""
+    gcs_fuse: bool = False
+    """The driver that mounts buckets."""
 
 
 @dataclass(frozen=True)

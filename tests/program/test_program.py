@@ -152,7 +152,7 @@ def test_the_operator_may_touch_the_services_namespace_alone(clustered):
 def test_nodes_wait_for_the_nat_and_for_their_accounts_rights(google):
     system, gpu_pools = node_pools(google)
     grants = google.of_type(":IAMMember")
-    assert len(grants) == 6
+    assert len(grants) == 5
     for pool in (system, *gpu_pools):
         needed = needs(google, pool)
         assert urns(google.of_type(":RouterNat")) <= needed

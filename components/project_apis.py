@@ -1,0 +1,32 @@
+"""The Google APIs that a stack needs, turned on in its project."""
+
+from typing import TypedDict
+
+import pulumi
+import pulumi_gcp as gcp
+
+
+class ProjectApisArgs(TypedDict):
+    """APIs of one project."""
+
+    project: str
+    """Google Cloud project."""
+    apis: list[str]
+    """Names such as container.googleapis.com."""
+
+
+class ProjectApis(pulumi.ComponentResource):
+    """Turns APIs on and never off: other things in the project may use them by the time that the stack goes."""
+
+    def __init__(self, name: str, args: ProjectApisArgs, opts: pulumi.ResourceOptions | None = None):
+        super().__init__("rayline:index:ProjectApis", name, dict(args), opts)
+        for api in args["apis"]:
+            gcp.projects.Service(
+                f"{name}-{api.partition('.')[0]}",
+                project=args["project"],
+                service=api,
+                disable_on_destroy=False,
+                disable_dependent_services=False,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        self.register_outputs({})
