@@ -135,7 +135,11 @@ class LlmServiceArgs(TypedDict):
     image: NotRequired[str]
     """Container image, in place of the runtime's: a mirror, or a CPU image."""
     api_key: NotRequired[bool]
-    """Ask clients for a key (enforced by vLLM on the direct path). Default true, and only with direct_streaming."""
+    """Ask clients for a key on every path. Default true, and only with direct_streaming."""
+    api_key_generation: NotRequired[int]
+    """Raise it by one for a new API key; the key before it stays valid until the next raise. No pod restarts. Default 1."""
+    ray_token_generation: NotRequired[int]
+    """Raise it by one for a new token of Ray's own (dashboard, jobs). It builds a new RayCluster. Default 1."""
     longest_stream_seconds: NotRequired[int]
     """Longest answer that a change may still finish; every drain time follows from it. Default 300."""
     cpus_per_worker: NotRequired[float]

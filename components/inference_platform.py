@@ -94,6 +94,8 @@ class InferencePlatform(pulumi.ComponentResource):
                     ),
                     "api_key": service.api_key,
                     "start_timeout_seconds": service.start_timeout_seconds,
+                    "api_key_generation": service.api_key_generation,
+                    "ray_token_generation": service.ray_token_generation,
                 },
                 opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=needed)),
             )
@@ -240,6 +242,8 @@ class InferencePlatform(pulumi.ComponentResource):
             f"{name}-kubernetes",
             kubeconfig=gke.kubeconfig if gke else cluster.kubeconfig,
             context=None if gke else cluster.context,
+            # else a new key replaces the Secret, which is then missing for a moment
+            enable_secret_mutable=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
 

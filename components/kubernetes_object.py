@@ -13,4 +13,7 @@ class KubernetesObject(pulumi.CustomResource):
     """One object of the cluster. `manifest` has apiVersion, kind, metadata and the kind's own fields; it may hold Outputs."""
 
     def __init__(self, name: str, manifest: dict[str, Any], opts: pulumi.ResourceOptions | None = None):
-        super().__init__(f"kubernetes:{manifest['apiVersion']}:{manifest['kind']}", name, manifest, opts)
+        version = manifest["apiVersion"]
+        # Pulumi calls Kubernetes' nameless group "core"
+        group = version if "/" in version else f"core/{version}"
+        super().__init__(f"kubernetes:{group}:{manifest['kind']}", name, manifest, opts)

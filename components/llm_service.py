@@ -1,21 +1,16 @@
 """One RayService in a cluster, with the Secrets that only it uses."""
 
 import json
-from typing import Any, TypedDict
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
-from .ray_service_manifest import (
-    API_KEY_KEY,
-    APPLICATION,
-    RAY_TOKEN_KEY,
-    SERVE_PORT,
-    api_key_secret,
-    ray_token_secret,
-    serve_service_name,
-)
+from .api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret, gate_config_map
+from .kubernetes_object import KubernetesObject
+from .ray_service_manifest import APPLICATION, RAY_TOKEN_KEY, SERVE_PORT, ray_token_secret, serve_service_name
 
 # What a running service has to reach. A parked one is waited for by nothing: KubeRay leaves observedGeneration alone while it
 # is suspended, so that any wait would hang at the next edit of its spec (handleSuspend in KubeRay 1.7's
@@ -37,6 +32,10 @@ class LlmServiceDeploymentArgs(TypedDict):
     """Make a key that clients of the endpoint have to send."""
     start_timeout_seconds: int
     """How long a start may take: GPU node, image, weights, compilation."""
+    api_key_generation: NotRequired[int]
+    """Which key it is, counted from 1. The key before it stays valid. Default 1."""
+    ray_token_generation: NotRequired[int]
+    """Which of Ray's tokens the manifest names, counted from 1. The Secret before it stays. Default 1."""
 
 
 class LlmService(pulumi.ComponentResource):
@@ -51,15 +50,10 @@ class LlmService(pulumi.ComponentResource):
         super().__init__("rayline:index:LlmService", name, dict(args), opts)
         manifest = args["ray_service"]
         metadata = manifest["metadata"]
-        ray_token = self._secret(
-            name, "ray-auth", ray_token_secret(metadata["name"]), metadata["namespace"], RAY_TOKEN_KEY
-        )
-        secrets = [ray_token[0]]
+        needed = self._ray_tokens(name, metadata, args.get("ray_token_generation", 1))
         self.api_key = pulumi.Output.secret("")
         if args["api_key"]:
-            key = self._secret(name, "api-key", api_key_secret(metadata["name"]), metadata["namespace"], API_KEY_KEY)
-            secrets.append(key[0])
-            self.api_key = key[1]
+            needed += self._api_keys(name, metadata, args.get("api_key_generation", 1))
         patience = f"{args['start_timeout_seconds'] // 60 + 10}m"
         wait = {} if manifest["spec"].get("suspend") else {"pulumi.com/waitFor": json.dumps(WAIT_FOR)}
         service = kubernetes.apiextensions.CustomResource(
@@ -75,7 +69,7 @@ class LlmService(pulumi.ComponentResource):
             spec=manifest["spec"],
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=secrets,
+                depends_on=needed,
                 custom_timeouts=pulumi.CustomTimeouts(create=patience, update=patience, delete="30m"),
             ),
         )
@@ -84,14 +78,47 @@ class LlmService(pulumi.ComponentResource):
         self.endpoint = service.id.apply(lambda _: f"http://{host}:{SERVE_PORT}/v1")
         self.register_outputs({"endpoint": self.endpoint, "api_key": self.api_key})
 
-    def _secret(self, name: str, part: str, secret_name: str, namespace: str, key: str):
-        value = random.RandomPassword(
-            f"{name}-{part}", length=48, special=False, opts=pulumi.ResourceOptions(parent=self)
-        )
-        secret = kubernetes.core.v1.Secret(
-            f"{name}-{part}",
+    def _ray_tokens(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:
+        """One Secret for each token. The one before stays: the operator talks to the old RayCluster with it."""
+        return [
+            self._secret(
+                _numbered(f"{name}-ray-auth", one),
+                ray_token_secret(metadata["name"], one),
+                metadata["namespace"],
+                {RAY_TOKEN_KEY: self._random(_numbered(f"{name}-ray-auth", one))},
+            )
+            for one in range(max(1, generation - 1), generation + 1)
+        ]
+
+    def _api_keys(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:
+        """One Secret for both keys, because pods mount it by its name and learn of a new key without a restart."""
+        previous = self._random(_numbered(f"{name}-api-key", generation - 1)) if generation > 1 else ""
+        self.api_key = self._random(_numbered(f"{name}-api-key", generation))
+        # always both: a key that is left out would stay in the Secret, because server-side apply does not see stringData
+        keys = {API_KEY_KEY: self.api_key, PREVIOUS_API_KEY_KEY: previous}
+        return [
+            self._secret(f"{name}-api-key", api_key_secret(metadata["name"]), metadata["namespace"], keys),
+            KubernetesObject(
+                f"{name}-api-key-gate",
+                gate_config_map(metadata["name"], metadata["namespace"]),
+                opts=pulumi.ResourceOptions(parent=self),
+            ),
+        ]
+
+    def _random(self, name: str) -> pulumi.Output[str]:
+        return random.RandomPassword(name, length=48, special=False, opts=pulumi.ResourceOptions(parent=self)).result
+
+    def _secret(
+        self, name: str, secret_name: str, namespace: str, values: Mapping[str, pulumi.Input[str]]
+    ) -> kubernetes.core.v1.Secret:
+        return kubernetes.core.v1.Secret(
+            name,
             metadata=kubernetes.meta.v1.ObjectMetaArgs(name=secret_name, namespace=namespace),
-            string_data={key: value.result},
+            string_data=values,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        return secret, value.result
+
+
+def _numbered(name: str, generation: int) -> str:
+    """A resource's name: the first generation has none in it, so that stacks from before generations keep theirs."""
+    return f"{name}-{generation}" if generation > 1 else name

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from .api_key_manifests import GATE_MIDDLEWARE, gate_environment, gate_mounts, gate_volumes
 from .facts import defaults
 from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
 from .facts.choices import Accelerator, Capacity, UpgradeStrategy
@@ -24,7 +25,6 @@ POOL_LABEL = "rayline/pool"
 
 HF_TOKEN_KEY = "hf_api_token"
 RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
-API_KEY_KEY = "api_key"
 
 # The rayproject images run as this user and group.
 RAY_USER, RAY_GROUP = 1000, 100
@@ -33,14 +33,12 @@ RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"
 DRAIN_MARGIN_SECONDS = 30
 
 
-def ray_token_secret(service: str) -> str:
-    """Name of the Secret with Ray's own token (dashboard, jobs, GCS)."""
-    return f"{service}-ray-auth"
+def ray_token_secret(service: str, generation: int = 1) -> str:
+    """Name of the Secret with Ray's own token (dashboard, jobs, GCS).
 
-
-def api_key_secret(service: str) -> str:
-    """Name of the Secret with the key that clients of the endpoint send."""
-    return f"{service}-api-key"
+    Ray reads the token when a process starts, so another generation is another Secret, and with it another RayCluster.
+    """
+    return f"{service}-ray-auth" + (f"-{generation}" if generation > 1 else "")
 
 
 def serve_service_name(service: str) -> str:
@@ -74,7 +72,10 @@ def ray_service(
             "excludeHeadPodFromServeSvc": True,
             "rayClusterConfig": {
                 "rayVersion": service.runtime.ray_version,
-                "authOptions": {"mode": "token", "secretName": ray_token_secret(service.name)},
+                "authOptions": {
+                    "mode": "token",
+                    "secretName": ray_token_secret(service.name, service.ray_token_generation),
+                },
                 # KubeRay ignores edits of worker counts on a live RayService (kuberay #4568): Serve's replicas drive the
                 # count and the autoscaler follows, from 0 up to what the pool and the quota allow.
                 "enableInTreeAutoscaling": True,
@@ -185,7 +186,11 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
     if service.model.tool_call_parser:
         kwargs["enable_auto_tool_choice"] = True
         kwargs["tool_call_parser"] = service.model.tool_call_parser
-    return kwargs | service.engine_kwargs
+    kwargs |= service.engine_kwargs
+    if service.api_key:
+        # vLLM adds them in this order, each around those before it: the gate stands outside all others
+        kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), GATE_MIDDLEWARE]
+    return kwargs
 
 
 def _environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dict[str, Any]]:
@@ -196,7 +201,7 @@ def _environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[di
     if hugging_face.secret_name:
         variables.append(_from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
     if service.api_key:
-        variables.append(_from_secret("VLLM_API_KEY", api_key_secret(service.name), API_KEY_KEY))
+        variables += gate_environment()
     return variables
 
 
@@ -250,8 +255,8 @@ def _head(service: ServicePlan, environment: list[dict[str, Any]], drain: int, *
             "limits": {"memory": f"{service.head_memory_gib}Gi"},
         },
         "securityContext": RESTRICTED,
-    } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
-    spec = _pod_spec(service, container, drain)
+    }
+    spec = _pod_spec(container, drain, _volumes(service), _mounts(service))
     if pooled:
         spec["nodeSelector"] = {POOL_LABEL: "system"}
     return {
@@ -287,8 +292,13 @@ def _workers(
         "resources": {"requests": requests, "limits": limits},
         "readinessProbe": _READINESS,
         "securityContext": RESTRICTED,
-    } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
-    spec = _pod_spec(service, container, drain)
+    }
+    volumes, mounts = _volumes(service), _mounts(service)
+    if service.api_key:
+        # the head holds no replica, so nobody asks it for a key
+        volumes += gate_volumes(service.name)
+        mounts += gate_mounts()
+    spec = _pod_spec(container, drain, volumes, mounts)
     if not on_cpu:
         spec["nodeSelector"] = _node_selector(service, pool)
         spec["tolerations"] = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]
@@ -335,9 +345,12 @@ def _node_selector(service: ServicePlan, pool: NodePool | None) -> dict[str, str
     return selector
 
 
-def _pod_spec(service: ServicePlan, container: dict[str, Any], drain: int) -> dict[str, Any]:
+def _pod_spec(
+    container: dict[str, Any], drain: int, volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
     spec: dict[str, Any] = {
-        "containers": [container],
+        # no empty lists: the operator writes lists back without them and would own them from then on
+        "containers": [container | ({"volumeMounts": mounts} if mounts else {})],
         # Ray drains for longest_stream + 30 s on SIGTERM; the kubelet waits a little longer. No preStop: `ray stop` would cut
         # the streams before the drain begins.
         "terminationGracePeriodSeconds": drain,
@@ -349,15 +362,21 @@ def _pod_spec(service: ServicePlan, container: dict[str, Any], drain: int) -> di
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
-    if service.volumes:
-        spec["volumes"] = [_volume(volume) for volume in service.volumes]
+    if volumes:
+        spec["volumes"] = volumes
     return spec
 
 
-def _volume(volume: Any) -> dict[str, Any]:
-    if volume.get("host_path"):
-        return {"name": volume["name"], "hostPath": {"path": volume["host_path"]}}
-    return {"name": volume["name"], "persistentVolumeClaim": {"claimName": volume["claim"]}}
+def _volumes(service: ServicePlan) -> list[dict[str, Any]]:
+    return [
+        {"name": volume["name"]}
+        | (
+            {"hostPath": {"path": volume["host_path"]}}
+            if volume.get("host_path")
+            else {"persistentVolumeClaim": {"claimName": volume["claim"]}}
+        )
+        for volume in service.volumes
+    ]
 
 
 def _mounts(service: ServicePlan) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from components.api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from components.facts.choices import ClusterMode
 
 from . import deploy, offline, plan_view, render
@@ -130,7 +131,7 @@ def up(stack: StackOption = "local", as_json: JsonOption = False) -> None:
         from .local.report import terminal_report
 
         state_dir = _state_dir(stack)
-        values = secret_values(render.secrets(program), state_dir)
+        values = _secret_values(program)
         with terminal_report() as report:
             running = runtime.up(render.ray_services(program)[0], state_dir=state_dir, secrets=values, report=report)
     if as_json:
@@ -260,8 +261,16 @@ def logs(
             print(line)
 
 
+def _secret_values(program: offline.Program) -> dict[tuple[str, str], str]:
+    generations = {api_key_secret(service.name): service.api_key_generation for service in program.plan.services}
+    return secret_values(render.secrets(program), _state_dir(program.stack), generations)
+
+
 @app.command(epilog='Example: curl -H "Authorization: Bearer $(rayline key)" http://127.0.0.1:8000/v1/models')
-def key(stack: StackOption = "local") -> None:
+def key(
+    stack: StackOption = "local",
+    previous: Annotated[bool, typer.Option("--previous", help="The key before it, which stays valid.")] = False,
+) -> None:
     """Print the API key of the service on this machine (in a cluster: `pulumi stack output api_keys --show-secrets`)."""
     with _plain_errors():
         program = offline.record(stack)
@@ -272,9 +281,11 @@ def key(stack: StackOption = "local") -> None:
         if not service.api_key:
             errors.print(f"the service {service.name} asks for no key")
             raise typer.Exit(1)
-        from components.ray_service_manifest import API_KEY_KEY, api_key_secret
-
-        print(secret_values(render.secrets(program), _state_dir(stack))[api_key_secret(service.name), API_KEY_KEY])
+        if previous and service.api_key_generation == 1:
+            errors.print(f"the service {service.name} has its first key: there is none before it")
+            raise typer.Exit(1)
+        wanted = PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY
+        print(_secret_values(program)[api_key_secret(service.name), wanted])
 
 
 def _data(value: Any) -> Any:

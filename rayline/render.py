@@ -13,14 +13,6 @@ from .offline import PROJECT_ROOT, Declared, Program
 MANIFESTS = PROJECT_ROOT / "manifests"
 
 
-class _Block(str):
-    """Text that YAML shows as a block, for the Serve configuration."""
-
-
-def _block(dumper: yaml.SafeDumper, text: _Block) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
-
-
 # Secrets are values, which are never rendered; charts and files of CRDs are other projects' text.
 _NOT_APPLIED = ("Secret", "Release", "ConfigGroup", "RayService")
 # What a reader looks for first; the engine's wire format keeps no order, so the rest is alphabetical.
@@ -32,7 +24,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_Dumper.add_representer(_Block, _block)
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Text of several lines as a block, which a diff shows line by line: the Serve configuration, files."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def ray_services(program: Program) -> list[dict[str, Any]]:
@@ -113,7 +110,4 @@ def _whole_numbers(value: Any) -> Any:
 
 
 def _dump(manifest: dict[str, Any]) -> str:
-    if "serveConfigV2" in manifest.get("spec", {}):
-        manifest = copy.deepcopy(manifest)
-        manifest["spec"]["serveConfigV2"] = _Block(manifest["spec"]["serveConfigV2"])
     return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120)

@@ -135,6 +135,8 @@ class Service(_Strict):
     runtime: str = DEFAULT_RUNTIME
     image: str | None = None
     api_key: bool = True
+    api_key_generation: Positive = 1
+    ray_token_generation: Positive = 1
     longest_stream_seconds: int = defaults.LONGEST_STREAM_SECONDS
     cpus_per_worker: Cpus | None = None
     memory_gib_per_worker: Positive | None = None

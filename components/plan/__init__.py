@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..facts import defaults, prices
-from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource
+from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy
 from ..facts.google import MAX_DRAINING_SECONDS, SECRET_MANAGER_API
 from .check import DNS_LABEL, Check
 from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
@@ -146,4 +146,8 @@ def _warnings(
                 f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set runtime"
             )
         found += scale_warnings(service, cluster, kuberay)
+        if service.upgrade is UpgradeStrategy.NONE and service.ray_token_generation > 1:
+            found.append(
+                f"{service.name}: ray_token_generation {service.ray_token_generation} with upgrade none: Ray keeps its old token until the RayCluster is deleted"
+            )
     return tuple(found)

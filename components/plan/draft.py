@@ -38,6 +38,8 @@ class Common:
     env: dict[str, str]
     engine_kwargs: dict[str, Any]
     api_key: bool
+    api_key_generation: int
+    ray_token_generation: int
     longest: int
     cluster: ClusterPlan
 
@@ -67,6 +69,8 @@ class Common:
             env=self.env,
             engine_kwargs=self.engine_kwargs,
             api_key=self.api_key,
+            api_key_generation=self.api_key_generation,
+            ray_token_generation=self.ray_token_generation,
             longest_stream_seconds=self.longest,
             volumes=tuple(given.get("volumes") or ()),
             **decided,

@@ -83,6 +83,12 @@ def plan_service(
             api_key,
             "keys are enforced by vLLM on the direct path only: turn switches.direct_streaming on, or say `api_key: false`",
         )
+    if not api_key and given.get("api_key_generation") is not None:
+        check.refuse(
+            f"{path}.api_key_generation",
+            given["api_key_generation"],
+            "there is no key with `api_key: false`: leave it out",
+        )
     _check_volumes(check, path, given.get("volumes") or ())
 
     accelerator = Accelerator(given["accelerator"]) if given.get("accelerator") else None
@@ -98,6 +104,8 @@ def plan_service(
     common = Common(
         name=name, path=path, given=given, model_id=model_id, model=model, runtime=runtime, accelerator=accelerator,
         scale=scale, tensor=tensor, pipeline=pipeline, env=env, engine_kwargs=engine_kwargs, api_key=api_key,
+        api_key_generation=at_least_one(check, path, given, "api_key_generation", 1),
+        ray_token_generation=at_least_one(check, path, given, "ray_token_generation", 1),
         longest=longest, cluster=cluster,
     )  # fmt: skip
     draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
@@ -272,16 +280,25 @@ def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: Engi
         )
 
 
+# KubeRay's, and those of api_key_manifests.py.
+OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys")
+OWN_FOLDER = "/etc/rayline"
+
+
 def _check_volumes(check: Check, path: str, volumes: Any) -> None:
     seen: set[str] = set()
     for index, volume in enumerate(volumes):
         where = f"{path}.volumes[{index}]"
         if bool(volume.get("host_path")) == bool(volume.get("claim")):
             check.refuse(where, volume.get("name"), "give host_path or claim, one of them")
-        if volume.get("name") in seen or volume.get("name") == "dshm":
+        if volume.get("name") in {*seen, *OWN_VOLUMES}:
             check.refuse(
-                f"{where}.name", volume.get("name"), "names are unique in a service, and dshm is the kit's own"
+                f"{where}.name",
+                volume.get("name"),
+                f"names are unique in a service, and {', '.join(OWN_VOLUMES)} are the kit's own",
             )
         seen.add(volume.get("name", ""))
         if not str(volume.get("mount_path", "")).startswith("/"):
             check.refuse(f"{where}.mount_path", volume.get("mount_path"), "an absolute path")
+        elif f"{volume['mount_path']}/".startswith(f"{OWN_FOLDER}/"):
+            check.refuse(f"{where}.mount_path", volume["mount_path"], f"{OWN_FOLDER} is the kit's own: another folder")

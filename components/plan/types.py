@@ -134,6 +134,8 @@ class ServicePlan:
     env: dict[str, str]
     engine_kwargs: dict[str, Any]
     api_key: bool
+    api_key_generation: int
+    ray_token_generation: int
     longest_stream_seconds: int
     kv_cache_gib: int | None
     volumes: tuple[Mapping[str, Any], ...]

@@ -336,6 +336,7 @@ def _start(
                 wrapper = folder / translate.HAPROXY_WRAPPER_NAME
                 wrapper.write_text(translate.haproxy_wrapper(haproxy))
                 wrapper.chmod(0o700)
+            write_files(folder, translation.files)
             starting = sessions.start(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", *translation.ray_start_args],
                 session_id=sessions.new_id(),
@@ -394,6 +395,8 @@ def _apply(
     api = _api(session)
     now = progress(api.details(), translation.serve_config)
     same = session.sent == translation.serve_config and now.state is State.READY
+    if write_files(session.folder, translation.files):
+        report.note("a Secret changed; the running service takes the new keys within a second or two")
     if same:
         report.note("already running with this configuration; checking it again")
     else:
@@ -646,6 +649,29 @@ def _haproxy_binary(declared: translate.Declared) -> Path | None:
     if on_path is None:
         raise LocalRuntimeError("RAY_SERVE_ENABLE_HA_PROXY is on, but there is no haproxy: install ray[serve] on Linux")
     return Path(on_path)
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> bool:
+    """Makes the mounted Secrets under `folder` what `files` says, each file at once. Whether one changed."""
+    changed = False
+    home = folder / translate.SECRETS_FOLDER
+    for name, content in files.items():
+        path = folder / name
+        if path.is_file() and path.read_text() == content:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # hidden: who reads the folder takes each of its other files for a key
+        scratch = path.with_name(f".{path.name}.new")
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+        scratch.replace(path)
+        changed = True
+    for path in [path for path in home.rglob("*") if path.is_file()]:
+        if str(path.relative_to(folder)) not in files:
+            path.unlink()
+            changed = True
+    return changed
 
 
 def _process_env(translation: translate.Translation) -> dict[str, str]:

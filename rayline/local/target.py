@@ -43,10 +43,12 @@ class LocalTarget:
         answer.raise_for_status()
         return answer.json()
 
-    def endpoint(self, path: str, *, with_key: bool) -> HttpAnswer:
+    def endpoint(self, path: str, *, with_key: bool, method: str = "GET", body: Any = None) -> HttpAnswer:
         key = self._translation.api_key
-        answer = self._client.get(
+        answer = self._client.request(
+            method,
             f"http://{translate.LOOPBACK}:{self._session.ports['serve']}{path}",
+            json=body,
             headers={"Authorization": f"Bearer {key}"} if key and with_key else {},
         )
         return HttpAnswer(answer.status_code, answer.text)

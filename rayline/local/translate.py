@@ -11,12 +11,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from components.api_key_manifests import API_KEY_KEY, GATE_FOLDER, GATE_PATH, KEYS_PATH, KEYS_VARIABLE
 from components.ray_service_manifest import llm_deployment
 
 LOOPBACK = "127.0.0.1"
@@ -63,11 +64,16 @@ DIFFERENCES: tuple[Difference, ...] = (
         "Those two are what KubeRay injects. Its other variables describe pods and are left out.",
     ),
     Difference(
+        "Mounted Secrets are files in a folder of this session, which the next `up` brings up to date; the gate that asks "
+        "for keys is the file of this project, not a ConfigMap's.",
+        "There is no kubelet. The gate reads changed files as it does in a pod.",
+    ),
+    Difference(
         "Where authOptions declares no token, Ray gets a random one.",
         "It guards the listeners of LISTENS_ON_ALL_INTERFACES, which unpickle what they are sent.",
     ),
     Difference(
-        "RAY_*, RAYLLM_*, VLLM_* and PYTHONDONTWRITEBYTECODE of the calling shell are dropped; the rest is inherited.",
+        "RAY_*, RAYLLM_*, VLLM_*, PYTHONPATH and PYTHONDONTWRITEBYTECODE of the calling shell are dropped; the rest is inherited.",
         "Only declared switches may decide; and without bytecode each process compiles its imports anew.",
     ),
     Difference(
@@ -172,6 +178,8 @@ class Declared:
     """serveConfigV2, parsed."""
     auth_token: SecretRef | None
     """Ray's own token, when authOptions.mode is token."""
+    secret_mounts: Mapping[str, str] = field(default_factory=dict)
+    """Folder in the Ray container -> name of the Secret whose keys are files there."""
 
     def llm_configs(self) -> list[dict[str, Any]]:
         """Every LLMConfig of every application, as declared."""
@@ -235,8 +243,10 @@ class Translation:
     """Variables that the manifest or this module sets, secrets resolved."""
     serve_config: Mapping[str, Any]
     """What to PUT to the dashboard."""
+    files: Mapping[str, str]
+    """Files of mounted Secrets: path under the session's folder -> content."""
     api_key: str | None
-    """The key that vLLM asks of clients (VLLM_API_KEY), if one is declared."""
+    """The key to send to the endpoint, if it asks for one."""
     auth_token: str
     """The token that Ray's dashboard and gRPC servers ask for."""
 
@@ -280,6 +290,7 @@ def read(ray_service: Mapping[str, Any]) -> Declared:
         resources=resources,
         serve_config=serve_config,
         auth_token=_read_auth(cluster.get("authOptions") or {}, problems),
+        secret_mounts={path: name for group in (head, *groups) for path, name in _secret_mounts(group).items()},
     )
     for config in declared.llm_configs():
         if (config.get("accelerator_config") or {}).get("kind") != "cpu":
@@ -337,6 +348,14 @@ def translate(
         # An empty Secret, such as a Hugging Face token that nobody has, is no value: `Bearer ` is an illegal header.
         if resolved or (resolved is not None and isinstance(value, str)):
             env[name] = resolved
+    files, places = {}, {GATE_PATH: str(GATE_FOLDER)}
+    for path, name in declared.secret_mounts.items():
+        values = {key: value for (secret, key), value in secrets.items() if secret == name}
+        if not values:
+            problems.append(f"the volume at {path} needs Secret {name}, and no value was given for it")
+        files.update({f"{SECRETS_FOLDER}/{name}/{key}": value for key, value in values.items()})
+        places[path] = str(folder / SECRETS_FOLDER / name)
+    env = {name: places.get(value, value) for name, value in env.items()}
     auth_token: str | None = own_token
     if declared.auth_token is not None:
         auth_token = _resolve(declared.auth_token, secrets, "authOptions", problems)
@@ -362,7 +381,8 @@ def translate(
         ray_start_args=_ray_start_args(declared, ports, folder),
         env=env,
         serve_config=_local_serve_config(declared, ports, model_folders),
-        api_key=env.get("VLLM_API_KEY") or None,
+        files=files,
+        api_key=secrets.get((declared.secret_mounts.get(KEYS_PATH, ""), API_KEY_KEY)) if KEYS_VARIABLE in env else None,
         auth_token=auth_token,
     )
 
@@ -370,6 +390,7 @@ def translate(
 def restart_key(declared: Declared, secrets: Mapping[tuple[str, str], str], salt: str) -> str:
     """Differs when a change needs new processes: all but serveConfigV2's applications and the workers' counts.
 
+    What a mounted Secret holds is not in it either: its files are changed under the running processes.
     KubeRay leaves counts out of its own comparison, too; whether the running node has room is another question.
     Serve ignores changed http_options, grpc_options and proxy_location once its controller runs
     (ray/dashboard/modules/serve/serve_head.py, validate_http_options), so they count too. `salt` is random per session:
@@ -383,7 +404,8 @@ def restart_key(declared: Declared, secrets: Mapping[tuple[str, str], str], salt
         name: secrets.get((value.name, value.key)) if isinstance(value, SecretRef) else value
         for name, value in {**declared.env, "authOptions": declared.auth_token}.items()
     }
-    parts = [salt, values, declared.start_params, sorted(declared.resources), once_per_controller]
+    mounts = sorted(declared.secret_mounts.items())
+    parts = [salt, values, mounts, declared.start_params, sorted(declared.resources), once_per_controller]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -392,13 +414,16 @@ def inherited_env(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environ.items()
-        if not name.startswith(INHERITED_PREFIXES_DROPPED) and name != "PYTHONDONTWRITEBYTECODE"
+        if not name.startswith(INHERITED_PREFIXES_DROPPED) and name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     }
     # gRPC and urllib honour a proxy variable even for 127.0.0.1.
     for name in ("no_proxy", "NO_PROXY"):
         kept[name] = ",".join(filter(None, [environ.get(name), LOOPBACK, "localhost"]))
     return kept
 
+
+SECRETS_FOLDER = "secrets"
+"""Folder of mounted Secrets under the session's."""
 
 # --- HAProxy ---------------------------------------------------------------------------------------------------------
 
@@ -445,6 +470,14 @@ def _worker_count(group: Mapping[str, Any], *, autoscaled: bool) -> int:
 
 def _containers(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return ((group.get("template") or {}).get("spec") or {}).get("containers") or []
+
+
+def _secret_mounts(group: Mapping[str, Any]) -> dict[str, str]:
+    """Folder -> Secret of the Ray container's volumes."""
+    volumes = ((group.get("template") or {}).get("spec") or {}).get("volumes") or []
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
+    mounts = (_containers(group) or [{}])[0].get("volumeMounts") or []
+    return {mount["mountPath"]: secrets[mount["name"]] for mount in mounts if mount["name"] in secrets}
 
 
 def _read_env(group: Mapping[str, Any], label: str, problems: list[str]) -> dict[str, str | SecretRef]:

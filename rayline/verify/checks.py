@@ -5,11 +5,14 @@ A switch that is declared off must be seen off: a check that only ever looks for
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
+
+from components.api_key_manifests import KEYS_VARIABLE
 
 
 class Outcome(str, Enum):
@@ -64,8 +67,8 @@ class Target(Protocol):
         """GET on Ray's dashboard, parsed."""
         ...
 
-    def endpoint(self, path: str, *, with_key: bool) -> HttpAnswer:
-        """GET on the service's own address."""
+    def endpoint(self, path: str, *, with_key: bool, method: str = "GET", body: Any = None) -> HttpAnswer:
+        """A request to the service's own address, `body` as JSON."""
         ...
 
     def processes(self) -> Sequence[ProcessFacts]: ...
@@ -247,15 +250,42 @@ def _models(target: Target) -> tuple[Outcome, str, str]:
     )
 
 
+# Requests that reach the model or say something about it, asked for whatever the application says of itself.
+_GUARDED = (
+    ("GET", "/v1/models"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/invocations"),
+    ("POST", "/tokenize"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+)
+
+
 def _api_key(target: Target) -> tuple[Outcome, str, str]:
-    if not target.declared_env.get("VLLM_API_KEY"):
-        return Outcome.NOT_APPLICABLE, "VLLM_API_KEY is not declared: the endpoint is open", ""
-    without = target.endpoint("/v1/models", with_key=False).status
-    with_key = target.endpoint("/v1/models", with_key=True).status
+    if not target.declared_env.get(KEYS_VARIABLE):
+        return Outcome.NOT_APPLICABLE, "the service declares no gate: the endpoint is open", ""
+    described = target.endpoint("/openapi.json", with_key=True)
+    paths = json.loads(described.text)["paths"] if described.status == 200 else {}
+    mounted = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    # a path's parameters may be anything: nobody gets as far as to read them
+    asked = dict.fromkeys([*_GUARDED, *((method, re.sub(r"{.*?}", "x", path)) for method, path in mounted)])
+    open_ones = [
+        f"{method} {path}: HTTP {status}"
+        for method, path in asked
+        if (
+            status := target.endpoint(path, with_key=False, method=method, body={} if method == "POST" else None).status
+        )
+        != 401
+    ]
+    models = target.endpoint("/v1/models", with_key=True).status
+    tokenize = {"model": target.model_ids[0], "prompt": "a"}
+    tokens = target.endpoint("/tokenize", with_key=True, method="POST", body=tokenize).status
     return _verdict(
-        without == 401 and with_key == 200,
-        f"GET /v1/models: HTTP {without} without the key, HTTP {with_key} with it",
-        f"only vLLM's own app asks for the key: {DIRECT_STREAMING} must be on, else put a gateway in front",
+        not open_ones and bool(mounted) and (models, tokens) == (200, 200),
+        f"without the key {', '.join(open_ones) or f'HTTP 401 on all of {len(asked)} routes'}; "
+        f"with it HTTP {models} on /v1/models, {tokens} on /tokenize"
+        + ("" if mounted else f", but {described.status} on /openapi.json, which lists the routes"),
+        f"the gate stands in vLLM's own app: {DIRECT_STREAMING} must be on, and the replica's engine_kwargs must name it",
     )
 
 

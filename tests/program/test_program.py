@@ -446,8 +446,37 @@ def test_every_secret_of_a_service_holds_a_random_value_that_no_input_shows(prog
         }
         assert secrets == {
             f"{service.name}-ray-auth": {"auth_token": MASK},
-            f"{service.name}-api-key": {"api_key": MASK},
+            f"{service.name}-api-key": {"api_key": MASK, "previous_api_key": MASK},
         }
+
+
+def passwords(program: Program) -> set[str]:
+    return {one.name.removeprefix("test-qwen-") for one in program.of_type(":RandomPassword")}
+
+
+@pytest.mark.parametrize(
+    ("generation", "expected"), [(1, {"api-key"}), (2, {"api-key", "api-key-2"}), (3, {"api-key-2", "api-key-3"})]
+)
+def test_a_raised_generation_makes_one_key_and_keeps_the_one_before(record_file, generation, expected):
+    program = record_file(SPOT.replace("capacity: spot", f"capacity: spot, api_key_generation: {generation}"))
+    assert passwords(program) - {"ray-auth"} == expected
+    # one Secret, whatever the generation: pods mount it by its name
+    secret = program.named("test-qwen-api-key", ":Secret")
+    assert secret.inputs["metadata"]["name"] == "qwen-api-key"
+    assert secret.inputs["stringData"] == {"api_key": MASK, "previous_api_key": MASK}
+
+
+def test_a_changed_secret_is_updated_and_never_missing(program):
+    [provider] = program.of_type("pulumi:providers:kubernetes")
+    assert provider.inputs["enableSecretMutable"] in (True, "true")
+
+
+def test_a_new_ray_token_leaves_the_one_before_in_place(record_file):
+    program = record_file(SPOT.replace("capacity: spot", "capacity: spot, ray_token_generation: 2"))
+    before = record_file(SPOT)
+    for name in ("test-qwen-ray-auth",):
+        assert program.named(name, ":Secret").inputs == before.named(name, ":Secret").inputs
+    assert program.named("test-qwen-ray-auth-2", ":Secret").urn in needs(program, program.of_type(":RayService")[0])
 
 
 def test_a_service_that_asks_for_no_key_has_none(record_file):

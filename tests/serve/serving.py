@@ -30,7 +30,11 @@ from rayline.local.runtime import Running  # noqa: E402
 
 API_KEY = "sk-serve-tests"
 TOKEN = "0123456789abcdef0123456789abcdef"
-SECRETS = {("tiny-api-key", "api_key"): API_KEY, ("tiny-ray-auth", "auth_token"): TOKEN}
+SECRETS = {
+    ("tiny-api-key", "api_key"): API_KEY,
+    ("tiny-api-key", "previous_api_key"): "",
+    ("tiny-ray-auth", "auth_token"): TOKEN,
+}
 
 SWITCHES = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",

@@ -12,7 +12,7 @@ from serving import API_KEY, SWITCHES, TOKEN, Served, listeners
 
 from rayline.local import runtime
 from rayline.local.session import environ
-from rayline.local.translate import LISTENS_ON_ALL_INTERFACES
+from rayline.local.translate import LISTENS_ON_ALL_INTERFACES, SECRETS_FOLDER
 from rayline.verify import Outcome
 
 
@@ -72,11 +72,51 @@ def test_what_others_can_connect_to_asks_for_rays_token(served: Served):
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_request_without_the_key_is_refused(served: Served):
-    url = f"{served.running.url}/v1/models"
-    assert httpx.get(url, trust_env=False).status_code == 401
-    assert httpx.get(url, headers={"Authorization": "Bearer wrong"}, trust_env=False).status_code == 401
-    assert httpx.get(url, headers={"Authorization": f"Bearer {API_KEY}"}, trust_env=False).status_code == 200
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+ANSWERED = [
+    ("GET", "/v1/models", None),
+    ("POST", "/v1/chat/completions", CHAT),
+    ("POST", "/invocations", CHAT),
+    ("POST", "/tokenize", {"model": "tiny", "prompt": "hello"}),
+    ("GET", "/health", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ANSWERED)
+def test_every_path_is_answered_with_the_key_and_refused_without(served: Served, method, path, body):
+    def ask(headers: dict[str, str]) -> httpx.Response:
+        return httpx.request(method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=60)
+
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {API_KEY}"}):
+        refused = ask(headers)
+        assert refused.status_code == 401
+        assert refused.json()["error"]["code"] == "invalid_api_key"
+    assert ask({"Authorization": f"Bearer {API_KEY}"}).status_code == 200
+
+
+def test_a_replica_asked_past_haproxy_asks_for_the_key_as_well(served: Served):
+    first = served.running.ports["replicas"]
+    ports = {
+        port
+        for title, _, port in listeners(served.session.processes())
+        if "LLMServer" in title and first <= port < first + 1000
+    }
+    assert ports
+    for port in ports:
+        url = f"http://127.0.0.1:{port}"
+        assert httpx.post(f"{url}/invocations", json=CHAT, trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/-/healthz", trust_env=False).status_code == 200, "HAProxy's own check brings no key"
+
+
+def test_what_probes_and_balancers_ask_needs_no_key(served: Served):
+    assert httpx.get(f"{served.running.url}/-/healthz", trust_env=False).status_code == 200
+
+
+def test_no_process_has_the_key_in_its_environment(served: Served):
+    processes = served.session.processes()
+    assert processes
+    for process in processes:
+        assert API_KEY not in environ(process.pid).values(), process
 
 
 def test_the_dashboard_asks_for_rays_token(served: Served):
@@ -89,9 +129,13 @@ def test_no_secret_is_in_arguments_reports_state_or_logs(served: Served):
     for process in served.session.processes():
         assert not any(secret in " ".join(process.cmdline()) for secret in (API_KEY, TOKEN))
     assert not any(secret in line for line in served.report.lines for secret in (API_KEY, TOKEN))
+    mounted = served.session.folder / SECRETS_FOLDER
     for folder in (served.state_dir, served.session.folder):
         for path in folder.rglob("*"):
-            if path.is_file():
+            if path.is_file() and mounted in path.parents:
+                # what kubelet would mount from memory: for the owner alone
+                assert path.stat().st_mode & 0o077 == 0
+            elif path.is_file():
                 content = path.read_bytes()
                 assert not any(secret.encode() in content for secret in (API_KEY, TOKEN)), path
 

@@ -25,6 +25,36 @@ def test_values_are_stable_over_runs_and_when_a_secret_is_added(tmp_path):
     assert secret_values(DECLARED, tmp_path) == both
 
 
+ROTATED = {"chat-api-key": ["api_key", "previous_api_key"]}
+
+
+def keys_of(generation: int, folder) -> tuple[str, str]:
+    values = secret_values(ROTATED, folder, {"chat-api-key": generation})
+    return values["chat-api-key", "api_key"], values["chat-api-key", "previous_api_key"]
+
+
+def test_the_first_key_has_none_before_it(tmp_path):
+    current, previous = keys_of(1, tmp_path)
+    assert (bool(current), previous) == (True, "")
+
+
+def test_each_raise_makes_a_key_and_keeps_the_one_before(tmp_path):
+    first, _ = keys_of(1, tmp_path)
+    second, kept = keys_of(2, tmp_path)
+    assert kept == first != second
+    third, kept = keys_of(3, tmp_path)
+    assert kept == second
+    assert len({first, second, third}) == 3
+    assert first not in (tmp_path / FILE).read_text()
+    assert keys_of(3, tmp_path) == (third, second)
+
+
+def test_a_key_from_before_generations_stays_the_first(tmp_path):
+    (tmp_path / FILE).write_text(json.dumps({"chat-api-key": {"api_key": "sk-old"}}))
+    assert keys_of(1, tmp_path)[0] == "sk-old"
+    assert keys_of(2, tmp_path)[1] == "sk-old"
+
+
 def test_the_file_is_readable_by_its_owner_alone(tmp_path):
     secret_values(DECLARED, tmp_path / "made" / "for" / "it")
     assert stat.S_IMODE((tmp_path / "made" / "for" / "it" / FILE).stat().st_mode) == 0o600

@@ -114,7 +114,6 @@ def test_variables_of_a_stack_file_reach_every_container(record_file):
 def test_a_secret_is_in_a_manifest_by_reference_only(record_file):
     program = record_file(L4 + "hugging_face: {source: existing-secret, secret_name: my-token}\n")
     service = the_service(program)
-    assert environment(service)["VLLM_API_KEY"] == {"secretKeyRef": {"name": "qwen-api-key", "key": "api_key"}}
     assert environment(service)["HF_TOKEN"] == {"secretKeyRef": {"name": "my-token", "key": "hf_api_token"}}
     assert cluster(service)["authOptions"] == {"mode": "token", "secretName": "qwen-ray-auth"}
     # every reference is to a Secret that the program makes, or that the stack names
@@ -126,6 +125,56 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", GPU_STACKS)
+def test_the_keys_and_the_gate_are_files_of_every_worker_and_of_no_head(stack, name):
+    for service in render.ray_services(stack(name)):
+        head, *workers = pods(service)
+        assert "api-keys" not in str(head.get("volumes"))
+        for pod in workers:
+            volumes = {volume["name"]: volume for volume in pod["volumes"]}
+            assert volumes["api-keys"]["secret"]["secretName"] == f"{service['metadata']['name']}-api-key"
+            [gate] = [
+                m
+                for m in stack(name).of_type(":ConfigMap")
+                if m.inputs["metadata"]["name"] == volumes["api-key-gate"]["configMap"]["name"]
+            ]
+            assert gate.inputs["immutable"] is True
+            mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+            assert mounts["api-key-gate"]["mountPath"] == environment(service)["PYTHONPATH"]
+            assert mounts["api-keys"]["mountPath"] == environment(service)["RAYLINE_KEYS_FOLDER"]
+            assert all("subPath" not in mount for mount in mounts.values()), "kubelet never updates such a file"
+
+
+def test_no_key_is_in_any_environment(program):
+    for service in render.ray_services(program):
+        assert "VLLM_API_KEY" not in environment(service)
+        assert "api-key" not in str([value for value in environment(service).values() if isinstance(value, dict)])
+
+
+def test_the_gate_stands_outside_the_middlewares_of_a_stack(record_file):
+    assert llm(the_service(record_file(L4)))["engine_kwargs"]["middleware"] == ["rayline_gate.ApiKeyGate"]
+    service = the_service(record_file(L4 + "    engine_kwargs: {middleware: [mine.Logger]}\n"))
+    # vLLM puts each around those before it (entrypoints/serve/middleware/register.py)
+    assert llm(service)["engine_kwargs"]["middleware"] == ["mine.Logger", "rayline_gate.ApiKeyGate"]
+
+
+def test_a_service_without_keys_has_no_gate(record_file):
+    service = the_service(record_file(L4 + "    api_key: false\n"))
+    assert "middleware" not in llm(service)["engine_kwargs"]
+    assert not {"PYTHONPATH", "RAYLINE_KEYS_FOLDER"} & set(environment(service))
+    assert "volumes" not in pods(service)[1]
+
+
+def test_a_new_api_key_changes_nothing_of_the_ray_service(record_file):
+    assert the_service(record_file(L4)) == the_service(record_file(L4 + "    api_key_generation: 7\n"))
+
+
+def test_a_new_ray_token_is_a_secret_of_its_own_and_so_a_new_ray_cluster(record_file):
+    program = record_file(L4 + "    ray_token_generation: 3\n")
+    assert cluster(the_service(program))["authOptions"]["secretName"] == "qwen-ray-auth-3"
+    assert {"qwen-ray-auth-2", "qwen-ray-auth-3"} == {name for name in render.secrets(program) if "ray-auth" in name}
 
 
 def test_no_container_gets_a_token_that_nobody_asked_for(program):
@@ -318,7 +367,7 @@ def test_further_engine_arguments_and_names_are_passed_on(record_file):
 def test_volumes_are_mounted_on_the_head_the_workers_and_the_autoscaler(record_file):
     service = the_service(
         record_file(
-            L4 + "    volumes:\n"
+            L4 + "    api_key: false\n    volumes:\n"
             "      - {name: cache, mount_path: /cache, claim: weights}\n"
             "      - {name: host, mount_path: /opt/ray, host_path: /mnt/ray, read_only: true}\n"
         )

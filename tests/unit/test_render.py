@@ -2,6 +2,7 @@
 
 import yaml
 
+from components.api_key_manifests import GATE_SOURCE, gate_name
 from rayline import offline, render
 from rayline.offline import MASK
 from tests.conftest import STACKS, recorded
@@ -17,12 +18,23 @@ def test_every_stack_has_manifests_and_no_other_folder_is_there():
 
 def test_a_stack_renders_its_services_its_namespaces_and_the_operators_values():
     assert sorted(render.files(recorded("dev-l4"))) == [
+        f"configmap-{gate_name('qwen')}.yaml",
         "kuberay-operator.values.yaml",
         "namespace-kuberay-system.yaml",
         "namespace-rayline.yaml",
         "rayservice-qwen.yaml",
     ]
-    assert sorted(render.files(recorded("local"))) == ["namespace-rayline.yaml", "rayservice-chat.yaml"]
+    assert sorted(render.files(recorded("local"))) == [
+        f"configmap-{gate_name('chat')}.yaml",
+        "namespace-rayline.yaml",
+        "rayservice-chat.yaml",
+    ]
+
+
+def test_a_file_in_a_config_map_is_shown_as_it_is():
+    text = render.files(recorded("local"))[f"configmap-{gate_name('chat')}.yaml"]
+    assert yaml.safe_load(text)["data"] == {"rayline_gate.py": GATE_SOURCE}
+    assert "\n    class ApiKeyGate:\n" in text
 
 
 def test_rendered_files_hold_what_the_program_declares_as_whole_numbers_and_without_pulumis_own(program):
@@ -57,9 +69,10 @@ def test_writing_makes_the_files_and_removes_those_of_yesterday(tmp_path):
     folder.mkdir()
     (folder / "rayservice-gone.yaml").write_text("old")
     (folder / "rayservice-chat.yaml").write_text("old")
-    assert render.stale(program, tmp_path) == ["namespace-rayline.yaml", "rayservice-chat.yaml", "rayservice-gone.yaml"]
-    changed = {path.name for path in render.write(program, tmp_path)}
-    assert changed == {"namespace-rayline.yaml", "rayservice-chat.yaml", "rayservice-gone.yaml"}
+    stale = [f"configmap-{gate_name('chat')}.yaml", "namespace-rayline.yaml"]
+    stale += ["rayservice-chat.yaml", "rayservice-gone.yaml"]
+    assert render.stale(program, tmp_path) == stale
+    assert {path.name for path in render.write(program, tmp_path)} == set(stale)
     assert render.stale(program, tmp_path) == []
     assert render.write(program, tmp_path) == []
 

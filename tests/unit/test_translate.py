@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.api_key_manifests import GATE_PATH, gate_environment, gate_mounts, gate_volumes
+from components.in_pods import rayline_gate
 from rayline.local import failures
 from rayline.local.serve_api import State, progress
 from rayline.local.translate import (
@@ -25,7 +27,12 @@ from rayline.local.translate import (
 )
 
 FOLDER = Path("/tmp/rayline-00000000")
-SECRETS = {("api-key", "key"): "sk-secret", ("ray-token", "auth_token"): "t" * 32}
+SECRETS = {
+    ("api-key", "api_key"): "sk-secret",
+    ("api-key", "previous_api_key"): "sk-before",
+    ("hf", "token"): "hf-secret",
+    ("ray-token", "auth_token"): "t" * 32,
+}
 
 
 def ray_service() -> dict:
@@ -54,12 +61,20 @@ def ray_service() -> dict:
     env = [
         {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
         {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"},
-        {"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "api-key", "key": "key"}}},
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}},
+        *gate_environment(),
     ]
 
     def group(cpu: str) -> dict:
-        container = {"name": "ray", "env": copy.deepcopy(env), "resources": {"requests": {"cpu": cpu}}}
-        return {"rayStartParams": {}, "template": {"metadata": {}, "spec": {"containers": [container]}}}
+        container = {
+            "name": "ray",
+            "env": copy.deepcopy(env),
+            "resources": {"requests": {"cpu": cpu}},
+            "volumeMounts": gate_mounts(),
+        }
+        spec = {"containers": [container], "volumes": gate_volumes("tiny")}
+        spec["volumes"][1]["secret"]["secretName"] = "api-key"
+        return {"rayStartParams": {}, "template": {"metadata": {}, "spec": spec}}
 
     return {
         "apiVersion": "ray.io/v1",
@@ -264,22 +279,35 @@ def test_a_hugging_face_id_is_passed_through_and_may_be_downloaded():
 
 def test_secrets_become_environment_and_never_arguments():
     result = translated(read(ray_service()))
-    assert result.env["VLLM_API_KEY"] == result.api_key == "sk-secret"
+    assert result.env["HF_TOKEN"] == "hf-secret"
     assert result.env["RAY_AUTH_MODE"] == "token"
     assert result.env["RAY_AUTH_TOKEN"] == "t" * 32
     assert not any("sk-secret" in arg or "tttt" in arg for arg in result.ray_start_args)
 
 
+def test_a_mounted_secret_becomes_files_and_stands_in_no_environment():
+    result = translated(read(ray_service()))
+    assert result.api_key == "sk-secret"
+    assert result.files == {"secrets/api-key/api_key": "sk-secret", "secrets/api-key/previous_api_key": "sk-before"}
+    assert result.env["RAYLINE_KEYS_FOLDER"] == str(FOLDER / "secrets" / "api-key")
+    assert not {"sk-secret", "sk-before"} & set(result.env.values())
+
+
+def test_python_finds_the_gate_where_the_project_has_it():
+    declared = read(ray_service())
+    assert declared.env["PYTHONPATH"] == GATE_PATH
+    assert translated(declared).env["PYTHONPATH"] == str(Path(rayline_gate.__file__).parent)
+
+
 def test_an_empty_secret_is_not_set_at_all():
-    result = translated(read(ray_service()), secrets={**SECRETS, ("api-key", "key"): ""})
-    assert "VLLM_API_KEY" not in result.env
-    assert result.api_key is None
+    assert "HF_TOKEN" not in translated(read(ray_service()), secrets={**SECRETS, ("hf", "token"): ""}).env
 
 
 def test_a_missing_secret_is_named():
     with pytest.raises(TranslationError) as refused:
         translated(read(ray_service()), secrets={})
-    assert "variable VLLM_API_KEY needs the key key of Secret api-key" in str(refused.value)
+    assert "variable HF_TOKEN needs the key token of Secret hf" in str(refused.value)
+    assert "the volume at /etc/rayline/api-keys needs Secret api-key" in str(refused.value)
     assert "authOptions needs the key auth_token of Secret ray-token" in str(refused.value)
 
 
@@ -293,7 +321,13 @@ def test_without_a_declared_token_ray_gets_its_own():
 
 def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
     kept = inherited_env(
-        {"RAY_ADDRESS": "x", "VLLM_LOGGING_LEVEL": "DEBUG", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C"}
+        {
+            "RAY_ADDRESS": "x",
+            "PYTHONPATH": "/mine",
+            "VLLM_LOGGING_LEVEL": "DEBUG",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LANG": "C",
+        }
     )
     assert kept == {"LANG": "C", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
 
@@ -320,9 +354,15 @@ def test_a_changed_application_needs_no_restart():
     assert restart_key(changed, SECRETS, "salt") == restart_key(read(service), SECRETS, "salt")
 
 
+def test_new_api_keys_need_no_restart():
+    base = restart_key(read(ray_service()), SECRETS, "salt")
+    rotated = {**SECRETS, ("api-key", "api_key"): "sk-next", ("api-key", "previous_api_key"): "sk-secret"}
+    assert restart_key(read(ray_service()), rotated, "salt") == base
+
+
 def test_environment_secrets_and_http_options_need_a_restart():
     base = restart_key(read(ray_service()), SECRETS, "salt")
-    assert restart_key(read(ray_service()), {**SECRETS, ("api-key", "key"): "sk-other"}, "salt") != base
+    assert restart_key(read(ray_service()), {**SECRETS, ("hf", "token"): "hf-other"}, "salt") != base
     other = ray_service()
     for env in (head_env(other), worker(other)["template"]["spec"]["containers"][0]["env"]):
         env[0]["value"] = "0"

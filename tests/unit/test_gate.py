@@ -1,0 +1,217 @@
+"""The gate in front of a service: whoever brings no valid key gets no further, on whatever path."""
+
+import ast
+import asyncio
+import json
+import os
+import pathlib
+import sys
+
+import pytest
+
+from components import in_pods
+from components.api_key_manifests import GATE_MIDDLEWARE, GATE_SOURCE, KEYS_VARIABLE, gate_config_map, gate_name
+from components.in_pods import rayline_gate
+from components.in_pods.rayline_gate import SECONDS_BETWEEN_LOOKS, ApiKeyGate, Keys
+
+PATHS = [
+    "/v1/models",
+    "/v1/chat/completions",
+    "/invocations",
+    "/tokenize",
+    "/health",
+    "/metrics",
+    "/",
+    "//invocations",
+    "",
+]
+
+
+async def application(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for part in (b"one ", b"two"):
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    (tmp_path / "api_key").write_text("sk-now")
+    (tmp_path / "previous_api_key").write_text("sk-before\n")
+    monkeypatch.setenv(KEYS_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def ask(gate, headers=(), path="/v1/models", kind="http") -> list[dict]:
+    """What the server is told to send for one request."""
+    sent: list[dict] = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        raise AssertionError("the gate never reads a request")
+
+    asyncio.run(gate({"type": kind, "method": "POST", "path": path, "headers": list(headers)}, receive, send))
+    return sent
+
+
+def bearer(key: str, scheme: str = "Bearer") -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"x"), (b"authorization", f"{scheme} {key}".encode())]
+
+
+def status(sent: list[dict]) -> int:
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_path_is_answered_without_a_key_and_every_path_with_one(folder, path):
+    gate = ApiKeyGate(application)
+    assert status(ask(gate, path=path)) == 401
+    assert status(ask(gate, bearer("sk-now"), path)) == 200
+    assert status(ask(gate, bearer("sk-before"), path)) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        bearer("sk-no"),
+        bearer("sk-now-and-more"),
+        bearer(""),
+        bearer("sk-now", "Basic"),
+        [(b"authorization", b"sk-now")],
+        [(b"x-api-key", b"sk-now")],
+        [(b"authorization", b"Bearer \xff\xfe")],
+    ],
+)
+def test_what_is_not_a_valid_bearer_key_is_refused(folder, headers):
+    assert status(ask(ApiKeyGate(application), headers)) == 401
+
+
+def test_the_scheme_may_be_written_in_any_case(folder):
+    assert status(ask(ApiKeyGate(application), bearer("sk-now", "bearer"))) == 200
+
+
+def test_a_refusal_has_the_shape_that_openai_clients_read(folder):
+    start, body = ask(ApiKeyGate(application))
+    assert (b"www-authenticate", b"Bearer") in start["headers"]
+    assert (b"content-length", str(len(body["body"])).encode()) in start["headers"]
+    assert set(json.loads(body["body"])["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_web_socket_without_a_key_is_closed_before_it_opens(folder):
+    assert ask(ApiKeyGate(application), kind="websocket") == [{"type": "websocket.close", "code": 1008}]
+    assert status(ask(ApiKeyGate(application), bearer("sk-now"), kind="websocket")) == 200
+
+
+def test_start_up_and_shut_down_events_pass(folder):
+    assert status(ask(ApiKeyGate(application), kind="lifespan")) == 200
+
+
+def test_an_answer_passes_in_the_parts_that_it_came_in(folder):
+    parts = [message.get("body") for message in ask(ApiKeyGate(application), bearer("sk-now"))[1:]]
+    assert parts == [b"one ", b"two", b""]
+
+
+def test_a_gate_without_a_folder_stops_the_server_from_starting(monkeypatch):
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
+    with pytest.raises(KeyError):
+        ApiKeyGate(application)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_without_a_readable_key_nobody_comes_in(folder, clock):
+    for path in folder.iterdir():
+        path.write_text("")
+    assert not Keys(str(folder), clock).accept(b"")
+    assert not Keys(str(folder / "missing"), clock).accept(b"")
+    assert not Keys(str(folder / "missing"), clock).accept(b"sk-now")
+
+
+def test_a_new_key_is_taken_within_a_second_and_the_oldest_one_refused(folder, clock):
+    keys = Keys(str(folder), clock)
+    assert keys.accept(b"sk-now")
+    for name, key in (("previous_api_key", "sk-now"), ("api_key", "sk-next")):
+        (folder / ".new").write_text(key)
+        (folder / ".new").replace(folder / name)
+    assert not keys.accept(b"sk-next"), "the folder is not read for every request"
+    clock.now += SECONDS_BETWEEN_LOOKS
+    assert keys.accept(b"sk-next")
+    assert keys.accept(b"sk-now")
+    assert not keys.accept(b"sk-before")
+
+
+def test_keys_that_vanish_are_no_longer_accepted(folder, clock):
+    keys = Keys(str(folder), clock)
+    assert keys.accept(b"sk-now")
+    (folder / "api_key").unlink()
+    clock.now += SECONDS_BETWEEN_LOOKS
+    assert not keys.accept(b"sk-now")
+    assert keys.accept(b"sk-before")
+    (folder / "previous_api_key").unlink()
+    clock.now += SECONDS_BETWEEN_LOOKS
+    assert not keys.accept(b"sk-before")
+
+
+def test_a_mounted_secret_is_read_as_kubelet_lays_it_out(tmp_path, clock):
+    """kubelet's atomic writer: files are links into ..data, which is a link to a dated folder, and the link is swapped."""
+
+    def version(name: str, key: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "api_key").write_text(key)
+        os.symlink(name, tmp_path / "..data_tmp")
+        os.rename(tmp_path / "..data_tmp", tmp_path / "..data")
+
+    version("..2026_01", "sk-one")
+    os.symlink("..data/api_key", tmp_path / "api_key")
+    keys = Keys(str(tmp_path), clock)
+    assert keys.accept(b"sk-one")
+    version("..2026_02", "sk-two")
+    clock.now += SECONDS_BETWEEN_LOOKS
+    assert keys.accept(b"sk-two")
+    assert not keys.accept(b"sk-one")
+
+
+def test_what_runs_in_pods_needs_the_standard_library_only():
+    modules = [path for path in pathlib.Path(in_pods.__file__).parent.glob("*.py") if path.stem != "__init__"]
+    assert modules
+    for path in modules:
+        names = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [f"{'.' * node.level}{node.module}"]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        assert names <= set(sys.stdlib_module_names), path
+
+
+def test_the_config_map_holds_the_gate_that_is_tested_here():
+    config_map = gate_config_map("qwen", "rayline")
+    [(name, source)] = config_map["data"].items()
+    assert source == pathlib.Path(rayline_gate.__file__).read_text() == GATE_SOURCE
+    module, _, attribute = GATE_MIDDLEWARE.rpartition(".")
+    assert name == f"{module}.py"
+    assert getattr(rayline_gate, attribute) is ApiKeyGate
+    assert rayline_gate.FOLDER_VARIABLE == KEYS_VARIABLE
+
+
+def test_another_gate_is_another_config_map(monkeypatch):
+    before = gate_name("qwen")
+    monkeypatch.setattr("components.api_key_manifests.GATE_SOURCE", GATE_SOURCE + "# changed\n")
+    assert gate_name("qwen") != before
