@@ -22,9 +22,14 @@ def strict(schema: Any) -> Any:
         return schema
     if schema.get("x-kubernetes-int-or-string"):
         return INT_OR_STRING
-    # below `properties` the keys are field names, and one may be called `format` or `description`
+    # below `properties` the keys are field names, and one may be called `format` or `description`; the branches of a
+    # choice name only the fields that they judge
     result = {
-        key: {name: strict(item) for name, item in value.items()} if key == "properties" else strict(value)
+        key: value
+        if key in ("oneOf", "anyOf", "allOf", "not")
+        else {name: strict(item) for name, item in value.items()}
+        if key == "properties"
+        else strict(value)
         for key, value in schema.items()
         if not key.startswith("x-kubernetes-") and key not in ("description", "format", "default", "nullable")
     }
