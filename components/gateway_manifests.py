@@ -8,7 +8,7 @@ from typing import Any
 from .facts.choices import Exposure, Tls
 from .facts.google import BACKEND_TIMEOUT_SECONDS, MAX_DRAINING_SECONDS
 from .plan import EndpointPlan, ServicePlan
-from .ray_service_manifest import DRAIN_MARGIN_SECONDS, SERVE_PORT, SERVICE_LABEL, serve_service_name
+from .ray_service_manifest import SERVE_PORT, SERVICE_LABEL, serve_service_name
 
 # One Gateway carries all services.
 GATEWAY = "rayline"
@@ -98,10 +98,7 @@ def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: st
     health = {"portSpecification": "USE_FIXED_PORT", "port": SERVE_PORT, "requestPath": HEALTH_PATH}
     backend: dict[str, Any] = {
         "timeoutSec": max(BACKEND_TIMEOUT_SECONDS, service.longest_stream_seconds),
-        # as long as the pod itself stays
-        "connectionDraining": {
-            "drainingTimeoutSec": min(MAX_DRAINING_SECONDS, service.longest_stream_seconds + 2 * DRAIN_MARGIN_SECONDS)
-        },
+        "connectionDraining": {"drainingTimeoutSec": min(MAX_DRAINING_SECONDS, service.longest_stream_seconds)},
         "logging": {"enabled": True},
     }
     if endpoint.rate_limit_per_minute is not None:

@@ -62,7 +62,13 @@ class InferencePlatform(pulumi.ComponentResource):
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(name=plan.namespace),
-            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[gke] if gke else []),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                provider=provider,
+                depends_on=[gke] if gke else [],
+                # it goes when Google has removed the services' network endpoint groups, which hold the VPC (ingress-gce 1720)
+                custom_timeouts=pulumi.CustomTimeouts(delete="30m"),
+            ),
         )
         # a service goes before its operator, its nodes and its secrets, so that the operator can finish it
         needed: list[pulumi.Resource] = [namespace]

@@ -15,16 +15,6 @@ NODE_ROLES = (
     "roles/artifactregistry.reader",
 )
 
-# Where Google's health checks and, of global load balancers, the proxies come from
-# (cloud.google.com/load-balancing/docs/firewall-rules). Proxies of regional ones come from the VPC's proxy-only subnet.
-LOAD_BALANCER_RANGES = ("130.211.0.0/22", "35.191.0.0/16")
-# A proxy-only subnet has 64 addresses or more (cloud.google.com/load-balancing/docs/proxy-only-subnets).
-PROXY_SUBNET_MAX_PREFIX = 26
-# Of a backend, seconds: the load balancer's own 30 cut a stream; accelerated-platforms sets this for vLLM. A longer
-# longest_stream_seconds raises it.
-BACKEND_TIMEOUT_SECONDS = 3600
-# The most that GCPBackendPolicy takes for drainingTimeoutSec (GoogleCloudPlatform/gke-gateway-api, its CRD).
-MAX_DRAINING_SECONDS = 3600
 # APIs of the project that the stack calls itself or that its cluster calls for it, and what for.
 APIS = {
     "compute.googleapis.com": "network, NAT and nodes",
@@ -39,6 +29,8 @@ APIS = {
 IMAGE_STREAMING_API = "containerfilesystem.googleapis.com"
 SECRET_MANAGER_API = "secretmanager.googleapis.com"
 MEMORYSTORE_API = "redis.googleapis.com"
+CERTIFICATE_MANAGER_API = "certificatemanager.googleapis.com"
+IAP_API = "iap.googleapis.com"
 
 # Zones of accelerators only ("AI zones", such as us-central1-ai1a). GKE's zone lists show them, and clusters are not to lie
 # there: GoogleCloudPlatform/accelerated-platforms takes names with this part out of node_locations.
@@ -56,3 +48,14 @@ GPU_METRICS = "DCGM"  # deploys Google's dcgm-exporter on GPU nodes
 # Keys and values of labels on Google's resources (Resource Manager, "Requirements for labels").
 LABEL_KEY = r"[a-z][-_a-z0-9]{0,62}"
 LABEL_VALUE = r"[-_a-z0-9]{0,63}"
+
+# Where Google's health checks and, of global load balancers, the proxies come from
+# (cloud.google.com/load-balancing/docs/firewall-rules). Proxies of regional ones come from the VPC's proxy-only subnet.
+LOAD_BALANCER_RANGES = ("130.211.0.0/22", "35.191.0.0/16")
+# A proxy-only subnet has 64 addresses or more (cloud.google.com/load-balancing/docs/proxy-only-subnets).
+PROXY_SUBNET_MAX_PREFIX = 26
+# Of a backend, seconds: the load balancer's own 30 cut a stream; accelerated-platforms sets this for vLLM. A longer
+# longest_stream_seconds raises it.
+BACKEND_TIMEOUT_SECONDS = 3600
+# The most that GCPBackendPolicy takes for drainingTimeoutSec (GoogleCloudPlatform/gke-gateway-api, its CRD).
+MAX_DRAINING_SECONDS = 3600

@@ -87,6 +87,8 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     pools = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else ()
     check_system_pool(check, drafts, cluster)
     endpoint = plan_endpoint(check, args, cluster, name)
+    for api in endpoint.apis:
+        cluster = add_api(cluster, api)
     if check.problems:
         raise PlanError(check.problems)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..facts import defaults
-from ..facts.choices import ClusterMode, Exposure, RateLimitKey, Tls
+from ..facts.choices import ClusterMode, Exposure, RateLimitKey, Tls, UpgradeStrategy
 from ..facts.google import PROXY_SUBNET_MAX_PREFIX
 from .check import DNS_LABEL, Check
 from .types import ClusterPlan, EndpointPlan
@@ -32,6 +32,13 @@ def plan_endpoint(check: Check, args: Mapping[str, Any], cluster: ClusterPlan, n
             exposure,
             f"only with cluster.mode create, and it is {cluster.mode.value}: the load balancer needs a GKE cluster with the Gateway API in this kit's own VPC; elsewhere point a gateway of yours at <service>-serve-svc:8000 and let it pass /v1",
         )
+    for service, asked in services.items():
+        if asked.get("upgrade") == UpgradeStrategy.INCREMENTAL:
+            check.refuse(
+                f"services.{service}.upgrade",
+                asked["upgrade"],
+                "KubeRay makes a Gateway of its own for it and leaves the Service empty that the endpoint leads to (kuberay 5148): new-cluster or none with endpoint.exposure",
+            )
     tls = Tls(given.get("tls", defaults.TLS))
     _check_tls(check, exposure, tls, given.get("certificate"))
     if exposure is Exposure.PUBLIC:

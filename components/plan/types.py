@@ -18,7 +18,7 @@ from ..facts.choices import (
     TokenSource,
     UpgradeStrategy,
 )
-from ..facts.google import LOAD_BALANCER_RANGES
+from ..facts.google import CERTIFICATE_MANAGER_API, IAP_API, LOAD_BALANCER_RANGES
 from ..facts.models import Model
 from ..facts.runtimes import Runtime
 from ..facts.serve_flags import SWITCHES
@@ -274,6 +274,12 @@ class EndpointPlan:
         if self.exposure is Exposure.NONE:
             return ()
         return LOAD_BALANCER_RANGES + ((self.proxy_cidr,) if self.proxy_cidr else ())
+
+    @property
+    def apis(self) -> tuple[str, ...]:
+        """Google APIs that only the endpoint needs."""
+        certificate = (CERTIFICATE_MANAGER_API,) if self.tls is Tls.MANAGED else ()
+        return certificate + ((IAP_API,) if self.iap_members else ())
 
     @property
     def urls(self) -> dict[str, str]:

@@ -90,6 +90,8 @@ def test_the_gateway_does_not_wait_for_gpus_so_that_its_certificate_can_be_issue
 
 def test_google_has_the_time_to_take_the_load_balancer_apart(exposed):
     assert gateways(exposed)[0].delete_timeout == "30m"
+    # the namespace waits for the network endpoint groups of its Services, else they keep the VPC
+    assert exposed.named("test-namespace").delete_timeout == "30m"
 
 
 def test_what_the_manifests_name_exists_under_that_name(exposed):
@@ -104,11 +106,17 @@ def test_what_the_manifests_name_exists_under_that_name(exposed):
     assert set(named) <= names
 
 
-def test_the_cluster_has_the_gateway_api_only_where_a_gateway_is(exposed, stack):
+def test_the_cluster_knows_the_kinds_of_a_gateway(exposed):
     assert exposed.of_type("cluster:Cluster")[0].inputs["gatewayApiConfig"] == {"channel": "CHANNEL_STANDARD"}
-    without = stack("dev-l4")
-    assert "gatewayApiConfig" not in without.of_type("cluster:Cluster")[0].inputs
-    assert gateways(without) == []
+
+
+def test_apis_that_the_endpoint_needs_are_on_and_no_others():
+    def apis(endpoint: str) -> set[str]:
+        return {one.inputs["service"] for one in exposing(endpoint).of_type("service:Service")}
+
+    certificates, iap = "certificatemanager.googleapis.com", "iap.googleapis.com"
+    assert apis(INTERNAL) - apis(INTERNAL + ", tls: none") == {certificates}
+    assert apis(PUBLIC + ", iap_members: ['group:ml@example.com']") - apis(PUBLIC) == {iap}
 
 
 # --- in Google Cloud
