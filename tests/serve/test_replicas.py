@@ -1,11 +1,14 @@
-"""The replica count follows the stack file without a reload of what serves already."""
+"""The replica count follows the stack file, or the load, without a reload of what serves already."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import httpx
 import pytest
-from serving import Served, ray_service
+from serving import API_KEY, Served, ray_service, wait_until
 
 from rayline.local import runtime
 
@@ -35,3 +38,52 @@ def test_a_second_replica_joins_and_the_first_goes_on(one_replica: Served):
     replicas = runtime.status(one_replica.state_dir).replicas
     assert replicas is not None
     assert replicas["LLMServer:tiny"] == "2/2"
+
+
+@contextmanager
+def load(served: Served, clients: int) -> Iterator[None]:
+    """So many clients, each asking for a long answer again and again, over HAProxy and the direct path."""
+    enough = threading.Event()
+    failures: list[str] = []
+
+    def client() -> None:
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 900, "ignore_eos": True}
+        while not enough.is_set():
+            answer = httpx.post(
+                f"{served.running.url}/v1/completions",
+                json=body,
+                headers={"Authorization": f"Bearer {API_KEY}"},
+                timeout=120,
+                trust_env=False,
+            )
+            if answer.status_code != 200:
+                failures.append(f"{answer.status_code} {answer.text[:200]}")
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(one_replica: Served):
+    scaling = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}
+    # from a fixed count to autoscaling Serve sees new code and loads the replica anew; from here on it must not
+    one_replica.up(ray_service(autoscaling=scaling | {"max_replicas": 1}))
+    before = replicas_of_the_model(one_replica)
+    one_replica.up(ray_service(autoscaling=scaling | {"max_replicas": 2}))
+    assert replicas_of_the_model(one_replica) == before, "other bounds must not reload what serves"
+
+    def count() -> str:
+        replicas = runtime.status(one_replica.state_dir).replicas or {}
+        return replicas.get("LLMServer:tiny", "")
+
+    with load(one_replica, clients=4):
+        assert wait_until(lambda: count() == "2/2", 300), f"no second replica under load: {count()}"
+        assert before < replicas_of_the_model(one_replica)
+    assert wait_until(lambda: count() == "1/1", 300), f"the second replica stays without load: {count()}"
