@@ -59,6 +59,23 @@ def test_every_ray_service_has_only_fields_that_kuberay_knows(program):
         assert mistakes(service) == []
 
 
+@pytest.mark.parametrize(
+    "service",
+    [
+        "park: true",
+        "upgrade: incremental, incremental_upgrade: {gateway_class: istio, max_surge_percent: 50}",
+        "autoscaling: {max_replicas: 4}",
+    ],
+)
+def test_what_no_stack_here_uses_is_known_to_kuberay_too(record_file, service):
+    qwen = f"{{model: Qwen/Qwen3.5-4B, accelerator: l4, {service}}}"
+    program = record_file(
+        f"gcp:project: p\ngcp:region: us-central1\ncluster: {{mode: create}}\nservices: {{qwen: {qwen}}}\n"
+    )
+    (manifest,) = render.ray_services(program)
+    assert mistakes(manifest) == []
+
+
 MISSPELT = {
     "in the spec": lambda spec: spec.update(rayClusterDeletionDelaySecond=60),
     "in the cluster": lambda spec: spec["rayClusterConfig"].update(enableInTreeAutoscaler=True),
