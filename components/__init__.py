@@ -5,6 +5,7 @@ from .gke_cluster import GkeCluster
 from .gpu_node_pool import GpuNodePool
 from .hugging_face_secret import HuggingFaceSecret
 from .inference_platform import InferencePlatform
+from .isolation import Isolation
 from .kuberay_operator import KuberayOperator
 from .llm_service import LlmService
 from .network import PlatformNetwork
@@ -16,6 +17,7 @@ __all__ = [
     "GpuNodePool",
     "HuggingFaceSecret",
     "InferencePlatform",
+    "Isolation",
     "KuberayOperator",
     "LlmService",
     "PlatformNetwork",

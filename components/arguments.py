@@ -15,6 +15,7 @@ from .facts.choices import (
     ExclusionScope,
     Exposure,
     OperatorSource,
+    PodSecurity,
     RateLimitKey,
     ReleaseChannel,
     Tls,
@@ -310,6 +311,21 @@ class EndpointArgs(TypedDict):
     """internal: addresses of the load balancer's proxies in the VPC, /26 or larger. Default 10.0.80.0/23."""
 
 
+class IsolationArgs(TypedDict):
+    """What keeps the platform and its neighbours apart: cluster modes create and existing."""
+
+    pod_security: NotRequired[PodSecurity]
+    """Pod Security Standard that the namespace enforces. Default restricted; `host_path` volumes need privileged."""
+    network_policies: NotRequired[bool]
+    """Deny all traffic of the namespace except what the services need. Default true; the cluster's network has to enforce it."""
+    allow_from_namespaces: NotRequired[list[str]]
+    """Namespaces whose pods may call the services on port 8000; without any, a gateway and `kubectl port-forward` only."""
+    allow_metrics_from_namespaces: NotRequired[list[str]]
+    """Namespaces whose pods may read metrics; when left out, Google's managed collectors with mode create, else none."""
+    operator_namespace: NotRequired[str]
+    """With kuberay.source preinstalled: where the operator runs. Default kuberay-system."""
+
+
 class InferencePlatformArgs(TypedDict):
     """A whole platform: a cluster and the services on it."""
 
@@ -329,3 +345,5 @@ class InferencePlatformArgs(TypedDict):
     """Access to gated models."""
     endpoint: NotRequired[EndpointArgs]
     """How clients outside the cluster reach the services."""
+    isolation: NotRequired[IsolationArgs]
+    """What keeps the platform and its neighbours apart."""

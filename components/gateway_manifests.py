@@ -7,7 +7,7 @@ from typing import Any
 
 from .facts.choices import Exposure, Tls
 from .facts.google import BACKEND_TIMEOUT_SECONDS, MAX_DRAINING_SECONDS
-from .plan import EndpointPlan, ServicePlan
+from .plan import EndpointPlan, ServicePlan, drain_times
 from .ray_service_manifest import SERVE_PORT, SERVICE_LABEL, serve_service_name
 
 # One Gateway carries all services.
@@ -98,7 +98,9 @@ def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: st
     health = {"portSpecification": "USE_FIXED_PORT", "port": SERVE_PORT, "requestPath": HEALTH_PATH}
     backend: dict[str, Any] = {
         "timeoutSec": max(BACKEND_TIMEOUT_SECONDS, service.longest_stream_seconds),
-        "connectionDraining": {"drainingTimeoutSec": min(MAX_DRAINING_SECONDS, service.longest_stream_seconds)},
+        "connectionDraining": {
+            "drainingTimeoutSec": min(MAX_DRAINING_SECONDS, drain_times(service.longest_stream_seconds).gateway)
+        },
         "logging": {"enabled": True},
     }
     if endpoint.rate_limit_per_minute is not None:

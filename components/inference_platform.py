@@ -6,20 +6,21 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from .arguments import InferencePlatformArgs
+from .facts import defaults
 from .facts.choices import ClusterMode, Exposure, OperatorSource, TokenSource
 from .gateway import EndpointGateway, EndpointGatewayArgs, ServiceRoute
 from .gateway_manifests import gateway, gateway_extras, service_policies, service_route
 from .gke_cluster import GkeCluster, GkeMaintenanceExclusionArgs
 from .gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from .hugging_face_secret import HuggingFaceSecret
+from .isolation import Isolation
+from .isolation_manifests import isolation, pod_security_labels
 from .kuberay_operator import KuberayOperator, KuberayOperatorArgs
 from .llm_service import LlmService
 from .network import PlatformNetwork
 from .plan import ClusterPlan, MaintenanceExclusion, NodePool, Plan, PlanError, make_plan
 from .project_apis import ProjectApis
 from .ray_service_manifest import ray_service
-
-OPERATOR_NAMESPACE = "kuberay-system"
 
 
 class Google(NamedTuple):
@@ -61,7 +62,10 @@ class InferencePlatform(pulumi.ComponentResource):
         in_cluster = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=pools)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=plan.namespace),
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name=plan.namespace,
+                labels=pod_security_labels(plan.isolation.pod_security) if plan.isolation else None,
+            ),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 provider=provider,
@@ -74,6 +78,14 @@ class InferencePlatform(pulumi.ComponentResource):
         needed: list[pulumi.Resource] = [namespace]
         if plan.kuberay.source is OperatorSource.HELM and plan.cluster.mode is not ClusterMode.LOCAL:
             needed.append(self._operator(name, plan, provider, [namespace, *([gke] if gke else [])]))
+        if plan.isolation:
+            needed.append(
+                Isolation(
+                    f"{name}-isolation",
+                    {"manifests": isolation(plan)},
+                    opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=[namespace])),
+                )
+            )
         if plan.hugging_face.source is TokenSource.PULUMI_SECRET and plan.hugging_face.secret_name:
             needed.append(
                 HuggingFaceSecret(
@@ -260,7 +272,7 @@ class InferencePlatform(pulumi.ComponentResource):
             "version": plan.kuberay.version,
             "repository": plan.kuberay.repository,
             "chart": plan.kuberay.chart,
-            "namespace": OPERATOR_NAMESPACE,
+            "namespace": defaults.OPERATOR_NAMESPACE,
             "watch_namespace": plan.namespace,
             "on_system_pool": plan.cluster.mode is ClusterMode.CREATE,
         }

@@ -11,6 +11,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from .facts import defaults
+from .facts.choices import PodSecurity
+from .isolation_manifests import pod_security_labels
 from .ray_service_manifest import POOL_LABEL, cpu_quantity
 
 CRD_FILES = ("ray.io_rayclusters.yaml", "ray.io_rayjobs.yaml", "ray.io_rayservices.yaml", "ray.io_raycronjobs.yaml")
@@ -51,7 +53,11 @@ class KuberayOperator(pulumi.ComponentResource):
         )
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args["namespace"]),
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name=args["namespace"],
+                # the chart's pod asks for nothing that this standard forbids
+                labels=pod_security_labels(PodSecurity.RESTRICTED),
+            ),
             opts=pulumi.ResourceOptions(parent=self),
         )
         local = is_folder(args["chart"])

@@ -4,6 +4,7 @@ What has to be equal on the head and every worker is one variable here. docs/hig
 from the upstream high-throughput samples with its reason, and a test keeps that list complete.
 """
 
+from enum import Enum
 from typing import Any
 
 import yaml
@@ -12,16 +13,22 @@ from .api_key_manifests import GATE_MIDDLEWARE, gate_environment, gate_mounts, g
 from .facts import defaults
 from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
 from .facts.choices import Accelerator, Capacity, UpgradeStrategy
-from .plan import HuggingFacePlan, NodePool, ServicePlan
+from .facts.serve_flags import HAPROXY_METRICS_PORT, SERVE_FLAGS
+from .plan import DrainTimes, HuggingFacePlan, NodePool, ServicePlan, drain_times
 
 APPLICATION = "llm"
 SERVE_PORT = 8000
+DASHBOARD_PORT = 8265
+RAY_METRICS_PORT, AUTOSCALER_METRICS_PORT, DASHBOARD_METRICS_PORT = 8080, 44217, 44227
+AGENT_PORT = 52365  # the dashboard agent, which answers the kubelet's probes
 
 # Every Ray pod of a service carries it, whatever RayCluster it belongs to: KubeRay's own ray.io/cluster changes with every
 # upgrade. Budgets, policies and monitors select by it.
 SERVICE_LABEL = "rayline/service"
 # Nodes of this kit's pools carry it; the value is "system" or the GPU pool's name.
 POOL_LABEL = "rayline/pool"
+# KubeRay's: "head" or "worker".
+NODE_TYPE_LABEL = "ray.io/node-type"
 
 HF_TOKEN_KEY = "hf_api_token"
 RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
@@ -29,8 +36,24 @@ RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
 # The rayproject images run as this user and group.
 RAY_USER, RAY_GROUP = 1000, 100
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-# What is left between Ray's own drain and the kubelet's SIGKILL, and between a stream's end and its cluster's removal.
-DRAIN_MARGIN_SECONDS = 30
+
+
+class Role(str, Enum):
+    """What a pod of a platform is there for. The first two are KubeRay's node types."""
+
+    HEAD = "head"
+    WORKER = "worker"
+    BATCH = "batch"
+
+
+def service_account(service: str, role: Role) -> str:
+    """Name of the ServiceAccount of a service's head or workers; the same through all upgrades."""
+    return f"{service}-{role.value}"
+
+
+def priority_class(namespace: str, role: Role) -> str:
+    """Name of a platform's PriorityClass, which is an object of the whole cluster."""
+    return f"{namespace}-{role.value}"
 
 
 def ray_token_secret(service: str, generation: int = 1) -> str:
@@ -51,7 +74,7 @@ def ray_service(
 ) -> dict[str, Any]:
     """The RayService of one service. `pool` is its node pool where this kit makes one, else None."""
     environment = _environment(service, hugging_face)
-    drain = service.longest_stream_seconds + 2 * DRAIN_MARGIN_SECONDS
+    drain = drain_times(service.longest_stream_seconds)
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
@@ -67,7 +90,7 @@ def ray_service(
             **({"suspend": True} if service.parked else {}),
             "upgradeStrategy": _upgrade_strategy(service),
             # the old cluster outlives the longest stream (kuberay #4126)
-            "rayClusterDeletionDelaySeconds": drain,
+            "rayClusterDeletionDelaySeconds": drain.cluster,
             # the head holds no replica and stays out of the data path
             "excludeHeadPodFromServeSvc": True,
             "rayClusterConfig": {
@@ -80,8 +103,8 @@ def ray_service(
                 # count and the autoscaler follows, from 0 up to what the pool and the quota allow.
                 "enableInTreeAutoscaling": True,
                 "autoscalerOptions": _autoscaler(service),
-                "headGroupSpec": _head(service, environment, drain, pooled=pool is not None),
-                "workerGroupSpecs": [_workers(service, environment, drain, pool)],
+                "headGroupSpec": _head(service, namespace, environment, drain, pooled=pool is not None),
+                "workerGroupSpecs": [_workers(service, namespace, environment, drain, pool)],
             },
         },
     }
@@ -124,7 +147,7 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
     deployment: dict[str, Any] = {
         # always 1: Serve takes a change of `args` for new code and reloads every replica, so the count stands below
         "num_replicas": 1,
-        "graceful_shutdown_timeout_s": service.longest_stream_seconds,
+        "graceful_shutdown_timeout_s": drain_times(service.longest_stream_seconds).replica,
     }
     if service.accelerator is Accelerator.CPU:
         # the placement group's one CPU is the replica's; the actor asks for none beside it
@@ -227,7 +250,25 @@ def _autoscaler(service: ServicePlan) -> dict[str, Any]:
             {"name": "RAY_AUTOSCALER_RECONCILE_RAY_INSTALL_STATUS_TIMEOUT_S", "value": patience},
         ],
         "securityContext": RESTRICTED,
-    } | ({"volumeMounts": _mounts(service)} if service.volumes else {})
+        "volumeMounts": [
+            {"name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True},
+            *_mounts(service),
+        ],
+    }
+
+
+def metrics_ports(service: ServicePlan, role: Role) -> dict[str, int]:
+    """Container port name -> port of everything on a head or a worker that Prometheus may read."""
+    ports = {"metrics": RAY_METRICS_PORT}
+    if role is Role.HEAD:
+        ports |= {"as-metrics": AUTOSCALER_METRICS_PORT, "dash-metrics": DASHBOARD_METRICS_PORT}
+    if service.on("ha_proxy"):
+        ports["haproxy-metrics"] = int(service.env.get(HAPROXY_METRICS_PORT, SERVE_FLAGS[HAPROXY_METRICS_PORT].default))
+    return ports
+
+
+def _container_ports(ports: dict[str, int]) -> list[dict[str, Any]]:
+    return [{"name": name, "containerPort": port} for name, port in ports.items()]
 
 
 def cpu_quantity(count: float) -> str:
@@ -235,28 +276,29 @@ def cpu_quantity(count: float) -> str:
     return str(int(count)) if count == int(count) else f"{round(count * 1000)}m"
 
 
-def _head(service: ServicePlan, environment: list[dict[str, Any]], drain: int, *, pooled: bool) -> dict[str, Any]:
+def _head(
+    service: ServicePlan, namespace: str, environment: list[dict[str, Any]], drain: DrainTimes, *, pooled: bool
+) -> dict[str, Any]:
     container = {
         "name": "ray-head",
         "image": service.image,
         "env": environment,
         # all of them or none: a head that declares only some loses the dashboard's Service port
-        "ports": [
-            {"name": "gcs-server", "containerPort": 6379},
-            {"name": "dashboard", "containerPort": 8265},
-            {"name": "client", "containerPort": 10001},
-            {"name": "serve", "containerPort": SERVE_PORT},
-            {"name": "metrics", "containerPort": 8080},
-            {"name": "as-metrics", "containerPort": 44217},
-            {"name": "dash-metrics", "containerPort": 44227},
-        ],
+        "ports": _container_ports(
+            {"gcs-server": 6379, "dashboard": DASHBOARD_PORT, "client": 10001, "serve": SERVE_PORT}
+            | metrics_ports(service, Role.HEAD)
+        ),
         "resources": {
             "requests": {"cpu": cpu_quantity(service.head_cpus), "memory": f"{service.head_memory_gib}Gi"},
             "limits": {"memory": f"{service.head_memory_gib}Gi"},
         },
+        "readinessProbe": _alive(delay=10, failures=12),
+        "livenessProbe": _alive(delay=30, failures=120),
         "securityContext": RESTRICTED,
     }
-    spec = _pod_spec(container, drain, _volumes(service), _mounts(service))
+    # the token is the autoscaler's only: whoever runs code through the dashboard, in the container beside it, finds none
+    volumes = [_TOKEN, *_volumes(service)]
+    spec = _pod_spec(service, namespace, Role.HEAD, container, drain, volumes, _mounts(service))
     if pooled:
         spec["nodeSelector"] = {POOL_LABEL: "system"}
     return {
@@ -273,7 +315,11 @@ def _head(service: ServicePlan, environment: list[dict[str, Any]], drain: int, *
 
 
 def _workers(
-    service: ServicePlan, environment: list[dict[str, Any]], drain: int, pool: NodePool | None
+    service: ServicePlan,
+    namespace: str,
+    environment: list[dict[str, Any]],
+    drain: DrainTimes,
+    pool: NodePool | None,
 ) -> dict[str, Any]:
     group, on_cpu = service.workers, service.accelerator is Accelerator.CPU
     requests: dict[str, str] = {
@@ -288,9 +334,10 @@ def _workers(
         "name": "ray-worker",
         "image": service.image,
         "env": environment,
-        "ports": [{"name": "serve", "containerPort": SERVE_PORT}, {"name": "metrics", "containerPort": 8080}],
+        "ports": _container_ports({"serve": SERVE_PORT} | metrics_ports(service, Role.WORKER)),
         "resources": {"requests": requests, "limits": limits},
         "readinessProbe": _READINESS,
+        "livenessProbe": _alive(delay=30, failures=120),
         "securityContext": RESTRICTED,
     }
     volumes, mounts = _volumes(service), _mounts(service)
@@ -298,7 +345,8 @@ def _workers(
         # the head holds no replica, so nobody asks it for a key
         volumes += gate_volumes(service.name)
         mounts += gate_mounts()
-    spec = _pod_spec(container, drain, volumes, mounts)
+    spec = _pod_spec(service, namespace, Role.WORKER, container, drain, volumes, mounts)
+    spec["topologySpreadConstraints"] = _spread(service)
     if not on_cpu:
         spec["nodeSelector"] = _node_selector(service, pool)
         spec["tolerations"] = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]
@@ -325,7 +373,7 @@ _READINESS = {
         "command": [
             "bash",
             "-c",
-            "wget --tries 1 -T 4 -q -O- http://localhost:52365/api/local_raylet_healthz | grep success"
+            f"wget --tries 1 -T 4 -q -O- http://localhost:{AGENT_PORT}/api/local_raylet_healthz | grep success"
             f" && wget --tries 1 -T 4 -q -O- http://localhost:{SERVE_PORT}/-/healthz | grep success",
         ]
     },
@@ -334,6 +382,58 @@ _READINESS = {
     "timeoutSeconds": 10,
     "failureThreshold": 3,
 }
+
+
+def _alive(*, delay: int, failures: int) -> dict[str, Any]:
+    """KubeRay's check of a Ray node, with 10 s to answer on a busy machine; `failures` of 5 s each until it counts."""
+    return {
+        "httpGet": {"path": "/api/healthz", "port": AGENT_PORT},
+        "initialDelaySeconds": delay,
+        "periodSeconds": 5,
+        "timeoutSeconds": 10,
+        "failureThreshold": failures,
+    }
+
+
+# What a kubelet mounts by itself where a pod lets it, here as a volume that one container can have alone.
+TOKEN_VOLUME = "autoscaler-token"
+_TOKEN = {
+    "name": TOKEN_VOLUME,
+    "projected": {
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {
+                "downwardAPI": {
+                    "items": [
+                        {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+                    ]
+                }
+            },
+        ]
+    },
+}
+
+
+def _spread(service: ServicePlan) -> list[dict[str, Any]]:
+    """Workers over zones and nodes where there is a choice. Soft: a reservation has one zone, and a GPU is where it is.
+
+    Workers that share a replica stay out of the spread over zones: every token would cross between them.
+    """
+    keys = ["kubernetes.io/hostname"]
+    if service.workers.replicas_per_worker >= 1:
+        keys.insert(0, "topology.kubernetes.io/zone")
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {SERVICE_LABEL: service.name, NODE_TYPE_LABEL: Role.WORKER.value}},
+            # the two clusters of an upgrade each by itself
+            "matchLabelKeys": ["ray.io/cluster"],
+        }
+        for key in keys
+    ]
 
 
 def _node_selector(service: ServicePlan, pool: NodePool | None) -> dict[str, str]:
@@ -346,14 +446,24 @@ def _node_selector(service: ServicePlan, pool: NodePool | None) -> dict[str, str
 
 
 def _pod_spec(
-    container: dict[str, Any], drain: int, volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]
+    service: ServicePlan,
+    namespace: str,
+    role: Role,
+    container: dict[str, Any],
+    drain: DrainTimes,
+    volumes: list[dict[str, Any]],
+    mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
     spec: dict[str, Any] = {
         # no empty lists: the operator writes lists back without them and would own them from then on
         "containers": [container | ({"volumeMounts": mounts} if mounts else {})],
-        # Ray drains for longest_stream + 30 s on SIGTERM; the kubelet waits a little longer. No preStop: `ray stop` would cut
-        # the streams before the drain begins.
-        "terminationGracePeriodSeconds": drain,
+        "priorityClassName": priority_class(namespace, role),
+        "serviceAccountName": service_account(service.name, role),
+        "automountServiceAccountToken": False,
+        # else every Service of the namespace becomes seven variables in every process
+        "enableServiceLinks": False,
+        # Ray drains on SIGTERM; the kubelet waits a little longer. No preStop: `ray stop` would cut the streams before that.
+        "terminationGracePeriodSeconds": drain.pod,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": RAY_USER,

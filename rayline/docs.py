@@ -89,6 +89,7 @@ PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("endpoint", settings.Endpoint, "EndpointArgs"),
     ("kuberay", settings.Kuberay, "KuberayArgs"),
     ("hugging_face", settings.HuggingFace, "HuggingFaceArgs"),
+    ("isolation", settings.Isolation, "IsolationArgs"),
 )
 # Keys that a stack file writes with their provider's prefix.
 PROVIDER_KEYS = {"project": "gcp:project", "region": "gcp:region"}
@@ -104,6 +105,7 @@ PLAN_DEFAULTS: dict[str, Any] = {
     "services.<name>.memory_gib_per_worker": defaults.CPU_WORKER_MEMORY_GIB,
     "services.<name>.kv_cache_gib": defaults.CPU_KV_CACHE_GIB,
     "hugging_face.secret_name": "hf-secret",
+    "isolation.operator_namespace": defaults.OPERATOR_NAMESPACE,
 } | settings.DERIVED_DEFAULTS
 
 # Keys that say something only where they are set.

@@ -23,6 +23,7 @@ from components.facts.choices import (
     ExclusionScope,
     Exposure,
     OperatorSource,
+    PodSecurity,
     RateLimitKey,
     ReleaseChannel,
     Tls,
@@ -247,6 +248,16 @@ class Endpoint(_Strict):
     proxy_cidr: CIDR = defaults.PROXY_CIDR
 
 
+class Isolation(_Strict):
+    """What keeps the platform and its neighbours apart."""
+
+    pod_security: Annotated[PodSecurity, FromText] = defaults.POD_SECURITY
+    network_policies: bool = True
+    allow_from_namespaces: list[str] = []
+    allow_metrics_from_namespaces: list[str] | None = None
+    operator_namespace: str | None = None
+
+
 class Settings(_Strict):
     """A stack file, checked. `hugging_face_token` is read by the program as a secret and never passes here."""
 
@@ -256,6 +267,7 @@ class Settings(_Strict):
     kuberay: Kuberay = Kuberay()
     hugging_face: HuggingFace = HuggingFace()
     endpoint: Endpoint = Endpoint()
+    isolation: Isolation = Isolation()
     project: str | None = None
     region: str | None = None
 
@@ -289,7 +301,7 @@ def read_settings(config: Mapping[str, Any], *, project: str | None = None, regi
         if key in ("project", "region"):
             problems.append(f"{key} (got {value!r}): no such key; did you mean gcp:{key}?")
             continue
-        if isinstance(value, str) and key in ("cluster", "services", "kuberay", "hugging_face", "endpoint"):
+        if isinstance(value, str) and key in Settings.model_fields and key in _MAPS:
             try:
                 value = json.loads(value)
             except json.JSONDecodeError:
@@ -397,12 +409,15 @@ _MAPS = {
     "maintenance": '{recurrence: "FREQ=DAILY"}',
     "monitoring": "{workload_logs: false}",
     "labels": "{team: search}",
+    "isolation": "{allow_from_namespaces: [chat]}",
 }
 _LISTS = {
     "zones": "[us-central1-a, us-central1-b]",
     "iap_members": "[group:ml@example.com]",
     "authorized_networks": "[{cidr: 203.0.113.0/24}]",
     "exclusions": '[{name: freeze, start: "2026-11-20T00:00:00Z", end: "2026-12-01T00:00:00Z", scope: no-upgrades}]',
+    "allow_from_namespaces": "[chat]",
+    "allow_metrics_from_namespaces": "[monitoring]",
     "volumes": "[{name: cache, mount_path: /cache, claim: weights}]",
 }
 

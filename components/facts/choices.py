@@ -89,6 +89,14 @@ class ExclusionScope(str, Enum):
     NO_MINOR_OR_NODE_UPGRADES = "no-minor-or-node-upgrades"
 
 
+class PodSecurity(str, Enum):
+    """Kubernetes' Pod Security Standards: what pods of the namespace may ask for."""
+
+    RESTRICTED = "restricted"
+    BASELINE = "baseline"
+    PRIVILEGED = "privileged"
+
+
 class ReleaseChannel(str, Enum):
     """GKE's release channels."""
 

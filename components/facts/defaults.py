@@ -1,6 +1,6 @@
 """Defaults that a stack file may override. Each has its one home here: the settings and the plan both read it."""
 
-from .choices import Capacity, Exposure, RateLimitKey, ReleaseChannel, Tls, UpgradeStrategy
+from .choices import Capacity, Exposure, PodSecurity, RateLimitKey, ReleaseChannel, Tls, UpgradeStrategy
 
 NAMESPACE = "rayline"
 
@@ -62,6 +62,14 @@ EXPOSURE = Exposure.NONE
 TLS = Tls.MANAGED
 RATE_LIMIT_BY = RateLimitKey.CLIENT_IP
 PROXY_CIDR = "10.0.80.0/23"  # the size that Google recommends; behind the ranges of nodes and Services above
+
+# --- isolation
+POD_SECURITY = PodSecurity.RESTRICTED
+OPERATOR_NAMESPACE = "kuberay-system"
+# Namespaces of the collectors of Google's managed Prometheus: the operator's own, and GKE's managed one.
+GOOGLE_COLLECTOR_NAMESPACES = ("gmp-system", "gke-gmp-system")
+# Pods beside the Ray nodes that the quota leaves room for: KubeRay's clean-up Jobs, copies of weights, somebody's debug pod.
+QUOTA_OTHER_PODS = 10
 
 # --- the operator; the chart's own 100m is throttled easily, and its values.yaml reckons 500 MB for 500 Ray pods
 OPERATOR_CPUS = 0.5

@@ -33,6 +33,7 @@ class ServeFlag:
 HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 THROUGHPUT_OPTIMIZED = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
 DIRECT_STREAMING = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
+HAPROXY_METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
 RAY_EXECUTOR_V2 = "VLLM_USE_RAY_V2_EXECUTOR_BACKEND"
 
 # The four switches of the high-throughput architecture, by their name in a stack file.
@@ -116,7 +117,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
     "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": ServeFlag(
         Kind.TEXT, "leastconn", "how HAProxy picks a replica where no router decides", "serve/_private/constants.py:945"
     ),
-    "RAY_SERVE_HAPROXY_METRICS_PORT": ServeFlag(
+    HAPROXY_METRICS_PORT: ServeFlag(
         Kind.INTEGER, "9101", "HAProxy's own Prometheus endpoint", "serve/_private/constants.py:843"
     ),
     "RAY_SERVE_HAPROXY_STATS_PORT": ServeFlag(

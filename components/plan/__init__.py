@@ -11,9 +11,11 @@ from typing import Any
 from ..facts import defaults, prices
 from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy
 from ..facts.google import MAX_DRAINING_SECONDS, SECRET_MANAGER_API
-from .check import DNS_LABEL, Check
+from .check import Check
 from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
+from .drain import DrainTimes, drain_times
 from .endpoint import plan_endpoint
+from .isolation import check_namespace, plan_isolation, plan_quota
 from .pools import allocatable, check_system_pool, finish, hourly_cost, plan_pools
 from .scale import scale_warnings
 from .services import plan_service
@@ -23,6 +25,7 @@ from .types import (
     EndpointPlan,
     HuggingFacePlan,
     IncrementalUpgrade,
+    IsolationPlan,
     KuberayPlan,
     MaintenanceExclusion,
     NodePool,
@@ -37,9 +40,11 @@ from .types import (
 __all__ = [
     "Autoscaling",
     "ClusterPlan",
+    "DrainTimes",
     "EndpointPlan",
     "HuggingFacePlan",
     "IncrementalUpgrade",
+    "IsolationPlan",
     "KuberayPlan",
     "MaintenanceExclusion",
     "NodePool",
@@ -50,6 +55,7 @@ __all__ = [
     "SystemPool",
     "WorkerGroup",
     "allocatable",
+    "drain_times",
     "make_plan",
 ]
 
@@ -67,10 +73,8 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         cluster = add_api(replace(cluster, secret_manager=True), SECRET_MANAGER_API)
     kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
     namespace = args.get("namespace") or defaults.NAMESPACE
-    if not DNS_LABEL.fullmatch(namespace) or len(namespace) > 63:
-        check.refuse(
-            "namespace", namespace, "a DNS label: lower-case letters, digits and dashes, at most 63 characters"
-        )
+    check_namespace(check, namespace)
+    isolation = plan_isolation(check, args, cluster.mode, kuberay)
     asked = args.get("services") or {}
     if not asked:
         check.refuse(
@@ -100,6 +104,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         kuberay=kuberay,
         hugging_face=hugging_face,
         endpoint=endpoint,
+        isolation=isolation and replace(isolation, quota=plan_quota(services, pools)),
         pools=pools,
         services=services,
         hourly_usd=hourly,

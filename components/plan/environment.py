@@ -8,6 +8,7 @@ from typing import Any
 from ..facts import defaults
 from ..facts.serve_flags import DIRECT_STREAMING, HA_PROXY, REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_OPTIMIZED, Kind
 from .check import Check, is_secret, shown
+from .drain import drain_times
 
 # Engine arguments that the plan decides; a stack sets the field of the same name instead.
 PLANNED_ENGINE_KWARGS = (
@@ -70,8 +71,9 @@ def plan_environment(check: Check, path: str, given: Mapping[str, Any]) -> dict[
             )
             check.refuse(f"{path}.switches.ha_proxy", False, f"{switch} needs it: {why}; turn {switch} off as well")
     longest = given.get("longest_stream_seconds", defaults.LONGEST_STREAM_SECONDS)
-    env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(longest)
-    env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(longest + 30)
+    drain = drain_times(longest)
+    env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(drain.haproxy)
+    env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(drain.ray)
     return env
 
 

@@ -281,7 +281,7 @@ def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: Engi
 
 
 # KubeRay's, and those of api_key_manifests.py.
-OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys")
+OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys", "autoscaler-token")
 OWN_FOLDER = "/etc/rayline"
 
 

@@ -12,6 +12,7 @@ from ..facts.choices import (
     ExclusionScope,
     Exposure,
     OperatorSource,
+    PodSecurity,
     RateLimitKey,
     ReleaseChannel,
     Tls,
@@ -289,6 +290,32 @@ class EndpointPlan:
 
 
 @dataclass(frozen=True)
+class Quota:
+    """The most that the namespace may hold."""
+
+    pods: int
+    gpus: int
+    """0 where no service runs on GPUs."""
+
+
+@dataclass(frozen=True)
+class IsolationPlan:
+    """What keeps the platform and its neighbours apart."""
+
+    pod_security: PodSecurity
+    network_policies: bool
+    allow_from_namespaces: tuple[str, ...]
+    """Namespaces whose pods may call the services."""
+    allow_metrics_from_namespaces: tuple[str, ...]
+    operator_namespace: str
+    metadata_server: bool
+    """Pods may ask GKE's metadata server, which is how Workload Identity hands out tokens."""
+    managed_prometheus: bool
+    """Google's managed Prometheus is there to read a PodMonitoring."""
+    quota: Quota = Quota(pods=0, gpus=0)
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole platform, decided."""
 
@@ -297,6 +324,8 @@ class Plan:
     kuberay: KuberayPlan
     hugging_face: HuggingFacePlan
     endpoint: EndpointPlan
+    isolation: IsolationPlan | None
+    """None on this machine."""
     pools: tuple[NodePool, ...]
     services: tuple[ServicePlan, ...]
     hourly_usd: float | None

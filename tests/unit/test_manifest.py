@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from components.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
+from components.plan import drain_times
 from components.ray_service_manifest import llm_deployment
 from rayline import render
 from rayline.offline import Program
@@ -185,6 +186,13 @@ def test_no_container_gets_a_token_that_nobody_asked_for(program):
 # --- drain
 
 
+def test_each_time_of_the_drain_outlasts_the_one_before_whatever_the_longest_stream():
+    for longest in range(10, 86401):
+        drain = drain_times(longest)
+        assert longest == drain.stream <= drain.replica <= drain.haproxy <= drain.gateway < drain.ray < drain.pod
+        assert drain.pod <= drain.cluster
+
+
 @pytest.mark.parametrize("longest", [10, 300, 7200])
 def test_each_stage_of_the_drain_outlasts_the_one_before(record_file, longest):
     service = the_service(record_file(L4 + f"    longest_stream_seconds: {longest}\n"))
@@ -193,7 +201,7 @@ def test_each_stage_of_the_drain_outlasts_the_one_before(record_file, longest):
     grace = {pod["terminationGracePeriodSeconds"] for pod in pods(service)}
     assert len(grace) == 1
     replica = llm(service)["deployment_config"]["graceful_shutdown_timeout_s"]
-    assert longest <= replica <= haproxy <= ray < grace.pop() <= service["spec"]["rayClusterDeletionDelaySeconds"]
+    assert longest <= replica <= haproxy < ray < grace.pop() <= service["spec"]["rayClusterDeletionDelaySeconds"]
 
 
 def test_no_container_stops_ray_before_it_drains(program):
@@ -203,6 +211,85 @@ def test_no_container_stops_ray_before_it_drains(program):
                 assert "lifecycle" not in container
                 # a shell in front of `ray start` would swallow SIGTERM
                 assert not {"command", "args"} & set(container)
+
+
+# --- identity, place and health of pods
+
+
+def token_users(service: dict[str, Any]) -> dict[str, list[str]]:
+    """Volumes with a Kubernetes token -> the containers that mount them, in every pod of the service."""
+    found: dict[str, list[str]] = {}
+    autoscaler = {"name": "autoscaler", **cluster(service)["autoscalerOptions"]}
+    for index, pod in enumerate(pods(service)):
+        for volume in pod.get("volumes", []):
+            if "serviceAccountToken" in str(volume):
+                # KubeRay puts the sidecar into the head's pod
+                containers = [*pod["containers"], *([autoscaler] if index == 0 else [])]
+                found[volume["name"]] = [
+                    one["name"] for one in containers if volume["name"] in str(one.get("volumeMounts"))
+                ]
+    return found
+
+
+def test_the_autoscaler_alone_has_a_token_for_the_api_server(program):
+    for service in render.ray_services(program):
+        assert all(pod["automountServiceAccountToken"] is False for pod in pods(service))
+        assert token_users(service) == {"autoscaler-token": ["autoscaler"]}
+        mount = cluster(service)["autoscalerOptions"]["volumeMounts"][0]
+        assert (mount["mountPath"], mount["readOnly"]) == ("/var/run/secrets/kubernetes.io/serviceaccount", True)
+
+
+def test_head_and_workers_have_accounts_of_their_own_that_stay_through_upgrades(program):
+    for service in render.ray_services(program):
+        name = service["metadata"]["name"]
+        assert [pod["serviceAccountName"] for pod in pods(service)] == [f"{name}-head", f"{name}-worker"]
+
+
+def test_services_of_the_namespace_do_not_fill_the_environment(program):
+    for service in render.ray_services(program):
+        assert all(pod["enableServiceLinks"] is False for pod in pods(service))
+
+
+def test_workers_are_spread_over_zones_and_nodes_only_where_that_is_possible(program):
+    for service in render.ray_services(program):
+        spread = pods(service)[1]["topologySpreadConstraints"]
+        assert [one["topologyKey"] for one in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+        for one in spread:
+            assert one["whenUnsatisfiable"] == "ScheduleAnyway"
+            # each cluster of an upgrade by itself
+            assert one["matchLabelKeys"] == ["ray.io/cluster"]
+            assert one["labelSelector"]["matchLabels"]["rayline/service"] == service["metadata"]["name"]
+
+
+def test_workers_that_share_a_replica_are_not_driven_into_different_zones(record_file):
+    service = the_service(record_file(L4 + "    pipeline_parallel_size: 4\n"))
+    spread = pods(service)[1]["topologySpreadConstraints"]
+    assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname"]
+
+
+def test_one_slow_answer_makes_no_pod_unready_and_a_dead_node_is_restarted_only_after_minutes(program):
+    for service in render.ray_services(program):
+        for pod in pods(service):
+            ready, alive = (pod["containers"][0][kind] for kind in ("readinessProbe", "livenessProbe"))
+            assert ready["failureThreshold"] >= 3
+            assert ready["timeoutSeconds"] >= 10 <= alive["timeoutSeconds"]
+            assert alive["failureThreshold"] * alive["periodSeconds"] >= 600
+
+
+def test_everything_that_prometheus_may_read_has_a_named_port(record_file):
+    for switches, expected in (("", 9101), ("    env: {RAY_SERVE_HAPROXY_METRICS_PORT: '9200'}\n", 9200)):
+        head, workers = (
+            {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+            for pod in pods(the_service(record_file(L4 + switches)))
+        )
+        assert head["haproxy-metrics"] == workers["haproxy-metrics"] == expected
+        assert (head["metrics"], head["as-metrics"], head["dash-metrics"]) == (8080, 44217, 44227)
+        assert len(set(head.values())) == len(head)
+
+
+def test_without_haproxy_there_is_no_port_for_its_metrics(record_file):
+    off = "    switches: {ha_proxy: false, throughput_optimized: false, direct_streaming: false}\n    api_key: false\n"
+    assert "haproxy-metrics" not in str(the_service(record_file(L4 + off)))
 
 
 # --- what KubeRay needs
@@ -370,6 +457,7 @@ def test_volumes_are_mounted_on_the_head_the_workers_and_the_autoscaler(record_f
             L4 + "    api_key: false\n    volumes:\n"
             "      - {name: cache, mount_path: /cache, claim: weights}\n"
             "      - {name: host, mount_path: /opt/ray, host_path: /mnt/ray, read_only: true}\n"
+            "isolation: {pod_security: privileged}\n"
         )
     )
     # `readOnly: false` would be a zero value, which the operator leaves out when it writes the list back
@@ -378,12 +466,12 @@ def test_volumes_are_mounted_on_the_head_the_workers_and_the_autoscaler(record_f
         {"name": "host", "mountPath": "/opt/ray", "readOnly": True},
     ]
     for pod in pods(service):
-        assert pod["volumes"] == [
+        assert [volume for volume in pod["volumes"] if volume["name"] != "autoscaler-token"] == [
             {"name": "cache", "persistentVolumeClaim": {"claimName": "weights"}},
             {"name": "host", "hostPath": {"path": "/mnt/ray"}},
         ]
         assert pod["containers"][0]["volumeMounts"] == mounts
-    assert cluster(service)["autoscalerOptions"]["volumeMounts"] == mounts
+    assert cluster(service)["autoscalerOptions"]["volumeMounts"][1:] == mounts
 
 
 def test_another_number_of_replicas_leaves_the_models_configuration_alone(record_file):

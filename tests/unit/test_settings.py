@@ -35,6 +35,7 @@ PAIRS: dict[type[BaseModel], Any] = {
     settings.Endpoint: arguments.EndpointArgs,
     settings.Kuberay: arguments.KuberayArgs,
     settings.HuggingFace: arguments.HuggingFaceArgs,
+    settings.Isolation: arguments.IsolationArgs,
     settings.Settings: arguments.InferencePlatformArgs,
 }
 # a secret, which passes the settings by
@@ -117,6 +118,7 @@ DECIDED_BY_THE_PLAN: dict[tuple[str, str], Any] = {
     ("KuberayArgs", "version"): KUBERAY_VERSION,
     ("KuberayArgs", "chart"): KUBERAY_CHART,
     ("HuggingFaceArgs", "secret_name"): "hf-secret",
+    ("IsolationArgs", "operator_namespace"): defaults.OPERATOR_NAMESPACE,
 }
 
 
