@@ -1,0 +1,170 @@
+"""What a real engine does with each stack: every step is one that the change asks for, and the end leaves nothing."""
+
+import json
+import pathlib
+
+import pytest
+
+from tests.engine.conftest import Life
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+POOL = "gcp:container/nodePool:NodePool"
+CLUSTER = "gcp:container/cluster:Cluster"
+NETWORK = "gcp:compute/network:Network"
+OPERATOR = "kubernetes:helm.sh/v3:Release"
+RAY_SERVICE = "kubernetes:ray.io/v1:RayService"
+SECRET = "kubernetes:core/v1:Secret"
+# What may follow the size of a service: its pool's maximum, and what bounds its namespace.
+SIZED = {RAY_SERVICE, POOL, "kubernetes:core/v1:ResourceQuota", "kubernetes:v1:ResourceQuota"}
+
+
+def times(life: Life, command: str, op: str, kind: str) -> list[tuple[float, float]]:
+    """Begin and end of each operation of a command on one kind of object, earliest first."""
+    return sorted(
+        (one["begin"], one["end"]) for one in life.operations[command] if (one["op"], one["type"]) == (op, kind)
+    )
+
+
+def ends_before(life: Life, command: str, op: str, first: str, then: str) -> bool:
+    """Whether a command was done with all objects of one kind before it began with any of the other; both have to occur."""
+    earlier, later = times(life, command, op, first), times(life, command, op, then)
+    assert earlier, f"no {op} of {first} in {command}"
+    assert later, f"no {op} of {then} in {command}"
+    return max(end for _, end in earlier) <= min(begin for begin, _ in later)
+
+
+# --- a deployment
+
+
+def test_a_preview_only_creates_and_touches_nothing(life: Life) -> None:
+    assert life.runs["preview"].code == 0, life.runs["preview"].output
+    assert {step.op for step in life.runs["preview"].steps} == {"create"}
+    assert life.operations["preview"] == []
+    assert life.left["preview"] == []
+
+
+def test_up_creates_what_the_preview_announced(life: Life) -> None:
+    announced = {(step.type, step.name) for step in life.custom_steps("preview")}
+    created = {(step.type, step.name) for step in life.custom_steps("up")}
+    assert created == announced
+    assert {step.op for step in life.custom_steps("up")} == {"create"}
+
+
+def test_a_refresh_finds_what_was_deployed(life: Life) -> None:
+    assert life.runs["refresh"].code == 0, life.runs["refresh"].output
+
+
+def test_up_again_changes_nothing(life: Life) -> None:
+    assert life.runs["up again"].code == 0, life.runs["up again"].output
+    assert life.operations["up again"] == []
+
+
+# --- changes
+
+
+@pytest.mark.parametrize("change", ["other replicas", "other model"])
+def test_a_change_of_a_service_updates_its_ray_service_in_place_and_replaces_nothing(life: Life, change: str) -> None:
+    assert life.runs[change].code == 0, life.runs[change].output
+    steps = life.custom_steps(change)
+    assert {step.op for step in steps} == {"update"}
+    assert RAY_SERVICE in {step.type for step in steps}
+    assert {step.type for step in steps} <= SIZED
+
+
+def test_a_change_of_a_service_leaves_its_keys(life: Life) -> None:
+    for change in ("other replicas", "other model"):
+        assert not [
+            one for one in life.operations[change] if one["type"] == SECRET or one["type"].startswith("random:")
+        ]
+
+
+# --- order
+
+
+def test_the_operator_and_the_nodes_are_there_before_a_ray_service(life: Life) -> None:
+    assert ends_before(life, "up", "create", OPERATOR, RAY_SERVICE)
+    if times(life, "up", "create", POOL):
+        assert ends_before(life, "up", "create", POOL, RAY_SERVICE)
+        assert ends_before(life, "up", "create", CLUSTER, OPERATOR)
+        assert ends_before(life, "up", "create", NETWORK, CLUSTER)
+
+
+def test_ray_services_go_before_the_operator_the_nodes_the_cluster_and_the_network(life: Life) -> None:
+    assert life.runs["destroy"].code == 0, life.runs["destroy"].output
+    assert ends_before(life, "destroy", "delete", RAY_SERVICE, OPERATOR)
+    if times(life, "destroy", "delete", POOL):
+        assert ends_before(life, "destroy", "delete", RAY_SERVICE, POOL)
+        assert ends_before(life, "destroy", "delete", OPERATOR, CLUSTER)
+        assert ends_before(life, "destroy", "delete", POOL, CLUSTER)
+        assert ends_before(life, "destroy", "delete", CLUSTER, NETWORK)
+
+
+def test_gpu_pools_come_and_go_one_after_the_other(life_with_two_pools: Life) -> None:
+    for command, op in (("up", "create"), ("destroy", "delete")):
+        assert life_with_two_pools.runs[command].code == 0, life_with_two_pools.runs[command].output
+        spans = [
+            (one["begin"], one["end"])
+            for one in life_with_two_pools.operations[command]
+            if (one["op"], one["type"]) == (op, POOL) and not one["name"].endswith("-system")
+        ]
+        assert len(spans) == 2
+        (_, first_end), (second_begin, _) = sorted(spans)
+        assert first_end <= second_begin
+
+
+# --- the end
+
+
+def test_a_protected_stack_is_destroyed_only_after_the_protection_is_taken_away(life: Life) -> None:
+    if "destroy too early" not in life.runs:
+        pytest.skip(f"{life.stack} has no deletion protection")
+    refused = life.runs["destroy too early"]
+    assert refused.code != 0
+    assert "protected" in refused.output
+    assert life.operations["destroy too early"] == []
+    assert life.runs["unprotect"].code == 0, life.runs["unprotect"].output
+    assert {step.op for step in life.custom_steps("unprotect")} <= {"update"}
+
+
+def test_destroy_leaves_nothing_in_the_cloud_nor_in_the_state(life: Life) -> None:
+    assert life.runs["destroy"].code == 0, life.runs["destroy"].output
+    assert [one.id for one in life.left["destroy"]] == []
+    state = json.loads((life.project.state / ".pulumi" / "stacks" / "rayline" / f"{life.stack}.json").read_text())
+    assert state["checkpoint"]["latest"].get("resources", []) == []
+
+
+def test_no_plugin_outlives_its_engine(life: Life) -> None:
+    started = (life.cloud.folder / "processes").read_text().split()
+    assert started
+    running = []
+    for process in started:
+        command = pathlib.Path("/proc") / process / "cmdline"
+        if command.exists() and b"fake_provider" in command.read_bytes():
+            running.append(process)
+    assert running == []
+
+
+# --- secrets
+
+
+def test_no_key_stands_in_clear_text_in_the_state_or_the_output(life: Life) -> None:
+    assert len(life.secrets) >= 4
+    written = life.written()
+    assert any('"ciphertext"' in text for text in written.values())
+    assert [(name, "holds a key") for name, text in written.items() if any(key in text for key in life.secrets)] == []
+
+
+def test_no_token_stands_in_clear_text_in_the_state_or_the_output(life_with_a_token: Life) -> None:
+    assert "hf_firstRecognisableToken" in life_with_a_token.secrets
+    written = life_with_a_token.written()
+    found = [name for name, text in written.items() if any(key in text for key in life_with_a_token.secrets)]
+    assert found == []
+
+
+def test_another_token_replaces_the_secret_and_nothing_else(life_with_a_token: Life) -> None:
+    steps = life_with_a_token.custom_steps("other token")
+    assert {step.type for step in steps} == {SECRET}
+    assert {step.name for step in steps} == {"kind-hugging-face-token"}
+    assert life_with_a_token.runs["destroy"].code == 0, life_with_a_token.runs["destroy"].output
+    assert life_with_a_token.left["destroy"] == []
