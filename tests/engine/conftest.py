@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.facts.choices import ClusterMode
 from tests.conftest import recorded, stacks_of
 from tests.engine.fake_provider import PROVIDERS, Cloud, Object
 from tests.pulumi_project import ROOT, PulumiProject, Run, Step, missing
@@ -123,7 +124,8 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     life.do("other replicas", "up")
     life.project.change(f"services.{service.name}.model", OTHER_MODELS[given["accelerator"]])
     life.do("other model", "up")
-    if recorded(stack).plan.cluster.deletion_protection:
+    cluster = recorded(stack).plan.cluster
+    if cluster.mode is ClusterMode.CREATE and cluster.deletion_protection:
         life.do("destroy too early", "destroy")
         life.project.change("cluster.deletion_protection", "false")
         life.do("unprotect", "up")
