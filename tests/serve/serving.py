@@ -69,14 +69,18 @@ SECOND: dict[str, Any] = {
 """What the second session's stack file says differently."""
 
 
-def ray_service(**service: Any) -> dict:
-    """The RayService that the program declares for a stack file with the tiny model; `service` is laid over STACK."""
+def program_of(**service: Any) -> offline.Program:
+    """What the program declares for a stack file with the tiny model; `service` is laid over STACK."""
     config = {"cluster": {"mode": "local"}, "services": {"tiny": STACK | service}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "Pulumi.serve.yaml"
         path.write_text(yaml.safe_dump({"config": config}))
-        program = offline.record("serve", config=offline.read_stack_file(path))
-    return render.ray_services(program)[0]
+        return offline.record("serve", config=offline.read_stack_file(path))
+
+
+def ray_service(**service: Any) -> dict:
+    """The RayService of that."""
+    return render.ray_services(program_of(**service))[0]
 
 
 def with_engine(manifest: dict, **engine_kwargs: Any) -> dict:
@@ -105,6 +109,7 @@ class Recorder:
 
     def note(self, text: str) -> None:
         self.lines.append(text)
+        print(text)
 
     def phases_done(self) -> list[str]:
         return [line.split(" done:")[0] for line in self.lines if " done:" in line]
