@@ -33,15 +33,11 @@ _BODY = json.dumps(
         }
     }
 ).encode()
-_START = {
-    "type": "http.response.start",
-    "status": 401,
-    "headers": [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(_BODY)).encode()),
-        (b"www-authenticate", b"Bearer"),
-    ],
-}
+_HEADERS = (
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_BODY)).encode()),
+    (b"www-authenticate", b"Bearer"),
+)
 _log = logging.getLogger("rayline.gate")
 
 
@@ -124,5 +120,6 @@ async def _refuse(scope, send):
         # before the connection is accepted, so that the server answers the handshake with 403
         await send({"type": "websocket.close", "code": 1008})
         return
-    await send(_START)
+    # a list of its own: Serve adds headers to the one that it is given
+    await send({"type": "http.response.start", "status": 401, "headers": list(_HEADERS)})
     await send({"type": "http.response.body", "body": _BODY})

@@ -16,6 +16,7 @@ from serving import API_KEY, TOKEN, Recorder, Served, program_of, ray_service, w
 from rayline import local_secrets, render
 from rayline.local import runtime
 from rayline.local.translate import SECRETS_FOLDER
+from rayline.verify import Outcome
 
 SECRET = "tiny-api-key"
 TOKENS = 900
@@ -123,6 +124,7 @@ def test_keys_rotate_under_running_streams(rotating: Rotating):
         for thread in threads:
             thread.join()
     assert readers.failures == []
+    assert {check.outcome for check in served.running.checks} <= {Outcome.PASS, Outcome.NOT_APPLICABLE}
     assert {stream.tokens for stream in readers.streams} == {TOKENS}
     for moment in moments:
         assert any(stream.started < moment < stream.ended for stream in readers.streams), "no stream ran at the change"

@@ -94,6 +94,13 @@ def test_every_path_is_answered_with_the_key_and_refused_without(served: Served,
     assert ask({"Authorization": f"Bearer {API_KEY}"}).status_code == 200
 
 
+def test_many_refusals_stay_refusals(served: Served):
+    with httpx.Client(trust_env=False) as client:
+        answers = [client.get(f"{served.running.url}/v1/models") for _ in range(200)]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({len(answer.headers) for answer in answers}) == 1
+
+
 def test_a_replica_asked_past_haproxy_asks_for_the_key_as_well(served: Served):
     first = served.running.ports["replicas"]
     ports = {

@@ -99,6 +99,15 @@ def test_a_refusal_has_the_shape_that_openai_clients_read(folder):
     assert set(json.loads(body["body"])["error"]) == {"message", "type", "param", "code"}
 
 
+def test_one_refusal_leaves_nothing_behind_for_the_next(folder):
+    gate = ApiKeyGate(application)
+    first = ask(gate)
+    expected = list(first[0]["headers"])
+    # as Serve does, which adds a request's id to every answer
+    first[0]["headers"].append((b"x-request-id", b"1"))
+    assert ask(gate)[0]["headers"] == expected
+
+
 def test_a_web_socket_without_a_key_is_closed_before_it_opens(folder):
     assert ask(ApiKeyGate(application), kind="websocket") == [{"type": "websocket.close", "code": 1008}]
     assert status(ask(ApiKeyGate(application), bearer("sk-now"), kind="websocket")) == 200
