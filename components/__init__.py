@@ -10,6 +10,7 @@ from .kuberay_operator import KuberayOperator
 from .llm_service import LlmService
 from .network import PlatformNetwork
 from .project_apis import ProjectApis
+from .weights_bucket import WeightsBucket
 
 __all__ = [
     "EndpointGateway",
@@ -23,4 +24,5 @@ __all__ = [
     "PlatformNetwork",
     "ProjectApis",
     "ServiceRoute",
+    "WeightsBucket",
 ]

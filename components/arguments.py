@@ -21,6 +21,7 @@ from .facts.choices import (
     Tls,
     TokenSource,
     UpgradeStrategy,
+    WeightsSource,
 )
 
 
@@ -111,6 +112,10 @@ class LlmServiceArgs(TypedDict):
     """The `model` that clients ask for. Default: the model id."""
     model_source: NotRequired[str]
     """Where the weights come from when not from Hugging Face: a folder in the container, or a gs:// or s3:// address."""
+    revision: NotRequired[str]
+    """Commit, tag or branch of the model on Hugging Face. Default main; a commit makes every replica, now and later, the same."""
+    weights: NotRequired[WeightsSource]
+    """hub (each worker downloads), gcs-stream (vLLM streams from the bucket of `weights`) or gcs-fuse (it is mounted). Default hub."""
     capacity: NotRequired[Capacity]
     """How Google hands out the nodes. Default on-demand."""
     reservation: NotRequired[str]
@@ -326,6 +331,17 @@ class IsolationArgs(TypedDict):
     """With kuberay.source preinstalled: where the operator runs. Default kuberay-system."""
 
 
+class WeightsArgs(TypedDict):
+    """A Cloud Storage bucket with weights, for the services with weights gcs-stream or gcs-fuse. Only with cluster mode create."""
+
+    bucket: str
+    """Name of the bucket. A model lies in it under MODEL/REVISION/, for example Qwen/Qwen3.5-4B/main/."""
+    create: NotRequired[bool]
+    """Make the bucket, in the cluster's region. false: it exists. Default true."""
+    mirror: NotRequired[bool]
+    """Copy the services' models from Hugging Face into it, once each, before they start. false: they are there. Default true."""
+
+
 class InferencePlatformArgs(TypedDict):
     """A whole platform: a cluster and the services on it."""
 
@@ -347,3 +363,5 @@ class InferencePlatformArgs(TypedDict):
     """How clients outside the cluster reach the services."""
     isolation: NotRequired[IsolationArgs]
     """What keeps the platform and its neighbours apart."""
+    weights: NotRequired[WeightsArgs]
+    """A bucket with weights, so that new nodes need not download them from Hugging Face."""

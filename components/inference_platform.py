@@ -20,7 +20,9 @@ from .llm_service import LlmService
 from .network import PlatformNetwork
 from .plan import ClusterPlan, MaintenanceExclusion, NodePool, Plan, PlanError, make_plan
 from .project_apis import ProjectApis
-from .ray_service_manifest import ray_service
+from .ray_service_manifest import Role, ray_service, service_account
+from .weights_bucket import WeightsBucket
+from .weights_manifests import bucket_roles
 
 
 class Google(NamedTuple):
@@ -99,6 +101,8 @@ class InferencePlatform(pulumi.ComponentResource):
                 )
             )
         endpoint = self._endpoint(name, plan, google, provider, namespace) if google else None
+        if gke and plan.bucket:
+            needed.append(self._weights(name, plan, gke))
         by_name = {pool.name: pool for pool in plan.pools}
         services = {
             service.name: LlmService(
@@ -263,6 +267,27 @@ class InferencePlatform(pulumi.ComponentResource):
             # else a new key replaces the Secret, which is then missing for a moment
             enable_secret_mutable=True,
             opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _weights(self, name: str, plan: Plan, gke: GkeCluster) -> WeightsBucket:
+        # the plan refused a bucket without a cluster
+        assert plan.bucket and plan.cluster.project and plan.cluster.region  # noqa: PT018
+        return WeightsBucket(
+            f"{name}-weights",
+            {
+                "project": plan.cluster.project,
+                "region": plan.cluster.region,
+                "bucket": plan.bucket.name,
+                "create": plan.bucket.create,
+                "keep": plan.bucket.keep,
+                "namespace": plan.namespace,
+                "grants": {
+                    service_account(one.name, Role.WORKER): bucket_roles(one)
+                    for one in plan.services
+                    if one.weights.bucket
+                },
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[gke]),
         )
 
     def _operator(

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from . import weights_manifests as weights
 from .api_key_manifests import GATE_MIDDLEWARE, gate_environment, gate_mounts, gate_volumes
 from .facts import defaults
 from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
-from .facts.choices import Accelerator, Capacity, UpgradeStrategy
+from .facts.choices import Accelerator, Capacity, UpgradeStrategy, WeightsSource
 from .facts.serve_flags import HAPROXY_METRICS_PORT, SERVE_FLAGS
 from .plan import DrainTimes, HuggingFacePlan, NodePool, ServicePlan, drain_times
 
@@ -137,7 +138,7 @@ def llm_deployment(served_model_name: str) -> str:
 def serve_config(service: ServicePlan) -> dict[str, Any]:
     """The Serve application: one model, because direct streaming takes exactly one."""
     llm: dict[str, Any] = {
-        "model_loading_config": {"model_id": service.served_model_name, "model_source": service.model_source},
+        "model_loading_config": {"model_id": service.served_model_name, "model_source": service.weights.uri},
     }
     if service.accelerator is Accelerator.CPU:
         llm["accelerator_config"] = {"kind": "cpu"}
@@ -209,7 +210,7 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
     if service.model.tool_call_parser:
         kwargs["enable_auto_tool_choice"] = True
         kwargs["tool_call_parser"] = service.model.tool_call_parser
-    kwargs |= service.engine_kwargs
+    kwargs |= weights.engine_kwargs(service) | service.engine_kwargs
     if service.api_key:
         # vLLM adds them in this order, each around those before it: the gate stands outside all others
         kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), GATE_MIDDLEWARE]
@@ -221,7 +222,9 @@ def _environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[di
     variables: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in service.env.items()]
     if service.kv_cache_gib is not None:
         variables.append({"name": "VLLM_CPU_KVCACHE_SPACE", "value": str(service.kv_cache_gib)})
-    if hugging_face.secret_name:
+    variables += weights.environment(service)
+    # pods that read a bucket have no use for the token
+    if hugging_face.secret_name and service.weights.source is WeightsSource.HUB:
         variables.append(_from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
     if service.api_key:
         variables += gate_environment()
@@ -340,13 +343,16 @@ def _workers(
         "livenessProbe": _alive(delay=30, failures=120),
         "securityContext": RESTRICTED,
     }
-    volumes, mounts = _volumes(service), _mounts(service)
+    volumes, mounts = [*_volumes(service), *weights.volumes(service)], [*_mounts(service), *weights.mounts(service)]
     if service.api_key:
         # the head holds no replica, so nobody asks it for a key
         volumes += gate_volumes(service.name)
         mounts += gate_mounts()
     spec = _pod_spec(service, namespace, Role.WORKER, container, drain, volumes, mounts)
     spec["topologySpreadConstraints"] = _spread(service)
+    metadata: dict[str, Any] = {"labels": {SERVICE_LABEL: service.name}}
+    if annotations := weights.annotations(service):
+        metadata["annotations"] = annotations
     if not on_cpu:
         spec["nodeSelector"] = _node_selector(service, pool)
         spec["tolerations"] = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]
@@ -359,7 +365,7 @@ def _workers(
         # server-side apply that changes the list is a conflict
         "scaleStrategy": {},
         "rayStartParams": {"num-cpus": str(group.ray_cpus)} if on_cpu else {},
-        "template": {"metadata": {"labels": {SERVICE_LABEL: service.name}}, "spec": spec},
+        "template": {"metadata": metadata, "spec": spec},
     }
     if not on_cpu:
         # Ray Serve LLM asks for this resource; a group without a live pod is infeasible unless it says that it has it

@@ -90,6 +90,7 @@ PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("kuberay", settings.Kuberay, "KuberayArgs"),
     ("hugging_face", settings.HuggingFace, "HuggingFaceArgs"),
     ("isolation", settings.Isolation, "IsolationArgs"),
+    ("weights", settings.Weights, "WeightsArgs"),
 )
 # Keys that a stack file writes with their provider's prefix.
 PROVIDER_KEYS = {"project": "gcp:project", "region": "gcp:region"}
@@ -98,6 +99,7 @@ PLAN_DEFAULTS: dict[str, Any] = {
     "services.<name>.tensor_parallel_size": 1,
     "services.<name>.pipeline_parallel_size": 1,
     "services.<name>.max_model_len": defaults.MAX_MODEL_LEN,
+    "services.<name>.revision": defaults.REVISION,
     "services.<name>.gpu_memory_utilization": defaults.GPU_MEMORY_UTILIZATION,
     "services.<name>.capacity": defaults.CAPACITY,
     "services.<name>.upgrade": defaults.UPGRADE,

@@ -47,6 +47,7 @@ class Declared:
     inputs: dict[str, Any]
     dependencies: tuple[str, ...]
     protect: bool
+    retain_on_delete: bool
     custom: bool
     provider: str
     ignore_changes: tuple[str, ...]
@@ -171,6 +172,7 @@ _TAKEN = {
     "gcp:container/cluster:Cluster": ("name", "endpoint"),
     "gcp:container/nodePool:NodePool": ("name",),
     "gcp:serviceaccount/account:Account": ("email",),
+    "gcp:storage/bucket:Bucket": ("name",),
     "random:index/randomPassword:RandomPassword": ("result",),
 }
 
@@ -200,8 +202,8 @@ class _Echo(mocks.Mocks):
         outputs |= _named(_TAKEN_WHOLE.get(args.typ, {}), args.name)
         return args.resource_id or f"{args.name}-id", outputs | dict(args.inputs)
 
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict, None]:
-        return {}, None
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict, list]:
+        return {"number": "(number of the project)"} if args.token.endswith(":getProject") else {}, []
 
 
 class _Recorder(mocks.MockMonitor):
@@ -223,6 +225,7 @@ class _Recorder(mocks.MockMonitor):
                     inputs=_masked(deserialize_properties(request.object)),
                     dependencies=tuple(request.dependencies),
                     protect=request.protect,
+                    retain_on_delete=request.retainOnDelete,
                     custom=request.custom,
                     provider=request.provider,
                     ignore_changes=tuple(request.ignoreChanges),

@@ -133,6 +133,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
     lines = [
         ("replicas", _replicas(service) if per == "worker" else f"{_replicas(service)} ({parallel})"),
         ("workers", _workers(service)),
+        ("weights", _weights(plan, service)),
     ]
     if pool:
         lines.append(("node pool", _pool(pool)))
@@ -199,6 +200,16 @@ def _most(service: ServicePlan) -> str:
     if service.hourly_usd is None or group.most_workers == group.workers or service.parked:
         return ""
     return f", {_money(service.hourly_usd * group.most_workers / group.workers)} at {service.autoscaling.max_replicas} replicas"
+
+
+def _weights(plan: Plan, service: ServicePlan) -> str:
+    weights, size = service.weights, f"{service.model.parameters * service.model.weight_bytes / 2**30:.1f} GiB"
+    if not weights.bucket:
+        hub = weights.uri == service.model_id and not service.model.bundled
+        revision = f" at {weights.revision}" if weights.revision else ""
+        return f"{size} from {f'Hugging Face{revision}, by each worker' if hub else weights.uri}"
+    copied = "copied there from Hugging Face before the first start" if plan.mirrors else "already there"
+    return f"{size} from gs://{weights.bucket}/{weights.folder} ({weights.source.value}); {copied}"
 
 
 def _pool(pool: NodePool) -> str:

@@ -29,6 +29,7 @@ from components.facts.choices import (
     Tls,
     TokenSource,
     UpgradeStrategy,
+    WeightsSource,
 )
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
 
@@ -123,6 +124,8 @@ class Service(_Strict):
     enable_prefix_caching: bool = defaults.ENABLE_PREFIX_CACHING
     served_model_name: str | None = None
     model_source: str | None = None
+    revision: str | None = None
+    weights: Annotated[WeightsSource, FromText] = defaults.WEIGHTS
     capacity: Annotated[Capacity, FromText] | None = None
     reservation: str | None = None
     machine_type: str | None = None
@@ -258,6 +261,14 @@ class Isolation(_Strict):
     operator_namespace: str | None = None
 
 
+class Weights(_Strict):
+    """A bucket with weights."""
+
+    bucket: str
+    create: bool = True
+    mirror: bool = True
+
+
 class Settings(_Strict):
     """A stack file, checked. `hugging_face_token` is read by the program as a secret and never passes here."""
 
@@ -268,6 +279,7 @@ class Settings(_Strict):
     hugging_face: HuggingFace = HuggingFace()
     endpoint: Endpoint = Endpoint()
     isolation: Isolation = Isolation()
+    weights: Weights | None = None
     project: str | None = None
     region: str | None = None
 
@@ -399,6 +411,7 @@ _MAPS = {
     "kuberay": "{source: helm}",
     "hugging_face": "{source: existing-secret}",
     "endpoint": "{exposure: internal, domain: llm.example.com}",
+    "weights": "{bucket: my-models}",
     "switches": "{direct_streaming: false}",
     "autoscaling": "{min_replicas: 1, max_replicas: 4}",
     "incremental_upgrade": "{gateway_class: istio}",
@@ -430,6 +443,7 @@ def _example(key: str) -> str:
         "mode": ": create, existing or local",
         "accelerator": f": one of {', '.join(choice.value for choice in Accelerator)}",
         "name": ", for example cache",
+        "bucket": ", for example my-models",
         "mount_path": ", for example /cache",
         "max_replicas": ", for example 4",
         "gateway_class": ", for example istio",
@@ -443,7 +457,11 @@ def _fields_at(path: tuple) -> list[str]:
     for part in path:
         field: Any = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
         if field is not None:
-            model = field.annotation
+            # a part that may be left out is `Part | None`
+            model = next(
+                (one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)),
+                field.annotation,
+            )
         elif get_origin(model) in (dict, list):
             model = get_args(model)[-1]
     if get_origin(model) in (dict, list):

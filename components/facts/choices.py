@@ -97,6 +97,14 @@ class PodSecurity(str, Enum):
     PRIVILEGED = "privileged"
 
 
+class WeightsSource(str, Enum):
+    """Where a replica reads its weights: Hugging Face, or a Cloud Storage bucket, streamed or mounted."""
+
+    HUB = "hub"
+    GCS_STREAM = "gcs-stream"
+    GCS_FUSE = "gcs-fuse"
+
+
 class ReleaseChannel(str, Enum):
     """GKE's release channels."""
 

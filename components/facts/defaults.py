@@ -1,6 +1,6 @@
 """Defaults that a stack file may override. Each has its one home here: the settings and the plan both read it."""
 
-from .choices import Capacity, Exposure, PodSecurity, RateLimitKey, ReleaseChannel, Tls, UpgradeStrategy
+from .choices import Capacity, Exposure, PodSecurity, RateLimitKey, ReleaseChannel, Tls, UpgradeStrategy, WeightsSource
 
 NAMESPACE = "rayline"
 
@@ -33,6 +33,10 @@ DOWNSCALE_DELAY_SECONDS = 600
 MAX_SURGE_PERCENT = 100
 STEP_SIZE_PERCENT = 10
 UPGRADE_INTERVAL_SECONDS = 60
+
+# --- weights
+WEIGHTS = WeightsSource.HUB
+REVISION = "main"
 
 # --- CPU services (accelerator: cpu), for trials and tests
 CPU_MAX_MODEL_LEN = 2048

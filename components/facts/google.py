@@ -3,6 +3,11 @@
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 # Secondary ranges of the subnet.
 PODS_RANGE, SERVICES_RANGE = "pods", "services"
+# Mounts buckets; GKE adds a sidecar to pods with the annotation.
+FUSE_DRIVER = "gcsfuse.csi.storage.gke.io"
+FUSE_ANNOTATION = "gke-gcsfuse/volumes"
+# What the sidecar asks for unless told otherwise (GoogleCloudPlatform/gcs-fuse-csi-driver pkg/webhook/config.go at 01870a9).
+FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB = 0.25, 0.25
 
 # What GKE's node agents need (GoogleCloudPlatform/cluster-toolkit, node service account): logs, metrics, images. Its list has
 # storage.objectViewer too, for every bucket of the project; weights are read with the pods' own identity instead, and images
@@ -28,6 +33,7 @@ APIS = {
 # Beside them, where the feature is on.
 IMAGE_STREAMING_API = "containerfilesystem.googleapis.com"
 SECRET_MANAGER_API = "secretmanager.googleapis.com"
+STORAGE_API = "storage.googleapis.com"
 MEMORYSTORE_API = "redis.googleapis.com"
 CERTIFICATE_MANAGER_API = "certificatemanager.googleapis.com"
 IAP_API = "iap.googleapis.com"

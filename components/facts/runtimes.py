@@ -44,6 +44,10 @@ DEFAULT_RUNTIME = "2.60.0"
 # authOptions need 2.52; CVE-2026-27482 (unauthenticated shutdown of Serve) is fixed in 2.54; direct streaming came with 2.56.
 MIN_RAY_VERSION = "2.56.0"
 
+# Where Ray and vLLM were read for weights in a bucket. Ray 2.57 gives the engine the model's id in place of the bucket's address
+# (ray-project/ray #64978, #65477); 2.60 gives the address (vllm_engine.py, _resolve_hf_model_id_from_mirror).
+MIN_RAY_VERSION_FOR_BUCKETS = "2.60.0"
+
 KUBERAY_VERSION = "1.7.0"  # the release whose CRDs the manifests are checked against
 KUBERAY_CHART = "kuberay-operator"
 KUBERAY_REPOSITORY = "https://ray-project.github.io/kuberay-helm/"

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..facts import defaults, prices
-from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy
-from ..facts.google import MAX_DRAINING_SECONDS, SECRET_MANAGER_API
+from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy, WeightsSource
+from ..facts.google import MAX_DRAINING_SECONDS, SECRET_MANAGER_API, STORAGE_API
 from .check import Check
 from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
 from .drain import DrainTimes, drain_times
@@ -21,6 +21,7 @@ from .scale import scale_warnings
 from .services import plan_service
 from .types import (
     Autoscaling,
+    BucketPlan,
     ClusterPlan,
     EndpointPlan,
     HuggingFacePlan,
@@ -28,17 +29,21 @@ from .types import (
     IsolationPlan,
     KuberayPlan,
     MaintenanceExclusion,
+    Mirror,
     NodePool,
     Plan,
     PlanError,
     Problem,
     ServicePlan,
+    ServiceWeights,
     SystemPool,
     WorkerGroup,
 )
+from .weights import plan_bucket, plan_mirrors
 
 __all__ = [
     "Autoscaling",
+    "BucketPlan",
     "ClusterPlan",
     "DrainTimes",
     "EndpointPlan",
@@ -47,11 +52,13 @@ __all__ = [
     "IsolationPlan",
     "KuberayPlan",
     "MaintenanceExclusion",
+    "Mirror",
     "NodePool",
     "Plan",
     "PlanError",
     "Problem",
     "ServicePlan",
+    "ServiceWeights",
     "SystemPool",
     "WorkerGroup",
     "allocatable",
@@ -71,6 +78,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     hugging_face = plan_hugging_face(check, args.get("hugging_face") or {})
     if hugging_face.source.value == "secret-manager":
         cluster = add_api(replace(cluster, secret_manager=True), SECRET_MANAGER_API)
+    bucket = plan_bucket(check, args.get("weights"), cluster)
     kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
     namespace = args.get("namespace") or defaults.NAMESPACE
     check_namespace(check, namespace)
@@ -86,8 +94,11 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     drafts = [
         draft
         for key, service in asked.items()
-        if (draft := plan_service(check, key, service, cluster, hugging_face, kuberay))
+        if (draft := plan_service(check, key, service, cluster, hugging_face, kuberay, bucket))
     ]
+    if bucket:
+        mounted = any(draft.plan.weights.source is WeightsSource.GCS_FUSE for draft in drafts)
+        cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)
     pools = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else ()
     check_system_pool(check, drafts, cluster)
     endpoint = plan_endpoint(check, args, cluster, name)
@@ -105,11 +116,13 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         hugging_face=hugging_face,
         endpoint=endpoint,
         isolation=isolation and replace(isolation, quota=plan_quota(services, pools)),
+        bucket=bucket,
+        mirrors=plan_mirrors(bucket, services),
         pools=pools,
         services=services,
         hourly_usd=hourly,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
-        warnings=_warnings(cluster, kuberay, services, pools, endpoint),
+        warnings=_warnings(cluster, kuberay, services, pools, endpoint, bucket),
     )
 
 
@@ -119,8 +132,17 @@ def _warnings(
     services: tuple[ServicePlan, ...],
     pools: tuple[NodePool, ...],
     endpoint: EndpointPlan,
+    bucket: BucketPlan | None,
 ) -> tuple[str, ...]:
     found = []
+    if bucket and not any(service.weights.bucket for service in services):
+        found.append(
+            f"weights: no service reads the bucket {bucket.name}; `weights: gcs-fuse` or `gcs-stream` in a service does"
+        )
+    if bucket and bucket.create and not bucket.keep:
+        found.append(
+            f"weights: the bucket {bucket.name} and everything in it go with the stack, because cluster.deletion_protection is false"
+        )
     if kuberay.source is OperatorSource.GKE_ADDON:
         found.append(
             "GKE decides the add-on's KubeRay version: authOptions and the autoscaler's version need 1.6 or newer; check with `kubectl get crd rayservices.ray.io`"

@@ -10,7 +10,7 @@ from ..facts.models import Model
 from ..facts.runtimes import Runtime
 from .check import Check
 from .scale import Scale
-from .types import ClusterPlan, ServicePlan
+from .types import ClusterPlan, ServicePlan, ServiceWeights
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Common:
     ray_token_generation: int
     longest: int
     cluster: ClusterPlan
+    weights: ServiceWeights
 
     @property
     def prefix_caching(self) -> bool:
@@ -55,7 +56,7 @@ class Common:
             model_id=self.model_id,
             model=self.model,
             served_model_name=given.get("served_model_name") or self.model_id,
-            model_source=given.get("model_source") or self.model_id,
+            weights=self.weights,
             accelerator=self.accelerator,
             runtime=self.runtime,
             image=given.get("image") or self.runtime.image,

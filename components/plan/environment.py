@@ -19,6 +19,7 @@ PLANNED_ENGINE_KWARGS = (
     "max_num_batched_tokens",
     "gpu_memory_utilization",
     "enable_prefix_caching",
+    "revision",
 )
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
 REFUSED_ENGINE_KWARGS = {

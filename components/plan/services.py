@@ -7,7 +7,8 @@ from typing import Any
 
 from ..facts import defaults
 from ..facts.accelerators import ACCELERATORS
-from ..facts.choices import Accelerator, Capacity, ClusterMode, TokenSource
+from ..facts.choices import Accelerator, Capacity, ClusterMode, TokenSource, WeightsSource
+from ..facts.google import FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
 from ..facts.models import MODELS
 from ..facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from ..facts.serve_flags import DIRECT_STREAMING
@@ -18,7 +19,8 @@ from .environment import plan_engine_kwargs, plan_environment
 from .gpus import choose_machine, choose_zones, engine_limits, refuse_fit
 from .pools import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, node_price
 from .scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers, workers_for
-from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, WorkerGroup
+from .types import BucketPlan, ClusterPlan, HuggingFacePlan, KuberayPlan, WorkerGroup
+from .weights import on_disk_gib, plan_service_weights
 
 # Of what is left, the share that a worker asks for; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
 WORKER_CPU_SHARE = 0.95
@@ -32,6 +34,7 @@ def plan_service(
     cluster: ClusterPlan,
     hugging_face: HuggingFacePlan,
     kuberay: KuberayPlan,
+    bucket: BucketPlan | None,
 ) -> Draft | None:
     path = f"services.{name}"
     before = len(check.problems)
@@ -65,7 +68,9 @@ def plan_service(
             runtime.ray_version,
             f"{model_id} needs vLLM {model.min_vllm}, this runtime has {runtime.vllm_version}",
         )
-    if model and model.gated and hugging_face.source is TokenSource.NONE:
+    weights = plan_service_weights(check, path, given, model_id, cluster, bucket)
+    asks_the_hub = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
+    if model and model.gated and asks_the_hub and hugging_face.source is TokenSource.NONE:
         check.refuse(f"{path}.model", model_id, "a gated model needs a token: set hugging_face.source")
 
     scale = plan_scale(check, path, given, cluster, kuberay)
@@ -106,7 +111,7 @@ def plan_service(
         scale=scale, tensor=tensor, pipeline=pipeline, env=env, engine_kwargs=engine_kwargs, api_key=api_key,
         api_key_generation=at_least_one(check, path, given, "api_key_generation", 1),
         ray_token_generation=at_least_one(check, path, given, "ray_token_generation", 1),
-        longest=longest, cluster=cluster,
+        longest=longest, cluster=cluster, weights=weights,
     )  # fmt: skip
     draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
     return draft if len(check.problems) == before else None
@@ -245,7 +250,11 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
     most_workers = workers_for(scale.most_replicas, gpus_per_replica, gpus_per_worker)
     share = gpus_per_worker / machine.gpus
     cpus, memory = allocatable(machine)
-    weights_on_disk = ceil(fit.weights_gib * common.tensor * common.pipeline)
+    weights_on_disk = on_disk_gib(common.weights.source, fit.weights_gib * common.tensor * common.pipeline)
+    if common.weights.source is WeightsSource.GCS_FUSE:
+        # every worker pod has the mount's sidecar beside it
+        cpus -= FUSE_SIDECAR_CPUS * machine.gpus / gpus_per_worker
+        memory -= FUSE_SIDECAR_MEMORY_GIB * machine.gpus / gpus_per_worker
     group = WorkerGroup(
         workers=workers,
         most_workers=most_workers,
@@ -281,7 +290,7 @@ def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: Engi
 
 
 # KubeRay's, and those of api_key_manifests.py.
-OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys", "autoscaler-token")
+OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys", "autoscaler-token", "hub-cache", "weights")
 OWN_FOLDER = "/etc/rayline"
 
 

@@ -18,6 +18,7 @@ from ..facts.choices import (
     Tls,
     TokenSource,
     UpgradeStrategy,
+    WeightsSource,
 )
 from ..facts.google import CERTIFICATE_MANAGER_API, IAP_API, LOAD_BALANCER_RANGES
 from ..facts.models import Model
@@ -108,6 +109,21 @@ class IncrementalUpgrade:
 
 
 @dataclass(frozen=True)
+class ServiceWeights:
+    """Where the replicas of one service read the model from.
+
+    `uri` is what Ray Serve LLM gets as model_source. `folder` is the model's in the bucket, MODEL/REVISION, and both it and
+    `bucket` are empty where no bucket is read. `revision` is the one to ask Hugging Face for, None where that is not asked.
+    """
+
+    source: WeightsSource
+    uri: str
+    revision: str | None = None
+    bucket: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True)
 class ServicePlan:
     """Everything about one service that a manifest, a card in the terminal or a bill needs."""
 
@@ -115,7 +131,7 @@ class ServicePlan:
     model_id: str
     model: Model
     served_model_name: str
-    model_source: str
+    weights: ServiceWeights
     accelerator: Accelerator
     runtime: Runtime
     image: str
@@ -316,6 +332,27 @@ class IsolationPlan:
 
 
 @dataclass(frozen=True)
+class BucketPlan:
+    """The bucket with weights. `keep`: a destroyed stack leaves it, because the cluster is protected from deletion too."""
+
+    name: str
+    create: bool
+    mirror: bool
+    keep: bool
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One copy of a model from Hugging Face into the bucket. `image` is one that the CPU nodes have anyway: a Ray head's."""
+
+    model_id: str
+    revision: str
+    folder: str
+    image: str
+    weights_gib: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole platform, decided."""
 
@@ -326,6 +363,8 @@ class Plan:
     endpoint: EndpointPlan
     isolation: IsolationPlan | None
     """None on this machine."""
+    bucket: BucketPlan | None
+    mirrors: tuple[Mirror, ...]
     pools: tuple[NodePool, ...]
     services: tuple[ServicePlan, ...]
     hourly_usd: float | None

@@ -36,6 +36,7 @@ PAIRS: dict[type[BaseModel], Any] = {
     settings.Kuberay: arguments.KuberayArgs,
     settings.HuggingFace: arguments.HuggingFaceArgs,
     settings.Isolation: arguments.IsolationArgs,
+    settings.Weights: arguments.WeightsArgs,
     settings.Settings: arguments.InferencePlatformArgs,
 }
 # a secret, which passes the settings by
@@ -109,6 +110,7 @@ DECIDED_BY_THE_PLAN: dict[tuple[str, str], Any] = {
     ("LlmServiceArgs", "tensor_parallel_size"): 1,
     ("LlmServiceArgs", "pipeline_parallel_size"): 1,
     ("LlmServiceArgs", "max_model_len"): defaults.MAX_MODEL_LEN,
+    ("LlmServiceArgs", "revision"): defaults.REVISION,
     ("LlmServiceArgs", "gpu_memory_utilization"): defaults.GPU_MEMORY_UTILIZATION,
     ("LlmServiceArgs", "capacity"): defaults.CAPACITY,
     ("LlmServiceArgs", "upgrade"): defaults.UPGRADE,
