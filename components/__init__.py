@@ -6,6 +6,7 @@ from .gpu_node_pool import GpuNodePool
 from .hugging_face_secret import HuggingFaceSecret
 from .inference_platform import InferencePlatform
 from .isolation import Isolation
+from .kuberay_crds import KuberayCrds
 from .kuberay_operator import KuberayOperator
 from .llm_service import LlmService
 from .network import PlatformNetwork
@@ -19,6 +20,7 @@ __all__ = [
     "HuggingFaceSecret",
     "InferencePlatform",
     "Isolation",
+    "KuberayCrds",
     "KuberayOperator",
     "LlmService",
     "PlatformNetwork",

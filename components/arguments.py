@@ -282,6 +282,8 @@ class KuberayArgs(TypedDict):
     """Chart name in the repository, or the path of a chart folder on this machine. Default kuberay-operator."""
     crds: NotRequired[str]
     """Folder or address with the CRD files of that version. Default: the chart folder's crds, or KubeRay's release on GitHub."""
+    keep_crds: NotRequired[bool]
+    """Leave the CRDs when the stack goes; deleting them deletes every RayService of the cluster. Default: with mode existing."""
 
 
 class HuggingFaceArgs(TypedDict):

@@ -15,6 +15,7 @@ from .gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from .hugging_face_secret import HuggingFaceSecret
 from .isolation import Isolation
 from .isolation_manifests import isolation, pod_security_labels
+from .kuberay_crds import KuberayCrds
 from .kuberay_operator import KuberayOperator, KuberayOperatorArgs
 from .llm_service import LlmService
 from .network import PlatformNetwork
@@ -60,7 +61,7 @@ class InferencePlatform(pulumi.ComponentResource):
         plan = self.plan
         google = self._google(name, plan) if plan.cluster.mode is ClusterMode.CREATE else None
         gke, pools = (google.cluster, google.pools) if google else (None, [])
-        provider = self._kubernetes_provider(name, plan.cluster, gke)
+        provider = self._kubernetes_provider(f"{name}-kubernetes", plan.cluster, gke)
         in_cluster = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=pools)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
@@ -79,7 +80,19 @@ class InferencePlatform(pulumi.ComponentResource):
         # a service goes before its operator, its nodes and its secrets, so that the operator can finish it
         needed: list[pulumi.Resource] = [namespace]
         if plan.kuberay.source is OperatorSource.HELM and plan.cluster.mode is not ClusterMode.LOCAL:
-            needed.append(self._operator(name, plan, provider, [namespace, *([gke] if gke else [])]))
+            crds = KuberayCrds(
+                f"{name}-kuberay-crds",
+                {"files": list(plan.kuberay.crd_files), "keep": plan.kuberay.keep_crds},
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    # CRDs that an earlier stack left are taken over; anything else that exists stays its owner's
+                    provider=self._kubernetes_provider(
+                        f"{name}-crds", plan.cluster, gke, takes_over=plan.kuberay.keep_crds
+                    ),
+                    depends_on=[gke] if gke else [],
+                ),
+            )
+            needed.append(self._operator(name, plan, provider, [crds, namespace, *([gke] if gke else [])]))
         if plan.isolation:
             needed.append(
                 Isolation(
@@ -259,13 +272,17 @@ class InferencePlatform(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace]),
         )
 
-    def _kubernetes_provider(self, name: str, cluster: ClusterPlan, gke: GkeCluster | None) -> kubernetes.Provider:
+    def _kubernetes_provider(
+        self, name: str, cluster: ClusterPlan, gke: GkeCluster | None, *, takes_over: bool = False
+    ) -> kubernetes.Provider:
         return kubernetes.Provider(
-            f"{name}-kubernetes",
+            name,
             kubeconfig=gke.kubeconfig if gke else cluster.kubeconfig,
             context=None if gke else cluster.context,
             # else a new key replaces the Secret, which is then missing for a moment
             enable_secret_mutable=True,
+            upsert_existing_objects=True if takes_over else None,
+            enable_patch_force=True if takes_over else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -295,14 +312,13 @@ class InferencePlatform(pulumi.ComponentResource):
     ) -> KuberayOperator:
         arguments: KuberayOperatorArgs = {
             "version": plan.kuberay.version,
-            "repository": plan.kuberay.repository,
             "chart": plan.kuberay.chart,
             "namespace": defaults.OPERATOR_NAMESPACE,
             "watch_namespace": plan.namespace,
             "on_system_pool": plan.cluster.mode is ClusterMode.CREATE,
         }
-        if plan.kuberay.crds:
-            arguments["crds"] = plan.kuberay.crds
+        if plan.kuberay.repository:
+            arguments["repository"] = plan.kuberay.repository
         return KuberayOperator(
             f"{name}-kuberay", arguments, opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=after)
         )

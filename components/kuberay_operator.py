@@ -1,10 +1,5 @@
-"""The KubeRay operator: its CRDs as resources of their own, then the chart of the same version.
+"""The KubeRay operator from its Helm chart, without the CRDs, which are resources of their own."""
 
-Helm installs a chart's CRDs once and never upgrades them; an operator that is newer than its CRDs loses fields silently,
-because the API server prunes what it does not know. So the chart comes without them.
-"""
-
-import pathlib
 from typing import NotRequired, TypedDict
 
 import pulumi
@@ -15,21 +10,16 @@ from .facts.choices import PodSecurity
 from .isolation_manifests import pod_security_labels
 from .ray_service_manifest import POOL_LABEL, cpu_quantity
 
-CRD_FILES = ("ray.io_rayclusters.yaml", "ray.io_rayjobs.yaml", "ray.io_rayservices.yaml", "ray.io_raycronjobs.yaml")
-CRDS_OF_A_RELEASE = "https://raw.githubusercontent.com/ray-project/kuberay/v{version}/helm-chart/kuberay-operator/crds"
-
 
 class KuberayOperatorArgs(TypedDict):
     """The KubeRay operator, for one namespace."""
 
     version: str
-    """Version of the chart and the CRDs."""
-    repository: str
-    """Helm repository; not used when `chart` is a folder."""
+    """Version of the chart and the image."""
+    repository: NotRequired[str]
+    """Helm repository; without it `chart` is a folder."""
     chart: str
     """Chart name, or the path of a chart folder on this machine."""
-    crds: NotRequired[str]
-    """Folder or address with the CRD files of that version."""
     namespace: str
     """Namespace of the operator; made by this component."""
     watch_namespace: str
@@ -39,18 +29,13 @@ class KuberayOperatorArgs(TypedDict):
 
 
 class KuberayOperator(pulumi.ComponentResource):
-    """CRDs, namespace and Helm release. Deliberately without a ServiceMonitor, which needs another project's CRDs."""
+    """Namespace and Helm release. Deliberately without a ServiceMonitor, which needs another project's CRDs."""
 
     release_name: pulumi.Output[str]
     """Name of the Helm release."""
 
     def __init__(self, name: str, args: KuberayOperatorArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:KuberayOperator", name, dict(args), opts)
-        crds = kubernetes.yaml.v2.ConfigGroup(
-            f"{name}-crds",
-            files=crd_files(args["chart"], args.get("crds"), args["version"]),
-            opts=pulumi.ResourceOptions(parent=self),
-        )
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
@@ -60,40 +45,26 @@ class KuberayOperator(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        local = is_folder(args["chart"])
+        repository = args.get("repository")
         release = kubernetes.helm.v3.Release(
             f"{name}-release",
             kubernetes.helm.v3.ReleaseArgs(
                 name="kuberay-operator",
                 namespace=namespace.metadata["name"],
                 chart=args["chart"],
-                version=None if local else args["version"],
-                repository_opts=None if local else kubernetes.helm.v3.RepositoryOptsArgs(repo=args["repository"]),
+                version=args["version"] if repository else None,
+                repository_opts=kubernetes.helm.v3.RepositoryOptsArgs(repo=repository) if repository else None,
                 skip_crds=True,
                 timeout=600,
                 values=chart_values(args),
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[crds],
                 custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="15m"),
             ),
         )
         self.release_name = release.name.apply(lambda known: known or "")
         self.register_outputs({"release_name": self.release_name})
-
-
-def is_folder(chart: str) -> bool:
-    """Whether a chart is a folder on this machine rather than a name in a repository."""
-    return chart.startswith((".", "/", "~"))
-
-
-def crd_files(chart: str, crds: str | None, version: str) -> list[str]:
-    """Paths or addresses of the CRDs that belong to the chart."""
-    if crds is None and is_folder(chart):
-        crds = str(pathlib.Path(chart).expanduser() / "crds")
-    base = (crds or CRDS_OF_A_RELEASE.format(version=version)).rstrip("/")
-    return [f"{base}/{name}" for name in CRD_FILES]
 
 
 def chart_values(args: KuberayOperatorArgs) -> dict:

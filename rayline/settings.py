@@ -229,6 +229,7 @@ class Kuberay(_Strict):
     repository: str | None = None
     chart: str | None = None
     crds: str | None = None
+    keep_crds: bool | None = None
 
 
 class HuggingFace(_Strict):

@@ -18,7 +18,7 @@ from ..facts.google import (
     SYSTEM_METRICS,
     WORKLOAD_METRICS,
 )
-from ..facts.runtimes import KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
+from ..facts.runtimes import KUBERAY_CHART, KUBERAY_CRD_FILES, KUBERAY_CRDS, KUBERAY_REPOSITORY, KUBERAY_VERSION
 from .check import DNS_LABEL, MAX_GKE_LOGICAL_NAME, Check
 from .maintenance import plan_maintenance
 from .pools import node_price
@@ -194,15 +194,20 @@ def plan_kuberay(check: Check, given: Mapping[str, Any], mode: ClusterMode) -> K
             "kuberay.source", source, "the add-on is part of the cluster's own configuration: helm or preinstalled here"
         )
     if source is not OperatorSource.HELM:
-        for key in ("version", "repository", "chart", "crds"):
-            if given.get(key):
+        for key in ("version", "repository", "chart", "crds", "keep_crds"):
+            if given.get(key) is not None:
                 check.refuse(f"kuberay.{key}", given[key], f"only with kuberay.source helm, and it is {source.value}")
+    version, chart = given.get("version") or KUBERAY_VERSION, given.get("chart") or KUBERAY_CHART
+    folder = chart.startswith((".", "/", "~"))
+    crds = given.get("crds") or (f"{chart}/crds" if folder else KUBERAY_CRDS.format(version=version))
     return KuberayPlan(
         source=source,
-        version=given.get("version") or KUBERAY_VERSION,
-        repository=given.get("repository") or KUBERAY_REPOSITORY,
-        chart=given.get("chart") or KUBERAY_CHART,
-        crds=given.get("crds"),
+        version=version,
+        repository=None if folder else given.get("repository") or KUBERAY_REPOSITORY,
+        chart=chart,
+        crd_files=tuple(f"{crds.rstrip('/')}/{name}" for name in KUBERAY_CRD_FILES),
+        # on a cluster that others use too, deleting a CRD deletes their RayServices
+        keep_crds=given.get("keep_crds", mode is ClusterMode.EXISTING),
     )
 
 

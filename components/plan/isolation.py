@@ -68,6 +68,12 @@ def check_namespace(check: Check, namespace: str) -> None:
         )
     elif namespace.startswith(RESERVED_PREFIXES):
         check.refuse("namespace", namespace, "names with kube- and system- are Kubernetes' own: another one")
+    elif namespace in ("default", defaults.OPERATOR_NAMESPACE):
+        check.refuse(
+            "namespace",
+            namespace,
+            f"one of the services' own, for example {defaults.NAMESPACE}: the stack makes it, and deletes it with all that is in it",
+        )
 
 
 def _refuse_host_paths(check: Check, services: Mapping[str, Any], standard: PodSecurity) -> None:

@@ -252,9 +252,11 @@ class KuberayPlan:
 
     source: OperatorSource
     version: str
-    repository: str
+    repository: str | None
+    """None where the chart is a folder on this machine."""
     chart: str
-    crds: str | None
+    crd_files: tuple[str, ...]
+    keep_crds: bool
 
 
 @dataclass(frozen=True)

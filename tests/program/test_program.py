@@ -94,12 +94,13 @@ def test_names_begin_with_the_stack_so_that_two_stacks_can_share_a_project(progr
         assert resource.name == program.stack or resource.name.startswith(f"{program.stack}-")
 
 
-def test_every_kubernetes_resource_goes_through_the_platforms_own_provider(program):
-    mine = program.of_type("pulumi:providers:kubernetes")
-    assert len(mine) == 1
+def test_every_kubernetes_resource_goes_through_the_platforms_own_provider_and_the_crds_through_theirs(program):
+    mine = {one.name.rpartition("-")[2]: one.urn for one in program.of_type("pulumi:providers:kubernetes")}
+    assert mine.keys() <= {"kubernetes", "crds"}
     for resource in program.resources:
         if resource.type.startswith("kubernetes:"):
-            assert resource.provider.startswith(f"{mine[0].urn}::"), resource.name
+            own = "crds" if resource.type.endswith(":ConfigGroup") else "kubernetes"
+            assert resource.provider.startswith(f"{mine[own]}::"), resource.name
 
 
 # --- order
@@ -131,13 +132,40 @@ def test_a_ray_service_waits_for_every_gpu_pool_and_the_cluster(google):
 def test_the_crds_come_before_the_chart_which_leaves_them_out(clustered):
     release = clustered.of_type("helm.sh/v3:Release")[0]
     crds = clustered.of_type(":ConfigGroup")[0]
-    assert crds.urn in release.dependencies
+    assert crds.urn in needs(clustered, release)
     assert release.inputs["skipCrds"] is True
     version = clustered.plan.kuberay.version
     assert release.inputs["version"] == version
     assert release.inputs["values"]["image"]["tag"] == f"v{version}"
     assert all(f"/v{version}/" in file for file in crds.inputs["files"])
     assert sum("rayservices" in file for file in crds.inputs["files"]) == 1
+
+
+EXISTING = """
+cluster: {mode: existing}
+services:
+  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}
+"""
+
+
+@pytest.mark.parametrize(
+    ("stack", "kept"),
+    [
+        (EXISTING, True),
+        (EXISTING + "kuberay: {keep_crds: false}\n", False),
+        (EXISTING.replace("{mode: existing}", "{mode: create}\ngcp:project: p\ngcp:region: us-central1"), False),
+    ],
+    ids=["existing cluster", "existing cluster, not kept", "cluster of the stack"],
+)
+def test_crds_outlive_the_stack_on_a_cluster_that_others_may_use(record_file, stack, kept):
+    program = record_file(stack)
+    assert program.of_type(":ConfigGroup")[0].retain_on_delete is kept
+    assert [one.name for one in program.resources if one.retain_on_delete] == (["test-kuberay-crds"] if kept else [])
+    # what is kept has to be taken over by the next stack, and nothing else may be
+    provider = {one.name: one.inputs for one in program.of_type("pulumi:providers:kubernetes")}
+    for switch in ("upsertExistingObjects", "enablePatchForce"):
+        assert str(provider["test-crds"].get(switch, False)).lower() == str(kept).lower()
+        assert switch not in provider["test-kubernetes"]
 
 
 def test_the_operator_may_touch_the_services_namespace_alone(clustered):
@@ -467,8 +495,8 @@ def test_a_raised_generation_makes_one_key_and_keeps_the_one_before(record_file,
 
 
 def test_a_changed_secret_is_updated_and_never_missing(program):
-    [provider] = program.of_type("pulumi:providers:kubernetes")
-    assert provider.inputs["enableSecretMutable"] in (True, "true")
+    for provider in program.of_type("pulumi:providers:kubernetes"):
+        assert provider.inputs["enableSecretMutable"] in (True, "true")
 
 
 def test_a_new_ray_token_leaves_the_one_before_in_place(record_file):
