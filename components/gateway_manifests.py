@@ -10,8 +10,6 @@ from .facts.google import BACKEND_TIMEOUT_SECONDS, MAX_DRAINING_SECONDS
 from .plan import EndpointPlan, ServicePlan, drain_times
 from .ray_service_manifest import SERVE_PORT, SERVICE_LABEL, serve_service_name
 
-# One Gateway carries all services.
-GATEWAY = "rayline"
 # Of the listeners; a route says which of them it belongs to.
 HTTP, HTTPS = "http", "https"
 GATEWAY_CLASS = {Exposure.PUBLIC: "gke-l7-global-external-managed", Exposure.INTERNAL: "gke-l7-rilb"}
@@ -22,9 +20,14 @@ HEALTH_PATH = "/-/healthz"
 _MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
 
 
+def gateway_name(endpoint: EndpointPlan) -> str:
+    """One Gateway carries all services. Another exposure is another Gateway: GKE cannot turn one load balancer into the other."""
+    return f"rayline-{endpoint.exposure.value}"
+
+
 def gateway(endpoint: EndpointPlan, namespace: str) -> dict[str, Any]:
     """The load balancer: its class, address, listeners and certificate."""
-    metadata: dict[str, Any] = {"name": GATEWAY, "namespace": namespace, "labels": _MANAGED_BY}
+    metadata: dict[str, Any] = {"name": gateway_name(endpoint), "namespace": namespace, "labels": _MANAGED_BY}
     listener: dict[str, Any] = {"name": HTTPS, "protocol": "HTTPS", "port": 443}
     plain = {"name": HTTP, "protocol": "HTTP", "port": 80}
     listeners = [listener]
@@ -56,11 +59,11 @@ def gateway_extras(endpoint: EndpointPlan, namespace: str) -> list[dict[str, Any
     """The TLS policy of the Gateway, and for the internet a redirect of plain HTTP."""
     extras: list[dict[str, Any]] = []
     if endpoint.tls is not Tls.NONE:
-        target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": GATEWAY}
+        target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway_name(endpoint)}
         extras.append(
             _policy(
                 "GCPGatewayPolicy",
-                {"name": GATEWAY, "namespace": namespace, "labels": _MANAGED_BY},
+                {"name": gateway_name(endpoint), "namespace": namespace, "labels": _MANAGED_BY},
                 {"sslPolicy": endpoint.resource_name},
                 target,
             )
@@ -68,8 +71,9 @@ def gateway_extras(endpoint: EndpointPlan, namespace: str) -> list[dict[str, Any
     if endpoint.exposure is Exposure.PUBLIC:
         extras.append(
             _route(
+                endpoint,
                 # a service's route ends differently, so no service can have this name
-                {"name": f"{GATEWAY}-redirect", "namespace": namespace, "labels": _MANAGED_BY},
+                {"name": f"{gateway_name(endpoint)}-redirect", "namespace": namespace, "labels": _MANAGED_BY},
                 HTTP,
                 sorted(endpoint.hostnames.values()),
                 {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]},
@@ -81,6 +85,7 @@ def gateway_extras(endpoint: EndpointPlan, namespace: str) -> list[dict[str, Any
 def service_route(endpoint: EndpointPlan, service: ServicePlan, namespace: str) -> dict[str, Any]:
     """The service's name and paths -> the Service that KubeRay keeps through all upgrades."""
     return _route(
+        endpoint,
         _metadata(service, namespace),
         HTTP if endpoint.tls is Tls.NONE else HTTPS,
         [endpoint.hostnames[service.name]],
@@ -131,13 +136,15 @@ def _policy(kind: str, metadata: dict[str, Any], default: dict[str, Any], target
     }
 
 
-def _route(metadata: dict[str, Any], listener: str, hostnames: list[str], rule: dict[str, Any]) -> dict[str, Any]:
+def _route(
+    endpoint: EndpointPlan, metadata: dict[str, Any], listener: str, hostnames: list[str], rule: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
         "metadata": metadata,
         "spec": {
-            "parentRefs": [{"name": GATEWAY, "sectionName": listener}],
+            "parentRefs": [{"name": gateway_name(endpoint), "sectionName": listener}],
             "hostnames": hostnames,
             "rules": [rule],
         },

@@ -267,7 +267,8 @@ class InferencePlatform(pulumi.ComponentResource):
         if endpoint.rate_limit_per_minute is not None:
             arguments["rate_limit_per_minute"] = endpoint.rate_limit_per_minute
         return EndpointGateway(
-            f"{name}-endpoint",
+            # another exposure makes everything anew, under other names, before the old goes
+            f"{name}-{endpoint.exposure.value}-endpoint",
             arguments,
             opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace]),
         )

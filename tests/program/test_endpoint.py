@@ -88,6 +88,19 @@ def test_the_gateway_does_not_wait_for_gpus_so_that_its_certificate_can_be_issue
     assert not urns(exposed.of_type(":GpuNodePool")) & needs(exposed, gateways(exposed)[0])
 
 
+def test_the_way_from_the_vpc_to_the_internet_builds_the_second_load_balancer_beside_the_first():
+    def own(endpoint: str) -> set[str]:
+        program = exposing(endpoint)
+        component = program.of_type(":EndpointGateway")[0].urn
+        return {one.urn for one in program.resources if component in (one.urn, one.parent)}
+
+    def in_kubernetes(endpoint: str) -> set[str]:
+        return {one.inputs["metadata"]["name"] for one in gateways(exposing(endpoint))}
+
+    assert not own(INTERNAL) & own(PUBLIC)
+    assert not in_kubernetes(INTERNAL) & in_kubernetes(PUBLIC)
+
+
 def test_google_has_the_time_to_take_the_load_balancer_apart(exposed):
     assert gateways(exposed)[0].delete_timeout == "30m"
     # the namespace waits for the network endpoint groups of its Services, else they keep the VPC
@@ -124,7 +137,7 @@ def test_apis_that_the_endpoint_needs_are_on_and_no_others():
 
 def test_an_internal_endpoint_has_an_address_of_the_subnet_and_room_for_its_proxies():
     program = exposing(INTERNAL + ", proxy_cidr: 10.9.0.0/24")
-    proxies = program.named("test-endpoint-proxies")
+    proxies = program.named("test-internal-endpoint-proxies")
     assert {
         "purpose": "REGIONAL_MANAGED_PROXY",
         "role": "ACTIVE",

@@ -73,7 +73,9 @@ def test_inside_the_vpc_one_listener_is_enough():
 
 @pytest.mark.parametrize("endpoint", [PUBLIC, INTERNAL])
 def test_a_service_is_reached_through_the_listener_with_tls(endpoint):
-    assert route(plan(endpoint))["spec"]["parentRefs"] == [{"name": "rayline", "sectionName": "https"}]
+    assert route(plan(endpoint))["spec"]["parentRefs"] == [
+        {"name": f"rayline-{endpoint['exposure']}", "sectionName": "https"}
+    ]
 
 
 def test_without_tls_a_service_is_reached_through_the_plain_listener():
@@ -149,7 +151,7 @@ def test_a_url_says_http_where_there_is_no_tls():
 
 
 def test_no_service_can_have_the_redirects_name():
-    made = plan(PUBLIC, **{"rayline": QWEN, "rayline-redirect": QWEN})
+    made = plan(PUBLIC, **{"rayline-public": QWEN, "rayline-public-redirect": QWEN})
     names = {route(made, index)["metadata"]["name"] for index in range(2)}
     assert extras(PUBLIC)["HTTPRoute"]["metadata"]["name"] not in names
 
