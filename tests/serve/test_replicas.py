@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
-from serving import API_KEY, Served, ray_service, wait_until
+from serving import API_KEY, Served, ray_service, run, wait_until
 
 from rayline.local import runtime
 
@@ -38,6 +39,16 @@ def test_a_second_replica_joins_and_the_first_goes_on(one_replica: Served):
     replicas = runtime.status(one_replica.state_dir).replicas
     assert replicas is not None
     assert replicas["LLMServer:tiny"] == "2/2"
+
+
+SCALING = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}
+
+
+@pytest.fixture
+def autoscaled(tmp_path: Path) -> Iterator[Served]:
+    """A session of its own: from a fixed count to autoscaling and back Serve loads every replica anew, which takes minutes."""
+    with run(tmp_path, ray_service(autoscaling=SCALING | {"max_replicas": 1})) as one:
+        yield one
 
 
 @contextmanager
@@ -71,19 +82,16 @@ def load(served: Served, clients: int) -> Iterator[None]:
     assert failures == []
 
 
-def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(one_replica: Served):
-    scaling = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}
-    # from a fixed count to autoscaling Serve sees new code and loads the replica anew; from here on it must not
-    one_replica.up(ray_service(autoscaling=scaling | {"max_replicas": 1}))
-    before = replicas_of_the_model(one_replica)
-    one_replica.up(ray_service(autoscaling=scaling | {"max_replicas": 2}))
-    assert replicas_of_the_model(one_replica) == before, "other bounds must not reload what serves"
+def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(autoscaled: Served):
+    before = replicas_of_the_model(autoscaled)
+    autoscaled.up(ray_service(autoscaling=SCALING | {"max_replicas": 2}))
+    assert replicas_of_the_model(autoscaled) == before, "other bounds must not reload what serves"
 
     def count() -> str:
-        replicas = runtime.status(one_replica.state_dir).replicas or {}
+        replicas = runtime.status(autoscaled.state_dir).replicas or {}
         return replicas.get("LLMServer:tiny", "")
 
-    with load(one_replica, clients=4):
+    with load(autoscaled, clients=4):
         assert wait_until(lambda: count() == "2/2", 300), f"no second replica under load: {count()}"
-        assert before < replicas_of_the_model(one_replica)
+        assert before < replicas_of_the_model(autoscaled)
     assert wait_until(lambda: count() == "1/1", 300), f"the second replica stays without load: {count()}"
