@@ -196,10 +196,10 @@ def _surge(service: ServicePlan) -> str:
 
 def _most(service: ServicePlan) -> str:
     """The cost under the highest load, where autoscaling may raise it."""
-    group = service.workers
-    if service.hourly_usd is None or group.most_workers == group.workers or service.parked:
+    group, scaling = service.workers, service.autoscaling
+    if service.hourly_usd is None or scaling is None or service.parked or group.most_workers == group.workers:
         return ""
-    return f", {_money(service.hourly_usd * group.most_workers / group.workers)} at {service.autoscaling.max_replicas} replicas"
+    return f", {_money(service.hourly_usd * group.most_workers / group.workers)} at {scaling.max_replicas} replicas"
 
 
 def _weights(plan: Plan, service: ServicePlan) -> str:

@@ -43,6 +43,20 @@ def manifest(**service) -> dict[str, Any]:
     return ray_service(made.services[0], namespace="n", hugging_face=made.hugging_face, pool=made.pools[0])
 
 
+def target(**service) -> float:
+    """The target of ongoing requests that is planned."""
+    (made,) = plan(s=service).services
+    assert made.autoscaling
+    return made.autoscaling.target_ongoing_requests
+
+
+def cost(made) -> tuple[float, float]:
+    """USD per hour of everything and of its one service."""
+    assert made.hourly_usd is not None
+    assert made.services[0].hourly_usd is not None
+    return made.hourly_usd, made.services[0].hourly_usd
+
+
 def override(service: dict[str, Any]) -> dict[str, Any]:
     """What stands beside the arguments of the application: the replicas."""
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
@@ -68,18 +82,17 @@ def test_autoscaling_stands_in_the_place_of_the_count():
 
 
 def test_the_default_target_leaves_room_to_load_another_replica():
-    service = plan(qwen=QWEN | ONE_TO_FOUR).services[0]
-    assert service.autoscaling.target_ongoing_requests == 36 == 0.75 * service.limits.max_num_seqs
-    few = plan(qwen=QWEN | ONE_TO_FOUR | {"max_num_seqs": 8}).services[0]
-    assert few.autoscaling.target_ongoing_requests == 6
+    at_once = plan(qwen=QWEN | ONE_TO_FOUR).services[0].limits.max_num_seqs
+    assert target(**QWEN | ONE_TO_FOUR) == 36 == 0.75 * at_once
+    assert target(**QWEN | ONE_TO_FOUR | {"max_num_seqs": 8}) == 6
 
 
 def test_the_default_target_is_no_more_than_the_kv_cache_holds():
     # vLLM takes 4096 sequences, of which the cache holds far fewer at the usual length
-    many = plan(gemma=GEMMA | {"max_num_seqs": 4096, "max_model_len": 131072} | ONE_TO_FOUR).services[0]
-    held = many.fit.sequences(131072 // 8)
+    many = GEMMA | {"max_num_seqs": 4096, "max_model_len": 131072} | ONE_TO_FOUR
+    held = plan(gemma=many).services[0].fit.sequences(131072 // 8)
     assert held < 4096
-    assert many.autoscaling.target_ongoing_requests == pytest.approx(0.75 * held, abs=1)
+    assert target(**many) == pytest.approx(0.75 * held, abs=1)
 
 
 def test_the_smallest_target_is_one_request():
@@ -97,11 +110,9 @@ def test_a_target_beyond_what_a_replica_works_on_is_told():
 def test_an_autoscaled_service_costs_its_least_and_may_have_the_nodes_of_its_most():
     made = plan(qwen=QWEN | ONE_TO_FOUR)
     assert (made.pools[0].nodes, made.pools[0].max_nodes) == (1, 8)
-    fixed = plan(qwen=QWEN)
-    assert made.hourly_usd == fixed.hourly_usd
-    assert made.services[0].hourly_usd == fixed.services[0].hourly_usd
+    assert cost(made) == cost(plan(qwen=QWEN))
     assert card(**ONE_TO_FOUR)["replicas"].startswith("1 to 4, at 36 requests each")
-    assert f"${4 * made.services[0].hourly_usd:,.2f}/h" in card(**ONE_TO_FOUR)["cost"]
+    assert f"${4 * cost(made)[1]:,.2f}/h" in card(**ONE_TO_FOUR)["cost"]
 
 
 # --- what a live RayCluster has to take without being replaced
@@ -190,6 +201,7 @@ def test_an_incremental_upgrade_says_how_to_the_operator():
 def test_a_small_surge_has_no_larger_step():
     options = {"gateway_class": "istio", "max_surge_percent": 5}
     service = plan(qwen=QWEN | {"upgrade": "incremental", "incremental_upgrade": options}).services[0]
+    assert service.incremental
     assert service.incremental.step_size_percent == 5
 
 
@@ -217,8 +229,8 @@ def test_a_parked_service_is_suspended_and_costs_nothing():
     assert manifest(park=True)["spec"]["suspend"] is True
     assert "suspend" not in manifest()["spec"], "a written false would be the operator's to remove"
     made, running = plan(qwen=QWEN | {"replicas": 4, "park": True}), plan(qwen=QWEN | {"replicas": 4})
-    assert made.services[0].hourly_usd == 0
-    assert made.hourly_usd == pytest.approx(running.hourly_usd - running.services[0].hourly_usd)
+    everything, service = cost(running)
+    assert cost(made) == (pytest.approx(everything - service), 0)
     assert made.pools[0].max_nodes == running.pools[0].max_nodes, "resuming changes the service alone"
     assert not any("serve nothing" in warning for warning in made.warnings)
     assert card(park=True)["workers"].startswith("none while parked")
