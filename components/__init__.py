@@ -1,5 +1,6 @@
 """The component package: what other programs may use (`pulumi package add`)."""
 
+from .compute_class import ComputeClass
 from .gateway import EndpointGateway, ServiceRoute
 from .gke_cluster import GkeCluster
 from .gpu_node_pool import GpuNodePool
@@ -10,10 +11,12 @@ from .kuberay_crds import KuberayCrds
 from .kuberay_operator import KuberayOperator
 from .llm_service import LlmService
 from .network import PlatformNetwork
+from .network_claim import NetworkClaim
 from .project_apis import ProjectApis
 from .weights_bucket import WeightsBucket
 
 __all__ = [
+    "ComputeClass",
     "EndpointGateway",
     "GkeCluster",
     "GpuNodePool",
@@ -23,6 +26,7 @@ __all__ = [
     "KuberayCrds",
     "KuberayOperator",
     "LlmService",
+    "NetworkClaim",
     "PlatformNetwork",
     "ProjectApis",
     "ServiceRoute",

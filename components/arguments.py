@@ -118,12 +118,18 @@ class LlmServiceArgs(TypedDict):
     """hub (each worker downloads), gcs-stream (vLLM streams from the bucket of `weights`) or gcs-fuse (it is mounted). Default hub."""
     capacity: NotRequired[Capacity]
     """How Google hands out the nodes. Default on-demand."""
+    capacity_order: NotRequired[list[Capacity]]
+    """With capacity ladder: what is tried, in this order. Without it reservation (if named), on-demand, flex-start, spot, as far as the machine is sold so."""
     reservation: NotRequired[str]
-    """Name of the Compute Engine reservation; required with capacity reservation."""
+    """The Compute Engine reservation: NAME, NAME/reservationBlocks/BLOCK, or projects/PROJECT/reservations/NAME of another project."""
+    max_run_hours: NotRequired[int]
+    """With flex-start: life of a machine, 1 to 168 hours. Default 168."""
     machine_type: NotRequired[str]
     """Compute Engine machine type. Default: the smallest of the card that holds one replica and is sold with the capacity."""
     zones: NotRequired[list[str]]
-    """Zones of the service's nodes. Default: those of the cluster's region that list the machine type."""
+    """Zones of the service's nodes. Default: those of the cluster's region that list the machine type. A reservation has one."""
+    secondary_boot_disk: NotRequired[str]
+    """Disk image with the container image in it: projects/PROJECT/global/images/IMAGE. Another image is another node pool."""
     gpus_per_worker: NotRequired[int]
     """GPUs of one worker pod. Default: all of the machine; less lets services share a machine."""
     upgrade: NotRequired[UpgradeStrategy]

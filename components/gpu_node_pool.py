@@ -10,9 +10,13 @@ import pulumi
 import pulumi_gcp as gcp
 
 from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
+from .facts.capacities import FLEX_START_MAX_HOURS
 from .facts.choices import Accelerator, Capacity
 from .facts.google import CLOUD_PLATFORM
 from .ray_service_manifest import POOL_LABEL
+
+# GKE's managed DRANET runs on nodes with it and hands their RDMA network cards to pods that claim them.
+DRANET_LABEL = "cloud.google.com/gke-networking-dra-driver"
 
 
 class GpuNodePoolArgs(TypedDict):
@@ -37,9 +41,19 @@ class GpuNodePoolArgs(TypedDict):
     capacity: Capacity
     """How Google hands out the nodes."""
     reservation: NotRequired[str]
-    """Name of the reservation, with capacity reservation."""
+    """The reservation, with capacity reservation: NAME, NAME/reservationBlocks/BLOCK, projects/PROJECT/reservations/NAME."""
+    max_run_hours: NotRequired[int]
+    """Life of a machine, with capacity flex-start, 1 to 168 hours. Default 168."""
     zones: NotRequired[list[str]]
-    """Zones of the nodes."""
+    """Zones of the nodes; one with a reservation and with rdma."""
+    secondary_boot_disk: NotRequired[str]
+    """Disk image with container images in it: projects/PROJECT/global/images/IMAGE. A change replaces the pool."""
+    image_streaming: NotRequired[bool]
+    """Start containers before their image is whole. Default true; a secondary boot disk needs it."""
+    rdma: NotRequired[bool]
+    """Networks between the GPUs of several machines, made by GKE; pods claim the cards. A3 Ultra and A4 only. Default false."""
+    drain_seconds: NotRequired[int]
+    """How long a pod may take to end when its node goes. Default: GKE's."""
     max_nodes: int
     """Most nodes, in all zones together. The fewest are none: pods bring nodes."""
     boot_disk_gib: int
@@ -58,6 +72,12 @@ class GpuNodePool(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GpuNodePoolArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:GpuNodePool", name, dict(args), opts)
+        capacity = Capacity(args["capacity"])
+        if capacity is Capacity.LADDER:
+            raise ValueError("capacity ladder is a ComputeClass, not a node pool")
+        if capacity is Capacity.RESERVATION and not (args.get("reservation") and len(args.get("zones") or ()) == 1):
+            raise ValueError("capacity reservation needs the reservation and its one zone")
+        drain_seconds = args.get("drain_seconds")
         pool = gcp.container.NodePool(
             name,
             project=args["project"],
@@ -69,13 +89,26 @@ class GpuNodePool(pulumi.ComponentResource):
                 total_max_node_count=args["max_nodes"],
                 location_policy="ANY",  # "prioritize unused reservations, reduce Spot preemption"
             ),
-            management=gcp.container.NodePoolManagementArgs(auto_repair=True, auto_upgrade=True),
+            # GKE refuses flex-start with auto-repair: a repaired machine would have to be asked for anew
+            management=gcp.container.NodePoolManagementArgs(
+                auto_repair=capacity is not Capacity.FLEX_START, auto_upgrade=True
+            ),
             # the default surge of one asks for a GPU node that is not to be had
             upgrade_settings=gcp.container.NodePoolUpgradeSettingsArgs(
                 strategy="SURGE", max_surge=0, max_unavailable=1
             ),
-            network_config=gcp.container.NodePoolNetworkConfigArgs(enable_private_nodes=args["private_nodes"]),
-            node_config=_node_config(args),
+            network_config=gcp.container.NodePoolNetworkConfigArgs(
+                enable_private_nodes=args["private_nodes"],
+                accelerator_network_profile="auto" if args.get("rdma") else None,
+            ),
+            # a pool that goes waits for its pods' budgets and streams as an upgrade does
+            node_drain_configs=[
+                gcp.container.NodePoolNodeDrainConfigArgs(
+                    respect_pdb_during_node_pool_deletion=True,
+                    grace_termination_duration=f"{drain_seconds}s" if drain_seconds else None,
+                )
+            ],
+            node_config=_node_config(args, capacity),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=args["deletion_protection"],
@@ -92,7 +125,7 @@ class GpuNodePool(pulumi.ComponentResource):
         self.register_outputs({"pool_name": self.pool_name})
 
 
-def _node_config(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigArgs":
+def _node_config(args: GpuNodePoolArgs, capacity: Capacity) -> "gcp.container.NodePoolNodeConfigArgs":
     spec = ACCELERATORS[args["accelerator"]]
     local_ssds = spec.local_ssds.get(args["machine_type"])
     container = gcp.container
@@ -118,13 +151,22 @@ def _node_config(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigArgs
         ],
         # GKE adds this taint only in some cases (terraform-google-kubernetes-engine #703); stating it keeps every pool alike
         taints=[container.NodePoolNodeConfigTaintArgs(key=GPU_RESOURCE, value="present", effect="NO_SCHEDULE")],
-        labels={POOL_LABEL: args["pool"]},
-        spot=True if Capacity(args["capacity"]) is Capacity.SPOT else None,
-        reservation_affinity=_reservation(args),
+        labels={POOL_LABEL: args["pool"]} | ({DRANET_LABEL: "true"} if args.get("rdma") else {}),
+        spot=True if capacity is Capacity.SPOT else None,
+        flex_start=True if capacity is Capacity.FLEX_START else None,
+        max_run_duration=f"{args.get('max_run_hours', FLEX_START_MAX_HOURS) * 3600}s"
+        if capacity is Capacity.FLEX_START
+        else None,
+        reservation_affinity=_reservation(args, capacity),
+        secondary_boot_disks=[
+            container.NodePoolNodeConfigSecondaryBootDiskArgs(disk_image=image, mode="CONTAINER_IMAGE_CACHE")
+        ]
+        if (image := args.get("secondary_boot_disk"))
+        else None,
         service_account=args["service_account"],
         oauth_scopes=[CLOUD_PLATFORM],
         gvnic=container.NodePoolNodeConfigGvnicArgs(enabled=True),
-        gcfs_config=container.NodePoolNodeConfigGcfsConfigArgs(enabled=True),
+        gcfs_config=container.NodePoolNodeConfigGcfsConfigArgs(enabled=args.get("image_streaming", True)),
         shielded_instance_config=container.NodePoolNodeConfigShieldedInstanceConfigArgs(
             enable_secure_boot=True, enable_integrity_monitoring=True
         ),
@@ -132,9 +174,12 @@ def _node_config(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigArgs
     )
 
 
-def _reservation(args: GpuNodePoolArgs) -> "gcp.container.NodePoolNodeConfigReservationAffinityArgs":
-    # another program's SDK sends the text
-    if Capacity(args["capacity"]) is Capacity.RESERVATION:
+def _reservation(
+    args: GpuNodePoolArgs, capacity: Capacity
+) -> "gcp.container.NodePoolNodeConfigReservationAffinityArgs":
+    if capacity is Capacity.ANY_RESERVATION:
+        return gcp.container.NodePoolNodeConfigReservationAffinityArgs(consume_reservation_type="ANY_RESERVATION")
+    if capacity is Capacity.RESERVATION:
         return gcp.container.NodePoolNodeConfigReservationAffinityArgs(
             consume_reservation_type="SPECIFIC_RESERVATION",
             key="compute.googleapis.com/reservation-name",

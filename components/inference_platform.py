@@ -6,8 +6,10 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from .arguments import InferencePlatformArgs
+from .compute_class import ComputeClass
+from .compute_class_manifests import compute_class, network_claim_template
 from .facts import defaults
-from .facts.choices import ClusterMode, Exposure, OperatorSource, TokenSource
+from .facts.choices import Capacity, ClusterMode, Exposure, OperatorSource, TokenSource
 from .gateway import EndpointGateway, EndpointGatewayArgs, ServiceRoute
 from .gateway_manifests import gateway, gateway_extras, service_policies, service_route
 from .gke_cluster import GkeCluster, GkeMaintenanceExclusionArgs
@@ -19,6 +21,7 @@ from .kuberay_crds import KuberayCrds
 from .kuberay_operator import KuberayOperator, KuberayOperatorArgs
 from .llm_service import LlmService
 from .network import PlatformNetwork
+from .network_claim import NetworkClaim
 from .plan import ClusterPlan, MaintenanceExclusion, NodePool, Plan, PlanError, make_plan
 from .project_apis import ProjectApis
 from .ray_service_manifest import Role, ray_service, service_account
@@ -111,6 +114,16 @@ class InferencePlatform(pulumi.ComponentResource):
                         "token": args.get("hugging_face", {}).get("token", ""),
                     },
                     opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=[namespace])),
+                )
+            )
+        if gke:
+            needed += self._ladders(name, plan, gke, provider)
+        if any(pool.rdma for pool in plan.pools):
+            needed.append(
+                NetworkClaim(
+                    f"{name}-rdma",
+                    {"manifest": network_claim_template(plan.namespace)},
+                    opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace]),
                 )
             )
         endpoint = self._endpoint(name, plan, google, provider, namespace) if google else None
@@ -225,6 +238,8 @@ class InferencePlatform(pulumi.ComponentResource):
         )
         pools: list[pulumi.Resource] = []
         for pool in plan.pools:
+            if pool.capacity is Capacity.LADDER:
+                continue  # GKE makes its pools
             # CPU pool first, then one after the other: GKE refuses two operations on pools at a time
             after = pools[-1:] or [gke]
             pools.append(
@@ -235,6 +250,24 @@ class InferencePlatform(pulumi.ComponentResource):
                 )
             )
         return Google(network, gke, pools)
+
+    def _ladders(self, name: str, plan: Plan, gke: GkeCluster, provider: kubernetes.Provider) -> list[pulumi.Resource]:
+        return [
+            ComputeClass(
+                f"{name}-{pool.name}",
+                {
+                    "manifest": compute_class(
+                        pool,
+                        service_account=gke.node_service_account,
+                        private_nodes=plan.cluster.private_nodes,
+                        image_streaming=plan.cluster.image_streaming,
+                    )
+                },
+                opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[gke]),
+            )
+            for pool in plan.pools
+            if pool.capacity is Capacity.LADDER
+        ]
 
     def _endpoint(
         self,
@@ -354,9 +387,17 @@ def _pool_arguments(pool: NodePool, cluster: ClusterPlan, gke: GkeCluster) -> Gp
         "zones": list(pool.zones),
         "max_nodes": pool.max_nodes,
         "boot_disk_gib": pool.boot_disk_gib,
+        "drain_seconds": pool.drain_seconds,
+        "image_streaming": cluster.image_streaming,
         "private_nodes": cluster.private_nodes,
         "deletion_protection": cluster.deletion_protection,
     }
     if pool.reservation:
         arguments["reservation"] = pool.reservation
+    if pool.max_run_hours:
+        arguments["max_run_hours"] = pool.max_run_hours
+    if pool.secondary_boot_disk:
+        arguments["secondary_boot_disk"] = pool.secondary_boot_disk
+    if pool.rdma:
+        arguments["rdma"] = True
     return arguments

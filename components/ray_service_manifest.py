@@ -13,6 +13,7 @@ from . import weights_manifests as weights
 from .api_key_manifests import GATE_MIDDLEWARE, gate_environment, gate_mounts, gate_volumes
 from .facts import defaults
 from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
+from .facts.capacities import CAPACITIES
 from .facts.choices import Accelerator, Capacity, UpgradeStrategy, WeightsSource
 from .facts.serve_flags import HAPROXY_METRICS_PORT, SERVE_FLAGS
 from .plan import DrainTimes, HuggingFacePlan, NodePool, ServicePlan, drain_times
@@ -30,6 +31,10 @@ SERVICE_LABEL = "rayline/service"
 POOL_LABEL = "rayline/pool"
 # KubeRay's: "head" or "worker".
 NODE_TYPE_LABEL = "ray.io/node-type"
+# GKE's label and taint of a ComputeClass's nodes; the value is the class's name.
+COMPUTE_CLASS_LABEL = "cloud.google.com/compute-class"
+# The claim template of the namespace for the network cards between machines, and the claim's name in a pod.
+NETWORK_CLAIM = "rdma"
 
 HF_TOKEN_KEY = "hf_api_token"
 RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
@@ -356,6 +361,13 @@ def _workers(
     if not on_cpu:
         spec["nodeSelector"] = _node_selector(service, pool)
         spec["tolerations"] = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]
+    if pool is not None and pool.capacity is Capacity.LADDER:
+        spec["tolerations"].append(
+            {"key": COMPUTE_CLASS_LABEL, "operator": "Equal", "value": pool.name, "effect": "NoSchedule"}
+        )
+    if pool is not None and pool.rdma:
+        spec["resourceClaims"] = [{"name": NETWORK_CLAIM, "resourceClaimTemplateName": NETWORK_CLAIM}]
+        container["resources"]["claims"] = [{"name": NETWORK_CLAIM}]
     result: dict[str, Any] = {
         "groupName": "workers",
         "replicas": group.workers,
@@ -443,11 +455,14 @@ def _spread(service: ServicePlan) -> list[dict[str, Any]]:
 
 
 def _node_selector(service: ServicePlan, pool: NodePool | None) -> dict[str, str]:
+    if pool is not None and pool.capacity is Capacity.LADDER:
+        # the class says the rest; selectors beside it could ask for what none of its rungs has
+        return {COMPUTE_CLASS_LABEL: pool.name}
     selector = {"cloud.google.com/gke-accelerator": ACCELERATORS[service.accelerator].gke_type}
     if pool is not None:
         selector[POOL_LABEL] = pool.name
-        if pool.capacity is Capacity.SPOT:
-            selector["cloud.google.com/gke-spot"] = "true"
+        if label := CAPACITIES[pool.capacity].node_label:
+            selector[label] = "true"
     return selector
 
 

@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 from components import plan
 from components.facts import defaults, prices
 from components.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
+from components.facts.capacities import CAPACITIES, FLEX_START_MAX_HOURS
 from components.facts.choices import Accelerator, Capacity
 from components.facts.models import MODELS, Model
 from components.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
@@ -102,6 +103,7 @@ PLAN_DEFAULTS: dict[str, Any] = {
     "services.<name>.revision": defaults.REVISION,
     "services.<name>.gpu_memory_utilization": defaults.GPU_MEMORY_UTILIZATION,
     "services.<name>.capacity": defaults.CAPACITY,
+    "services.<name>.max_run_hours": FLEX_START_MAX_HOURS,
     "services.<name>.upgrade": defaults.UPGRADE,
     "services.<name>.cpus_per_worker": defaults.CPU_WORKER_CPUS,
     "services.<name>.memory_gib_per_worker": defaults.CPU_WORKER_MEMORY_GIB,
@@ -113,6 +115,7 @@ PLAN_DEFAULTS: dict[str, Any] = {
 # Keys that say something only where they are set.
 WITHOUT_DEFAULT = (
     "services.<name>.reservation",
+    "services.<name>.secondary_boot_disk",
     "services.<name>.autoscaling",
     "services.<name>.incremental_upgrade",
     "services.<name>.volumes[].host_path",
@@ -463,6 +466,20 @@ def _machines_part() -> str:
     return table([*header, f"USD/h on demand, {PRICED_REGION}", "USD/h spot"], rows)
 
 
+def _capacities_part() -> str:
+    rows = [
+        (
+            code(way.value),
+            row.meaning,
+            row.conditions,
+            row.quota,
+            code(row.min_gke_version) if row.min_gke_version else "",
+        )
+        for way, row in CAPACITIES.items()
+    ]
+    return table(("`capacity`", "What you get", "What it asks for", "Quota", "GKE from"), rows)
+
+
 def _system_machines_part() -> str:
     rows = []
     for machine in SYSTEM_MACHINES.values():
@@ -702,6 +719,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "hardware.md": {
         "accelerators": _accelerators_part,
         "machines": _machines_part,
+        "capacities": _capacities_part,
         "system-machines": _system_machines_part,
         "zones": _zones_part,
         "prices": _prices_part,

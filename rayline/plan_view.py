@@ -51,7 +51,8 @@ def _heading(program: Program) -> Text:
         text.append(f"\n  {_access(cluster)}; {_upgrades(cluster)}")
         text.append(f"\n  {_endpoint(plan)}")
         text.append(
-            f"\n  {_money(plan.hourly_usd)} for everything at the planned sizes ({plan.price_source})", style="green"
+            f"\n  {_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})",
+            style="green",
         )
     return text
 
@@ -85,6 +86,12 @@ def _upgrades(cluster: ClusterPlan) -> str:
         f", {one.scope.value} from {one.start[:10]} until {one.end[:10] if one.end else 'end of support'}"
         for one in window.exclusions
     )
+
+
+def _everything(plan: Plan) -> str:
+    if not plan.unpriced:
+        return "everything"
+    return f"the rest (price of {', '.join(plan.unpriced)} not known for {plan.cluster.region})"
 
 
 def _money(hourly: float | None) -> str:
@@ -213,14 +220,30 @@ def _weights(plan: Plan, service: ServicePlan) -> str:
 
 
 def _pool(pool: NodePool) -> str:
-    kind = f"{pool.capacity.value} {pool.reservation or ''}".strip()
-    return f"{pool.nodes} x {pool.machine.name}, at most {pool.max_nodes}; {kind}; {', '.join(pool.zones)}; disk {pool.boot_disk_gib} GiB"
+    parts = [f"{pool.nodes} x {pool.machine.name}, at most {pool.max_nodes}", _ways(pool), ", ".join(pool.zones)]
+    parts.append(f"disk {pool.boot_disk_gib} GiB{' and preloaded images' if pool.secondary_boot_disk else ''}")
+    if pool.rdma:
+        parts.append("RDMA between machines")
+    return "; ".join([*parts, f"GKE {pool.min_gke_version} or newer"])
+
+
+def _ways(pool: NodePool) -> str:
+    more = {
+        Capacity.RESERVATION: f" {pool.reservation}",
+        Capacity.FLEX_START: f" for up to {pool.max_run_hours} h",
+    }
+    ways = [way.value + more.get(way, "") for way in pool.order or (pool.capacity,)]
+    return f"ladder: {', then '.join(ways)}" if pool.order else ways[0]
 
 
 def _price_note(pool: NodePool) -> str:
-    if pool.capacity is Capacity.RESERVATION:
-        return " (list price; your reservation's contract decides)"
-    return " (changes daily)" if pool.capacity is Capacity.SPOT else ""
+    if pool.order:
+        return " (list price of the dearest rung)"
+    return {
+        Capacity.RESERVATION: " (list price; your reservation's contract decides)",
+        Capacity.ANY_RESERVATION: " (list price; your reservation's contract decides)",
+        Capacity.SPOT: " (changes daily)",
+    }.get(pool.capacity, "")
 
 
 def _tree(program: Program) -> Tree:

@@ -127,9 +127,12 @@ class Service(_Strict):
     revision: str | None = None
     weights: Annotated[WeightsSource, FromText] = defaults.WEIGHTS
     capacity: Annotated[Capacity, FromText] | None = None
+    capacity_order: list[Annotated[Capacity, FromText]] | None = None
     reservation: str | None = None
+    max_run_hours: Positive | None = None
     machine_type: str | None = None
     zones: list[str] | None = None
+    secondary_boot_disk: str | None = None
     gpus_per_worker: Positive | None = None
     upgrade: Annotated[UpgradeStrategy, FromText] | None = None
     incremental_upgrade: IncrementalUpgrade | None = None

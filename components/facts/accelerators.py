@@ -15,9 +15,13 @@ from dataclasses import dataclass, field
 from .choices import Accelerator, Capacity
 
 GPU_RESOURCE = "nvidia.com/gpu"
-ANY_CAPACITY = frozenset({Capacity.ON_DEMAND, Capacity.SPOT, Capacity.RESERVATION})
+# G2, G4: every way (accelerated-platforms' ComputeClasses list reservation, on-demand, flex-start and spot for L4 and RTX PRO 6000).
+ANY_CAPACITY = frozenset(set(Capacity) - {Capacity.LADDER})
 # GKE's price page lists no on-demand price for A4, and a quota page quoted on 2026-09-17 calls its standard quota "Not available".
-NO_ON_DEMAND = frozenset({Capacity.SPOT, Capacity.RESERVATION})
+# Both A4 and A3 Ultra are reserved by name (cluster-toolkit's gke-a4.yaml); flex-start and spot are its own examples, too.
+NO_ON_DEMAND = frozenset({Capacity.SPOT, Capacity.FLEX_START, Capacity.RESERVATION})
+# A runbook of 2026-08-14 that made the machines says 1, 2 and 4 H100 are never on demand, and that reservations begin at 8.
+SPOT_OR_FLEX_START = frozenset({Capacity.SPOT, Capacity.FLEX_START})
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class MachineType:
     vcpus: int
     memory_gib: int
     capacities: frozenset[Capacity] = ANY_CAPACITY
+    rdma: bool = False
+    """Network cards between the machines' GPUs that GKE's managed DRANET hands to pods (its page lists the machine types)."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +133,9 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
         machines=(
-            # A runbook of 2026-08-14 that made the machines says 1, 2 and 4 GPUs are never on demand.
-            MachineType("a3-highgpu-1g", 1, 26, 234, frozenset({Capacity.SPOT})),
-            MachineType("a3-highgpu-2g", 2, 52, 468, frozenset({Capacity.SPOT})),
-            MachineType("a3-highgpu-4g", 4, 104, 936, frozenset({Capacity.SPOT})),
+            MachineType("a3-highgpu-1g", 1, 26, 234, SPOT_OR_FLEX_START),
+            MachineType("a3-highgpu-2g", 2, 52, 468, SPOT_OR_FLEX_START),
+            MachineType("a3-highgpu-4g", 4, 104, 936, SPOT_OR_FLEX_START),
             MachineType("a3-highgpu-8g", 8, 208, 1872),
         ),
         zones=_zones(
@@ -165,7 +170,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
         # Google's price page and its quota page disagree on A3 Ultra on demand; the cautious reading is kept.
-        machines=(MachineType("a3-ultragpu-8g", 8, 224, 2952, NO_ON_DEMAND),),
+        machines=(MachineType("a3-ultragpu-8g", 8, 224, 2952, NO_ON_DEMAND, rdma=True),),
         zones=_zones(
             asia_south1="b",
             asia_south2="c",
@@ -189,7 +194,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         memory_gib=178.35,
         max_num_batched_tokens=16384,
         max_num_seqs=1024,
-        machines=(MachineType("a4-highgpu-8g", 8, 224, 3968, NO_ON_DEMAND),),
+        machines=(MachineType("a4-highgpu-8g", 8, 224, 3968, NO_ON_DEMAND, rdma=True),),
         zones=_zones(
             asia_northeast1="b",
             asia_southeast1="b",

@@ -19,7 +19,10 @@ class Capacity(str, Enum):
 
     ON_DEMAND = "on-demand"
     SPOT = "spot"
+    FLEX_START = "flex-start"
     RESERVATION = "reservation"
+    ANY_RESERVATION = "any-reservation"
+    LADDER = "ladder"
 
 
 class ClusterMode(str, Enum):

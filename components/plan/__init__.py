@@ -11,6 +11,7 @@ from typing import Any
 from ..facts import defaults, prices
 from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy, WeightsSource
 from ..facts.google import MAX_DRAINING_SECONDS, SECRET_MANAGER_API, STORAGE_API
+from .capacity import capacity_warnings
 from .check import Check
 from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
 from .drain import DrainTimes, drain_times
@@ -99,7 +100,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     if bucket:
         mounted = any(draft.plan.weights.source is WeightsSource.GCS_FUSE for draft in drafts)
         cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)
-    pools = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else ()
+    by_key = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else {}
     check_system_pool(check, drafts, cluster)
     endpoint = plan_endpoint(check, args, cluster, name)
     for api in endpoint.apis:
@@ -107,8 +108,9 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     if check.problems:
         raise PlanError(check.problems)
 
-    services = tuple(finish(draft, pools) for draft in drafts)
-    hourly = hourly_cost(cluster, pools)
+    services = tuple(finish(draft, by_key) for draft in drafts)
+    pools = tuple(by_key.values())
+    hourly, unpriced = hourly_cost(cluster, pools)
     return Plan(
         namespace=namespace,
         cluster=cluster,
@@ -121,6 +123,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         pools=pools,
         services=services,
         hourly_usd=hourly,
+        unpriced=unpriced,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
         warnings=_warnings(cluster, kuberay, services, pools, endpoint, bucket),
     )
@@ -134,7 +137,7 @@ def _warnings(
     endpoint: EndpointPlan,
     bucket: BucketPlan | None,
 ) -> tuple[str, ...]:
-    found = []
+    found = capacity_warnings(services, pools)
     if bucket and not any(service.weights.bucket for service in services):
         found.append(
             f"weights: no service reads the bucket {bucket.name}; `weights: gcs-fuse` or `gcs-stream` in a service does"

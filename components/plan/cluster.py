@@ -101,7 +101,7 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
         nodes_cidr=network.get("nodes_cidr") or defaults.NODES_CIDR,
         pods_cidr=network.get("pods_cidr") or defaults.PODS_CIDR,
         services_cidr=network.get("services_cidr") or defaults.SERVICES_CIDR,
-        system_pool=SystemPool(machine, low, high, node_price(machine.name, region or "", Capacity.ON_DEMAND)),
+        system_pool=SystemPool(machine, low, high, node_price(machine.name, region or "", (Capacity.ON_DEMAND,))),
         zones=_zones(check, given.get("zones"), region or "", location or ""),
         dns_endpoint=given.get("dns_endpoint", True),
         authorized_networks=_authorized_networks(check, given),

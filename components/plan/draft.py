@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..facts import defaults
+from ..facts.accelerators import MachineType
 from ..facts.choices import Accelerator, Capacity
 from ..facts.models import Model
 from ..facts.runtimes import Runtime
@@ -14,11 +15,25 @@ from .types import ClusterPlan, ServicePlan, ServiceWeights
 
 
 @dataclass(frozen=True)
+class PoolKey:
+    """What two services have to agree on to share nodes. `ways` are the rungs of a ladder, else the one capacity."""
+
+    machine: MachineType
+    capacity: Capacity
+    ways: tuple[Capacity, ...]
+    zones: tuple[str, ...]
+    reservation: str | None = None
+    max_run_hours: int | None = None
+    secondary_boot_disk: str | None = None
+    rdma: bool = False
+
+
+@dataclass(frozen=True)
 class Draft:
     """A service whose pool is not yet known."""
 
     plan: ServicePlan
-    pool_key: tuple[str, Capacity, str | None, tuple[str, ...]] | None
+    pool_key: PoolKey | None
 
 
 @dataclass(frozen=True)

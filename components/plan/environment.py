@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..facts import defaults
+from ..facts.capacities import SPOT_GRACE_SECONDS
+from ..facts.choices import Capacity
 from ..facts.serve_flags import DIRECT_STREAMING, HA_PROXY, REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_OPTIMIZED, Kind
 from .check import Check, is_secret, shown
 from .drain import drain_times
@@ -74,7 +76,10 @@ def plan_environment(check: Check, path: str, given: Mapping[str, Any]) -> dict[
     longest = given.get("longest_stream_seconds", defaults.LONGEST_STREAM_SECONDS)
     drain = drain_times(longest)
     env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(drain.haproxy)
-    env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(drain.ray)
+    # A spot machine is gone then. Serve stops a replica once its own drain time is all that is left of Ray's deadline
+    # (ray/serve/_private/deployment_state.py), so with a later one it would go on sending requests to a lost machine.
+    ray = min(drain.ray, SPOT_GRACE_SECONDS) if given.get("capacity") == Capacity.SPOT else drain.ray
+    env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(ray)
     return env
 
 

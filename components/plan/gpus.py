@@ -1,19 +1,23 @@
 """Which machine and zones a service gets, and the engine limits that its memory allows."""
 
+import re
 from dataclasses import replace
+from difflib import get_close_matches
 from math import ceil
 
 from ..facts import defaults
 from ..facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
-from ..facts.choices import Capacity, ClusterMode
+from ..facts.choices import ClusterMode
+from ..facts.google import AI_ZONE
 from ..fit import GIB, EngineLimits, MemoryFit, largest, memory_fit
+from .capacity import Asked, refuse_machine
 from .check import Check, at_least_one
 from .draft import Common, context_tokens
 from .pools import listed_zones
 from .scale import TYPICAL_SHARE_OF_CONTEXT
 
 
-def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, capacity: Capacity) -> MachineType | None:
+def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, asked: Asked) -> MachineType | None:
     path, wanted = common.path, common.given.get("machine_type")
     by_name = {machine.name: machine for machine in spec.machines}
     if wanted and wanted not in by_name:
@@ -37,12 +41,9 @@ def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, capacity
         return None
     # how the nodes of an existing cluster were obtained is not asked
     bought = common.cluster.mode is not ClusterMode.CREATE
-    fitting = [machine for machine in large if bought or capacity in machine.capacities]
+    fitting = [machine for machine in large if bought or asked.ways(machine)]
     if not fitting:
-        offered = sorted({c.value for machine in large for c in machine.capacities})
-        check.refuse(
-            f"{path}.capacity", capacity, f"{large[0].name} is not sold {capacity.value}: {' or '.join(offered)}"
-        )
+        refuse_machine(check, path, asked, large[0])
         return None
     return fitting[0]
 
@@ -53,30 +54,57 @@ def choose_zones(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[s
         return ()
     given = common.given.get("zones")
     if given is not None:
-        wrong = [zone for zone in given if not zone.startswith(f"{region}-")]
-        if wrong:
-            check.refuse(
-                f"{path}.zones",
-                given,
-                f"{', '.join(wrong)} is not in {region}: zones of it only, for example {region}-b",
-            )
-        elif not given:
-            check.refuse(f"{path}.zones", given, f"at least one, for example {region}-b, or leave the key out")
-        return tuple(given)
-    if location is not None and location != region and not location.startswith(f"{region}-"):
+        _check_zones(check, f"{path}.zones", given, region, spec)
+        zones = tuple(given)
+    elif location is not None and location != region and not location.startswith(f"{region}-"):
         return ()  # a location outside the region is refused already
-    zones = listed_zones(spec, region, location)
-    if not zones:
-        where = location or region
-        inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
-        listed = inside or sorted({zone.rsplit("-", 1)[0] for zone in spec.zones})
-        known = f"known: {', '.join(listed)}" if listed else spec.notes
-        check.refuse(
-            f"{path}.zones",
-            None,
-            f"no source lists {common.accelerator.value} in {where}; name the zones, or use another place ({known})",
-        )
+    else:
+        zones = listed_zones(spec, region, location)
+        if not zones:
+            _refuse_place(check, common, spec, location or region, region)
     return zones
+
+
+def need_one_zone(check: Check, path: str, zones: tuple[str, ...], why: str) -> None:
+    if len(zones) > 1:
+        check.refuse(f"{path}.zones", ", ".join(zones), f"{why}: name that one, for example [{zones[0]}]")
+
+
+def _check_zones(check: Check, path: str, given: list[str], region: str, spec: AcceleratorSpec) -> None:
+    if not given:
+        check.refuse(path, given, f"at least one, for example {region}-b, or leave the key out")
+    if len(set(given)) != len(given):
+        check.refuse(path, given, "each zone once")
+    early = [zone for zone in given if AI_ZONE in zone]
+    wrong = [zone for zone in given if zone not in early and not re.fullmatch(f"{re.escape(region)}-[a-z]", zone)]
+    if early:
+        check.refuse(
+            path,
+            given,
+            f"{', '.join(early)} is an AI zone: they stand in Google's lists before GKE clusters can use them, so leave it out",
+        )
+    if wrong:
+        near = get_close_matches(
+            wrong[0], [zone for zone in spec.zones if zone.startswith(f"{region}-")], n=1, cutoff=0.8
+        )
+        hint = f"did you mean {near[0]}?" if near else f"zones of it only, for example {region}-b"
+        check.refuse(path, given, f"{', '.join(wrong)} is not in {region}: {hint}")
+
+
+def _refuse_place(check: Check, common: Common, spec: AcceleratorSpec, where: str, region: str) -> None:
+    regions = {zone.rsplit("-", 1)[0] for row in ACCELERATORS.values() for zone in row.zones}
+    near = [] if region in regions else get_close_matches(region, sorted(regions), n=1, cutoff=0.85)
+    if near:
+        check.refuse("gcp:region", region, f"not known here; did you mean {near[0]}?")
+        return
+    inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
+    listed = inside or sorted({zone.rsplit("-", 1)[0] for zone in spec.zones})
+    known = f"known: {', '.join(listed)}" if listed else spec.notes
+    check.refuse(
+        f"{common.path}.zones",
+        None,
+        f"no source lists {common.accelerator.value} in {where}; name the zones, or use another place ({known})",
+    )
 
 
 def _fit_on(common: Common, limits: EngineLimits, spec: AcceleratorSpec, tensor_parallel_size: int) -> MemoryFit:

@@ -1,14 +1,24 @@
 """Node pools that services share, what GKE leaves of a machine, and what it all costs."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 
 from ..facts import defaults, prices
 from ..facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
+from ..facts.capacities import (
+    CAPACITIES,
+    FLEX_START_MAX_HOURS,
+    LADDER_ORDER,
+    MIN_GKE_RDMA,
+    MIN_GKE_SECONDARY_BOOT_DISK,
+    gke_version,
+)
 from ..facts.choices import Capacity, ClusterMode, UpgradeStrategy
 from .check import MAX_GKE_LOGICAL_NAME, Check
-from .draft import Draft
+from .draft import Draft, PoolKey
+from .drain import drain_times
 from .types import ClusterPlan, NodePool, ServicePlan
 
 IMAGE_GIB = 40  # ray-llm unpacked, and its layers while it unpacks
@@ -20,46 +30,48 @@ DAEMONSET_CPUS = 0.6
 DAEMONSET_MEMORY_GIB = 1.0
 
 
-def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform: str) -> tuple[NodePool, ...]:
-    """One pool for each machine type, capacity, reservation and set of zones; services that agree on them share it."""
-    shared: dict[tuple, list[Draft]] = {}
+def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform: str) -> dict[PoolKey, NodePool]:
+    """One pool for each machine type, way of getting it and set of zones; services that agree on them share it."""
+    shared: dict[PoolKey, list[Draft]] = {}
     for draft in drafts:
         if draft.pool_key:
             shared.setdefault(draft.pool_key, []).append(draft)
-    pools = []
+    pools: dict[PoolKey, NodePool] = {}
     for key, users in shared.items():
-        machine_name, capacity, reservation, zones = key
-        machine = users[0].plan.machine
-        assert machine is not None
+        machine, spec = key.machine, ACCELERATORS[users[0].plan.accelerator]
         groups = [user.plan.workers for user in users]
         running = sum(user.plan.running_workers * user.plan.workers.gpus for user in users)
         # parked services count: resuming one is then a change of that service alone
         most = ceil(sum(group.most_workers * group.gpus for group in groups) / machine.gpus)
         surge = sum(ceil(group.surge_workers * group.gpus / machine.gpus) for group in groups)
-        listed = listed_zones(ACCELERATORS[users[0].plan.accelerator], cluster.region or "", cluster.location)
-        name = pool_name(machine_name, capacity, reservation, zones, listed)
-        if platform and len(f"{platform}-{name}") > MAX_GKE_LOGICAL_NAME:
+        name = pool_name(key, listed_zones(spec, cluster.region or "", cluster.location))
+        # GKE names the pools of a ladder itself
+        if platform and key.capacity is not Capacity.LADDER and len(f"{platform}-{name}") > MAX_GKE_LOGICAL_NAME:
             check.refuse(
                 "stack name",
                 platform,
                 f"at most {MAX_GKE_LOGICAL_NAME - len(name) - 1} characters, so that GKE accepts the node pool's name {name}",
             )
         disk = max(sum(user.plan.workers.ephemeral_gib * machine.gpus // user.plan.workers.gpus for user in users), 1)
-        pools.append(
-            NodePool(
-                name=name,
-                accelerator=users[0].plan.accelerator,
-                machine=machine,
-                capacity=capacity,
-                reservation=reservation,
-                zones=zones,
-                nodes=ceil(running / machine.gpus),
-                max_nodes=most + surge,
-                boot_disk_gib=max(BOOT_DISK_GIB, ceil((IMAGE_GIB + disk * 1.2) / 10) * 10),
-                hourly_usd=node_price(machine_name, cluster.region or "", capacity),
-            )
+        pools[key] = NodePool(
+            name=name,
+            accelerator=users[0].plan.accelerator,
+            machine=machine,
+            capacity=key.capacity,
+            order=key.ways if key.capacity is Capacity.LADDER else (),
+            reservation=key.reservation,
+            zones=key.zones,
+            max_run_hours=key.max_run_hours,
+            secondary_boot_disk=key.secondary_boot_disk,
+            rdma=key.rdma,
+            min_gke_version=_min_gke_version(key, spec),
+            drain_seconds=max(drain_times(user.plan.longest_stream_seconds).pod for user in users),
+            nodes=ceil(running / machine.gpus),
+            max_nodes=most + surge,
+            boot_disk_gib=max(BOOT_DISK_GIB, ceil((IMAGE_GIB + disk * 1.2) / 10) * 10),
+            hourly_usd=node_price(machine.name, cluster.region or "", key.ways),
         )
-    return tuple(pools)
+    return pools
 
 
 def check_system_pool(check: Check, drafts: list[Draft], cluster: ClusterPlan) -> None:
@@ -97,29 +109,46 @@ def listed_zones(spec: AcceleratorSpec, region: str, location: str | None) -> tu
     return tuple(zone for zone in inside if location in (None, region, zone))
 
 
-def pool_name(
-    machine: str, capacity: Capacity, reservation: str | None, zones: tuple[str, ...], listed: tuple[str, ...]
-) -> str:
+SUFFIX = {
+    Capacity.ON_DEMAND: "",
+    Capacity.SPOT: "-spot",
+    Capacity.FLEX_START: "-flex",
+    Capacity.RESERVATION: "-res",
+    Capacity.ANY_RESERVATION: "-any",
+    Capacity.LADDER: "-ladder",
+}
+
+
+def pool_name(key: PoolKey, listed: tuple[str, ...]) -> str:
     """A name that depends on the pool alone, so that adding a service never renames another's pool.
 
-    `listed` are the zones of a pool whose services name none; only those and a reservation's absence go without saying.
+    `listed` are the zones of a pool whose services name none. What a pool has beyond them and its capacity is in a hash.
     """
-    suffix = {Capacity.ON_DEMAND: "", Capacity.SPOT: "-spot", Capacity.RESERVATION: "-res"}[capacity]
-    if reservation or zones != listed:
-        suffix += "-" + hashlib.sha256(f"{reservation}{zones}".encode()).hexdigest()[:4]
-    return machine + suffix
+    special = "".join(
+        f"{what}"
+        for what in (key.secondary_boot_disk, key.rdma, key.max_run_hours != FLEX_START_MAX_HOURS and key.max_run_hours)
+        if what
+    )
+    if key.capacity is Capacity.LADDER and key.ways != tuple(w for w in LADDER_ORDER if w in key.ways):
+        special += "".join(key.ways)
+    suffix = SUFFIX[key.capacity]
+    if key.reservation or key.zones != listed or special:
+        suffix += "-" + hashlib.sha256(f"{key.reservation}{key.zones}{special}".encode()).hexdigest()[:4]
+    return key.machine.name + suffix
 
 
-def finish(draft: Draft, pools: tuple[NodePool, ...]) -> ServicePlan:
+def _min_gke_version(key: PoolKey, spec: AcceleratorSpec) -> str:
+    needed = [spec.min_gke_version]
+    needed += [CAPACITIES[way].min_gke_version or "0" for way in (key.capacity, *key.ways)]
+    needed += [MIN_GKE_SECONDARY_BOOT_DISK] if key.secondary_boot_disk else []
+    needed += [MIN_GKE_RDMA] if key.rdma else []
+    return max(needed, key=gke_version)
+
+
+def finish(draft: Draft, pools: Mapping[PoolKey, NodePool]) -> ServicePlan:
     if draft.pool_key is None or not pools:
         return draft.plan
-    machine, capacity, reservation, zones = draft.pool_key
-    pool = next(
-        p
-        for p in pools
-        if (p.machine.name, p.capacity, p.reservation, p.zones) == (machine, capacity, reservation, zones)
-    )
-    return replace(draft.plan, pool=pool.name)
+    return replace(draft.plan, pool=pools[draft.pool_key].name)
 
 
 def allocatable(machine: MachineType) -> tuple[float, float]:
@@ -145,23 +174,29 @@ def allocatable(machine: MachineType) -> tuple[float, float]:
     return cores - cpu, (mib - kernel - reserved) / 1024
 
 
-def node_price(machine: str, region: str, capacity: Capacity) -> float | None:
-    """USD per hour; a reservation is shown at the flex-start list price where one is known, else at the on-demand price."""
+def node_price(machine: str, region: str, ways: tuple[Capacity, ...]) -> float | None:
+    """USD per hour: the list price, of a ladder its dearest rung's that is known.
+
+    A reservation is shown at the flex-start list price where only that is known, else at the on-demand price.
+    """
     on_demand, spot = prices.PRICES.get(machine, {}).get(region, (None, None))
-    if capacity is Capacity.SPOT:
-        return spot
-    if capacity is Capacity.RESERVATION and on_demand is None:
-        return prices.FLEX_START.get(machine)
-    return on_demand
+    flex_start = prices.FLEX_START.get(machine)
+    known = {
+        Capacity.ON_DEMAND: on_demand,
+        Capacity.SPOT: spot,
+        Capacity.FLEX_START: flex_start,
+        Capacity.RESERVATION: flex_start if on_demand is None else on_demand,
+        Capacity.ANY_RESERVATION: on_demand,
+    }
+    return max((price for way in ways if (price := known[way]) is not None), default=None)
 
 
-def hourly_cost(cluster: ClusterPlan, pools: tuple[NodePool, ...]) -> float | None:
+def hourly_cost(cluster: ClusterPlan, pools: tuple[NodePool, ...]) -> tuple[float | None, tuple[str, ...]]:
+    """What is known of the bill, USD per hour, and the machines that it leaves out because their price is not known."""
     if cluster.mode is not ClusterMode.CREATE or cluster.system_pool is None:
-        return None
-    parts = [cluster.system_pool.hourly_usd] + [pool.hourly_usd for pool in pools]
-    counts = [cluster.system_pool.min_nodes] + [pool.nodes for pool in pools]
-    if any(part is None for part in parts):
-        return None
-    return prices.GKE_CLUSTER_FEE + sum(
-        part * count for part, count in zip(parts, counts, strict=True) if part is not None
-    )
+        return None, ()
+    system = cluster.system_pool
+    parts = [(system.machine.name, system.hourly_usd, system.min_nodes)]
+    parts += [(pool.machine.name, pool.hourly_usd, pool.nodes) for pool in pools]
+    total = prices.GKE_CLUSTER_FEE + sum(price * count for _, price, count in parts if price is not None)
+    return total, tuple(dict.fromkeys(name for name, price, _ in parts if price is None))

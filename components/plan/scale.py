@@ -190,10 +190,11 @@ def group_maximum(mode: ClusterMode, most_workers: int) -> int:
     return 2 * most_workers if mode is ClusterMode.LOCAL else max(defaults.MOST_WORKERS, 2 * most_workers)
 
 
-def start_timeout(capacity: Capacity | None) -> int:
+def start_timeout(ways: tuple[Capacity, ...]) -> int:
     """Seconds that a start may take before KubeRay gives up and Ray's autoscaler asks for the pod again."""
-    queued = capacity is not None and capacity.value == "flex-start"
-    return defaults.QUEUED_START_TIMEOUT_SECONDS if queued else defaults.INITIALIZING_TIMEOUT_SECONDS
+    return (
+        defaults.QUEUED_START_TIMEOUT_SECONDS if Capacity.FLEX_START in ways else defaults.INITIALIZING_TIMEOUT_SECONDS
+    )
 
 
 def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayPlan) -> list[str]:

@@ -13,10 +13,12 @@ from ..facts.models import MODELS
 from ..facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from ..facts.serve_flags import DIRECT_STREAMING
 from ..fit import EngineLimits, cpu_memory_fit
+from .capacity import KEYS as CAPACITY_KEYS
+from .capacity import plan_capacity
 from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one, version
-from .draft import Common, Draft, context_tokens
+from .draft import Common, Draft, PoolKey, context_tokens
 from .environment import plan_engine_kwargs, plan_environment
-from .gpus import choose_machine, choose_zones, engine_limits, refuse_fit
+from .gpus import choose_machine, choose_zones, engine_limits, need_one_zone, refuse_fit
 from .pools import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, node_price
 from .scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers, workers_for
 from .types import BucketPlan, ClusterPlan, HuggingFacePlan, KuberayPlan, WorkerGroup
@@ -118,8 +120,7 @@ def plan_service(
 
 
 GPU_ONLY = (
-    "capacity",
-    "reservation",
+    *CAPACITY_KEYS,
     "machine_type",
     "zones",
     "gpus_per_worker",
@@ -186,7 +187,7 @@ def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
         limits=limits, fit=fit, machine=None, pool=None, workers=workers, head_cpus=defaults.CPU_HEAD_CPUS,
         autoscaler_cpus=defaults.CPU_AUTOSCALER_CPUS,
         head_memory_gib=defaults.CPU_HEAD_MEMORY_GIB, kv_cache_gib=kv_cache, hourly_usd=None,
-        start_timeout_seconds=start_timeout(None),
+        start_timeout_seconds=start_timeout(()),
         autoscaling=plan_autoscaling(check, path, given, common.scale, limits, fit),
     )  # fmt: skip
     return Draft(plan, None)
@@ -206,18 +207,13 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
         utilization = defaults.GPU_MEMORY_UTILIZATION
 
     if common.cluster.mode is ClusterMode.EXISTING:
-        for key in ("capacity", "reservation", "zones"):
+        for key in (*CAPACITY_KEYS, "zones"):
             if given.get(key) is not None:
                 check.refuse(
                     f"{path}.{key}", given[key], "the nodes of an existing cluster are there already: leave it out"
                 )
-    capacity = Capacity(given.get("capacity", defaults.CAPACITY))
-    reservation = given.get("reservation")
-    if capacity is Capacity.RESERVATION and not reservation:
-        check.refuse(f"{path}.reservation", None, "required with capacity reservation: the reservation's name")
-    if reservation and capacity is not Capacity.RESERVATION:
-        check.refuse(f"{path}.reservation", reservation, f"only with capacity reservation, and it is {capacity.value}")
-    machine = choose_machine(check, common, spec, capacity)
+    asked = plan_capacity(check, path, given, common.cluster)
+    machine = choose_machine(check, common, spec, asked)
     zones = choose_zones(check, common, spec)
     if machine is None:
         return None
@@ -239,6 +235,20 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
             gpus_per_worker,
             f"a multiple of tensor_parallel_size {common.tensor} that divides the {machine.gpus} GPUs of {machine.name}",
         )
+
+    # GPUs of one replica on several machines talk over the machines' network cards, where the machine has such
+    spans = common.tensor * common.pipeline > gpus_per_worker
+    rdma = spans and machine.rdma and common.cluster.mode is ClusterMode.CREATE
+    if rdma and gpus_per_worker != machine.gpus:
+        check.refuse(
+            f"{path}.gpus_per_worker",
+            gpus_per_worker,
+            f"a replica that spans machines takes all network cards of each: leave it out, or {machine.gpus}",
+        )
+    if rdma:
+        need_one_zone(check, path, zones, "network cards reach machines of one zone only")
+    elif asked.capacity is Capacity.RESERVATION:
+        need_one_zone(check, path, zones, "a reservation lives in one zone")
 
     limits, fit = engine_limits(check, common, spec, utilization)
     _check_batch(check, path, given, limits)
@@ -267,16 +277,22 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
         ephemeral_gib=weights_on_disk + 10,
         replicas_per_worker=gpus_per_worker / gpus_per_replica,
     )
-    unit = node_price(machine.name, common.cluster.region or "", capacity)
+    ways = asked.ways(machine) or (asked.capacity,)
+    unit = node_price(machine.name, common.cluster.region or "", ways)
     plan = common.service(
         limits=limits, fit=fit, machine=machine, pool=None, workers=group, head_cpus=defaults.HEAD_CPUS,
         autoscaler_cpus=defaults.AUTOSCALER_CPUS,
         head_memory_gib=defaults.HEAD_MEMORY_GIB, kv_cache_gib=None,
         hourly_usd=None if unit is None else unit * share * (0 if scale.parked else workers),
-        start_timeout_seconds=start_timeout(capacity if common.cluster.mode is ClusterMode.CREATE else None),
+        start_timeout_seconds=start_timeout(ways if common.cluster.mode is ClusterMode.CREATE else ()),
         autoscaling=plan_autoscaling(check, path, given, scale, limits, fit),
     )  # fmt: skip
-    return Draft(plan, (machine.name, capacity, reservation, zones))
+    key = PoolKey(
+        machine=machine, capacity=asked.capacity, ways=ways, zones=zones, reservation=asked.reservation,
+        max_run_hours=asked.max_run_hours if Capacity.FLEX_START in ways else None,
+        secondary_boot_disk=asked.secondary_boot_disk, rdma=rdma,
+    )  # fmt: skip
+    return Draft(plan, key)
 
 
 def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: EngineLimits) -> None:

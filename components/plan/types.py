@@ -56,7 +56,6 @@ class NodePool:
     accelerator: Accelerator
     machine: MachineType
     capacity: Capacity
-    reservation: str | None
     zones: tuple[str, ...]
     nodes: int
     """Nodes that the services need when nothing is being replaced and nothing drives autoscaling up; none for parked ones."""
@@ -64,6 +63,18 @@ class NodePool:
     """Nodes that GKE may have: for every service's most replicas, and for the second cluster that a change builds."""
     boot_disk_gib: int
     hourly_usd: float | None
+    min_gke_version: str
+    """The oldest GKE version that has the card and everything else that the pool asks for."""
+    drain_seconds: int
+    """Longest that a pod here may take to end."""
+    order: tuple[Capacity, ...] = ()
+    """A ladder's rungs, the first to try first. A ladder is a ComputeClass; GKE makes its pools."""
+    reservation: str | None = None
+    max_run_hours: int | None = None
+    """Life of a flex-start machine."""
+    secondary_boot_disk: str | None = None
+    rdma: bool = False
+    """Network cards between machines, for replicas that span them."""
 
 
 @dataclass(frozen=True)
@@ -370,6 +381,8 @@ class Plan:
     pools: tuple[NodePool, ...]
     services: tuple[ServicePlan, ...]
     hourly_usd: float | None
-    """Running cost at the planned sizes, with the cluster fee; None where a price is not known."""
+    """Running cost at the planned sizes, with the cluster fee, without what is in `unpriced`; None where nothing is bought."""
+    unpriced: tuple[str, ...]
+    """Machines whose price in this region is not known here."""
     price_source: str
     warnings: tuple[str, ...] = ()

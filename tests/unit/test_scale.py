@@ -1,12 +1,12 @@
 """How many replicas a service has, how it grows, how it changes, and what that asks of the node pool."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from components.facts import defaults
+from components.facts.choices import Capacity
 from components.plan import PlanError, make_plan
 from components.plan.scale import default_target, start_timeout
 from components.ray_service_manifest import ray_service
@@ -248,9 +248,9 @@ def test_an_operator_of_unknown_age_is_told(key):
 
 
 def test_nodes_from_a_queue_have_a_day_to_come():
-    assert start_timeout(None) == defaults.INITIALIZING_TIMEOUT_SECONDS == 5400
-    assert start_timeout(SimpleNamespace(value="on-demand")) == 5400  # type: ignore[arg-type]
-    assert start_timeout(SimpleNamespace(value="flex-start")) == 86400  # type: ignore[arg-type]
+    assert start_timeout(()) == defaults.INITIALIZING_TIMEOUT_SECONDS == 5400
+    assert start_timeout((Capacity.ON_DEMAND, Capacity.SPOT)) == 5400
+    assert start_timeout((Capacity.FLEX_START,)) == start_timeout((Capacity.ON_DEMAND, Capacity.FLEX_START)) == 86400
 
 
 def test_the_autoscaler_waits_as_long_as_the_operator():

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from components import arguments
 from components.facts import defaults
+from components.facts.capacities import FLEX_START_MAX_HOURS
 from components.facts.choices import Accelerator, ClusterMode, UpgradeStrategy
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_VERSION
 from rayline import settings
@@ -113,6 +114,7 @@ DECIDED_BY_THE_PLAN: dict[tuple[str, str], Any] = {
     ("LlmServiceArgs", "revision"): defaults.REVISION,
     ("LlmServiceArgs", "gpu_memory_utilization"): defaults.GPU_MEMORY_UTILIZATION,
     ("LlmServiceArgs", "capacity"): defaults.CAPACITY,
+    ("LlmServiceArgs", "max_run_hours"): FLEX_START_MAX_HOURS,
     ("LlmServiceArgs", "upgrade"): defaults.UPGRADE,
     ("LlmServiceArgs", "cpus_per_worker"): defaults.CPU_WORKER_CPUS,
     ("LlmServiceArgs", "memory_gib_per_worker"): defaults.CPU_WORKER_MEMORY_GIB,
