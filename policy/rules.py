@@ -256,7 +256,7 @@ def environments_are_equal(resource: Resource, settings: Settings) -> Iterator[s
 
 
 @RULES.one("Images have a tag that is not moved, or a digest")
-def images_arepinned(resource: Resource, settings: Settings) -> Iterator[str]:
+def images_are_pinned(resource: Resource, settings: Settings) -> Iterator[str]:
     for group, pod in _pods(resource):
         for container in _containers(pod):
             image = container.get("image")
