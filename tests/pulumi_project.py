@@ -77,13 +77,13 @@ class PulumiProject:
             | (environment or {})
         )
         self.pulumi("stack", "init", stack)
+        self.path = self.folder / "stacks" / f"Pulumi.{stack}.yaml"
         if overrides:
-            path = self.folder / "stacks" / f"Pulumi.{stack}.yaml"
-            document = yaml.safe_load(path.read_text())
+            document = yaml.safe_load(self.path.read_text())
             # the CLI has written the project's prefix before each key
             plain = {key.removeprefix("rayline:"): value for key, value in document["config"].items()}
             document["config"] = merged(plain, overrides)
-            path.write_text(yaml.safe_dump(document))
+            self.path.write_text(yaml.safe_dump(document))
 
     def run(self, *arguments: str, timeout: float = 1500, stdin: str | None = None) -> Run:
         """Run the CLI, whatever comes of it."""

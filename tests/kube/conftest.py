@@ -17,6 +17,7 @@ import httpx
 import pytest
 import yaml
 
+from rayline import offline
 from tests.kube.cluster import kubectl
 from tests.pulumi_project import PulumiProject, missing
 
@@ -33,7 +34,7 @@ class Stack(PulumiProject):
 
     def setting(self, key: str, default: Any) -> Any:
         """What the stack file says about the service."""
-        document = yaml.safe_load((self.folder / "stacks" / f"Pulumi.{self.stack}.yaml").read_text())
+        document = yaml.safe_load(self.path.read_text())
         config = {name.removeprefix("rayline:"): value for name, value in document["config"].items()}
         return config["services"][SERVICE].get(key, default)
 
@@ -54,6 +55,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     beside = os.environ.get("RAYLINE_KIND_BESIDE")
     command = subprocess.Popen(beside, shell=True, start_new_session=True) if beside else None
     try:
+        # as an earlier stack leaves them; this one has to take them over
+        for file in offline.record("kind", config=offline.read_stack_file(made.path)).plan.kuberay.crd_files:
+            kubectl("apply", "--server-side", "--field-manager", "somebody-else", "-f", file)
         made.up()
         yield made
     finally:
@@ -63,8 +67,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made.pulumi("destroy", "--stack", "kind", "--yes", "--skip-preview")
     left = kubectl("get", "namespace,crd,clusterrole,priorityclass", "-o", "name").split()
     assert [name for name in left if "rayline" in name or name.endswith("/kuberay-system")] == []
-    # a shared cluster may have other people's RayServices, which deleting the CRDs would delete
-    assert len([name for name in left if name.endswith(".ray.io")]) == 4
+    # others may use the cluster, and deleting the CRDs would delete their RayServices
+    kept = [name for name in left if name.endswith(".ray.io")]
+    assert len(kept) == 4
+    kubectl("delete", *kept)
 
 
 @contextlib.contextmanager
