@@ -148,10 +148,16 @@ def life_with_a_token(tmp_path_factory: pytest.TempPathFactory, bytecode: pathli
 
 
 @pytest.fixture(scope="session")
-def life_with_two_pools(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> Life:
-    """`dev-l4` with a second service on Spot machines; up and gone."""
+def life_with_all_of_it(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> Life:
+    """`dev-l4` with a second service on Spot machines and an endpoint on the internet; up, up again and gone."""
     second = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "replicas": 1, "capacity": "spot"}
-    life = a_life(tmp_path_factory.mktemp("pools"), "dev-l4", bytecode, overrides={"services": {"second": second}})
+    overrides = {
+        "cluster": {"system_pool": {"max_nodes": 2}},
+        "services": {"second": second},
+        "endpoint": {"exposure": "public", "domain": "llm.example.com"},
+    }
+    life = a_life(tmp_path_factory.mktemp("all"), "dev-l4", bytecode, overrides)
     life.must("up", "up")
+    life.do("up again", "up", "--expect-no-changes")
     life.do("destroy", "destroy")
     return life

@@ -37,6 +37,11 @@ from tests.engine.sdk_types import UNKNOWN
 
 Inputs = dict[str, Any]
 
+CLUSTER = "gcp:container/cluster:Cluster"
+NODE_POOL = "gcp:container/nodePool:NodePool"
+RELEASE = "kubernetes:helm.sh/v3:Release"
+CRD = "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition"
+
 
 class Refused(Exception):
     """What the cloud would answer instead of doing it; the message is for a person."""
@@ -392,7 +397,8 @@ class Google(Provider):
             elif kind is int:
                 made[key] = UNKNOWN if preview else 1
         if preview:
-            return made | ({"controlPlaneEndpointsConfig": UNKNOWN} if token.endswith(":Cluster") else {})
+            later = ("controlPlaneEndpointsConfig", "masterAuth") if token == CLUSTER else ()
+            return made | dict.fromkeys(later, UNKNOWN)
         made["project"] = inputs.get("project") or self.configuration.get("project", "")
         made["selfLink"] = f"https://www.googleapis.com/v1/{identity}"
         if token == "gcp:serviceaccount/account:Account":
@@ -401,17 +407,21 @@ class Google(Provider):
         return made
 
     def answer(self, one: Object) -> Inputs:
-        if one.type != "gcp:container/cluster:Cluster":
+        if one.type != CLUSTER:
             return one.outputs
         # an input block in which Google fills in the address
         endpoints = one.inputs.get("controlPlaneEndpointsConfig") or {}
         dns = (endpoints.get("dnsEndpointConfig") or {}) | {"endpoint": dns_name(one)}
-        return one.outputs | {"controlPlaneEndpointsConfig": endpoints | {"dnsEndpointConfig": dns}}
+        certificate = {"clusterCaCertificate": f"certificate-of-{one.id}"}
+        return one.outputs | {
+            "controlPlaneEndpointsConfig": endpoints | {"dnsEndpointConfig": dns},
+            "masterAuth": (one.inputs.get("masterAuth") or {}) | certificate,
+        }
 
     @contextlib.contextmanager
     def _alone(self, token: str, inputs: Inputs) -> Iterator[None]:
         """GKE takes one operation on a cluster's pools at a time (terraform-provider-google #10366)."""
-        if token != "gcp:container/nodePool:NodePool":
+        if token != NODE_POOL:
             yield
             return
         lock = self._busy.setdefault(inputs["cluster"], threading.Lock())
@@ -436,7 +446,7 @@ class Google(Provider):
     @contextlib.contextmanager
     def deleting(self, one: Object) -> Iterator[None]:
         # true unless it is said to be false, in the provider too
-        if one.type == "gcp:container/cluster:Cluster" and one.inputs.get("deletionProtection", True):
+        if one.type == CLUSTER and one.inputs.get("deletionProtection", True):
             raise Refused(f"Cannot destroy cluster {one.id} because deletionProtection is set to true")
         if one.type in ("gcp:compute/network:Network", "gcp:compute/subnetwork:Subnetwork"):
             users = [
@@ -463,8 +473,6 @@ def dns_name(cluster: Object) -> str:
 
 # Kinds that every cluster has although neither the SDK nor a stack brings them: GKE's own.
 GKE_GROUPS = ("gateway.networking.k8s.io", "networking.gke.io", "monitoring.googleapis.com", "cloud.google.com")
-RELEASE = "kubernetes:helm.sh/v3:Release"
-CRD = "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition"
 
 
 class Kubernetes(Provider):
@@ -517,7 +525,8 @@ class Kubernetes(Provider):
         wanted = server(self.configuration)
         if not wanted:
             return
-        there = [f"https://{dns_name(one)}" for one in self.cloud.of_type("gcp:container/cluster:Cluster")]
+        clusters = self.cloud.of_type(CLUSTER)
+        there = [f"https://{address}" for one in clusters for address in (dns_name(one), one.plain_outputs["endpoint"])]
         if wanted not in there:
             raise Refused(f"configured Kubernetes cluster is unreachable: {wanted}")
 

@@ -15,8 +15,8 @@ NETWORK = "gcp:compute/network:Network"
 OPERATOR = "kubernetes:helm.sh/v3:Release"
 RAY_SERVICE = "kubernetes:ray.io/v1:RayService"
 SECRET = "kubernetes:core/v1:Secret"
-# What may follow the size of a service: its pool's maximum, and what bounds its namespace.
-SIZED = {RAY_SERVICE, POOL, "kubernetes:core/v1:ResourceQuota", "kubernetes:v1:ResourceQuota"}
+# What may follow the size of a service: its pool's maximum, what bounds its namespace, how many of its pods may be missing.
+SIZED = {RAY_SERVICE, POOL, "kubernetes:core/v1:ResourceQuota", "kubernetes:policy/v1:PodDisruptionBudget"}
 
 
 def times(life: Life, command: str, op: str, kind: str) -> list[tuple[float, float]]:
@@ -100,12 +100,12 @@ def test_ray_services_go_before_the_operator_the_nodes_the_cluster_and_the_netwo
         assert ends_before(life, "destroy", "delete", CLUSTER, NETWORK)
 
 
-def test_gpu_pools_come_and_go_one_after_the_other(life_with_two_pools: Life) -> None:
+def test_gpu_pools_come_and_go_one_after_the_other(life_with_all_of_it: Life) -> None:
     for command, op in (("up", "create"), ("destroy", "delete")):
-        assert life_with_two_pools.runs[command].code == 0, life_with_two_pools.runs[command].output
+        assert life_with_all_of_it.runs[command].code == 0, life_with_all_of_it.runs[command].output
         spans = [
             (one["begin"], one["end"])
-            for one in life_with_two_pools.operations[command]
+            for one in life_with_all_of_it.operations[command]
             if (one["op"], one["type"]) == (op, POOL) and not one["name"].endswith("-system")
         ]
         assert len(spans) == 2
@@ -132,6 +132,13 @@ def test_destroy_leaves_nothing_in_the_cloud_nor_in_the_state(life: Life) -> Non
     assert [one.id for one in life.left["destroy"]] == []
     state = json.loads((life.project.state / ".pulumi" / "stacks" / "rayline" / f"{life.stack}.json").read_text())
     assert state["checkpoint"]["latest"].get("resources", []) == []
+
+
+def test_a_stack_with_more_of_the_kit_settles_and_leaves_nothing(life_with_all_of_it: Life) -> None:
+    assert life_with_all_of_it.runs["up again"].code == 0, life_with_all_of_it.runs["up again"].output
+    assert life_with_all_of_it.operations["up again"] == []
+    assert life_with_all_of_it.runs["destroy"].code == 0, life_with_all_of_it.runs["destroy"].output
+    assert [one.id for one in life_with_all_of_it.left["destroy"]] == []
 
 
 def test_no_plugin_outlives_its_engine(life: Life) -> None:
