@@ -104,10 +104,10 @@ class PulumiProject:
         assert done.code == 0, f"pulumi {' '.join(arguments)} failed:\n{done.output[-10000:]}"
         return done.output
 
-    def operate(self, command: str, *more: str) -> Run:
-        """Preview, up, refresh or destroy, with its steps."""
+    def operate(self, command: str, *more: str, preview: bool = False) -> Run:
+        """Preview, up, refresh or destroy, with its steps; on wish with the preview that people get before they confirm."""
         self.events.unlink(missing_ok=True)
-        unasked = [] if command == "preview" else ["--yes", "--skip-preview"]
+        unasked = [] if command == "preview" else ["--yes"] if preview else ["--yes", "--skip-preview"]
         done = self.run(command, "--stack", self.stack, *unasked, "--event-log", str(self.events), *more)
         steps = []
         for line in self.events.read_text().splitlines() if self.events.exists() else []:

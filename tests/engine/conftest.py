@@ -34,10 +34,10 @@ class Life:
     secrets: set[str] = dataclasses.field(default_factory=set)
     """Every secret value there has been."""
 
-    def do(self, name: str, command: str, *more: str) -> Run:
+    def do(self, name: str, command: str, *more: str, preview: bool = False) -> Run:
         """Run a command and keep what came of it under `name`."""
         before = len(self.cloud.operations())
-        run = self.runs[name] = self.project.operate(command, *more)
+        run = self.runs[name] = self.project.operate(command, *more, preview=preview)
         self.operations[name] = self.cloud.operations()[before:]
         self.left[name] = list(self.cloud.objects())
         self.secrets |= {
@@ -126,7 +126,8 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     life.do("other model", "up")
     cluster = recorded(stack).plan.cluster
     if cluster.mode is ClusterMode.CREATE and cluster.deletion_protection:
-        life.do("destroy too early", "destroy")
+        # without the preview the engine would delete all that depends on the cluster before it meets the protection
+        life.do("destroy too early", "destroy", preview=True)
         life.project.change("cluster.deletion_protection", "false")
         life.do("unprotect", "up")
     life.do("destroy", "destroy")
