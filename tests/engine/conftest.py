@@ -136,7 +136,7 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def life_with_a_token(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> Life:
-    """`kind` with the Hugging Face token in Pulumi's configuration; up, another token, gone."""
+    """`kind` with the Hugging Face token in Pulumi's configuration; up, another token, gone, up again."""
     life = a_life(
         tmp_path_factory.mktemp("token"), "kind", bytecode, overrides={"hugging_face": {"source": "pulumi-secret"}}
     )
@@ -145,6 +145,7 @@ def life_with_a_token(tmp_path_factory: pytest.TempPathFactory, bytecode: pathli
         life.project.pulumi("config", "set", "--stack", "kind", "--secret", "hugging_face_token", stdin=token)
         life.must(name, "up")
     life.do("destroy", "destroy")
+    life.do("up after destroy", "up")
     return life
 
 

@@ -222,6 +222,14 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         """What the cloud computes."""
         return {}
 
+    def forces(self, token: str, path: str) -> bool:
+        """Whether a change of a leaf replaces the resource."""
+        return replacing.replaces(token, path)
+
+    def takes_over(self) -> bool:
+        """Whether a creation takes an object that exists already for its own."""
+        return False
+
     @contextlib.contextmanager
     def creating(self, token: str, inputs: Inputs) -> Iterator[None]:
         """Around a creation. Raises Refused."""
@@ -278,7 +286,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, context: Any) -> Any:
         token = type_of(request.urn)
         found = changed(plain(raw(request.old_inputs)), plain(raw(request.news)))
-        forced = {path for path in found if replacing.replaces(token, without_indexes(path))}
+        forced = {path for path in found if self.forces(token, without_indexes(path))}
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE,
             diffs=sorted({path.replace("[", ".").split(".")[0] for path in found}),
@@ -302,7 +310,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             return provider_pb2.CreateResponse(id="", properties=struct(outputs))
         one = Object(id=self.identity(token, name, inputs), urn=request.urn, raw_inputs=sent, outputs=outputs)
         with _told(context), self.cloud.operation("create", request.urn, one.id), self.creating(token, inputs):
-            if self.cloud.get(self.package, one.id):
+            if self.cloud.get(self.package, one.id) and not self.takes_over():
                 raise Refused(f"409: {one.id} already exists")
             self.cloud.put(self.package, one)
         return provider_pb2.CreateResponse(id=one.id, properties=struct(self.answer(one)))
@@ -519,6 +527,18 @@ class Kubernetes(Provider):
             keys = ["kubeconfig"]
         response.replaces.extend(keys)
         return response
+
+    def _on(self, switch: str) -> bool:
+        return str(self.configuration.get(switch, "")).lower() == "true"
+
+    def forces(self, token: str, path: str) -> bool:
+        mutable = token == "kubernetes:core/v1:Secret" and self._on("enableSecretMutable")
+        if mutable and path.startswith(("data", "stringData")):
+            return False
+        return super().forces(token, path)
+
+    def takes_over(self) -> bool:
+        return self._on("upsertExistingObjects")
 
     def _reachable(self) -> None:
         """Raises Refused when the kubeconfig names a GKE cluster that is not there."""
