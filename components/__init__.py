@@ -14,6 +14,7 @@ from .network import PlatformNetwork
 from .network_claim import NetworkClaim
 from .project_apis import ProjectApis
 from .weights_bucket import WeightsBucket
+from .weights_mirror import WeightsMirror
 
 __all__ = [
     "ComputeClass",
@@ -31,4 +32,5 @@ __all__ = [
     "ProjectApis",
     "ServiceRoute",
     "WeightsBucket",
+    "WeightsMirror",
 ]

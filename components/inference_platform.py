@@ -20,6 +20,9 @@ from .isolation_manifests import isolation, pod_security_labels
 from .kuberay_crds import KuberayCrds
 from .kuberay_operator import KuberayOperator, KuberayOperatorArgs
 from .llm_service import LlmService
+from .mirror_manifests import ACCOUNT as MIRROR_ACCOUNT
+from .mirror_manifests import BUCKET_ROLES as MIRROR_ROLES
+from .mirror_manifests import mirror_jobs, mirror_prerequisites
 from .network import PlatformNetwork
 from .network_claim import NetworkClaim
 from .plan import ClusterPlan, MaintenanceExclusion, NodePool, Plan, PlanError, make_plan
@@ -27,6 +30,7 @@ from .project_apis import ProjectApis
 from .ray_service_manifest import Role, ray_service, service_account
 from .weights_bucket import WeightsBucket
 from .weights_manifests import bucket_roles
+from .weights_mirror import WeightsMirror
 
 
 class Google(NamedTuple):
@@ -80,6 +84,7 @@ class InferencePlatform(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(delete="30m"),
             ),
         )
+        in_namespace = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace])
         # a service goes before its operator, its nodes and its secrets, so that the operator can finish it
         needed: list[pulumi.Resource] = [namespace]
         if plan.kuberay.source is OperatorSource.HELM and plan.cluster.mode is not ClusterMode.LOCAL:
@@ -101,7 +106,7 @@ class InferencePlatform(pulumi.ComponentResource):
                 Isolation(
                     f"{name}-isolation",
                     {"manifests": isolation(plan)},
-                    opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=[namespace])),
+                    opts=in_namespace,
                 )
             )
         if plan.hugging_face.source is TokenSource.PULUMI_SECRET and plan.hugging_face.secret_name:
@@ -113,9 +118,28 @@ class InferencePlatform(pulumi.ComponentResource):
                         "secret_name": plan.hugging_face.secret_name,
                         "token": args.get("hugging_face", {}).get("token", ""),
                     },
-                    opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=[namespace])),
+                    opts=in_namespace,
                 )
             )
+        if gke and plan.bucket:
+            bucket = self._weights(name, plan, gke)
+            needed.append(bucket)
+            if plan.mirrors:
+                copies = WeightsMirror(
+                    f"{name}-mirror",
+                    {
+                        "prerequisites": mirror_prerequisites(plan.namespace),
+                        "jobs": mirror_jobs(
+                            plan.mirrors,
+                            bucket=plan.bucket.name,
+                            namespace=plan.namespace,
+                            hugging_face=plan.hugging_face,
+                        ),
+                    },
+                    # without the GPU pools: the copies are made while Google looks for the machines
+                    opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*needed]),
+                )
+                needed.append(copies)
         if gke:
             needed += self._ladders(name, plan, gke, provider)
         if any(pool.rdma for pool in plan.pools):
@@ -127,8 +151,6 @@ class InferencePlatform(pulumi.ComponentResource):
                 )
             )
         endpoint = self._endpoint(name, plan, google, provider, namespace) if google else None
-        if gke and plan.bucket:
-            needed.append(self._weights(name, plan, gke))
         by_name = {pool.name: pool for pool in plan.pools}
         services = {
             service.name: LlmService(
@@ -336,7 +358,8 @@ class InferencePlatform(pulumi.ComponentResource):
                     service_account(one.name, Role.WORKER): bucket_roles(one)
                     for one in plan.services
                     if one.weights.bucket
-                },
+                }
+                | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {}),
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[gke]),
         )

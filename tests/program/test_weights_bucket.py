@@ -1,9 +1,14 @@
-"""A bucket with weights in the resource graph: how it is made, who may read it, and what becomes of it."""
+"""A bucket with weights in the resource graph: how it is made and filled, who may read it, and what becomes of it."""
 
+import pathlib
+import re
 from collections.abc import Callable
 
 import pytest
 
+from components.in_pods import mirror_model
+from components.mirror_manifests import job_name
+from components.plan import Mirror
 from rayline.offline import Declared, Program
 from tests.program.test_program import needs
 
@@ -88,3 +93,140 @@ def test_the_cluster_has_the_driver_where_a_service_mounts_and_only_there(stack)
 
     assert addons(stack(FUSE))["gcsFuseCsiDriverConfig"] == {"enabled": True}
     assert "gcsFuseCsiDriverConfig" not in addons(stack(STREAM))
+
+
+# --- copies
+
+
+def jobs(program: Program) -> list[Declared]:
+    return program.of_type("batch/v1:Job")
+
+
+def pod_of(job: Declared) -> dict:
+    return job.inputs["spec"]["template"]["spec"]
+
+
+def test_each_model_is_copied_before_any_service_that_reads_it_starts(stack):
+    program = stack(FUSE, STREAM)
+    assert len(jobs(program)) == 2
+    for service in program.of_type(":RayService"):
+        assert {one.urn for one in jobs(program)} <= needs(program, service)
+
+
+def test_a_copy_needs_its_rights_and_no_gpu_node(stack):
+    program = stack(FUSE)
+    (job,) = jobs(program)
+    assert {one.urn for one in program.of_type("BucketIAMMember")} <= needs(program, job)
+    pools = {one.urn for one in program.of_type("GpuNodePool")}
+    assert pools
+    assert not pools & needs(program, job)
+    assert pod_of(job)["nodeSelector"] == {"rayline/pool": "system"}
+
+
+def test_only_the_copies_account_may_write(stack):
+    program = stack(FUSE)
+    (job,) = jobs(program)
+    writers = [one.inputs["member"] for one in program.of_type("BucketIAMMember") if "objectUser" in one.inputs["role"]]
+    assert [one.rpartition("/")[2] for one in writers] == [pod_of(job)["serviceAccountName"]]
+    accounts = {one.inputs["metadata"]["name"] for one in program.of_type("v1:ServiceAccount")}
+    assert pod_of(job)["serviceAccountName"] in accounts
+
+
+def test_another_model_or_revision_is_another_job_and_what_has_run_stays_as_it_is(stack):
+    (first,) = jobs(stack(FUSE))
+    (same,) = jobs(stack(FUSE.replace("l4,", "l4, replicas: 3,")))
+    (other,) = jobs(stack(FUSE.replace("weights", "revision: v2, weights")))
+    assert first.inputs == same.inputs
+    assert first.name != other.name
+    # a Job cannot change: a new image would run it again
+    assert first.ignore_changes == ("spec",)
+    # Kubernetes would remove it, and Pulumi make it again
+    assert "ttlSecondsAfterFinished" not in first.inputs["spec"]
+
+
+def test_pulumi_waits_longer_than_the_job_may_take(stack):
+    for job in jobs(stack(FUSE, STREAM)):
+        assert int(job.create_timeout.removesuffix("m")) * 60 > job.inputs["spec"]["activeDeadlineSeconds"]
+
+
+def test_a_larger_model_has_more_time(stack):
+    small, large = sorted(job.inputs["spec"]["activeDeadlineSeconds"] for job in jobs(stack(FUSE, STREAM)))
+    assert large > small >= 30 * 60
+
+
+def test_a_copy_passes_the_restricted_pod_security_standard(stack):
+    (job,) = jobs(stack(FUSE))
+    (container,) = pod_of(job)["containers"]
+    assert pod_of(job)["securityContext"]["runAsNonRoot"] is True
+    assert pod_of(job)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert pod_of(job)["automountServiceAccountToken"] is False
+
+
+def test_the_script_that_runs_is_the_one_that_is_tested(stack):
+    program = stack(FUSE)
+    (job,) = jobs(program)
+    mounted = pod_of(job)["volumes"][0]["configMap"]["name"]
+    (script,) = [one for one in program.of_type("v1:ConfigMap") if one.inputs["metadata"]["name"] == mounted]
+    (container,) = pod_of(job)["containers"]
+    folder = container["volumeMounts"][0]["mountPath"]
+    assert script.inputs["data"] == {"mirror_model.py": pathlib.Path(mirror_model.__file__).read_text()}
+    assert f"{folder}/mirror_model.py" in container["command"]
+
+
+def test_the_command_is_one_that_the_script_takes(stack, monkeypatch):
+    (job,) = jobs(stack(FUSE))
+    taken = {}
+    monkeypatch.setattr(
+        mirror_model,
+        "mirror",
+        lambda model, revision, bucket, folder: taken.update(
+            model=model, revision=revision, bucket=bucket.name, folder=folder
+        ),
+    )
+    command = pod_of(job)["containers"][0]["command"]
+    assert mirror_model.main(command[command.index("-u") + 2 :]) == 0
+    assert taken == {
+        "model": "Qwen/Qwen3.5-4B",
+        "revision": "main",
+        "bucket": "my-models",
+        "folder": "Qwen/Qwen3.5-4B/main",
+    }
+
+
+def test_a_copy_that_nobody_can_help_ends_at_once_and_a_drained_node_is_no_failure(stack):
+    (job,) = jobs(stack(FUSE))
+    fail, ignore = job.inputs["spec"]["podFailurePolicy"]["rules"]
+    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert (ignore["action"], ignore["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    # Kubernetes takes a podFailurePolicy with this restartPolicy only
+    assert pod_of(job)["restartPolicy"] == "Never"
+
+
+def test_names_of_jobs_are_valid_and_tell_models_apart():
+    def name(folder: str) -> str:
+        return job_name(Mirror("m", "r", folder, "image", 1.0))
+
+    folders = ["a/b.c/main", "a/b-c/main", "A/b.c/main", f"{'o' * 60}/{'m' * 90}/{'r' * 60}"]
+    names = [name(folder) for folder in folders]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", one) for one in names)
+
+
+def test_without_a_mirror_nothing_is_copied_and_nobody_may_write(stack):
+    program = stack(FUSE, bucket="bucket: my-models, mirror: false")
+    assert jobs(program) == []
+    assert not [one for one in program.of_type("BucketIAMMember") if "objectUser" in one.inputs["role"]]
+
+
+def test_the_token_goes_to_the_copy_alone(record_file):
+    program = record_file(
+        "gcp:project: p\ngcp:region: us-central1\ncluster: {mode: create}\nweights: {bucket: my-models}\n"
+        f"hugging_face: {{source: existing-secret, secret_name: hub}}\nservices:\n  {FUSE}\n"
+    )
+    (job,) = jobs(program)
+    (variable,) = pod_of(job)["containers"][0]["env"]
+    assert (variable["name"], variable["valueFrom"]["secretKeyRef"]["name"]) == ("HF_TOKEN", "hub")
+    (service,) = program.of_type(":RayService")
+    assert "HF_TOKEN" not in str(service.inputs)
