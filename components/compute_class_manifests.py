@@ -22,7 +22,6 @@ def compute_class(
     """
     nodes: dict[str, Any] = {
         "serviceAccount": service_account,
-        "imageType": "cos_containerd",
         "ipType": "private" if private_nodes else "public",
         "imageStreaming": {"enabled": image_streaming},
         "gvnic": {"enabled": True},

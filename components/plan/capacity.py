@@ -9,6 +9,7 @@ from ..facts.accelerators import ACCELERATORS, MachineType
 from ..facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, LADDER_ORDER, RESERVATION, SPOT_GRACE_SECONDS
 from ..facts.choices import Capacity
 from .check import Check
+from .pools import default_ladder
 from .types import ClusterPlan, NodePool, ServicePlan
 
 # Keys that say how the nodes of a new cluster come; the nodes of an existing one are there already.
@@ -29,16 +30,9 @@ class Asked:
         """How nodes of this machine may come, what is tried first standing first; empty where they cannot."""
         if self.capacity is not Capacity.LADDER:
             return (self.capacity,) if self.capacity in machine.capacities else ()
-        wanted = self.order
-        if wanted is None:
-            reserved = self.reservation is not None and Capacity.RESERVATION in machine.capacities
-            if self.reservation and not reserved:
-                return ()
-            wanted = tuple(
-                way
-                for way in LADDER_ORDER
-                if way in machine.capacities and (reserved or way is not Capacity.RESERVATION)
-            )
+        wanted = default_ladder(machine, self.reservation) if self.order is None else self.order
+        if self.reservation and Capacity.RESERVATION not in wanted:
+            return ()
         return wanted if len(wanted) > 1 and set(wanted) <= machine.capacities else ()
 
 

@@ -129,12 +129,21 @@ def pool_name(key: PoolKey, listed: tuple[str, ...]) -> str:
         for what in (key.secondary_boot_disk, key.rdma, key.max_run_hours != FLEX_START_MAX_HOURS and key.max_run_hours)
         if what
     )
-    if key.capacity is Capacity.LADDER and key.ways != tuple(w for w in LADDER_ORDER if w in key.ways):
+    if key.capacity is Capacity.LADDER and key.ways != default_ladder(key.machine, key.reservation):
         special += "".join(key.ways)
     suffix = SUFFIX[key.capacity]
     if key.reservation or key.zones != listed or special:
         suffix += "-" + hashlib.sha256(f"{key.reservation}{key.zones}{special}".encode()).hexdigest()[:4]
     return key.machine.name + suffix
+
+
+def default_ladder(machine: MachineType, reservation: str | None) -> tuple[Capacity, ...]:
+    """The rungs of a ladder whose order the stack leaves to the plan."""
+    return tuple(
+        way
+        for way in LADDER_ORDER
+        if way in machine.capacities and (reservation is not None or way is not Capacity.RESERVATION)
+    )
 
 
 def _min_gke_version(key: PoolKey, spec: AcceleratorSpec) -> str:
