@@ -14,7 +14,7 @@ from components.facts import prices
 from components.facts.accelerators import ACCELERATORS
 from components.facts.choices import Accelerator, Capacity, ClusterMode, Exposure
 from components.facts.serve_flags import SWITCHES
-from components.plan import ClusterPlan, NodePool, Plan, ServicePlan
+from components.plan import ClusterPlan, IsolationPlan, NodePool, Plan, ServicePlan
 from components.ray_service_manifest import serve_service_name
 
 from .offline import Declared, Program
@@ -39,6 +39,8 @@ def _heading(program: Program) -> Text:
         ClusterMode.CREATE: f"new GKE cluster in {cluster.location}, project {cluster.project}",
     }[cluster.mode]
     text = Text(f"\n{program.stack}", style="bold").append(f"  {where}", style="default")
+    if plan.isolation:
+        text.append(f"\n  {_isolation(plan.isolation)}")
     if cluster.system_pool:
         pool = cluster.system_pool
         text.append(
@@ -55,6 +57,14 @@ def _heading(program: Program) -> Text:
             style="green",
         )
     return text
+
+
+def _isolation(isolation: IsolationPlan) -> str:
+    pods = f"{isolation.pod_security.value} pods"
+    if not isolation.network_policies:
+        return f"{pods}; network open: no policies"
+    clients = ", ".join(isolation.allow_from_namespaces) or "none"
+    return f"{pods}; network closed, namespaces that may call: {clients}"
 
 
 def _endpoint(plan: Plan) -> str:

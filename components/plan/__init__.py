@@ -83,7 +83,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
     namespace = args.get("namespace") or defaults.NAMESPACE
     check_namespace(check, namespace)
-    isolation = plan_isolation(check, args, cluster.mode, kuberay)
+    isolation = plan_isolation(check, args, cluster, kuberay)
     asked = args.get("services") or {}
     if not asked:
         check.refuse(

@@ -6,18 +6,18 @@ from typing import Any
 from ..facts import defaults
 from ..facts.choices import ClusterMode, OperatorSource, PodSecurity
 from .check import DNS_LABEL, Check
-from .types import IsolationPlan, KuberayPlan, NodePool, Quota, ServicePlan
+from .types import ClusterPlan, IsolationPlan, KuberayPlan, NodePool, Quota, ServicePlan
 
 # Kubernetes refuses PriorityClasses whose name begins with the first, and keeps namespaces with the second for itself.
 RESERVED_PREFIXES = ("system-", "kube-")
 
 
 def plan_isolation(
-    check: Check, args: Mapping[str, Any], mode: ClusterMode, kuberay: KuberayPlan
+    check: Check, args: Mapping[str, Any], cluster: ClusterPlan, kuberay: KuberayPlan
 ) -> IsolationPlan | None:
     """What keeps a platform apart from its neighbours; None on this machine, which has no Kubernetes to do it."""
     given = args.get("isolation") or {}
-    if mode is ClusterMode.LOCAL:
+    if cluster.mode is ClusterMode.LOCAL:
         for key in given:
             check.refuse(f"isolation.{key}", None, "there is no Kubernetes on this machine to do it: leave it out")
         return None
@@ -37,10 +37,11 @@ def plan_isolation(
         )
     elif operator and not DNS_LABEL.fullmatch(operator):
         check.refuse("isolation.operator_namespace", operator, "a namespace's name, for example kuberay-system")
-    on_google = mode is ClusterMode.CREATE
+    on_google = cluster.mode is ClusterMode.CREATE
+    collected = on_google and cluster.managed_prometheus
     metrics = given.get("allow_metrics_from_namespaces")
     if metrics is None:
-        metrics = defaults.GOOGLE_COLLECTOR_NAMESPACES if on_google else ()
+        metrics = defaults.GOOGLE_COLLECTOR_NAMESPACES if collected else ()
     return IsolationPlan(
         pod_security=pod_security,
         network_policies=given.get("network_policies", True),
@@ -48,7 +49,7 @@ def plan_isolation(
         allow_metrics_from_namespaces=tuple(metrics),
         operator_namespace=operator or _OPERATOR_NAMESPACES[kuberay.source],
         metadata_server=on_google,
-        managed_prometheus=on_google,
+        managed_prometheus=collected,
     )
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from components.facts.google import LOAD_BALANCER_RANGES
 from components.plan import drain_times
 from rayline import render
 from rayline.offline import PROJECT_ROOT, Program
+from rayline.plan_view import program_view
 from tests.conftest import recorded, stacks_of
 
 ON_GOOGLE = """
@@ -362,8 +364,34 @@ def test_prometheus_reads_every_named_metrics_port_of_every_ray_pod_and_labels_s
     assert {"from": "rayline/service", "to": "rayline_service"} in spec["targetLabels"]["fromPod"]
 
 
+def test_without_managed_prometheus_nobody_collects(record_file):
+    program = record_file(
+        ON_GOOGLE.replace("{mode: create}", "{mode: create, monitoring: {managed_prometheus: false}}")
+    )
+    assert objects(program, "PodMonitoring") == {}
+    assert not reaches(program, End("gmp-system"), ray("qwen", "head"), 8080)
+
+
 def test_a_cluster_that_is_not_made_here_gets_no_object_of_googles_monitoring(record_file):
     assert objects(record_file(ANYWHERE), "PodMonitoring") == {}
+
+
+# --- what a reader of the plan sees
+
+
+@pytest.mark.parametrize(
+    ("isolation", "told"),
+    [
+        ("{}", "restricted pods; network closed, namespaces that may call: none"),
+        ("{allow_from_namespaces: [web, chat]}", "network closed, namespaces that may call: web, chat"),
+        ("{network_policies: false, pod_security: baseline}", "baseline pods; network open: no policies"),
+    ],
+)
+def test_the_plan_says_what_is_closed(record_file, isolation, told):
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(program_view(record_file(ANYWHERE + f"isolation: {isolation}\n")))
+    assert told in shown.get()
 
 
 # --- order
