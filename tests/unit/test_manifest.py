@@ -165,7 +165,7 @@ def test_a_service_without_keys_has_no_gate(record_file):
     service = the_service(record_file(L4 + "    api_key: false\n"))
     assert "middleware" not in llm(service)["engine_kwargs"]
     assert not {"PYTHONPATH", "RAYLINE_KEYS_FOLDER"} & set(environment(service))
-    assert "volumes" not in pods(service)[1]
+    assert not [volume for pod in pods(service) for volume in pod.get("volumes", []) if "key" in volume["name"]]
 
 
 def test_a_new_api_key_changes_nothing_of_the_ray_service(record_file):
