@@ -31,7 +31,7 @@ class Asked:
         if self.capacity is not Capacity.LADDER:
             return (self.capacity,) if self.capacity in machine.capacities else ()
         wanted = default_ladder(machine, self.reservation) if self.order is None else self.order
-        if self.reservation and Capacity.RESERVATION not in wanted:
+        if self.order is None and self.reservation and Capacity.RESERVATION not in wanted:
             return ()
         return wanted if len(wanted) > 1 and set(wanted) <= machine.capacities else ()
 
