@@ -13,6 +13,7 @@ from .llm_service import LlmService
 from .network import PlatformNetwork
 from .network_claim import NetworkClaim
 from .project_apis import ProjectApis
+from .secret_manager_token import SecretManagerToken
 from .weights_bucket import WeightsBucket
 from .weights_mirror import WeightsMirror
 
@@ -30,6 +31,7 @@ __all__ = [
     "NetworkClaim",
     "PlatformNetwork",
     "ProjectApis",
+    "SecretManagerToken",
     "ServiceRoute",
     "WeightsBucket",
     "WeightsMirror",

@@ -296,7 +296,9 @@ class HuggingFaceArgs(TypedDict):
     """Access to gated models."""
 
     source: NotRequired[TokenSource]
-    """pulumi-secret (from `hugging_face_token`), existing-secret, or none. Default none."""
+    """pulumi-secret (from `hugging_face_token`), existing-secret, secret-manager (cluster mode create), or none. Default none."""
+    secret: NotRequired[str]
+    """With source secret-manager: the secret, as NAME (of the cluster's project) or projects/P/secrets/NAME, with /versions/V for one version, else the latest."""
     token: NotRequired[pulumi.Input[str]]
     """The token, with source pulumi-secret."""
     secret_name: NotRequired[str]

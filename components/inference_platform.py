@@ -9,11 +9,12 @@ from .arguments import InferencePlatformArgs
 from .compute_class import ComputeClass
 from .compute_class_manifests import compute_class, network_claim_template
 from .facts import defaults
-from .facts.choices import Capacity, ClusterMode, Exposure, OperatorSource, TokenSource
+from .facts.choices import Capacity, ClusterMode, Exposure, OperatorSource, TokenSource, WeightsSource
 from .gateway import EndpointGateway, EndpointGatewayArgs, ServiceRoute
 from .gateway_manifests import gateway, gateway_extras, service_policies, service_route
 from .gke_cluster import GkeCluster, GkeMaintenanceExclusionArgs
 from .gpu_node_pool import GpuNodePool, GpuNodePoolArgs
+from .hugging_face_manifests import secret_provider_class
 from .hugging_face_secret import HuggingFaceSecret
 from .isolation import Isolation
 from .isolation_manifests import isolation, pod_security_labels
@@ -28,6 +29,7 @@ from .network_claim import NetworkClaim
 from .plan import ClusterPlan, MaintenanceExclusion, NodePool, Plan, PlanError, make_plan
 from .project_apis import ProjectApis
 from .ray_service_manifest import Role, ray_service, service_account
+from .secret_manager_token import SecretManagerToken
 from .weights_bucket import WeightsBucket
 from .weights_manifests import bucket_roles
 from .weights_mirror import WeightsMirror
@@ -121,6 +123,8 @@ class InferencePlatform(pulumi.ComponentResource):
                     opts=in_namespace,
                 )
             )
+        if gke and plan.hugging_face.secret:
+            needed.append(self._secret_manager_token(name, plan, gke, provider, namespace))
         if gke and plan.bucket:
             bucket = self._weights(name, plan, gke)
             needed.append(bucket)
@@ -362,6 +366,32 @@ class InferencePlatform(pulumi.ComponentResource):
                 | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {}),
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[gke]),
+        )
+
+    def _secret_manager_token(
+        self, name: str, plan: Plan, gke: GkeCluster, provider: kubernetes.Provider, namespace: pulumi.Resource
+    ) -> SecretManagerToken:
+        # the plan refused the source without either
+        assert plan.hugging_face.secret and plan.cluster.project  # noqa: PT018
+        secret, project = plan.hugging_face.secret, plan.cluster.project
+        return SecretManagerToken(
+            f"{name}-hugging-face",
+            {
+                "manifest": secret_provider_class(secret, plan.namespace),
+                "secret_project": secret.project,
+                "secret": secret.name,
+                # asked for when there is a cluster: the identity pool comes with it, and before that an API may be off
+                "cluster_project": gke.cluster_name.apply(lambda _: project),
+                "namespace": plan.namespace,
+                "service_accounts": [
+                    service_account(service.name, role)
+                    for service in plan.services
+                    if service.weights.source is WeightsSource.HUB
+                    for role in (Role.HEAD, Role.WORKER)
+                ]
+                + ([MIRROR_ACCOUNT] if plan.mirrors else []),
+            },
+            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[gke, namespace]),
         )
 
     def _operator(

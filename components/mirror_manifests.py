@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from .hugging_face_manifests import token_environment, token_mount, token_volume
 from .plan import HuggingFacePlan, Mirror
 from .ray_service_manifest import (
     HF_TOKEN_KEY,
@@ -96,6 +97,11 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
     if hugging_face.secret_name:
         reference = {"name": hugging_face.secret_name, "key": HF_TOKEN_KEY}
         container["env"] = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}}]
+    volumes = [{"name": "script", "configMap": {"name": config_map_name()}}]
+    if hugging_face.secret:
+        container["env"] = token_environment()
+        container["volumeMounts"].append(token_mount())
+        volumes.append(token_volume())
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -122,7 +128,7 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
                     "priorityClassName": priority_class(namespace, Role.BATCH),
                     "nodeSelector": {POOL_LABEL: "system"},
                     "containers": [container],
-                    "volumes": [{"name": "script", "configMap": {"name": config_map_name()}}],
+                    "volumes": volumes,
                     "securityContext": {
                         "runAsNonRoot": True,
                         "runAsUser": RAY_USER,

@@ -16,6 +16,7 @@ from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
 from .facts.capacities import CAPACITIES
 from .facts.choices import Accelerator, Capacity, UpgradeStrategy, WeightsSource
 from .facts.serve_flags import HAPROXY_METRICS_PORT, SERVE_FLAGS
+from .hugging_face_manifests import token_environment, token_mount, token_volume
 from .plan import DrainTimes, HuggingFacePlan, NodePool, ServicePlan, drain_times
 
 APPLICATION = "llm"
@@ -81,6 +82,11 @@ def ray_service(
     """The RayService of one service. `pool` is its node pool where this kit makes one, else None."""
     environment = _environment(service, hugging_face)
     drain = drain_times(service.longest_stream_seconds)
+    head = _head(service, namespace, environment, drain, pooled=pool is not None)
+    workers = _workers(service, namespace, environment, drain, pool)
+    if hugging_face.secret and service.weights.source is WeightsSource.HUB:
+        for group in (head, workers):
+            _add_volume(group["template"]["spec"], token_volume(), token_mount())
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
@@ -109,8 +115,8 @@ def ray_service(
                 # count and the autoscaler follows, from 0 up to what the pool and the quota allow.
                 "enableInTreeAutoscaling": True,
                 "autoscalerOptions": _autoscaler(service),
-                "headGroupSpec": _head(service, namespace, environment, drain, pooled=pool is not None),
-                "workerGroupSpecs": [_workers(service, namespace, environment, drain, pool)],
+                "headGroupSpec": head,
+                "workerGroupSpecs": [workers],
             },
         },
     }
@@ -228,6 +234,8 @@ def _environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[di
     if service.kv_cache_gib is not None:
         variables.append({"name": "VLLM_CPU_KVCACHE_SPACE", "value": str(service.kv_cache_gib)})
     variables += weights.environment(service)
+    if hugging_face.secret and service.weights.source is WeightsSource.HUB:
+        variables += token_environment()
     # pods that read a bucket have no use for the token
     if hugging_face.secret_name and service.weights.source is WeightsSource.HUB:
         variables.append(_from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
@@ -496,6 +504,12 @@ def _pod_spec(
     if volumes:
         spec["volumes"] = volumes
     return spec
+
+
+def _add_volume(spec: dict[str, Any], volume: dict[str, Any], mount: dict[str, Any]) -> None:
+    """One more volume of a pod, mounted into its Ray container."""
+    spec.setdefault("volumes", []).append(volume)
+    spec["containers"][0].setdefault("volumeMounts", []).append(mount)
 
 
 def _volumes(service: ServicePlan) -> list[dict[str, Any]]:

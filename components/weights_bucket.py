@@ -5,6 +5,8 @@ from typing import TypedDict
 import pulumi
 import pulumi_gcp as gcp
 
+from .facts.google import workload_principal
+
 
 class WeightsBucketArgs(TypedDict):
     """A bucket with weights."""
@@ -39,7 +41,7 @@ class WeightsBucket(pulumi.ComponentResource):
         number = gcp.organizations.get_project_output(project_id=args["project"]).number
         for account, roles in args["grants"].items():
             member = number.apply(
-                lambda known, account=account: principal(args["project"], known, args["namespace"], account)
+                lambda known, account=account: workload_principal(args["project"], known, args["namespace"], account)
             )
             for role in roles:
                 gcp.storage.BucketIAMMember(
@@ -67,9 +69,3 @@ class WeightsBucket(pulumi.ComponentResource):
             force_destroy=not args["keep"],
             opts=pulumi.ResourceOptions(parent=self, protect=args["keep"], retain_on_delete=args["keep"]),
         )
-
-
-def principal(project: str, number: str, namespace: str, account: str) -> str:
-    """A Kubernetes ServiceAccount as IAM knows it, without a Google account in between (Workload Identity Federation for GKE)."""
-    pool = f"projects/{number}/locations/global/workloadIdentityPools/{project}.svc.id.goog"
-    return f"principal://iam.googleapis.com/{pool}/subject/ns/{namespace}/sa/{account}"

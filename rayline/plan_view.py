@@ -168,7 +168,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         ),
         ("switches", ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES)),
         ("runtime", f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {_image(plan, service)}"),
-        ("access", "API key" if service.api_key else "no key asked"),
+        ("access", _access(service)),
     ]
     if plan.cluster.mode is not ClusterMode.LOCAL:
         lines.append(
@@ -188,6 +188,14 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             )
         )
     return lines
+
+
+def _access(service: ServicePlan) -> str:
+    if not service.api_key:
+        return "no key asked"
+    if service.api_key_generation == 1:
+        return "API key"
+    return f"API key of generation {service.api_key_generation}, and the one before it"
 
 
 def _image(plan: Plan, service: ServicePlan) -> str:

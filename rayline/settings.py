@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, get_args, get_origin
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from components.facts import defaults
@@ -239,6 +239,7 @@ class HuggingFace(_Strict):
     """Access to gated models."""
 
     source: Annotated[TokenSource, FromText] = TokenSource.NONE
+    secret: str | None = None
     secret_name: str | None = None
 
 
@@ -301,6 +302,10 @@ DERIVED_DEFAULTS: dict[str, str] = {
 
 # What a stack file may hold beside the fields: providers' own keys, and the token, which is a secret.
 TOKEN_KEY = "hugging_face_token"
+IN_CLEAR_TEXT = (
+    "it stands in the stack file in clear text: take it out, revoke it at Hugging Face, and store a new one with "
+    "`pulumi config set --secret hugging_face_token`"
+)
 
 
 def read_settings(config: Mapping[str, Any], *, project: str | None = None, region: str | None = None) -> Settings:
@@ -361,7 +366,15 @@ def read_program_settings() -> Settings:
     everything = get_config_env() | CONFIG.get()
     prefix = f"{pulumi.get_project()}:"
     own = {key.removeprefix(prefix): value for key, value in everything.items() if key.startswith(prefix)}
-    return read_settings(own, project=everything.get("gcp:project"), region=everything.get("gcp:region"))
+    clear = TOKEN_KEY in own and not is_config_secret(f"{prefix}{TOKEN_KEY}")
+    problems = [f"{TOKEN_KEY}: {IN_CLEAR_TEXT}"] if clear else []
+    try:
+        settings = read_settings(own, project=everything.get("gcp:project"), region=everything.get("gcp:region"))
+    except SettingsError as error:
+        raise SettingsError(problems + error.problems, error.rest) from None
+    if problems:
+        raise SettingsError(problems, settings.arguments())
+    return settings
 
 
 def _explain(error: Any) -> str:

@@ -69,6 +69,7 @@ class TokenSource(str, Enum):
 
     PULUMI_SECRET = "pulumi-secret"
     EXISTING_SECRET = "existing-secret"
+    SECRET_MANAGER = "secret-manager"
     NONE = "none"
 
 

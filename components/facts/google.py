@@ -65,3 +65,10 @@ PROXY_SUBNET_MAX_PREFIX = 26
 BACKEND_TIMEOUT_SECONDS = 3600
 # The most that GCPBackendPolicy takes for drainingTimeoutSec (GoogleCloudPlatform/gke-gateway-api, its CRD).
 MAX_DRAINING_SECONDS = 3600
+
+
+def workload_principal(project: str, number: str, namespace: str, account: str) -> str:
+    """A Kubernetes ServiceAccount of a cluster in `project` as IAM knows it: Workload Identity Federation for GKE, without
+    a Google service account in between (cloud.google.com/kubernetes-engine/docs/how-to/workload-identity)."""
+    pool = f"projects/{number}/locations/global/workloadIdentityPools/{project}.svc.id.goog"
+    return f"principal://iam.googleapis.com/{pool}/subject/ns/{namespace}/sa/{account}"

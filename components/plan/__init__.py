@@ -35,6 +35,7 @@ from .types import (
     Plan,
     PlanError,
     Problem,
+    SecretManagerSecret,
     ServicePlan,
     ServiceWeights,
     SystemPool,
@@ -58,6 +59,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Problem",
+    "SecretManagerSecret",
     "ServicePlan",
     "ServiceWeights",
     "SystemPool",
@@ -76,8 +78,8 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     """
     check = Check()
     cluster = plan_cluster(check, args, name)
-    hugging_face = plan_hugging_face(check, args.get("hugging_face") or {})
-    if hugging_face.source.value == "secret-manager":
+    hugging_face = plan_hugging_face(check, args.get("hugging_face") or {}, cluster)
+    if hugging_face.secret and cluster.mode is ClusterMode.CREATE:
         cluster = add_api(replace(cluster, secret_manager=True), SECRET_MANAGER_API)
     bucket = plan_bucket(check, args.get("weights"), cluster)
     kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)

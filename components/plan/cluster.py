@@ -22,7 +22,7 @@ from ..facts.runtimes import KUBERAY_CHART, KUBERAY_CRD_FILES, KUBERAY_CRDS, KUB
 from .check import DNS_LABEL, MAX_GKE_LOGICAL_NAME, Check
 from .maintenance import plan_maintenance
 from .pools import node_price
-from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, SystemPool
+from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, SecretManagerSecret, SystemPool
 
 EXISTING_ONLY = ("context", "kubeconfig")
 
@@ -211,8 +211,50 @@ def plan_kuberay(check: Check, given: Mapping[str, Any], mode: ClusterMode) -> K
     )
 
 
-def plan_hugging_face(check: Check, given: Mapping[str, Any]) -> HuggingFacePlan:
+# A secret's name, alone or with its project, and a version (cloud.google.com/secret-manager/docs/reference/rest).
+_SECRET = re.compile(
+    r"(?:projects/(?P<project>[a-z][-a-z0-9]{4,28}[a-z0-9])/secrets/)?(?P<name>[A-Za-z0-9_-]{1,255})"
+    r"(?:/versions/(?P<version>latest|[1-9][0-9]*))?"
+)
+
+
+def _secret_manager(check: Check, given: Mapping[str, Any], cluster: ClusterPlan) -> SecretManagerSecret | None:
+    """The secret that hugging_face.secret names."""
+    if cluster.mode is not ClusterMode.CREATE:
+        check.refuse(
+            "hugging_face.source",
+            TokenSource.SECRET_MANAGER,
+            f"the add-on and the pods' identities are those of a cluster of this kit, and cluster.mode is {cluster.mode.value}: "
+            + ("$HF_TOKEN with pulumi-secret" if cluster.mode is ClusterMode.LOCAL else "existing-secret"),
+        )
+    if given.get("secret_name"):
+        check.refuse(
+            "hugging_face.secret_name",
+            given["secret_name"],
+            "a Secret of Kubernetes; with source secret-manager name the one of Secret Manager in hugging_face.secret",
+        )
+    text = given.get("secret")
+    found = _SECRET.fullmatch(text or "")
+    if not found:
+        check.refuse(
+            "hugging_face.secret",
+            text,
+            "required with source secret-manager: NAME or projects/PROJECT/secrets/NAME, with /versions/NUMBER for a fixed version",
+        )
+        return None
+    return SecretManagerSecret(found["project"] or cluster.project or "", found["name"], found["version"] or "latest")
+
+
+def plan_hugging_face(check: Check, given: Mapping[str, Any], cluster: ClusterPlan) -> HuggingFacePlan:
     source = TokenSource(given.get("source", TokenSource.NONE))
+    if source is TokenSource.SECRET_MANAGER:
+        return HuggingFacePlan(source, None, _secret_manager(check, given, cluster))
+    if given.get("secret"):
+        check.refuse(
+            "hugging_face.secret",
+            given["secret"],
+            f"only with hugging_face.source secret-manager, and it is {source.value}",
+        )
     if source is TokenSource.PULUMI_SECRET and not given.get("token"):
         check.refuse(
             "hugging_face_token",

@@ -305,8 +305,8 @@ def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: Engi
         )
 
 
-# KubeRay's, and those of api_key_manifests.py.
-OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys", "autoscaler-token", "hub-cache", "weights")
+# KubeRay's, and those of the manifests.
+OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys", "autoscaler-token", "hub-cache", "weights", "hugging-face-token")
 OWN_FOLDER = "/etc/rayline"
 
 

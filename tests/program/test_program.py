@@ -465,6 +465,61 @@ def test_a_secret_that_exists_is_referred_to_and_not_made(record_file):
     assert "my-token" in json.dumps(program.of_type(":RayService")[0].inputs)
 
 
+SECRET_MANAGER = SPOT + "hugging_face: {source: secret-manager, secret: SECRET}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("hf", "projects/p/secrets/hf/versions/latest"),
+        ("projects/other-project/secrets/hf", "projects/other-project/secrets/hf/versions/latest"),
+        ("projects/other-project/secrets/hf/versions/7", "projects/other-project/secrets/hf/versions/7"),
+    ],
+)
+def test_a_token_of_secret_manager_is_a_file_in_the_pods_and_nowhere_else(record_file, said, meant):
+    program = record_file(SECRET_MANAGER.replace("SECRET", said))
+    [provider_class] = program.of_type(":SecretProviderClass")
+    assert provider_class.type == "kubernetes:secrets-store.csi.x-k8s.io/v1:SecretProviderClass"
+    assert provider_class.inputs["spec"]["provider"] == "gke"
+    [entry] = yaml.safe_load(provider_class.inputs["spec"]["parameters"]["secrets"])
+    assert entry["resourceName"] == meant
+
+    [service] = program.of_type(":RayService")
+    assert provider_class.urn in needs(program, service)
+    cluster = service.inputs["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        volume = next(one for one in pod["volumes"] if "csi" in one)
+        assert volume["csi"]["driver"] == "secrets-store-gke.csi.k8s.io"
+        assert volume["csi"]["volumeAttributes"] == {"secretProviderClass": provider_class.inputs["metadata"]["name"]}
+        container = pod["containers"][0]
+        mount = next(one for one in container["volumeMounts"] if one["name"] == volume["name"])
+        variables = {one["name"]: one.get("value") for one in container["env"]}
+        assert variables["HF_TOKEN_PATH"] == f"{mount['mountPath']}/{entry['path']}"
+        assert "HF_TOKEN" not in variables
+    assert not [one for one in program.of_type(":Secret") if "hf" in one.inputs["metadata"]["name"]]
+
+
+def test_the_pods_of_a_service_may_read_this_one_secret_and_the_cluster_has_the_add_on(record_file):
+    program = record_file(SECRET_MANAGER.replace("SECRET", "projects/other-project/secrets/hf"))
+    members = program.of_type(":SecretIamMember")
+    accounts = {
+        group["template"]["spec"]["serviceAccountName"]
+        for service in program.of_type(":RayService")
+        for cluster in [service.inputs["spec"]["rayClusterConfig"]]
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    }
+    assert {one.inputs["member"].rpartition("/sa/")[2] for one in members} == accounts
+    for one in members:
+        assert one.inputs["role"] == "roles/secretmanager.secretAccessor"
+        assert (one.inputs["project"], one.inputs["secretId"]) == ("other-project", "hf")
+        # the pool is the cluster's project's, whatever project the secret is in
+        assert "workloadIdentityPools/p.svc.id.goog/subject/ns/rayline/sa/" in one.inputs["member"]
+    [cluster] = program.of_type("container/cluster:Cluster")
+    assert cluster.inputs["secretManagerConfig"] == {"enabled": True}
+    assert "secretManagerConfig" not in record_file(SPOT).of_type("container/cluster:Cluster")[0].inputs
+
+
 def test_every_secret_of_a_service_holds_a_random_value_that_no_input_shows(program):
     for service in program.plan.services:
         secrets = {

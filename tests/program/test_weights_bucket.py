@@ -230,3 +230,23 @@ def test_the_token_goes_to_the_copy_alone(record_file):
     assert (variable["name"], variable["valueFrom"]["secretKeyRef"]["name"]) == ("HF_TOKEN", "hub")
     (service,) = program.of_type(":RayService")
     assert "HF_TOKEN" not in str(service.inputs)
+
+
+def test_a_token_of_secret_manager_reaches_the_copy_as_a_file_and_no_replica(record_file):
+    program = record_file(
+        "gcp:project: p\ngcp:region: us-central1\ncluster: {mode: create}\nweights: {bucket: my-models}\n"
+        f"hugging_face: {{source: secret-manager, secret: hub}}\nservices:\n  {FUSE}\n"
+    )
+    (job,) = jobs(program)
+    pod = pod_of(job)
+    (container,) = pod["containers"]
+    (variable,) = container["env"]
+    (volume,) = [one for one in pod["volumes"] if "csi" in one]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == volume["name"]]
+    assert variable == {"name": "HF_TOKEN_PATH", "value": f"{mount['mountPath']}/token"}
+    (member,) = program.of_type(":SecretIamMember")
+    assert member.inputs["member"].endswith(f"/sa/{pod['serviceAccountName']}")
+    assert member.urn in needs(program, job)
+    (service,) = program.of_type(":RayService")
+    assert "HF_TOKEN" not in str(service.inputs)
+    assert volume["csi"]["driver"] not in str(service.inputs)
