@@ -1,8 +1,9 @@
 """What the gate in front of a service costs a request: time in the ASGI application with and without it, in one run.
 
-Method: an application that streams CHUNKS parts without doing anything, called directly and through the gate, turn by turn
-for ROUNDS rounds of REQUESTS requests; two keys, the request brings the older one. Reported are the medians of the rounds,
-their difference, and the same for a refusal. The gate sees a request once, so its cost does not grow with the answer.
+Method: an application that answers at once, called directly and through the gate, turn by turn for ROUNDS rounds of
+REQUESTS requests; two keys, the request brings the older one among twelve other headers. Reported are the fastest rounds
+(whatever else the machine does only adds), their difference, and a refusal. The gate sees a request once and hands the
+application's own coroutine on, so its cost does not grow with the answer.
 
     .venv/bin/python -m bench.gate
 """
@@ -11,22 +12,18 @@ import asyncio
 import json
 import os
 import pathlib
-import statistics
 import tempfile
 import time
 from typing import Any
 
 from components.in_pods.rayline_gate import FOLDER_VARIABLE, ApiKeyGate
 
-CHUNKS = 100
-REQUESTS = 2000
-ROUNDS = 15
+REQUESTS = 5000
+ROUNDS = 30
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    for _ in range(CHUNKS):
-        await send({"type": "http.response.body", "body": b"data: {}", "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -53,7 +50,7 @@ async def measure() -> dict[str, float]:
         rounds["without"].append(await microseconds(application, right))
         rounds["with"].append(await microseconds(gate, right))
         rounds["refused"].append(await microseconds(gate, others))
-    return {name: statistics.median(values) for name, values in rounds.items()}
+    return {name: min(values) for name, values in rounds.items()}
 
 
 def main() -> None:
@@ -61,17 +58,16 @@ def main() -> None:
         for name, key in (("api_key", "a" * 48), ("previous_api_key", "b" * 48)):
             (pathlib.Path(folder) / name).write_text(key)
         os.environ[FOLDER_VARIABLE] = folder
-        medians = asyncio.run(measure())
+        fastest = asyncio.run(measure())
     print(
         json.dumps(
             {
                 "rounds": ROUNDS,
                 "requests_a_round": REQUESTS,
-                "chunks": CHUNKS,
-                "without_us": round(medians["without"], 2),
-                "with_us": round(medians["with"], 2),
-                "gate_us": round(medians["with"] - medians["without"], 2),
-                "refusal_us": round(medians["refused"], 2),
+                "without_us": round(fastest["without"], 2),
+                "with_us": round(fastest["with"], 2),
+                "gate_us": round(fastest["with"] - fastest["without"], 2),
+                "refusal_us": round(fastest["refused"], 2),
             }
         )
     )
