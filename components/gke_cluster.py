@@ -86,6 +86,8 @@ class GkeCluster(pulumi.ComponentResource):
 
     cluster_name: pulumi.Output[str]
     """Name of the cluster."""
+    cluster_id: pulumi.Output[str]
+    """Google's id of the cluster; another one after a replacement alone."""
     node_service_account: pulumi.Output[str]
     """E-mail of the account that nodes run as."""
     kubeconfig: pulumi.Output[str]
@@ -162,6 +164,7 @@ class GkeCluster(pulumi.ComponentResource):
             ),
         )
         self.cluster_name = cluster.name
+        self.cluster_id = cluster.id
         self.node_service_account = account.email
         if args["dns_endpoint"]:
             reached = pulumi.Output.all(cluster.name, cluster.control_plane_endpoints_config).apply(
@@ -176,6 +179,7 @@ class GkeCluster(pulumi.ComponentResource):
         self.register_outputs(
             {
                 "cluster_name": self.cluster_name,
+                "cluster_id": self.cluster_id,
                 "node_service_account": self.node_service_account,
                 "kubeconfig": self.kubeconfig,
             }

@@ -339,6 +339,8 @@ class InferencePlatform(pulumi.ComponentResource):
             name,
             kubeconfig=gke.kubeconfig if gke else cluster.kubeconfig,
             context=None if gke else cluster.context,
+            # without it the provider replaces itself, and all that it made, where a preview does not know the kubeconfig
+            cluster_identifier=gke.cluster_id if gke else None,
             # else a new key replaces the Secret, which is then missing for a moment
             enable_secret_mutable=True,
             upsert_existing_objects=True if takes_over else None,

@@ -103,6 +103,12 @@ def test_every_kubernetes_resource_goes_through_the_platforms_own_provider_and_t
             assert resource.provider.startswith(f"{mine[own]}::"), resource.name
 
 
+def test_a_provider_stays_while_its_cluster_does_whatever_happens_to_the_kubeconfig(google):
+    cluster = google.of_type("cluster:Cluster")[0]
+    for provider in google.of_type("pulumi:providers:kubernetes"):
+        assert provider.inputs["clusterIdentifier"] == f"{cluster.name}-id"
+
+
 # --- order
 
 
