@@ -4,6 +4,7 @@ from .compute_class import ComputeClass
 from .gateway import EndpointGateway, ServiceRoute
 from .gke_cluster import GkeCluster
 from .gpu_node_pool import GpuNodePool
+from .head_store import HeadStoreInstance
 from .hugging_face_secret import HuggingFaceSecret
 from .inference_platform import InferencePlatform
 from .isolation import Isolation
@@ -22,6 +23,7 @@ __all__ = [
     "EndpointGateway",
     "GkeCluster",
     "GpuNodePool",
+    "HeadStoreInstance",
     "HuggingFaceSecret",
     "InferencePlatform",
     "Isolation",

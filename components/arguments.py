@@ -14,6 +14,7 @@ from .facts.choices import (
     ClusterMode,
     ExclusionScope,
     Exposure,
+    HeadStore,
     OperatorSource,
     PodSecurity,
     RateLimitKey,
@@ -275,6 +276,25 @@ class ClusterArgs(TypedDict):
     """mode create: turn on the Google APIs that the stack needs; they stay on afterwards. Default true."""
 
 
+class HeadArgs(TypedDict):
+    """The Ray head of every service, and what becomes of the service when its head is lost."""
+
+    store: NotRequired[HeadStore]
+    """none: a lost head makes every replica load again. memorystore (mode create) or redis: they serve on. Default none."""
+    memorystore_gib: NotRequired[int]
+    """With store memorystore: size in GiB, 1 to 300. Default 1."""
+    address: NotRequired[str]
+    """With store redis: host:port, or rediss://host:port for TLS. One that outlives a node."""
+    password_secret: NotRequired[str]
+    """With store redis: a Secret in the platform's namespace with the key `password`."""
+    ca_secret: NotRequired[str]
+    """With a rediss address: a Secret there with the key `ca.crt`, the authority of the server's certificate."""
+    cpus: NotRequired[float]
+    """CPUs of a head. Derived: 4, or 0.25 beside accelerator cpu."""
+    memory_gib: NotRequired[int]
+    """Memory of a head in GiB; a head without memory is an outage. Derived: 16, or 4 beside accelerator cpu."""
+
+
 class KuberayArgs(TypedDict):
     """The KubeRay operator."""
 
@@ -365,6 +385,8 @@ class InferencePlatformArgs(TypedDict):
     """Google Cloud region; required with cluster mode create."""
     namespace: NotRequired[str]
     """Kubernetes namespace of the services. Default rayline."""
+    head: NotRequired[HeadArgs]
+    """The Ray heads."""
     kuberay: NotRequired[KuberayArgs]
     """The KubeRay operator."""
     hugging_face: NotRequired[HuggingFaceArgs]

@@ -9,11 +9,12 @@ from .arguments import InferencePlatformArgs
 from .compute_class import ComputeClass
 from .compute_class_manifests import compute_class, network_claim_template
 from .facts import defaults
-from .facts.choices import Capacity, ClusterMode, Exposure, OperatorSource, TokenSource, WeightsSource
+from .facts.choices import Capacity, ClusterMode, Exposure, HeadStore, OperatorSource, TokenSource, WeightsSource
 from .gateway import EndpointGateway, EndpointGatewayArgs, ServiceRoute
 from .gateway_manifests import gateway, gateway_extras, service_policies, service_route
 from .gke_cluster import GkeCluster, GkeMaintenanceExclusionArgs
 from .gpu_node_pool import GpuNodePool, GpuNodePoolArgs
+from .head_store import HeadStoreInstance
 from .hugging_face_manifests import secret_provider_class
 from .hugging_face_secret import HuggingFaceSecret
 from .isolation import Isolation
@@ -107,7 +108,7 @@ class InferencePlatform(pulumi.ComponentResource):
             needed.append(
                 Isolation(
                     f"{name}-isolation",
-                    {"manifests": isolation(plan)},
+                    {"manifests": isolation(plan, head_store_port=plan.head.port)},
                     opts=in_namespace,
                 )
             )
@@ -154,6 +155,11 @@ class InferencePlatform(pulumi.ComponentResource):
                     opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace]),
                 )
             )
+        store_address: pulumi.Input[str] | None = plan.head.address
+        if plan.head.store is HeadStore.MEMORYSTORE and google:
+            store = self._memorystore(name, plan, google, namespace, in_namespace)
+            needed.append(store)
+            store_address = store.address
         endpoint = self._endpoint(name, plan, google, provider, namespace) if google else None
         by_name = {pool.name: pool for pool in plan.pools}
         services = {
@@ -165,6 +171,8 @@ class InferencePlatform(pulumi.ComponentResource):
                         namespace=plan.namespace,
                         hugging_face=plan.hugging_face,
                         pool=by_name.get(service.pool or ""),
+                        head=plan.head,
+                        store_address=store_address,
                     ),
                     "api_key": service.api_key,
                     "start_timeout_seconds": service.start_timeout_seconds,
@@ -294,6 +302,29 @@ class InferencePlatform(pulumi.ComponentResource):
             for pool in plan.pools
             if pool.capacity is Capacity.LADDER
         ]
+
+    def _memorystore(
+        self,
+        name: str,
+        plan: Plan,
+        google: Google,
+        namespace: kubernetes.core.v1.Namespace,
+        in_namespace: pulumi.ResourceOptions,
+    ) -> HeadStoreInstance:
+        return HeadStoreInstance(
+            f"{name}-head-store",
+            {
+                "project": plan.cluster.project or "",
+                "region": plan.cluster.region or "",
+                "network_id": google.network.network_id,
+                "memory_gib": plan.head.memorystore_gib,
+                "deletion_protection": plan.cluster.deletion_protection,
+                "labels": dict(plan.cluster.labels),
+                "namespace": namespace.metadata["name"],
+                "secret_name": plan.head.password_secret or "",
+            },
+            opts=in_namespace,
+        )
 
     def _endpoint(
         self,

@@ -14,10 +14,10 @@ from .api_key_manifests import GATE_MIDDLEWARE, gate_environment, gate_mounts, g
 from .facts import defaults
 from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
 from .facts.capacities import CAPACITIES
-from .facts.choices import Accelerator, Capacity, UpgradeStrategy, WeightsSource
+from .facts.choices import Accelerator, Capacity, HeadStore, UpgradeStrategy, WeightsSource
 from .facts.serve_flags import HAPROXY_METRICS_PORT, SERVE_FLAGS
 from .hugging_face_manifests import token_environment, token_mount, token_volume
-from .plan import DrainTimes, HuggingFacePlan, NodePool, ServicePlan, drain_times
+from .plan import DrainTimes, HeadPlan, HuggingFacePlan, NodePool, ServicePlan, drain_times
 
 APPLICATION = "llm"
 SERVE_PORT = 8000
@@ -36,6 +36,10 @@ NODE_TYPE_LABEL = "ray.io/node-type"
 COMPUTE_CLASS_LABEL = "cloud.google.com/compute-class"
 # The claim template of the namespace for the network cards between machines, and the claim's name in a pod.
 NETWORK_CLAIM = "rdma"
+
+# Of the Secrets that belong to the heads' Redis.
+STORE_PASSWORD_KEY, STORE_CA_KEY = "password", "ca.crt"
+STORE_FOLDER = "/etc/rayline/head-store"
 
 HF_TOKEN_KEY = "hf_api_token"
 RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
@@ -77,15 +81,24 @@ def serve_service_name(service: str) -> str:
 
 
 def ray_service(
-    service: ServicePlan, *, namespace: str, hugging_face: HuggingFacePlan, pool: NodePool | None
+    service: ServicePlan,
+    *,
+    namespace: str,
+    hugging_face: HuggingFacePlan,
+    pool: NodePool | None,
+    head: HeadPlan,
+    store_address: Any,
 ) -> dict[str, Any]:
-    """The RayService of one service. `pool` is its node pool where this kit makes one, else None."""
+    """The RayService of one service. `pool` is its node pool where this kit makes one, else None.
+
+    `store_address` is where the heads' Redis listens: a text, or what becomes one. It counts only with a head.store.
+    """
     environment = _environment(service, hugging_face)
     drain = drain_times(service.longest_stream_seconds)
-    head = _head(service, namespace, environment, drain, pooled=pool is not None)
-    workers = _workers(service, namespace, environment, drain, pool)
+    head_group = _head(service, namespace, environment, drain, head, pooled=pool is not None)
+    worker_group = _workers(service, namespace, environment, drain, pool)
     if hugging_face.secret and service.weights.source is WeightsSource.HUB:
-        for group in (head, workers):
+        for group in (head_group, worker_group):
             _add_volume(group["template"]["spec"], token_volume(), token_mount())
     return {
         "apiVersion": "ray.io/v1",
@@ -115,8 +128,9 @@ def ray_service(
                 # count and the autoscaler follows, from 0 up to what the pool and the quota allow.
                 "enableInTreeAutoscaling": True,
                 "autoscalerOptions": _autoscaler(service),
-                "headGroupSpec": head,
-                "workerGroupSpecs": [workers],
+                **_fault_tolerance(head, store_address),
+                "headGroupSpec": head_group,
+                "workerGroupSpecs": [worker_group],
             },
         },
     }
@@ -292,9 +306,36 @@ def cpu_quantity(count: float) -> str:
     return str(int(count)) if count == int(count) else f"{round(count * 1000)}m"
 
 
+def _fault_tolerance(head: HeadPlan, address: Any) -> dict[str, Any]:
+    """Redis for the GCS. Without externalStorageNamespace, so that each RayCluster of an upgrade has its own (kuberay #1286)."""
+    if head.store is HeadStore.NONE:
+        return {}
+    password = {"name": head.password_secret, "key": STORE_PASSWORD_KEY}
+    return {
+        "gcsFaultToleranceOptions": {
+            "redisAddress": address,
+            "redisPassword": {"valueFrom": {"secretKeyRef": password}},
+        }
+    }
+
+
 def _head(
-    service: ServicePlan, namespace: str, environment: list[dict[str, Any]], drain: DrainTimes, *, pooled: bool
+    service: ServicePlan,
+    namespace: str,
+    environment: list[dict[str, Any]],
+    drain: DrainTimes,
+    head: HeadPlan,
+    *,
+    pooled: bool,
 ) -> dict[str, Any]:
+    # the token is the autoscaler's only: whoever runs code through the dashboard, in the container beside it, finds none
+    volumes, mounts = [_TOKEN, *_volumes(service)], _mounts(service)
+    if head.ca_secret:
+        # on the head alone, where the GCS runs; the Job that clears its Redis is made of this container too
+        environment = [*environment, {"name": "RAY_REDIS_CA_CERT", "value": f"{STORE_FOLDER}/{STORE_CA_KEY}"}]
+        items = [{"key": STORE_CA_KEY, "path": STORE_CA_KEY}]
+        volumes.append({"name": "head-store", "secret": {"secretName": head.ca_secret, "items": items}})
+        mounts.append({"name": "head-store", "mountPath": STORE_FOLDER, "readOnly": True})
     container = {
         "name": "ray-head",
         "image": service.image,
@@ -312,9 +353,7 @@ def _head(
         "livenessProbe": _alive(delay=30, failures=120),
         "securityContext": RESTRICTED,
     }
-    # the token is the autoscaler's only: whoever runs code through the dashboard, in the container beside it, finds none
-    volumes = [_TOKEN, *_volumes(service)]
-    spec = _pod_spec(service, namespace, Role.HEAD, container, drain, volumes, _mounts(service))
+    spec = _pod_spec(service, namespace, Role.HEAD, container, drain, volumes, mounts)
     if pooled:
         spec["nodeSelector"] = {POOL_LABEL: "system"}
     return {

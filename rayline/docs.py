@@ -88,6 +88,7 @@ PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("services.<name>.switches", settings.Switches, "SwitchesArgs"),
     ("services.<name>.volumes[]", settings.Volume, "VolumeArgs"),
     ("endpoint", settings.Endpoint, "EndpointArgs"),
+    ("head", settings.Head, "HeadArgs"),
     ("kuberay", settings.Kuberay, "KuberayArgs"),
     ("hugging_face", settings.HuggingFace, "HuggingFaceArgs"),
     ("isolation", settings.Isolation, "IsolationArgs"),
@@ -124,6 +125,9 @@ WITHOUT_DEFAULT = (
     "endpoint.certificate",
     "endpoint.rate_limit_per_minute",
     "cluster.maintenance.exclusions[].end",
+    "head.address",
+    "head.password_secret",
+    "head.ca_secret",
 )
 
 

@@ -171,6 +171,7 @@ _TAKEN = {
     "gcp:compute/router:Router": ("name",),
     "gcp:container/cluster:Cluster": ("name", "endpoint"),
     "gcp:container/nodePool:NodePool": ("name",),
+    "gcp:redis/instance:Instance": ("host", "authString"),
     "gcp:serviceaccount/account:Account": ("email",),
     "gcp:storage/bucket:Bucket": ("name",),
     "random:index/randomPassword:RandomPassword": ("result",),
@@ -179,6 +180,7 @@ _TAKEN = {
 
 # The same where it is no text.
 _TAKEN_WHOLE: dict[str, dict[str, Any]] = {
+    "gcp:redis/instance:Instance": {"port": 6378, "serverCaCerts": [{"cert": "(authority of {name})"}]},
     "gcp:container/cluster:Cluster": {"masterAuth": {"clusterCaCertificate": "(certificate of {name})"}},
 }
 

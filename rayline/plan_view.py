@@ -12,9 +12,9 @@ from rich.tree import Tree
 
 from components.facts import prices
 from components.facts.accelerators import ACCELERATORS
-from components.facts.choices import Accelerator, Capacity, ClusterMode, Exposure
+from components.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore
 from components.facts.serve_flags import SWITCHES
-from components.plan import ClusterPlan, IsolationPlan, NodePool, Plan, ServicePlan
+from components.plan import ClusterPlan, HeadPlan, IsolationPlan, NodePool, Plan, ServicePlan
 from components.ray_service_manifest import serve_service_name
 
 from .offline import Declared, Program
@@ -50,8 +50,9 @@ def _heading(program: Program) -> Text:
             text.append(f", zones {', '.join(cluster.zones)}")
         text.append(", private nodes" if cluster.private_nodes else ", public nodes")
         text.append(", protected from deletion" if cluster.deletion_protection else ", can be deleted")
-        text.append(f"\n  {_access(cluster)}; {_upgrades(cluster)}")
+        text.append(f"\n  {_control_plane(cluster)}; {_upgrades(cluster)}")
         text.append(f"\n  {_endpoint(plan)}")
+        text.append(f"\n  {_head_store(plan.head)}")
         text.append(
             f"\n  {_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})",
             style="green",
@@ -79,7 +80,14 @@ def _endpoint(plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def _access(cluster: ClusterPlan) -> str:
+def _head_store(head: HeadPlan) -> str:
+    if head.store is HeadStore.NONE:
+        return "no head store: every replica loads again when a Ray head is lost"
+    size = f" {head.memorystore_gib} GiB (not in the price)" if head.memorystore_gib else ""
+    return f"head store {head.store.value}{size}: replicas serve on when a Ray head is lost"
+
+
+def _control_plane(cluster: ClusterPlan) -> str:
     ways = ["its DNS name (IAM decides)"] if cluster.dns_endpoint else []
     if cluster.authorized_networks:
         ways.append(f"its address from {', '.join(cidr for cidr, _ in cluster.authorized_networks)}")

@@ -22,6 +22,7 @@ from components.facts.choices import (
     ClusterMode,
     ExclusionScope,
     Exposure,
+    HeadStore,
     OperatorSource,
     PodSecurity,
     RateLimitKey,
@@ -224,6 +225,18 @@ class Cluster(_Strict):
     enable_apis: bool = True
 
 
+class Head(_Strict):
+    """The Ray head of every service."""
+
+    store: Annotated[HeadStore, FromText] = HeadStore.NONE
+    memorystore_gib: int = defaults.MEMORYSTORE_GIB
+    address: str | None = None
+    password_secret: str | None = None
+    ca_secret: str | None = None
+    cpus: float | None = None
+    memory_gib: Positive | None = None
+
+
 class Kuberay(_Strict):
     """The KubeRay operator."""
 
@@ -280,6 +293,7 @@ class Settings(_Strict):
     cluster: Cluster
     services: dict[str, Service]
     namespace: str = defaults.NAMESPACE
+    head: Head = Head()
     kuberay: Kuberay = Kuberay()
     hugging_face: HuggingFace = HuggingFace()
     endpoint: Endpoint = Endpoint()
@@ -439,6 +453,7 @@ _MAPS = {
     "maintenance": '{recurrence: "FREQ=DAILY"}',
     "monitoring": "{workload_logs: false}",
     "labels": "{team: search}",
+    "head": "{store: memorystore}",
     "isolation": "{allow_from_namespaces: [chat]}",
 }
 _LISTS = {

@@ -85,6 +85,14 @@ class UpgradeStrategy(str, Enum):
     NONE = "none"
 
 
+class HeadStore(str, Enum):
+    """Where a Ray head keeps what it knows, so that another head can go on: nowhere, a Redis of Google's, or yours."""
+
+    NONE = "none"
+    MEMORYSTORE = "memorystore"
+    REDIS = "redis"
+
+
 class ExclusionScope(str, Enum):
     """What GKE leaves undone during a maintenance exclusion (container API, MaintenanceExclusionOptions.Scope)."""
 

@@ -89,3 +89,7 @@ HEAD_CPUS = 4.0
 HEAD_MEMORY_GIB = 16
 CPU_HEAD_CPUS = 0.25  # a trial shares a laptop's cluster with much else
 CPU_HEAD_MEMORY_GIB = 4
+# A smaller one runs out of memory beside GPUs (kuberay #4287: the samples' head is killed).
+MIN_HEAD_MEMORY_GIB = 8
+# The GCS of a platform's services holds little; the smallest instance that Google makes.
+MEMORYSTORE_GIB = 1

@@ -35,6 +35,10 @@ IMAGE_STREAMING_API = "containerfilesystem.googleapis.com"
 SECRET_MANAGER_API = "secretmanager.googleapis.com"
 STORAGE_API = "storage.googleapis.com"
 MEMORYSTORE_API = "redis.googleapis.com"
+
+# Memorystore for Redis: where an instance with TLS listens ("About in-transit encryption"), and its sizes in GiB.
+MEMORYSTORE_TLS_PORT = 6378
+MEMORYSTORE_SIZES = (1, 300)
 CERTIFICATE_MANAGER_API = "certificatemanager.googleapis.com"
 IAP_API = "iap.googleapis.com"
 

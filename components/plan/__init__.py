@@ -9,13 +9,22 @@ from dataclasses import replace
 from typing import Any
 
 from ..facts import defaults, prices
-from ..facts.choices import Accelerator, ClusterMode, Exposure, OperatorSource, UpgradeStrategy, WeightsSource
-from ..facts.google import MAX_DRAINING_SECONDS, SECRET_MANAGER_API, STORAGE_API
+from ..facts.choices import (
+    Accelerator,
+    ClusterMode,
+    Exposure,
+    HeadStore,
+    OperatorSource,
+    UpgradeStrategy,
+    WeightsSource,
+)
+from ..facts.google import MAX_DRAINING_SECONDS, MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_API
 from .capacity import capacity_warnings
 from .check import Check
 from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
 from .drain import DrainTimes, drain_times
 from .endpoint import plan_endpoint
+from .head import plan_head, sized
 from .isolation import check_namespace, plan_isolation, plan_quota
 from .pools import allocatable, check_system_pool, finish, hourly_cost, plan_pools
 from .scale import scale_warnings
@@ -25,6 +34,7 @@ from .types import (
     BucketPlan,
     ClusterPlan,
     EndpointPlan,
+    HeadPlan,
     HuggingFacePlan,
     IncrementalUpgrade,
     IsolationPlan,
@@ -49,6 +59,7 @@ __all__ = [
     "ClusterPlan",
     "DrainTimes",
     "EndpointPlan",
+    "HeadPlan",
     "HuggingFacePlan",
     "IncrementalUpgrade",
     "IsolationPlan",
@@ -85,6 +96,9 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
     namespace = args.get("namespace") or defaults.NAMESPACE
     check_namespace(check, namespace)
+    head = plan_head(check, args.get("head") or {}, cluster.mode, kuberay)
+    if head.store is HeadStore.MEMORYSTORE:
+        cluster = add_api(cluster, MEMORYSTORE_API)
     isolation = plan_isolation(check, args, cluster, kuberay)
     asked = args.get("services") or {}
     if not asked:
@@ -102,6 +116,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     if bucket:
         mounted = any(draft.plan.weights.source is WeightsSource.GCS_FUSE for draft in drafts)
         cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)
+    drafts = sized(check, drafts, head)
     by_key = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else {}
     check_system_pool(check, drafts, cluster)
     endpoint = plan_endpoint(check, args, cluster, name)
@@ -118,6 +133,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         cluster=cluster,
         kuberay=kuberay,
         hugging_face=hugging_face,
+        head=head,
         endpoint=endpoint,
         isolation=isolation and replace(isolation, quota=plan_quota(services, pools)),
         bucket=bucket,

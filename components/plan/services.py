@@ -306,7 +306,16 @@ def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: Engi
 
 
 # KubeRay's, and those of the manifests.
-OWN_VOLUMES = ("dshm", "api-key-gate", "api-keys", "autoscaler-token", "hub-cache", "weights", "hugging-face-token")
+OWN_VOLUMES = (
+    "dshm",
+    "api-key-gate",
+    "api-keys",
+    "autoscaler-token",
+    "hub-cache",
+    "weights",
+    "hugging-face-token",
+    "head-store",
+)
 OWN_FOLDER = "/etc/rayline"
 
 

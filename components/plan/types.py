@@ -11,6 +11,7 @@ from ..facts.choices import (
     ClusterMode,
     ExclusionScope,
     Exposure,
+    HeadStore,
     OperatorSource,
     PodSecurity,
     RateLimitKey,
@@ -381,6 +382,22 @@ class Mirror:
 
 
 @dataclass(frozen=True)
+class HeadPlan:
+    """The Ray heads. `cpus` and `memory_gib` are None where each service has its own default."""
+
+    store: HeadStore = HeadStore.NONE
+    address: str | None = None
+    """None without a store, and with Memorystore, which gets its address when it is made."""
+    port: int | None = None
+    password_secret: str | None = None
+    ca_secret: str | None = None
+    """None without TLS."""
+    memorystore_gib: int = 0
+    cpus: float | None = None
+    memory_gib: int | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole platform, decided."""
 
@@ -388,6 +405,7 @@ class Plan:
     cluster: ClusterPlan
     kuberay: KuberayPlan
     hugging_face: HuggingFacePlan
+    head: HeadPlan
     endpoint: EndpointPlan
     isolation: IsolationPlan | None
     """None on this machine."""

@@ -34,6 +34,7 @@ PAIRS: dict[type[BaseModel], Any] = {
     settings.Monitoring: arguments.MonitoringArgs,
     settings.Cluster: arguments.ClusterArgs,
     settings.Endpoint: arguments.EndpointArgs,
+    settings.Head: arguments.HeadArgs,
     settings.Kuberay: arguments.KuberayArgs,
     settings.HuggingFace: arguments.HuggingFaceArgs,
     settings.Isolation: arguments.IsolationArgs,
