@@ -382,14 +382,17 @@ class InferencePlatform(pulumi.ComponentResource):
     def _weights(self, name: str, plan: Plan, gke: GkeCluster) -> WeightsBucket:
         # the plan refused a bucket without a cluster
         assert plan.bucket and plan.cluster.project and plan.cluster.region  # noqa: PT018
+        project = plan.cluster.project
         return WeightsBucket(
             f"{name}-weights",
             {
-                "project": plan.cluster.project,
+                "project": project,
                 "region": plan.cluster.region,
                 "bucket": plan.bucket.name,
                 "create": plan.bucket.create,
                 "keep": plan.bucket.keep,
+                # asked for when there is a cluster: the identity pool comes with it
+                "cluster_project": gke.cluster_name.apply(lambda _: project),
                 "namespace": plan.namespace,
                 "grants": {
                     service_account(one.name, Role.WORKER): bucket_roles(one)

@@ -12,7 +12,7 @@ class WeightsBucketArgs(TypedDict):
     """A bucket with weights."""
 
     project: str
-    """Google Cloud project of the cluster, and of the bucket where it is made."""
+    """Google Cloud project of the bucket where it is made."""
     region: str
     """Region of the bucket: the cluster's, so that reading costs no traffic between regions."""
     bucket: str
@@ -21,6 +21,8 @@ class WeightsBucketArgs(TypedDict):
     """Make it; else it exists."""
     keep: bool
     """A destroyed stack leaves the bucket. Else its contents go with it."""
+    cluster_project: pulumi.Input[str]
+    """Project of the cluster, whose identity pool the accounts belong to."""
     namespace: str
     """Kubernetes namespace of the accounts."""
     grants: dict[str, list[str]]
@@ -38,10 +40,11 @@ class WeightsBucket(pulumi.ComponentResource):
         bucket = pulumi.Output.from_input(args["bucket"])
         if args["create"]:
             bucket = self._bucket(name, args).name
-        number = gcp.organizations.get_project_output(project_id=args["project"]).number
+        project = pulumi.Output.from_input(args["cluster_project"])
+        number = gcp.organizations.get_project_output(project_id=project).number
         for account, roles in args["grants"].items():
-            member = number.apply(
-                lambda known, account=account: workload_principal(args["project"], known, args["namespace"], account)
+            member = pulumi.Output.all(project, number).apply(
+                lambda both, account=account: workload_principal(both[0], both[1], args["namespace"], account)
             )
             for role in roles:
                 gcp.storage.BucketIAMMember(
