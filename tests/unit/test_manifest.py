@@ -9,7 +9,7 @@ import yaml
 from components.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
 from components.plan import drain_times
 from components.ray_service_manifest import llm_deployment
-from rayline import render
+from rayline import plan_view, render
 from rayline.offline import Program
 from tests.conftest import stacks_of
 
@@ -176,6 +176,19 @@ def test_a_new_ray_token_is_a_secret_of_its_own_and_so_a_new_ray_cluster(record_
     program = record_file(L4 + "    ray_token_generation: 3\n")
     assert cluster(the_service(program))["authOptions"]["secretName"] == "qwen-ray-auth-3"
     assert {"qwen-ray-auth-2", "qwen-ray-auth-3"} == {name for name in render.secrets(program) if "ray-auth" in name}
+
+
+def test_a_new_ray_token_that_nothing_will_read_is_warned_of(record_file):
+    raised = L4 + "    ray_token_generation: 2\n"
+    waits = record_file(raised + "    upgrade: none\n").plan.warnings
+    assert [one for one in waits if "ray_token_generation 2 with upgrade none" in one]
+    assert not [one for one in record_file(raised).plan.warnings if "ray_token_generation" in one]
+
+
+def test_a_plan_says_which_keys_are_valid(record_file):
+    program = record_file(L4 + "    api_key_generation: 3\n")
+    access = dict(plan_view.rows(program.plan, program.plan.services[0], program.plan.pools[0]))["access"]
+    assert access == "API key of generation 3, and the one before it"
 
 
 def test_no_container_gets_a_token_that_nobody_asked_for(program):
