@@ -32,11 +32,20 @@ class Stack(PulumiProject):
         """The key that clients send now."""
         return self.output("api_keys")[SERVICE]
 
+    def config(self) -> dict[str, Any]:
+        """What the stack file says, without the prefix that the CLI writes before each key."""
+        document = yaml.safe_load(self.path.read_text())
+        return {name.removeprefix("rayline:"): value for name, value in document["config"].items()}
+
     def setting(self, key: str, default: Any) -> Any:
         """What the stack file says about the service."""
-        document = yaml.safe_load(self.path.read_text())
-        config = {name.removeprefix("rayline:"): value for name, value in document["config"].items()}
-        return config["services"][SERVICE].get(key, default)
+        return self.config()["services"][SERVICE].get(key, default)
+
+    def allow(self, namespace: str) -> None:
+        """Let clients of another namespace in, beside those that are let in already."""
+        allowed = self.config().get("isolation", {}).get("allow_from_namespaces", [])
+        if namespace not in allowed:
+            self.change(f"isolation.allow_from_namespaces[{len(allowed)}]", namespace)
 
     def model(self) -> str:
         """What clients ask for."""

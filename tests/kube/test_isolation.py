@@ -6,38 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.kube.cluster import kubectl, kubectl_apply, objects, wait_until
+from tests.kube.cluster import kubectl, kubectl_apply, objects, pod, wait_until
 from tests.kube.conftest import NAMESPACE, Stack
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 STRANGERS = "rayline-strangers"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-# What every container may say, so that the one thing a test adds is the one thing that is refused.
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "runAsNonRoot": True,
-    "runAsUser": 1000,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-
-
-def pod(stack: Stack, name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    """A pod of the service's image that sleeps."""
-    container = {
-        "name": "main",
-        "image": stack.setting("image", ""),
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sleep", "3600"],
-        "securityContext": RESTRICTED,
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0, **spec},
-    }
 
 
 def ray_pod(role: str) -> dict[str, Any]:
@@ -52,9 +27,11 @@ def refusal(manifest: dict[str, Any]) -> str:
 
 
 def test_a_pod_with_a_folder_of_the_node_is_refused(stack: Stack) -> None:
-    folder = {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}
-    kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(stack, "fine", NAMESPACE)))
-    assert 'violates PodSecurity "restricted' in refusal(pod(stack, "host", NAMESPACE, **folder))
+    folder: dict[str, Any] = {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}
+    kubectl(
+        "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(stack.setting("image", ""), "fine", NAMESPACE))
+    )
+    assert 'violates PodSecurity "restricted' in refusal(pod(stack.setting("image", ""), "host", NAMESPACE, **folder))
 
 
 def test_a_service_that_would_show_the_dashboard_outside_is_refused(stack: Stack) -> None:
@@ -95,7 +72,7 @@ def stranger(stack: Stack) -> Iterator[str]:
     """A namespace with a pod `stranger`, which no setting names."""
     try:
         kubectl("create", "namespace", STRANGERS)
-        kubectl_apply(pod(stack, "stranger", STRANGERS))
+        kubectl_apply(pod(stack.setting("image", ""), "stranger", STRANGERS))
         kubectl("-n", STRANGERS, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=100s")
         yield STRANGERS
     finally:
@@ -156,6 +133,6 @@ def test_a_stranger_reaches_nothing_until_its_namespace_is_named_and_then_the_ap
     if not policies_are_enforced(stranger):
         pytest.skip("the network of this cluster does not enforce NetworkPolicies")
     assert reached() == []
-    stack.change("isolation.allow_from_namespaces[0]", stranger)
+    stack.allow(stranger)
     stack.up()
     wait_until(lambda: reached() == [("worker", 8000)], "the way to the API alone is open", seconds=30)

@@ -9,6 +9,7 @@ from tests.kube.cluster import kubectl, objects, wait_until
 from tests.kube.conftest import NAMESPACE, SERVICE, Stack, ask, port_forward
 from tests.kube.traffic import Client
 
+CLIENTS = "rayline-clients"
 OURS = f"rayline/service={SERVICE}"
 
 
@@ -103,9 +104,13 @@ def test_an_upgrade_to_a_new_cluster_under_load_loses_next_to_nothing(
     stack: Stack, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The Ray token's rotation is the change: it needs new Ray processes, so it builds a new RayCluster."""
+    stack.allow(CLIENTS)
+    stack.up()
     old, generation = ray_clusters(), stack.setting("ray_token_generation", 1)
-    client = Client(SERVICE, NAMESPACE, stack.model()).start()
+    address = f"http://{SERVICE}-serve-svc.{NAMESPACE}:8000"
+    client = Client(CLIENTS, stack.setting("image", ""), address, stack.model(), stack.api_key())
     try:
+        client.start()
         stack.change(f"services.{SERVICE}.ray_token_generation", str(generation + 1))
         stack.up()
         assert not ray_clusters() <= old, "no new RayCluster was made"

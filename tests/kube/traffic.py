@@ -1,36 +1,28 @@
-"""Clients inside the cluster: a pod that asks the service without a pause and counts what came back.
+"""Clients inside the cluster: a pod that asks the service without a pause, so that a test can count what came back.
 
-A port-forward ends with the pod that it leads to, so it cannot watch an upgrade. The client is a copy of the service's own
-worker container with another command: whatever image and volumes the service needs, the client has.
+A port-forward ends with the pod that it leads to, so it cannot watch an upgrade. The client lives in a namespace of its own,
+which the stack has to allow, and needs bash and wget of the service's image, as KubeRay's probes do.
 """
 
 import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
-from tests.kube.cluster import kubectl, kubectl_apply
+from tests.kube.cluster import kubectl, kubectl_apply, pod
 
-# One line of JSON for each answer; the sum is made outside, so that a killed client loses nothing.
+# One line of JSON for each answer; the sum is made outside, so that a killed client loses nothing. A status of 200 counts
+# only with a whole body, which wget's exit code says.
 SCRIPT = """
-import json, sys, time, urllib.error, urllib.request
-url, model, keys = sys.argv[1:4]
-body = json.dumps({"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Count to three."}]}).encode()
-while True:
-    begun = time.time()
-    try:
-        key = open(keys).read().strip()
-        request = urllib.request.Request(url + "/v1/chat/completions", body,
-            {"Authorization": "Bearer " + key, "Content-Type": "application/json", "Connection": "close"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            said = str(answer.status) if json.load(answer)["choices"] else "empty"
-    except urllib.error.HTTPError as error:
-        said = str(error.code)
-    except Exception as error:
-        said = type(error).__name__ + ": " + str(error)
-    print(json.dumps({"at": round(begun, 1), "took": round(time.time() - begun, 2), "said": said}), flush=True)
-    time.sleep(0.2)
+while true; do
+  begun=$(date +%s.%N)
+  said=$(wget -S -T 60 -t 1 -O /dev/null --header "Authorization: Bearer $KEY" --header "Content-Type: application/json" \
+    --post-data "$BODY" "$URL" 2>&1); code=$?
+  status=$(sed -n 's|.*HTTP/1.[01] \\([0-9]*\\).*|\\1|p' <<< "$said" | tail -n 1)
+  if [ $code != 0 ] && { [ -z "$status" ] || [ "$status" = 200 ]; }; then status="wget $code"; fi
+  echo "{\\"at\\": $begun, \\"until\\": $(date +%s.%N), \\"said\\": \\"$status\\"}"
+  sleep 0.2
+done
 """
 
 
@@ -61,70 +53,47 @@ def summed(log: str) -> Seen:
         one = json.loads(line)
         seen.counts[one["said"]] += 1
         if one["said"] == "200":
-            end = one["at"] + one["took"]
             if last_good is not None:
-                seen.longest_gap = max(seen.longest_gap, end - last_good)
-            last_good = end
+                seen.longest_gap = max(seen.longest_gap, one["until"] - last_good)
+            last_good = one["until"]
     return seen
 
 
 class Client:
-    """A pod that asks from `start` until `stop`, in the service's own namespace."""
+    """A pod that asks from `start` until `stop`. The namespace is the client's: it is made and removed with it."""
 
-    def __init__(self, service: str, namespace: str, model: str, name: str = "client") -> None:
-        self.name, self.namespace = name, namespace
-        worker = json.loads(kubectl("-n", namespace, "get", "rayservice", service, "-o", "json"))["spec"][
-            "rayClusterConfig"
-        ]["workerGroupSpecs"][0]["template"]["spec"]
-        container = worker["containers"][0]
-        keys = "/keys/api_key"
-        # the runtime's volumes; Secrets, ConfigMaps and caches are the service's own
-        shared = [v for v in worker.get("volumes", []) if "persistentVolumeClaim" in v or "hostPath" in v]
-        mounts = [m for m in container.get("volumeMounts", []) if m["name"] in {v["name"] for v in shared}]
-        self.manifest: dict[str, Any] = {
+    def __init__(self, namespace: str, image: str, url: str, model: str, key: str) -> None:
+        self.namespace = namespace
+        question = {"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Count to three."}]}
+        self.secret = {
             "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-            "spec": {
-                "restartPolicy": "Never",
-                "terminationGracePeriodSeconds": 1,
-                "automountServiceAccountToken": False,
-                "securityContext": worker["securityContext"],
-                "volumes": [*shared, {"name": "client-key", "secret": {"secretName": f"{service}-api-key"}}],
-                "containers": [
-                    {
-                        "name": "client",
-                        "image": container["image"],
-                        "command": ["python", "-u", "-c", SCRIPT, f"http://{service}-serve-svc:8000", model, keys],
-                        "securityContext": container["securityContext"],
-                        "resources": {
-                            "requests": {"cpu": "20m", "memory": "100Mi"},
-                            "limits": {"cpu": "200m", "memory": "200Mi"},
-                        },
-                        "volumeMounts": [*mounts, {"name": "client-key", "mountPath": "/keys", "readOnly": True}],
-                    }
-                ],
-            },
+            "kind": "Secret",
+            "metadata": {"name": "client", "namespace": namespace},
+            "stringData": {"KEY": key, "BODY": json.dumps(question), "URL": f"{url}/v1/chat/completions"},
         }
+        self.pod = pod(image, "client", namespace, command=["bash", "-c", SCRIPT], restartPolicy="Never")
+        self.pod["spec"]["containers"][0]["envFrom"] = [{"secretRef": {"name": "client"}}]
 
     def start(self, seconds: float = 120) -> "Client":
         """Make the pod and wait for its first completion."""
-        kubectl_apply(self.manifest)
+        kubectl_apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
+        kubectl_apply(self.secret)
+        kubectl_apply(self.pod)
         end = time.monotonic() + seconds
         while self.seen().good == 0:
-            assert time.monotonic() < end, f"no completion in {seconds} s: {self.seen().bad}"
+            assert time.monotonic() < end, f"no completion in {seconds:.0f} s: {self.seen().bad}"
             time.sleep(1)
         return self
 
     def seen(self) -> Seen:
         """What came back until now."""
         try:
-            return summed(kubectl("-n", self.namespace, "logs", self.name))
+            return summed(kubectl("-n", self.namespace, "logs", "client"))
         except RuntimeError:
             return Seen()  # the container does not run yet
 
     def stop(self) -> Seen:
-        """Remove the pod; what came back."""
+        """Remove the client; what came back."""
         seen = self.seen()
-        kubectl("-n", self.namespace, "delete", "pod", self.name, "--wait=true", "--ignore-not-found")
+        kubectl("delete", "namespace", self.namespace, "--ignore-not-found")
         return seen
