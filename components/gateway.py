@@ -136,7 +136,7 @@ class EndpointGateway(pulumi.ComponentResource):
                         enforce_on_key=key,
                         enforce_on_key_name=header,
                         rate_limit_threshold=compute.SecurityPolicyRuleRateLimitOptionsRateLimitThresholdArgs(
-                            count=args["rate_limit_per_minute"], interval_sec=60
+                            count=args.get("rate_limit_per_minute", 0), interval_sec=60
                         ),
                     ),
                 ),
@@ -157,7 +157,7 @@ class EndpointGateway(pulumi.ComponentResource):
             region=region,
             name=resource_name,
             network=args["network_id"],
-            ip_cidr_range=args["proxy_cidr"],
+            ip_cidr_range=args.get("proxy_cidr"),
             purpose="REGIONAL_MANAGED_PROXY",
             role="ACTIVE",
             opts=self._here,

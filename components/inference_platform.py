@@ -183,18 +183,19 @@ class InferencePlatform(pulumi.ComponentResource):
             )
             for service in plan.services
         }
-        for service in plan.services if endpoint else ():
-            # after the service, so that the backend is there and the route goes first
-            ServiceRoute(
-                f"{name}-{service.name}-route",
-                {
-                    "policies": service_policies(plan.endpoint, service, plan.namespace),
-                    "route": service_route(plan.endpoint, service, plan.namespace),
-                },
-                opts=pulumi.ResourceOptions(
-                    parent=self, provider=provider, depends_on=[endpoint, services[service.name]]
-                ),
-            )
+        if endpoint:
+            for service in plan.services:
+                # after the service, so that the backend is there and the route goes first
+                ServiceRoute(
+                    f"{name}-{service.name}-route",
+                    {
+                        "policies": service_policies(plan.endpoint, service, plan.namespace),
+                        "route": service_route(plan.endpoint, service, plan.namespace),
+                    },
+                    opts=pulumi.ResourceOptions(
+                        parent=self, provider=provider, depends_on=[endpoint, services[service.name]]
+                    ),
+                )
         self.urls = pulumi.Output.from_input(plan.endpoint.urls)
         self.endpoint_address = endpoint.address if endpoint else pulumi.Output.from_input("")
         self.dns_records = _dns_records(plan, endpoint) if endpoint else pulumi.Output.from_input([])

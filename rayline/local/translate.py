@@ -342,7 +342,7 @@ def translate(
     Raises TranslationError when a Secret's value is missing.
     """
     problems: list[str] = []
-    env = {}
+    env: dict[str, str] = {}
     for name, value in declared.env.items():
         resolved = _resolve(value, secrets, f"variable {name}", problems)
         # An empty Secret, such as a Hugging Face token that nobody has, is no value: `Bearer ` is an illegal header.

@@ -346,7 +346,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Invoke(self, request: Any, context: Any) -> Any:
         if request.tok == "gcp:organizations/getProject:getProject":
-            return provider_pb2.InvokeResponse(**{"return": struct({"number": "123456789012"})})
+            answer = provider_pb2.InvokeResponse()
+            getattr(answer, "return")["number"] = "123456789012"
+            return answer
         return provider_pb2.InvokeResponse(failures=_failures([("", f"the stand-in has no function {request.tok}")]))
 
     def Cancel(self, request: Any, context: Any) -> Any:

@@ -1,5 +1,7 @@
 """What Ray Serve LLM makes of a service's weights: the engine gets the mount's folder or the bucket's address, never the hub's id."""
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -34,7 +36,7 @@ def test_the_engine_reads_from_where_the_plan_says(source, address):
         0
     ]
 
-    engine = LLMConfig(**declared).get_engine_config()
+    engine: Any = LLMConfig(**declared).get_engine_config()
     _resolve_hf_model_id_from_mirror(engine)
     arguments = engine.get_initialization_kwargs()
 

@@ -37,7 +37,12 @@ def card(**service) -> dict[str, str]:
 
 def workers(made: Plan) -> dict[str, Any]:
     manifest = ray_service(
-        made.services[0], namespace=made.namespace, hugging_face=made.hugging_face, pool=made.pools[0]
+        made.services[0],
+        namespace=made.namespace,
+        hugging_face=made.hugging_face,
+        pool=made.pools[0],
+        head=made.head,
+        store_address=None,
     )
     return manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
 

@@ -40,7 +40,14 @@ def refused(cluster: dict[str, Any] | None = None, kuberay: dict[str, Any] | Non
 
 def manifest(**service) -> dict[str, Any]:
     made = plan(qwen=QWEN | service)
-    return ray_service(made.services[0], namespace="n", hugging_face=made.hugging_face, pool=made.pools[0])
+    return ray_service(
+        made.services[0],
+        namespace="n",
+        hugging_face=made.hugging_face,
+        pool=made.pools[0],
+        head=made.head,
+        store_address=None,
+    )
 
 
 def target(**service) -> float:

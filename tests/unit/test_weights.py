@@ -22,7 +22,9 @@ def planned(service: dict[str, Any], **more: Any):
 def rendered(service: dict[str, Any], **more: Any) -> dict[str, Any]:
     plan = planned(service, **more)
     (only,) = plan.services
-    return ray_service(only, namespace="ml", hugging_face=plan.hugging_face, pool=plan.pools[0])
+    return ray_service(
+        only, namespace="ml", hugging_face=plan.hugging_face, pool=plan.pools[0], head=plan.head, store_address=None
+    )
 
 
 def worker(service: dict[str, Any], **more: Any) -> dict[str, Any]:
