@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from serving import Served, UpProcess
+    from tests.serve.serving import Served, UpProcess
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """All switches on. Shared by all files: do not change it."""
-    from serving import ray_service, run
+    from tests.serve.serving import ray_service, run
 
     with run(tmp_path_factory.mktemp("all-on"), ray_service()) as one:
         yield one
@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def second(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Beside the first: direct streaming declared off, two HAProxy threads, no API key."""
-    from serving import SECOND, ray_service, run
+    from tests.serve.serving import SECOND, ray_service, run
 
     with run(tmp_path_factory.mktemp("direct-off"), ray_service(**SECOND)) as one:
         yield one
@@ -47,9 +47,8 @@ def second(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def up_process(tmp_path: Path) -> Iterator[UpProcess]:
     """`up` as a command in a process of its own, to be interrupted."""
-    from serving import API_KEY, TOKEN, Recorder, UpProcess, ray_service
-
     from rayline.local import runtime
+    from tests.serve.serving import API_KEY, TOKEN, Recorder, UpProcess, ray_service
 
     state_dir = tmp_path / "state"
     manifest = tmp_path / "ray-service.yaml"

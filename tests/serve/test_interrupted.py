@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from serving import SECRETS, Recorder, UpProcess, ray_service, wait_until
 
 from rayline.local import runtime, session
 from rayline.local.runtime import LocalRuntimeError
+from tests.serve.serving import SECRETS, Recorder, UpProcess, ray_service, wait_until
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import API_KEY, TOKEN, Recorder, Served, program_of, ray_service, wait_until
 
 from rayline import local_secrets, render
 from rayline.local import runtime
 from rayline.local.translate import SECRETS_FOLDER
 from rayline.verify import Outcome
+from tests.serve.serving import API_KEY, TOKEN, Recorder, Served, program_of, ray_service, wait_until
 
 SECRET = "tiny-api-key"
 TOKENS = 900

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import API_KEY, Served, ray_service, run, wait_until
 
 from rayline.local import runtime
+from tests.serve.serving import API_KEY, Served, ray_service, run, wait_until
 
 
 def replicas_of_the_model(served: Served) -> set[int]:

@@ -8,12 +8,12 @@ import grpc
 import httpx
 import psutil
 import pytest
-from serving import API_KEY, SWITCHES, TOKEN, Served, listeners
 
 from rayline.local import runtime
 from rayline.local.session import environ
 from rayline.local.translate import LISTENS_ON_ALL_INTERFACES, SECRETS_FOLDER
 from rayline.verify import Outcome
+from tests.serve.serving import API_KEY, SWITCHES, TOKEN, Served, listeners
 
 
 def test_up_ends_with_an_answer_from_the_model(served: Served):

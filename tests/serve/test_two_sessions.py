@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from serving import API_KEY, SECOND, Served, ray_service, wait_until, with_engine
 
 from rayline.local import runtime, session
 from rayline.local.runtime import LocalRuntimeError
 from rayline.verify import Outcome
+from tests.serve.serving import API_KEY, SECOND, Served, ray_service, wait_until, with_engine
 
 
 def test_the_second_session_takes_other_ports_and_says_so(served: Served, second: Served):
