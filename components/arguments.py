@@ -40,7 +40,7 @@ class SwitchesArgs(TypedDict):
 
 
 class VolumeArgs(TypedDict):
-    """A volume that the head and every worker mount: a weights cache, or the runtime itself in a lab."""
+    """A volume that the head and every worker mount: a cache of weights, for example."""
 
     name: str
     """Name of the volume, unique in the service."""

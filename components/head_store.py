@@ -55,7 +55,10 @@ class HeadStoreInstance(pulumi.ComponentResource):
             # left open it means true
             deletion_protection=args["deletion_protection"],
             opts=pulumi.ResourceOptions(
-                parent=self, custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="30m")
+                parent=self,
+                # else a preview would not see that Google refuses the deletion
+                protect=args["deletion_protection"],
+                custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="30m"),
             ),
         )
         secret = kubernetes.core.v1.Secret(

@@ -66,7 +66,7 @@ class InferencePlatform(pulumi.ComponentResource):
         try:
             self.plan = make_plan(args, name=name)
         except PlanError as error:
-            raise pulumi.RunError(f"the configuration cannot work:\n{error}") from None
+            raise pulumi.RunError(f"the configuration of {name} cannot work:\n{error}") from None
         super().__init__("rayline:index:InferencePlatform", name, {}, opts)
         plan = self.plan
         google = self._google(name, plan) if plan.cluster.mode is ClusterMode.CREATE else None

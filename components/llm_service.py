@@ -50,7 +50,10 @@ class LlmService(pulumi.ComponentResource):
         super().__init__("rayline:index:LlmService", name, dict(args), opts)
         manifest = args["ray_service"]
         metadata = manifest["metadata"]
-        needed = self._ray_tokens(name, metadata, args.get("ray_token_generation", 1))
+        # where a change waits until the RayCluster is deleted, the live one goes on with whatever token it began with
+        waits = manifest["spec"]["upgradeStrategy"]["type"] == "None"
+        generation = args.get("ray_token_generation", 1)
+        needed = self._ray_tokens(name, metadata, range(1 if waits else max(1, generation - 1), generation + 1))
         self.api_key = pulumi.Output.secret("")
         if args["api_key"]:
             needed += self._api_keys(name, metadata, args.get("api_key_generation", 1))
@@ -78,8 +81,8 @@ class LlmService(pulumi.ComponentResource):
         self.endpoint = service.id.apply(lambda _: f"http://{host}:{SERVE_PORT}/v1")
         self.register_outputs({"endpoint": self.endpoint, "api_key": self.api_key})
 
-    def _ray_tokens(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:
-        """One Secret for each token. The one before stays: the operator talks to the old RayCluster with it."""
+    def _ray_tokens(self, name: str, metadata: dict[str, Any], generations: range) -> list[pulumi.Resource]:
+        """One Secret for each token. Those before stay: the operator talks to the old RayCluster with them."""
         return [
             self._secret(
                 _numbered(f"{name}-ray-auth", one),
@@ -87,7 +90,7 @@ class LlmService(pulumi.ComponentResource):
                 metadata["namespace"],
                 {RAY_TOKEN_KEY: self._random(_numbered(f"{name}-ray-auth", one))},
             )
-            for one in range(max(1, generation - 1), generation + 1)
+            for one in generations
         ]
 
     def _api_keys(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:

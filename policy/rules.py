@@ -196,8 +196,11 @@ def production_nodes_are_private(resource: Resource, settings: Settings) -> Iter
 def gpus_stay_within_the_limit(resources: Sequence[Resource], settings: Settings) -> Iterator[Violation]:
     pools = [resource for resource in resources if _is_pool(resource) and _gpus(resource)]
     total = sum(_gpus(pool) * int(pool.at("autoscaling.totalMaxNodeCount") or 0) for pool in pools)
-    if settings.max_gpus is not None and pools and total > settings.max_gpus:
-        yield pools[0], f"the stack's node pools may reach {total} GPUs, the limit is {settings.max_gpus}"
+    # a ladder has no pool of ours; what its services may have stands in the namespace's quota
+    quotas = [resource for resource in resources if resource.kind == "ResourceQuota"]
+    allowed = sum(int((quota.at("spec.hard") or {}).get(f"requests.{GPU_RESOURCE}") or 0) for quota in quotas)
+    if settings.max_gpus is not None and max(total, allowed) > settings.max_gpus:
+        yield [*pools, *quotas][0], f"the stack may reach {max(total, allowed)} GPUs, the limit is {settings.max_gpus}"
 
 
 # --- Kubernetes -------------------------------------------------------------------------------------------------------

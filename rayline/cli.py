@@ -121,12 +121,21 @@ def render_manifests(
 
 
 @app.command(epilog="Example: rayline up --stack local")
-def up(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+def up(
+    stack: StackOption = "local",
+    as_json: JsonOption = False,
+    policy_config: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--policy-config", exists=True, dir_okay=False, help="Settings of the policy pack (docs/policy.md)."
+        ),
+    ] = None,
+) -> None:
     """Bring a stack up: on this machine for `cluster.mode: local`, else with `pulumi up`."""
     with _plain_errors():
         program = offline.record(stack)
         if program.plan.cluster.mode is not ClusterMode.LOCAL:
-            raise typer.Exit(_deploy(program))
+            raise typer.Exit(_deploy(program, policy_config))
         from .local import runtime
         from .local.report import terminal_report
 
@@ -140,12 +149,15 @@ def up(stack: StackOption = "local", as_json: JsonOption = False) -> None:
     _show_running(stack, running)
 
 
-def _deploy(program: offline.Program) -> int:
+def _deploy(program: offline.Program, policy_config: pathlib.Path | None) -> int:
     missing = deploy.preflight(program)
     if missing:
         raise deploy.DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
     console.print(plan_view.program_view(program, tree=False, plain=not console.is_terminal))
-    return deploy.run_pulumi(["up", "--stack", program.stack, "--policy-pack", deploy.POLICY_PACK])
+    policy = ["--policy-pack", deploy.POLICY_PACK]
+    if policy_config:
+        policy += ["--policy-pack-config", str(policy_config.resolve())]
+    return deploy.run_pulumi(["up", "--stack", program.stack, *policy])
 
 
 def _show_running(stack: str, running: Any) -> None:

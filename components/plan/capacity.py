@@ -43,7 +43,11 @@ def plan_capacity(check: Check, path: str, given: Mapping[str, Any], cluster: Cl
     ways = {capacity} if capacity is not Capacity.LADDER else set(order or LADDER_ORDER)
     reservation = given.get("reservation")
     if reservation is None and (capacity is Capacity.RESERVATION or Capacity.RESERVATION in (order or ())):
-        check.refuse(f"{path}.reservation", None, "required with capacity reservation: the reservation's name")
+        check.refuse(
+            f"{path}.reservation",
+            None,
+            f"required with {'capacity reservation' if order is None else 'reservation in capacity_order'}: the reservation's name",
+        )
     elif reservation is not None and Capacity.RESERVATION not in ways:
         why = f"it is {capacity.value}" if order is None else "capacity_order leaves it out"
         check.refuse(f"{path}.reservation", reservation, f"only with capacity reservation or ladder, and {why}")
@@ -127,7 +131,7 @@ def capacity_warnings(services: tuple[ServicePlan, ...], pools: tuple[NodePool, 
             after = [way.value for way in ways[ways.index(Capacity.FLEX_START) + 1 :]]
             if after:
                 found.append(
-                    f"{pool.name}: flex-start waits before it gives up, so {' and '.join(after)} come minutes later: set capacity_order to have it last"
+                    f"{pool.name}: flex-start waits before it gives up, so {' and '.join(after)} would come minutes later: `capacity_order` may have it last"
                 )
             if pool.capacity is Capacity.FLEX_START:
                 found.append(

@@ -239,7 +239,7 @@ def _secret_manager(check: Check, given: Mapping[str, Any], cluster: ClusterPlan
         check.refuse(
             "hugging_face.secret",
             text,
-            "required with source secret-manager: NAME or projects/PROJECT/secrets/NAME, with /versions/NUMBER for a fixed version",
+            f"{'required with source secret-manager' if text is None else 'no name of a secret'}: NAME or projects/PROJECT/secrets/NAME, with /versions/NUMBER for a fixed version",
         )
         return None
     return SecretManagerSecret(found["project"] or cluster.project or "", found["name"], found["version"] or "latest")

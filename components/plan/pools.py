@@ -11,6 +11,7 @@ from ..facts.capacities import (
     CAPACITIES,
     FLEX_START_MAX_HOURS,
     LADDER_ORDER,
+    MIN_GKE_LADDER_SECURE_BOOT,
     MIN_GKE_RDMA,
     MIN_GKE_SECONDARY_BOOT_DISK,
     gke_version,
@@ -149,6 +150,7 @@ def default_ladder(machine: MachineType, reservation: str | None) -> tuple[Capac
 def _min_gke_version(key: PoolKey, spec: AcceleratorSpec) -> str:
     needed = [spec.min_gke_version]
     needed += [CAPACITIES[way].min_gke_version or "0" for way in (key.capacity, *key.ways)]
+    needed += [MIN_GKE_LADDER_SECURE_BOOT] if key.capacity is Capacity.LADDER else []
     needed += [MIN_GKE_SECONDARY_BOOT_DISK] if key.secondary_boot_disk else []
     needed += [MIN_GKE_RDMA] if key.rdma else []
     return max(needed, key=gke_version)

@@ -35,5 +35,5 @@ def test_a_platform_team_sets_a_limit_in_a_file(production: PulumiProject) -> No
         '{"gpus-stay-within-the-limit": {"max_gpus": 4}, "production-clusters-are-protected": "disabled"}'
     )
     stopped = production.operate("preview", "--policy-pack", POLICY_PACK, "--policy-pack-config", str(limits))
-    assert "may reach 16 GPUs, the limit is 4" in stopped.output
+    assert "the stack may reach 16 GPUs, the limit is 4" in stopped.output
     assert "production-clusters-are-protected" not in stopped.output

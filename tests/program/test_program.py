@@ -231,8 +231,8 @@ def test_gpu_pools_are_protected_with_their_cluster_because_their_machines_may_n
 def test_nothing_else_is_protected(program):
     protected = [resource for resource in program.resources if resource.protect]
     gpu_pools = node_pools(program)[1] if program.of_type(NODE_POOL) else []
-    buckets = program.of_type("storage/bucket:Bucket")
-    assert urns(protected) <= urns(gpu_pools) | urns(program.of_type("cluster:Cluster")) | urns(buckets)
+    kept = [r for kind in ("cluster:Cluster", "bucket:Bucket", "instance:Instance") for r in program.of_type(kind)]
+    assert urns(protected) <= urns(gpu_pools) | urns(kept)
 
 
 def test_slow_resources_have_the_time_that_they_need(google):

@@ -94,7 +94,7 @@ def test_other_forms_of_a_reservation_are_refused(text):
 def test_a_pool_needs_the_latest_of_all_versions_that_its_parts_need():
     assert one()[1].min_gke_version == "1.30"
     assert one(capacity="flex-start")[1].min_gke_version == "1.32.2-gke.1652000"
-    assert one(capacity="ladder")[1].min_gke_version == "1.33.3-gke.1136000"
+    assert one(capacity="ladder")[1].min_gke_version == "1.36.3-gke.1244000"
     assert plan(wide=WIDE).pools[0].min_gke_version == "1.34.1-gke.1829001"
     image = "projects/my-project/global/images/ray-llm"
     assert one(secondary_boot_disk=image)[1].min_gke_version == "1.30.1-gke.1329000"
@@ -152,7 +152,7 @@ def test_zones_by_hand_that_no_source_lists_are_allowed_and_told():
     [
         ({"capacity": "spot"}, "leaves its streams 15 to 25 s, not 300"),
         ({"capacity": "flex-start", "max_run_hours": 24}, "ends 24 hours later at most"),
-        ({"capacity": "ladder"}, "so spot come minutes later"),
+        ({"capacity": "ladder"}, "so spot would come minutes later"),
         ({"capacity": "ladder", "capacity_order": ["any-reservation", "spot"]}, "before spot is tried"),
         ({"secondary_boot_disk": "projects/my-project/global/images/a"}, "another secondary_boot_disk is another pool"),
     ],

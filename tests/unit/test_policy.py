@@ -155,6 +155,11 @@ def more_gpus_than_the_team_may_have(r):
     gpu_pool(r).inputs["autoscaling"]["totalMaxNodeCount"] = 1000
 
 
+@mistake("gpus-stay-within-the-limit")
+def a_ladder_of_more_gpus_than_the_team_may_have(r):
+    inputs(of_kind(r, "ResourceQuota"))["spec"]["hard"]["requests.nvidia.com/gpu"] = "1000"
+
+
 @mistake("switches-are-on-everywhere")
 def a_switch_that_says_true(r):
     switch(worker(r), "RAY_SERVE_ENABLE_HA_PROXY")["value"] = "true"
