@@ -123,5 +123,5 @@ def test_an_upgrade_to_a_new_cluster_under_load_loses_next_to_nothing(
         print(
             f"\nupgrade under load: {seen.good} completions, else {json.dumps(seen.bad)}, longest gap {seen.longest_gap:.1f} s"
         )
-    assert seen.good > 50
+    assert seen.good > 20
     assert sum(seen.bad.values()) <= seen.good * 0.02

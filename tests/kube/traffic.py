@@ -21,7 +21,7 @@ while true; do
   status=$(sed -n 's|.*HTTP/1.[01] \\([0-9]*\\).*|\\1|p' <<< "$said" | tail -n 1)
   if [ $code != 0 ] && { [ -z "$status" ] || [ "$status" = 200 ]; }; then status="wget $code"; fi
   echo "{\\"at\\": $begun, \\"until\\": $(date +%s.%N), \\"said\\": \\"$status\\"}"
-  sleep 0.2
+  sleep 1
 done
 """
 
