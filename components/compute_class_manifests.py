@@ -10,7 +10,7 @@ from .facts.accelerators import ACCELERATORS
 from .facts.capacities import DISK_IMAGE, FLEX_START_LEAD_SECONDS, FLEX_START_MAX_HOURS, RESERVATION
 from .facts.choices import Capacity
 from .plan import NodePool
-from .ray_service_manifest import NETWORK_CLAIM, POOL_LABEL
+from .ray_service_manifest import MANAGED_BY, NETWORK_CLAIM, POOL_LABEL
 
 
 def compute_class(
@@ -34,7 +34,7 @@ def compute_class(
         "apiVersion": "cloud.google.com/v1",
         "kind": "ComputeClass",
         # no namespace: it is the cluster's
-        "metadata": {"name": pool.name, "labels": {"app.kubernetes.io/managed-by": "rayline"}},
+        "metadata": {"name": pool.name, "labels": MANAGED_BY},
         "spec": {
             "nodePoolAutoCreation": {
                 "enabled": True,
@@ -101,7 +101,7 @@ def network_claim_template(namespace: str) -> dict[str, Any]:
         "metadata": {
             "name": NETWORK_CLAIM,
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "rayline"},
+            "labels": MANAGED_BY,
         },
         "spec": {
             "spec": {

@@ -8,16 +8,15 @@ from typing import Any
 from .facts.choices import Exposure, Tls
 from .facts.google import BACKEND_TIMEOUT_SECONDS, MAX_DRAINING_SECONDS
 from .plan import EndpointPlan, ServicePlan, drain_times
-from .ray_service_manifest import SERVE_PORT, SERVICE_LABEL, serve_service_name
+from .ray_service_manifest import MANAGED_BY, SERVE_PORT, SERVICE_LABEL, serve_service_name
 
 # Of the listeners; a route says which of them it belongs to.
 HTTP, HTTPS = "http", "https"
 GATEWAY_CLASS = {Exposure.PUBLIC: "gke-l7-global-external-managed", Exposure.INTERNAL: "gke-l7-rilb"}
-# All that clients need. vLLM's server mounts more (/invocations, /metrics, /tokenize, ...), and its key guards /v1 alone.
+# All that clients need. vLLM's server mounts more (/invocations, /metrics, /tokenize, ...), which is nobody's outside.
 PATHS = ("/v1",)
 # HAProxy's own answer on every node (KubeRay probes it too); the load balancer's default is GET /, which is a 404 here.
 HEALTH_PATH = "/-/healthz"
-_MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
 
 
 def gateway_name(endpoint: EndpointPlan) -> str:
@@ -27,7 +26,7 @@ def gateway_name(endpoint: EndpointPlan) -> str:
 
 def gateway(endpoint: EndpointPlan, namespace: str) -> dict[str, Any]:
     """The load balancer: its class, address, listeners and certificate."""
-    metadata: dict[str, Any] = {"name": gateway_name(endpoint), "namespace": namespace, "labels": _MANAGED_BY}
+    metadata: dict[str, Any] = {"name": gateway_name(endpoint), "namespace": namespace, "labels": MANAGED_BY}
     listener: dict[str, Any] = {"name": HTTPS, "protocol": "HTTPS", "port": 443}
     plain = {"name": HTTP, "protocol": "HTTP", "port": 80}
     listeners = [listener]
@@ -63,7 +62,7 @@ def gateway_extras(endpoint: EndpointPlan, namespace: str) -> list[dict[str, Any
         extras.append(
             _policy(
                 "GCPGatewayPolicy",
-                {"name": gateway_name(endpoint), "namespace": namespace, "labels": _MANAGED_BY},
+                {"name": gateway_name(endpoint), "namespace": namespace, "labels": MANAGED_BY},
                 {"sslPolicy": endpoint.resource_name},
                 target,
             )
@@ -73,7 +72,7 @@ def gateway_extras(endpoint: EndpointPlan, namespace: str) -> list[dict[str, Any
             _route(
                 endpoint,
                 # a service's route ends differently, so no service can have this name
-                {"name": f"{gateway_name(endpoint)}-redirect", "namespace": namespace, "labels": _MANAGED_BY},
+                {"name": f"{gateway_name(endpoint)}-redirect", "namespace": namespace, "labels": MANAGED_BY},
                 HTTP,
                 sorted(endpoint.hostnames.values()),
                 {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]},
@@ -123,7 +122,7 @@ def _metadata(service: ServicePlan, namespace: str) -> dict[str, Any]:
     return {
         "name": f"{service.name}-serve",
         "namespace": namespace,
-        "labels": {SERVICE_LABEL: service.name, **_MANAGED_BY},
+        "labels": {SERVICE_LABEL: service.name, **MANAGED_BY},
     }
 
 

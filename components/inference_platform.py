@@ -108,7 +108,7 @@ class InferencePlatform(pulumi.ComponentResource):
             needed.append(
                 Isolation(
                     f"{name}-isolation",
-                    {"manifests": isolation(plan, head_store_port=plan.head.port)},
+                    {"manifests": isolation(plan)},
                     opts=in_namespace,
                 )
             )
@@ -152,7 +152,7 @@ class InferencePlatform(pulumi.ComponentResource):
                 NetworkClaim(
                     f"{name}-rdma",
                     {"manifest": network_claim_template(plan.namespace)},
-                    opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace]),
+                    opts=in_namespace,
                 )
             )
         store_address: pulumi.Input[str] | None = plan.head.address
@@ -160,7 +160,7 @@ class InferencePlatform(pulumi.ComponentResource):
             store = self._memorystore(name, plan, google, namespace, in_namespace)
             needed.append(store)
             store_address = store.address
-        endpoint = self._endpoint(name, plan, google, provider, namespace) if google else None
+        endpoint = self._endpoint(name, plan, google, in_namespace) if google else None
         by_name = {pool.name: pool for pool in plan.pools}
         services = {
             service.name: LlmService(
@@ -332,8 +332,7 @@ class InferencePlatform(pulumi.ComponentResource):
         name: str,
         plan: Plan,
         google: Google,
-        provider: kubernetes.Provider,
-        namespace: kubernetes.core.v1.Namespace,
+        in_namespace: pulumi.ResourceOptions,
     ) -> EndpointGateway | None:
         endpoint = plan.endpoint
         if endpoint.exposure is Exposure.NONE:
@@ -361,7 +360,7 @@ class InferencePlatform(pulumi.ComponentResource):
             # another exposure makes everything anew, under other names, before the old goes
             f"{name}-{endpoint.exposure.value}-endpoint",
             arguments,
-            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[namespace]),
+            opts=in_namespace,
         )
 
     def _kubernetes_provider(

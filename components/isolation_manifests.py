@@ -11,6 +11,7 @@ from .facts.choices import ClusterMode, OperatorSource, PodSecurity
 from .plan import IsolationPlan, Plan, ServicePlan
 from .ray_service_manifest import (
     DASHBOARD_PORT,
+    MANAGED_BY,
     NODE_TYPE_LABEL,
     SERVE_PORT,
     SERVICE_LABEL,
@@ -20,7 +21,6 @@ from .ray_service_manifest import (
     service_account,
 )
 
-MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
 # Every namespace carries its name as this label, and nobody can change it.
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 # The label that the chart gives the operator's pods.
@@ -45,18 +45,15 @@ def pod_security_labels(standard: PodSecurity) -> dict[str, str]:
     return {f"pod-security.kubernetes.io/{mode}": standard.value for mode in ("enforce", "warn", "audit")}
 
 
-def isolation(plan: Plan, *, head_store_port: int | None = None) -> list[dict[str, Any]]:
-    """Every object beside the namespace itself, in the platform's namespace or cluster-wide; empty on this machine.
-
-    head_store_port: where the heads' Redis listens; None without one.
-    """
+def isolation(plan: Plan) -> list[dict[str, Any]]:
+    """Every object beside the namespace itself, in the platform's namespace or cluster-wide; empty on this machine."""
     if plan.isolation is None:
         return []
     found = [*priority_classes(plan.namespace), resource_quota(plan, plan.isolation)]
     for service in plan.services:
         found += service_accounts(service, plan.namespace) + disruption_budgets(service, plan.namespace)
     if plan.isolation.network_policies:
-        found += network_policies(plan, plan.isolation, head_store_port)
+        found += network_policies(plan, plan.isolation)
     if plan.isolation.managed_prometheus:
         found.append(pod_monitoring(plan.namespace))
     return found
@@ -65,7 +62,7 @@ def isolation(plan: Plan, *, head_store_port: int | None = None) -> list[dict[st
 # --- network
 
 
-def network_policies(plan: Plan, isolation: IsolationPlan, head_store_port: int | None) -> list[dict[str, Any]]:
+def network_policies(plan: Plan, isolation: IsolationPlan) -> list[dict[str, Any]]:
     """Nothing in or out, and then what the services need. Policies add up: each allows, none forbids."""
     namespace = plan.namespace
     outside = [_rule("to", (), [("UDP", DNS_PORT), ("TCP", DNS_PORT)]), _rule("to", (), _tcp(HTTPS_PORT))]
@@ -81,7 +78,7 @@ def network_policies(plan: Plan, isolation: IsolationPlan, head_store_port: int 
     if plan.kuberay.source is OperatorSource.HELM:
         operator["podSelector"] = {"matchLabels": OPERATOR_POD}
     api_server = () if plan.cluster.mode is ClusterMode.CREATE else API_SERVER_PORTS
-    from_head = [*api_server, *([head_store_port] if head_store_port else [])]
+    from_head = [*api_server, *([plan.head.port] if plan.head.port else [])]
     clients = _namespaces(isolation.allow_from_namespaces)
     # a load balancer of Google's sends from these addresses, its health checks too
     clients += [{"ipBlock": {"cidr": cidr}} for cidr in plan.endpoint.source_ranges]

@@ -14,11 +14,12 @@ from .hugging_face_manifests import token_environment, token_mount, token_volume
 from .plan import HuggingFacePlan, Mirror
 from .ray_service_manifest import (
     HF_TOKEN_KEY,
+    MANAGED_BY,
+    NON_ROOT,
     POOL_LABEL,
-    RAY_GROUP,
-    RAY_USER,
     RESTRICTED,
     Role,
+    from_secret,
     priority_class,
 )
 
@@ -28,7 +29,7 @@ BUCKET_ROLES = ["roles/storage.objectUser"]
 SCRIPT = "mirror_model.py"
 SOURCE = (pathlib.Path(__file__).parent / "in_pods" / SCRIPT).read_text()
 FOLDER = "/etc/rayline/mirror"
-LABELS = {"app.kubernetes.io/managed-by": "rayline", "app.kubernetes.io/component": "weights-mirror"}
+LABELS = MANAGED_BY | {"app.kubernetes.io/component": "weights-mirror"}
 # Exit status of the script when no further attempt helps.
 REFUSED = 2
 # Four files at once with two pieces of 32 MiB each, and Python; one core hashes some hundred MB/s.
@@ -95,8 +96,7 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
         "volumeMounts": [{"name": "script", "mountPath": FOLDER, "readOnly": True}],
     }
     if hugging_face.secret_name:
-        reference = {"name": hugging_face.secret_name, "key": HF_TOKEN_KEY}
-        container["env"] = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}}]
+        container["env"] = [from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY)]
     volumes = [{"name": "script", "configMap": {"name": config_map_name()}}]
     if hugging_face.secret:
         container["env"] = token_environment()
@@ -129,12 +129,7 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
                     "nodeSelector": {POOL_LABEL: "system"},
                     "containers": [container],
                     "volumes": volumes,
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": RAY_USER,
-                        "runAsGroup": RAY_GROUP,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
+                    "securityContext": NON_ROOT,
                 },
             },
         },

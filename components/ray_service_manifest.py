@@ -28,6 +28,8 @@ AGENT_PORT = 52365  # the dashboard agent, which answers the kubelet's probes
 # Every Ray pod of a service carries it, whatever RayCluster it belongs to: KubeRay's own ray.io/cluster changes with every
 # upgrade. Budgets, policies and monitors select by it.
 SERVICE_LABEL = "rayline/service"
+# Every object of the kit carries it.
+MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
 # Nodes of this kit's pools carry it; the value is "system" or the GPU pool's name.
 POOL_LABEL = "rayline/pool"
 # KubeRay's: "head" or "worker".
@@ -46,6 +48,13 @@ RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
 
 # The rayproject images run as this user and group.
 RAY_USER, RAY_GROUP = 1000, 100
+# What Pod Security restricted asks of a pod, and of each of its containers.
+NON_ROOT = {
+    "runAsNonRoot": True,
+    "runAsUser": RAY_USER,
+    "runAsGroup": RAY_GROUP,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
@@ -106,7 +115,7 @@ def ray_service(
         "metadata": {
             "name": service.name,
             "namespace": namespace,
-            "labels": {SERVICE_LABEL: service.name, "app.kubernetes.io/managed-by": "rayline"},
+            "labels": {SERVICE_LABEL: service.name} | MANAGED_BY,
             "annotations": {"ray.io/initializing-timeout": f"{service.start_timeout_seconds}s"},
         },
         "spec": {
@@ -248,17 +257,19 @@ def _environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[di
     if service.kv_cache_gib is not None:
         variables.append({"name": "VLLM_CPU_KVCACHE_SPACE", "value": str(service.kv_cache_gib)})
     variables += weights.environment(service)
-    if hugging_face.secret and service.weights.source is WeightsSource.HUB:
-        variables += token_environment()
     # pods that read a bucket have no use for the token
-    if hugging_face.secret_name and service.weights.source is WeightsSource.HUB:
-        variables.append(_from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
+    if service.weights.source is WeightsSource.HUB:
+        if hugging_face.secret:
+            variables += token_environment()
+        if hugging_face.secret_name:
+            variables.append(from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
     if service.api_key:
         variables += gate_environment()
     return variables
 
 
-def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
+def from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
+    """A variable of a container whose value is in a Secret."""
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
@@ -532,13 +543,7 @@ def _pod_spec(
         "enableServiceLinks": False,
         # Ray drains on SIGTERM; the kubelet waits a little longer. No preStop: `ray stop` would cut the streams before that.
         "terminationGracePeriodSeconds": drain.pod,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": RAY_USER,
-            "runAsGroup": RAY_GROUP,
-            "fsGroup": RAY_GROUP,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": NON_ROOT | {"fsGroup": RAY_GROUP},
     }
     if volumes:
         spec["volumes"] = volumes
