@@ -58,16 +58,17 @@ STATE = offline.PROJECT_ROOT / ".rayline"
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Mistakes become one message and an exit code, never a traceback."""
+    from .bench.errors import BenchError, BenchUsageError
     from .local.runtime import LocalRuntimeError
 
     try:
         yield
-    except (offline.UnknownStack, offline.ProgramError) as error:
+    except (offline.UnknownStack, offline.ProgramError, BenchUsageError) as error:
         # the message may hold brackets, which are no markup
         errors.print("[red]error:[/]", end=" ")
         errors.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
-    except (LocalRuntimeError, deploy.DeployError) as error:
+    except (LocalRuntimeError, deploy.DeployError, BenchError) as error:
         errors.print("[red]error:[/]", end=" ")
         errors.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -298,6 +299,65 @@ def key(
             raise typer.Exit(1)
         wanted = PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY
         print(_secret_values(program)[api_key_secret(service.name), wanted])
+
+
+@app.command(epilog="Example: rayline bench --arms sample,kit-equal,vllm --concurrency 64,256 --repeats 5")
+def bench(
+    stack: StackOption = "local",
+    arms: Annotated[str, typer.Option(help="Arms, with commas; `--list` shows them.")] = "sample,kit-equal,kit,vllm",
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="One more arm: a YAML file laid over another (docs/benchmark.md)."),
+    ] = None,
+    base: Annotated[str, typer.Option(help="The arm that ratios are against.")] = "sample",
+    workloads: Annotated[str, typer.Option(help="Workloads, with commas; `--list` shows them.")] = "tokens",
+    concurrency: Annotated[
+        str, typer.Option(help="Requests under way at once, with commas; `workload`: each workload's own.")
+    ] = "64",
+    requests: Annotated[int, typer.Option(min=0, help="Requests of one measurement; 0: each workload's own.")] = 512,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each point is measured.")] = 3,
+    replicas: Annotated[str, typer.Option(help="Engines of each arm, with commas.")] = "1",
+    model: Annotated[str, typer.Option(help="The model; empty: the stack's own.")] = "rayline/tiny-random-qwen3",
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An engine argument for all arms that are to be equal."),
+    ] = None,
+    receipt: Annotated[
+        pathlib.Path | None, typer.Option(help="Where the receipt goes; else .rayline/bench/<time>.json.")
+    ] = None,
+    resume: Annotated[
+        pathlib.Path | None, typer.Option(help="Go on with this receipt; the other options as in its run.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="Show arms, how they differ, and workloads; start nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure ways to serve one model on this machine, side by side and in turns, and write a receipt.
+
+    Exit code 1 if a point could not be measured or more than 0.1 % of its requests failed.
+    """
+    from .bench import command
+
+    with _plain_errors():
+        values = command.Values(
+            stack=stack,
+            arms=arms,
+            overlays=arm or [],
+            base=base,
+            workloads=workloads,
+            concurrency=concurrency,
+            requests=requests,
+            repeats=repeats,
+            replicas=replicas,
+            model=model,
+            engine=engine or [],
+            receipt=receipt,
+            resume=resume,
+            as_json=as_json,
+        )
+        code = command.show(values, STATE, console) if show else command.bench(values, STATE, console)
+    raise typer.Exit(code)
 
 
 def _data(value: Any) -> Any:

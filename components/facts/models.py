@@ -234,7 +234,7 @@ MODELS: dict[str, Model] = {
         intermediate_size=128,
         vocab_size=1024,
         attention=(Attention(2, kv_heads=2, head_dim=32),),
-        max_context=2048,
+        max_context=32768,
         licence="Apache-2.0",
         bundled=True,
         source="made by this project for tests: random weights, so its answers are noise",

@@ -7,6 +7,7 @@ is translate.py's; how processes are kept together is supervisor.py's.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets as random_secrets
 import shutil
@@ -64,6 +65,8 @@ class Running:
     state_dir: Path
     log_folder: Path
     ports: Mapping[str, int]
+    leash: object = None
+    """What holds the session to this process, where `up` was told so: it ends with this object."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def up(
     report: Report,
     cache_dir: Path | None = None,
     timeout_seconds: float = UP_TIMEOUT_SECONDS,
+    outlives_caller: bool = True,
 ) -> Running:
     """Makes the machine serve `ray_service`; returns when it has answered a question.
 
@@ -107,7 +111,8 @@ def up(
     earlier `up` brought to its end keeps running.
 
     `secrets` maps (Secret name, key) to a value. `cache_dir` holds bundled models and compiled kernels (default
-    $RAYLINE_CACHE or ~/.cache/rayline). Raises LocalRuntimeError.
+    $RAYLINE_CACHE or ~/.cache/rayline). Without `outlives_caller` a session that this call starts ends when
+    Running.leash goes away, at the latest with this process, however that ends. Raises LocalRuntimeError.
     """
     started = time.monotonic()
     if sys.platform != "linux":
@@ -121,7 +126,13 @@ def up(
             previous = _reusable(sessions.load(state_dir), declared, secrets, report)
             if previous is not None:
                 return _apply(previous, declared, secrets, model_folders, cache_dir, report, deadline, started)
-            return _start(declared, secrets, model_folders, state_dir, cache_dir, report, deadline, started)
+            running, starting = _start(
+                declared, secrets, model_folders, state_dir, cache_dir, report, deadline, started
+            )
+            if outlives_caller:
+                starting.keep()
+                return running
+            return dataclasses.replace(running, leash=starting)
     except (translate.TranslationError, bundled_models.ModelError, sessions.SessionError) as error:
         raise LocalRuntimeError(str(error)) from None
 
@@ -306,7 +317,7 @@ def _start(
     report: Report,
     deadline: _Deadline,
     started: float,
-) -> Running:
+) -> tuple[Running, sessions.Starting]:
     _check_memory(declared, model_folders)
     haproxy = _haproxy_binary(declared)
     folder = sessions.session_folder(state_dir)
@@ -355,8 +366,7 @@ def _start(
         session = _send(session, api, translation, report, deadline)
         running = _finish(session, api, declared, translation, report, deadline, started, already_running=False)
         session.changed(ready=True)
-        starting.keep()
-        return running
+        return running, starting
     except BaseException as error:
         # Whatever happened, also Ctrl-C: first keep what explains it, then leave nothing behind.
         kept = None
@@ -611,20 +621,31 @@ def _keep_logs(session: Session) -> Path | None:
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
+def memory_needed_gib(declared: translate.Declared, model_folders: Mapping[str, Path]) -> float:
+    """About how much memory the service takes on this machine."""
+    return MEMORY_FOR_RAY_GIB + declared.llm_replicas() * _memory_of_replica_gib(declared, model_folders)
+
+
+def _kv_cache_gib(declared: translate.Declared) -> float:
+    declared_text = declared.env.get("VLLM_CPU_KVCACHE_SPACE")
+    return float(declared_text) if isinstance(declared_text, str) and declared_text else 0.0
+
+
+def _memory_of_replica_gib(declared: translate.Declared, model_folders: Mapping[str, Path]) -> float:
+    weights = (path.stat().st_size for folder in model_folders.values() for path in folder.glob("*.safetensors"))
+    return MEMORY_PER_REPLICA_GIB + _kv_cache_gib(declared) + sum(weights) / 2**30
+
+
 def _check_memory(declared: translate.Declared, model_folders: Mapping[str, Path]) -> None:
     """Refuses what would be killed halfway: Ray's memory monitor and the kernel give far worse reasons, later."""
-    replicas = declared.llm_replicas()
-    kv_cache = declared.env.get("VLLM_CPU_KVCACHE_SPACE")
-    kv_cache_gib = float(kv_cache) if isinstance(kv_cache, str) and kv_cache else 0.0
-    weights = (path.stat().st_size for folder in model_folders.values() for path in folder.glob("*.safetensors"))
-    per_replica = MEMORY_PER_REPLICA_GIB + kv_cache_gib + sum(weights) / 2**30
-    needed = MEMORY_FOR_RAY_GIB + replicas * per_replica
+    needed = memory_needed_gib(declared, model_folders)
     available = psutil.virtual_memory().available / 2**30
     if available < needed:
         raise LocalRuntimeError(
             f"not enough memory: about {needed:.1f} GiB are needed, {available:.1f} GiB are free. "
-            f"Ray takes {MEMORY_FOR_RAY_GIB:g} and each of {replicas} replica(s) {per_replica:.1f}: vLLM "
-            f"{MEMORY_PER_REPLICA_GIB:g}, VLLM_CPU_KVCACHE_SPACE {kv_cache_gib:g}, and the weights"
+            f"Ray takes {MEMORY_FOR_RAY_GIB:g} and each of {declared.llm_replicas()} replica(s) "
+            f"{_memory_of_replica_gib(declared, model_folders):.1f}: vLLM {MEMORY_PER_REPLICA_GIB:g}, "
+            f"VLLM_CPU_KVCACHE_SPACE {_kv_cache_gib(declared):g}, and the weights"
         )
 
 

@@ -382,9 +382,16 @@ def translate(
         env=env,
         serve_config=_local_serve_config(declared, ports, model_folders),
         files=files,
-        api_key=secrets.get((declared.secret_mounts.get(KEYS_PATH, ""), API_KEY_KEY)) if KEYS_VARIABLE in env else None,
+        api_key=api_key(declared, secrets),
         auth_token=auth_token,
     )
+
+
+def api_key(declared: Declared, secrets: Mapping[tuple[str, str], str]) -> str | None:
+    """The key to send to the endpoint, if the service asks for one."""
+    if KEYS_VARIABLE not in declared.env:
+        return None
+    return secrets.get((declared.secret_mounts.get(KEYS_PATH, ""), API_KEY_KEY))
 
 
 def restart_key(declared: Declared, secrets: Mapping[tuple[str, str], str], salt: str) -> str:

@@ -1,0 +1,1 @@
+"""`rayline bench`: several ways to serve one model, side by side in one run on this machine, measured in turns."""

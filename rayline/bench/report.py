@@ -1,0 +1,108 @@
+"""A receipt for people: tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from rayline.bench.receipt import Receipt
+from rayline.bench.summary import METRICS, Line, Spread, lines, ratio_of
+
+COLUMNS = ("throughput", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
+RATIOS = ("throughput", "ttft_p99", "cpu_rest")
+
+
+def tables(receipt: Receipt) -> list[Table]:
+    """For each load: figures with their spread and ratio, then CPU by role."""
+    found = []
+    every = lines(receipt)
+    for workload, concurrency in dict.fromkeys((line.workload, line.concurrency) for line in every):
+        here = [line for line in every if (line.workload, line.concurrency) == (workload, concurrency)]
+        found += [_figures(receipt, workload, concurrency, here), _cpu(workload, concurrency, here)]
+    return found
+
+
+def _figures(receipt: Receipt, workload: str, concurrency: int, here: Sequence[Line]) -> Table:
+    base = receipt.configuration.base
+    title = f"{workload} at {concurrency} streams: median (low-high), x = against {base} in the same repeat"
+    table = Table(title=title, title_justify="left")
+    table.add_column("arm", no_wrap=True)
+    for key in COLUMNS:
+        table.add_column(f"{METRICS[key].title}\n{METRICS[key].unit}", justify="right")
+    table.add_column("repeats", justify="right")
+    for line in here:
+        cells = []
+        for key in COLUMNS:
+            cell = figure(line.values[key])
+            if key in RATIOS and (ratio := line.ratios[key]):
+                cell += f"\n{ratio_text(ratio)}"
+            cells.append(cell)
+        failed = f" ({line.failed_points} failed)" if line.failed_points else ""
+        table.add_row(line.arm, *cells, f"{line.repeats}{failed}")
+    return table
+
+
+def _cpu(workload: str, concurrency: int, here: Sequence[Line]) -> Table:
+    unit = "1,000 tokens" if any(line.values["throughput"] for line in here) else "1,000 requests"
+    table = Table(title=f"{workload} at {concurrency}: server CPU-seconds per {unit}, by process", title_justify="left")
+    table.add_column("process")
+    for line in here:
+        table.add_column(line.arm, justify="right")
+    weights: dict[str, float] = {}
+    for line in here:
+        for role, seconds in line.cpu.items():
+            weights[role] = max(weights.get(role, 0.0), seconds)
+    for role in sorted(weights, key=lambda name: -weights[name]):
+        table.add_row(role, *(f"{line.cpu[role]:.4f}" if role in line.cpu else "" for line in here))
+    table.add_row("(load generator)", *(f"{line.load_cpu:.4f}" for line in here), style="dim")
+    return table
+
+
+def figure(value: Spread | None) -> str:
+    """Median and, where there is more than one, the spread."""
+    if value is None:
+        return "-"
+    text = number(value.median)
+    return f"{text} ({number(value.low)}-{number(value.high)})" if value.count > 1 else text
+
+
+def ratio_text(value: Spread) -> str:
+    """x 1.25 (1.22-1.31)"""
+    text = f"x {value.median:.2f}"
+    return f"{text} ({value.low:.2f}-{value.high:.2f})" if value.count > 1 else text
+
+
+def number(value: float) -> str:
+    """Three figures that mean something."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3f}"
+
+
+def summary_json(receipt: Receipt) -> list[dict]:
+    """The same for a machine."""
+    found = []
+    for line in lines(receipt):
+        metrics = {}
+        for key, value in line.values.items():
+            if value is not None:
+                metrics[key] = {
+                    "median": value.median,
+                    "low": value.low,
+                    "high": value.high,
+                    "ratio": ratio_of(line, key),
+                }
+        found.append(
+            {
+                "workload": line.workload,
+                "concurrency": line.concurrency,
+                "arm": line.arm,
+                "repeats": line.repeats,
+                "failed_points": line.failed_points,
+                "metrics": metrics,
+                "cpu_seconds_per_1000": line.cpu,
+                "load_cpu_seconds_per_1000": line.load_cpu,
+            }
+        )
+    return found

@@ -1,0 +1,153 @@
+"""From a receipt's points to figures: medians, spreads, ratios. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rayline.bench.cpu import ENGINE
+from rayline.bench.receipt import Measured, Receipt
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one thing."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """None where nothing was measured."""
+    found = sorted(values)
+    return Spread(statistics.median(found), found[0], found[-1], len(found)) if found else None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something to compare."""
+
+    key: str
+    title: str
+    unit: str
+    of: Callable[[Measured], float | None]
+    more_is_better: bool = False
+
+
+def _load(key: str) -> Callable[[Measured], float | None]:
+    return lambda one: one.load.get(key)
+
+
+def per_1000_tokens(one: Measured, seconds: float) -> float | None:
+    """CPU-seconds per 1,000 tokens, or per 1,000 requests where the workload has no tokens."""
+    units = one.load.get("output_tokens") or one.load["completed"]
+    return seconds / units * 1000 if units else None
+
+
+def _cpu(role: str) -> Callable[[Measured], float | None]:
+    return lambda one: per_1000_tokens(one, one.cpu_seconds.get(role, 0.0))
+
+
+def outside_engine(one: Measured) -> float | None:
+    """Of the server, the engine left out."""
+    return per_1000_tokens(one, sum(seconds for role, seconds in one.cpu_seconds.items() if role != ENGINE))
+
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("throughput", "output tokens/s", "tok/s", _load("output_tokens_per_second"), more_is_better=True),
+        Metric("requests", "requests/s", "req/s", _load("requests_per_second"), more_is_better=True),
+        Metric("ttft_p50", "TTFT p50", "ms", _load("ttft_p50_ms")),
+        Metric("ttft_p99", "TTFT p99", "ms", _load("ttft_p99_ms")),
+        Metric("tpot_p50", "TPOT p50", "ms", _load("tpot_p50_ms")),
+        Metric("tpot_p99", "TPOT p99", "ms", _load("tpot_p99_ms")),
+        Metric("cpu_engine", "CPU engine", "s/1k", _cpu(ENGINE)),
+        Metric("cpu_rest", "CPU rest", "s/1k", outside_engine),
+    )
+}
+"""CPU is of the server, in seconds per 1,000 tokens."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm under one load."""
+
+    workload: str
+    concurrency: int
+    arm: str
+    repeats: int
+    failed_points: int
+    """Points left out because too many requests failed."""
+    values: Mapping[str, Spread | None]
+    """Metric -> over repeats."""
+    ratios: Mapping[str, Spread | None]
+    """Metric -> over repeats, against the base arm in the same repeat and batch."""
+    cpu: Mapping[str, float]
+    """Role -> median CPU-seconds per 1,000 tokens."""
+    load_cpu: float
+    """Of the load generator, the same."""
+
+
+def lines(receipt: Receipt) -> list[Line]:
+    """One for each arm and load, in the configuration's order."""
+    base = receipt.configuration.base
+    found = []
+    for load in receipt.configuration.loads:
+        workload, concurrency = load["workload"], load["concurrency"]
+        here = [p for p in receipt.points if (p.workload, p.concurrency) == (workload, concurrency)]
+        if not here:
+            continue
+        bases = {(p.batch, p.repeat): p for p in here if p.arm == base and not p.failed}
+        for arm in receipt.configuration.arms:
+            of_arm = [point for point in here if point.arm == arm]
+            good = [point for point in of_arm if not point.failed]
+            if of_arm:
+                found.append(_line(workload, concurrency, arm, of_arm, good, bases))
+    return found
+
+
+def _line(
+    workload: str,
+    concurrency: int,
+    arm: str,
+    points: Sequence[Measured],
+    good: Sequence[Measured],
+    bases: Mapping[tuple[int, int], Measured],
+) -> Line:
+    values, ratios = {}, {}
+    for key, metric in METRICS.items():
+        values[key] = spread(v for v in (metric.of(point) for point in good) if v is not None)
+        pairs = [
+            (metric.of(point), metric.of(bases[place]))
+            for point in good
+            if (place := (point.batch, point.repeat)) in bases
+        ]
+        ratios[key] = spread(mine / theirs for mine, theirs in pairs if mine is not None and theirs)
+    roles = sorted({role for point in good for role in point.cpu_seconds})
+    cpu = {}
+    for role in roles:
+        seconds = spread(v for v in (_cpu(role)(point) for point in good) if v is not None)
+        if seconds and seconds.median >= 0.00005:
+            cpu[role] = seconds.median
+    load_cpu = spread(v for v in (per_1000_tokens(p, p.load["load_cpu_seconds"]) for p in good) if v is not None)
+    return Line(
+        workload,
+        concurrency,
+        arm,
+        len(good),
+        len(points) - len(good),
+        values,
+        ratios,
+        dict(sorted(cpu.items(), key=lambda item: -item[1])),
+        load_cpu.median if load_cpu else 0.0,
+    )
+
+
+def ratio_of(line: Line, metric: str) -> float | None:
+    """The median of an arm's ratio to the base arm."""
+    found = line.ratios[metric]
+    return found.median if found else None

