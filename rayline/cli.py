@@ -328,13 +328,18 @@ def bench(
     resume: Annotated[
         pathlib.Path | None, typer.Option(help="Go on with this receipt; the other options as in its run.")
     ] = None,
+    service: Annotated[str, typer.Option(help="In a cluster: which service, where the stack has several.")] = "",
     show: Annotated[
         bool, typer.Option("--list", help="Show arms, how they differ, and workloads; start nothing.")
+    ] = False,
+    render_job: Annotated[
+        bool, typer.Option("--render", help="In a cluster: print the Job and what belongs to it; apply nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure ways to serve one model on this machine, side by side and in turns, and write a receipt.
 
+    For a stack in a cluster: the service as it runs, from a Job beside it.
     Exit code 1 if a point could not be measured or more than 0.1 % of its requests failed.
     """
     from .bench import command
@@ -355,8 +360,12 @@ def bench(
             receipt=receipt,
             resume=resume,
             as_json=as_json,
+            service=service,
         )
-        code = command.show(values, STATE, console) if show else command.bench(values, STATE, console)
+        if render_job:
+            code = command.render(values)
+        else:
+            code = command.show(values, STATE, console) if show else command.bench(values, STATE, console)
     raise typer.Exit(code)
 
 

@@ -53,15 +53,15 @@ def files(program: Program) -> dict[str, str]:
         kind = resource.type.rpartition(":")[2]
         if resource.type.startswith("kubernetes:") and kind not in _NOT_APPLIED:
             name = resource.inputs["metadata"]["name"].replace(":", "-")
-            result[f"{kind.lower()}-{name}.yaml"] = head + _dump(_manifest(resource))
+            result[f"{kind.lower()}-{name}.yaml"] = head + dump(_manifest(resource))
     needed = "".join(f"#   {name}: {', '.join(keys)}\n" for name, keys in secrets(program).items())
     needs = f"# Needs these Secrets, whose values Pulumi keeps encrypted in its state:\n{needed}" if needed else ""
     for service in ray_services(program):
-        result[f"rayservice-{service['metadata']['name']}.yaml"] = head + needs + _dump(service)
+        result[f"rayservice-{service['metadata']['name']}.yaml"] = head + needs + dump(service)
     if program.plan.kuberay.source is OperatorSource.HELM:
         for release in program.of_type("helm.sh/v3:Release"):
             chart = f"# helm upgrade --install kuberay-operator {program.plan.kuberay.chart} --version {program.plan.kuberay.version} --repo {program.plan.kuberay.repository} --skip-crds -f this-file\n"
-            result["kuberay-operator.values.yaml"] = head + chart + _dump(_whole_numbers(release.inputs["values"]))
+            result["kuberay-operator.values.yaml"] = head + chart + dump(_whole_numbers(release.inputs["values"]))
     return result
 
 
@@ -109,5 +109,6 @@ def _whole_numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _dump(manifest: dict[str, Any]) -> str:
+def dump(manifest: dict[str, Any]) -> str:
+    """One object as YAML, texts of several lines as blocks."""
     return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import yaml
 
 from components.api_key_manifests import GATE_MIDDLEWARE
-from components.facts.serve_flags import SWITCHES
+from components.facts.serve_flags import HA_PROXY, SWITCHES
 from components.ray_service_manifest import llm_deployment
 
 SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
@@ -82,6 +83,8 @@ class Process:
     env: Mapping[str, str] = field(default_factory=dict)
     ready: str = "/v1/models"
     """Path that answers 200 once it serves."""
+    more_ports: Sequence[str] = ()
+    """Names of ports beside its own; `{NAME}` in `argv` stands for them too."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,27 @@ def ray_defaults(base: Base, *, unbatched: bool = False) -> dict[str, Any]:
     return with_serve(manifest, change) if unbatched else manifest
 
 
+def haproxy_only(base: Base) -> dict[str, Any]:
+    """The first switch alone: HAProxy in the Python proxy's place, everything behind it as without switches."""
+    return with_env(ray_defaults(base), {HA_PROXY: "1"})
+
+
+def with_sessions(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy that sends all requests of a session (header x-session-id) to one replica, where its prefixes are cached.
+
+    Ray's router with direct streaming is round robin by default (ray/llm/_internal/serve/core/ingress/builder.py:43).
+    """
+
+    def change(config: dict[str, Any]) -> None:
+        deployment = _llm(config).setdefault("deployment_config", {})
+        deployment["request_router_config"] = {"request_router_class": SESSION_ROUTER}
+
+    return with_serve(manifest, change)
+
+
+SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+
+
 def _pod(container: str, environment: Mapping[str, str]) -> dict[str, Any]:
     env = [{"name": name, "value": value} for name, value in environment.items()]
     return {"spec": {"containers": [{"name": container, "env": env}]}}
@@ -292,6 +316,56 @@ def plain_vllm(base: Base, engine: Mapping[str, Any]) -> ProcessArm:
     return ProcessArm([server], "server", engines=1, kv_cache_gib=base.kv_cache_gib())
 
 
+METRICS_PORT = "router-metrics"
+# vllm-router's names (--policy, 0.1.17). The comparison that others published used these two (anyscale/
+# llm-direct-streaming-benchmarks, serve/vllm_8x/start.sh): the first for single prompts, the second for sessions.
+ROUND_ROBIN, CONSISTENT_HASH = "round_robin", "consistent_hash"
+
+
+def routed_vllm(base: Base, engine: Mapping[str, Any], *, policy: str = ROUND_ROBIN) -> ProcessArm:
+    """As many `vllm serve` as there are replicas, behind vllm-router: what somebody would run without Ray.
+
+    `policy` is ROUND_ROBIN, as in Ray's router by default, or CONSISTENT_HASH by the header x-session-id.
+    """
+    names = [f"server{number}" for number in range(1, base.replicas + 1)]
+    servers = [Process(name, vllm_argv(base, name, engine), vllm_environment(base)) for name in names]
+    argv = ["{python}", "-m", "vllm_router.launch_router", "--host", "127.0.0.1", "--port", "{router}"]
+    argv += ["--prometheus-port", "{" + METRICS_PORT + "}", "--policy", policy]
+    argv += ["--worker-urls", *("http://127.0.0.1:{" + name + "}" for name in names)]
+    router = Process("router", argv, more_ports=(METRICS_PORT,))
+    return ProcessArm([*servers, router], "router", engines=base.replicas, kv_cache_gib=base.kv_cache_gib())
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A way to run vLLM without Ray."""
+
+    what: str
+    make: Callable[[Base, Mapping[str, Any]], ProcessArm]
+    """From the arms' base and the engine's arguments."""
+    equal: bool = True
+    """Whether it has the sample's engine arguments; else vLLM's own defaults."""
+
+    def engine(self, base: Base) -> Mapping[str, Any]:
+        return base.engine if self.equal else {}
+
+    def build(self, base: Base) -> ProcessArm:
+        return self.make(base, self.engine(base))
+
+
+PLAIN: dict[str, Plain] = {
+    "vllm": Plain("plain `vllm serve` with the sample's engine arguments", plain_vllm),
+    "vllm-defaults": Plain("plain `vllm serve` with its own defaults", plain_vllm, equal=False),
+    "vllm-router": Plain("N x `vllm serve` behind vllm-router, with the sample's engine arguments", routed_vllm),
+    "vllm-router-defaults": Plain(
+        "N x `vllm serve` with its own defaults behind vllm-router", routed_vllm, equal=False
+    ),
+    "vllm-router-sessions": Plain(
+        "vllm-router, and a session's turns go to one server", partial(routed_vllm, policy=CONSISTENT_HASH)
+    ),
+}
+
+
 # --- the rows ----------------------------------------------------------------------------------------------------------
 
 
@@ -315,10 +389,13 @@ ARMS: dict[str, Arm] = {
             lambda base: RayArm(with_equal_engine(_kit(base).manifest, base.engine)),
         ),
         Arm("kit", "the kit as shipped: its profile and its own engine arguments", _kit),
+        Arm("haproxy", "the first switch alone: HAProxy as proxy", lambda base: RayArm(haproxy_only(base))),
         Arm(
-            "vllm", "plain `vllm serve` with the sample's engine arguments", lambda base: plain_vllm(base, base.engine)
+            "kit-sessions",
+            "the kit, and a session's turns go to one replica (ConsistentHashRouter)",
+            lambda base: RayArm(with_sessions(_kit(base).manifest)),
         ),
-        Arm("vllm-defaults", "plain `vllm serve` with its own defaults", lambda base: plain_vllm(base, {})),
+        *(Arm(name, plain.what, plain.build) for name, plain in PLAIN.items()),
     )
 }
 
@@ -381,13 +458,11 @@ def overlaid(overlay: Overlay) -> Arm:
         if isinstance(built, ProcessArm):
             if overlay.serve:
                 raise ArmError(f"arm {overlay.name}: {overlay.base} has no Serve configuration to lay something over")
-            engine = {} if overlay.base == "vllm-defaults" else base.engine
-            changed = plain_vllm(base, laid_over(engine, overlay.engine_kwargs))
-            server = changed.processes[0]
-            env = laid_over(
-                server.env, {key: None if value is None else _env_text(value) for key, value in overlay.env.items()}
-            )
-            return ProcessArm([Process(server.name, server.argv, env)], "server", changed.engines, changed.kv_cache_gib)
+            plain = PLAIN[overlay.base]
+            changed = plain.make(base, laid_over(plain.engine(base), overlay.engine_kwargs))
+            over = {key: None if value is None else _env_text(value) for key, value in overlay.env.items()}
+            processes = [replace(one, env=laid_over(one.env, over)) for one in changed.processes]
+            return replace(changed, processes=processes)
         manifest = with_engine(with_env(built.manifest, overlay.env), overlay.engine_kwargs)
         if overlay.serve:
             serve = overlay.serve

@@ -7,7 +7,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -15,12 +15,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from rayline import offline
+from rayline.bench import cluster_job, cluster_run, report, run
 from rayline.bench import receipt as receipts
-from rayline.bench import report, run
-from rayline.bench.arms import ARMS, ArmError, Overlay, read_overlay
+from rayline.bench.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASE, ArmError, Overlay, read_overlay
 from rayline.bench.errors import BenchUsageError
 from rayline.bench.workloads import WORKLOADS
 from rayline.local.report import terminal_report
+from rayline.render import dump
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Values:
     receipt: pathlib.Path | None
     resume: pathlib.Path | None
     as_json: bool
+    service: str = ""
+    """For a stack in a cluster that has several."""
 
 
 def options(values: Values) -> run.Options:
@@ -65,27 +69,94 @@ def options(values: Values) -> run.Options:
 
 def bench(values: Values, state: pathlib.Path, console: Console) -> int:
     """Runs it, shows it; the exit code. Raises BenchError, BenchUsageError and what rendering the stack raises."""
+    if run.is_in_a_cluster(values.stack):
+        return _bench_in_cluster(values, state, console)
+    if values.service:
+        raise BenchUsageError("--service: the arms on this machine serve the stack's one service")
     plan = _prepared(values, state)
-    if values.resume:
-        try:
-            found, path = receipts.read(values.resume), values.resume
-            receipts.resumable(found, plan.configuration)
-        except receipts.ReceiptError as error:
-            raise BenchUsageError(f"--resume: {error}") from None
-        found.repeats = max(found.repeats, values.repeats)
-        found.interrupted += 1
-        found.ended_at = None
-    else:
-        path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-        available = psutil.virtual_memory().available / 2**30 - run.MEMORY_KEPT_GIB
-        command = shlex.join(["rayline", *sys.argv[1:]])
-        found = run.new_receipt(plan, values.repeats, plan.groups(available), command)
-        found.write(path)
+    available = psutil.virtual_memory().available / 2**30 - run.MEMORY_KEPT_GIB
+    found, path = _begun(
+        values,
+        state,
+        plan.configuration,
+        lambda command: run.new_receipt(plan, values.repeats, plan.groups(available), command),
+    )
     with terminal_report() as progress:
         if len(found.groups) > 1:
             progress.note(f"not all arms fit into memory at once: {' | '.join(', '.join(g) for g in found.groups)}")
         progress.note(f"receipt: {path} (if this is stopped: the same command with --resume {path})")
         run.measure(plan, found, path, progress)
+    return _shown(values, found, path, console)
+
+
+def _bench_in_cluster(values: Values, state: pathlib.Path, console: Console) -> int:
+    """The same for the service as it runs in a cluster, from a Job beside it."""
+    wanted = _prepared_for_cluster(values)
+    found, path = _begun(
+        values,
+        state,
+        wanted.configuration,
+        lambda command: cluster_run.new_receipt(wanted, values.repeats, command),
+    )
+    with terminal_report() as progress:
+        progress.note(f"receipt: {path} (if this is stopped: the same command with --resume {path})")
+        cluster_run.measure(wanted, found, path, progress, cluster_run.Kubectl(wanted.plan))
+    return _shown(values, found, path, console)
+
+
+def render(values: Values) -> int:
+    """Prints what `bench` would apply in a cluster. Raises BenchUsageError."""
+    if not run.is_in_a_cluster(values.stack):
+        raise BenchUsageError(f"--render: stack {values.stack} runs on this machine, where nothing is applied")
+    wanted = _prepared_for_cluster(values)
+    points = wanted.points(cluster_run.new_receipt(wanted, values.repeats, ""))
+    print("---\n".join(map(dump, cluster_job.manifests(wanted.plan, wanted.service, points))), end="")
+    return 0
+
+
+def _prepared_for_cluster(values: Values) -> cluster_run.Run:
+    # what the arms of one machine are made of has no meaning for a service that runs already
+    given = {
+        "--arms": values.arms != ",".join(DEFAULT_ARMS),
+        "--arm": bool(values.overlays),
+        "--base": values.base != DEFAULT_BASE,
+        "--replicas": values.replicas != "1",
+        "--model": values.model != run.TINY_MODEL,
+        "--engine": bool(values.engine),
+    }
+    if wrong := [option for option, is_given in given.items() if is_given]:
+        raise BenchUsageError(
+            f"{', '.join(wrong)}: stack {values.stack} is in a cluster, where the one arm is the service as it runs "
+            "(another arm is another RayCluster: another stack, or a change of this one)"
+        )
+    return cluster_run.prepare(offline.record(values.stack), run.read_loads(options(values)), values.service)
+
+
+def _begun(
+    values: Values,
+    state: pathlib.Path,
+    configuration: receipts.Configuration,
+    new: Callable[[str], receipts.Receipt],
+) -> tuple[receipts.Receipt, pathlib.Path]:
+    """The receipt to go on with, or a new one, and its place."""
+    if values.resume:
+        try:
+            found, path = receipts.read(values.resume), values.resume
+            receipts.resumable(found, configuration)
+        except receipts.ReceiptError as error:
+            raise BenchUsageError(f"--resume: {error}") from None
+        found.repeats = max(found.repeats, values.repeats)
+        found.interrupted += 1
+        found.ended_at = None
+        return found, path
+    path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    found = new(shlex.join(["rayline", *sys.argv[1:]]))
+    found.write(path)
+    return found, path
+
+
+def _shown(values: Values, found: receipts.Receipt, path: pathlib.Path, console: Console) -> int:
+    """Tables or data; the exit code."""
     if values.as_json:
         print(json.dumps({"receipt": str(path), "results": report.summary_json(found)}, indent=2))
     else:

@@ -18,11 +18,14 @@ OTHER = "other"
 # What a process calls itself starts with … -> its role. First match wins; Ray's and vLLM's workers set their own titles.
 ROLES: tuple[tuple[str, str], ...] = (
     ("VLLM::", ENGINE),
+    ("vllm::router", ROUTER),
     ("ray::RayWorkerProc", ENGINE),
     ("ray::ServeReplica:llm:LLMRouter", ROUTER),
     ("ray::ServeReplica:llm_app:LLMRouter", ROUTER),
     ("ray::ServeReplica:llm:OpenAiIngress", "ingress"),
     ("ray::ServeReplica:llm_app:OpenAiIngress", "ingress"),
+    ("ray::ServeReplica:echo:EchoIngress", "ingress"),
+    ("ray::ServeReplica:recommender:RecommenderIngress", "ingress"),
     ("ray::ServeReplica", SERVER),
     ("ray::ServeController", "controller"),
     ("ray::HAProxyManager", "haproxy manager"),

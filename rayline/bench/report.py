@@ -10,7 +10,15 @@ from rayline.bench.receipt import Receipt
 from rayline.bench.summary import METRICS, Line, Spread, lines, ratio_of
 
 COLUMNS = ("throughput", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
-RATIOS = ("throughput", "ttft_p99", "cpu_rest")
+RATIOS = ("throughput", "requests", "ttft_p99", "cpu_rest")
+WITHOUT_TOKENS = {"throughput": "requests", "tpot_p50": None, "tpot_p99": None, "cpu_engine": None}
+"""What stands in the place of a column where a workload has no tokens; None: nothing."""
+
+
+def _columns(here: Sequence[Line]) -> list[str]:
+    if any(line.values["throughput"] for line in here):
+        return list(COLUMNS)
+    return [column for key in COLUMNS if (column := WITHOUT_TOKENS.get(key, key))]
 
 
 def tables(receipt: Receipt) -> list[Table]:
@@ -19,7 +27,9 @@ def tables(receipt: Receipt) -> list[Table]:
     every = lines(receipt)
     for workload, concurrency in dict.fromkeys((line.workload, line.concurrency) for line in every):
         here = [line for line in every if (line.workload, line.concurrency) == (workload, concurrency)]
-        found += [_figures(receipt, workload, concurrency, here), _cpu(workload, concurrency, here)]
+        found.append(_figures(receipt, workload, concurrency, here))
+        if any(line.cpu for line in here):
+            found.append(_cpu(workload, concurrency, here))
     return found
 
 
@@ -28,12 +38,13 @@ def _figures(receipt: Receipt, workload: str, concurrency: int, here: Sequence[L
     title = f"{workload} at {concurrency} streams: median (low-high), x = against {base} in the same repeat"
     table = Table(title=title, title_justify="left")
     table.add_column("arm", no_wrap=True)
-    for key in COLUMNS:
+    columns = _columns(here)
+    for key in columns:
         table.add_column(f"{METRICS[key].title}\n{METRICS[key].unit}", justify="right")
     table.add_column("repeats", justify="right")
     for line in here:
         cells = []
-        for key in COLUMNS:
+        for key in columns:
             cell = figure(line.values[key])
             if key in RATIOS and (ratio := line.ratios[key]):
                 cell += f"\n{ratio_text(ratio)}"

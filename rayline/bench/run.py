@@ -19,7 +19,19 @@ import psutil
 from components.facts.choices import ClusterMode
 from rayline import offline, render
 from rayline.bench import cpu, receipt, schedule, servers
-from rayline.bench.arms import ARMS, SAMPLE_ENGINE, Arm, Base, Built, Overlay, differences, overlaid, serve_config
+from rayline.bench.applications import APPLICATIONS, Application, with_application
+from rayline.bench.arms import (
+    ARMS,
+    SAMPLE_ENGINE,
+    Arm,
+    Base,
+    Built,
+    Overlay,
+    RayArm,
+    differences,
+    overlaid,
+    serve_config,
+)
 from rayline.bench.errors import BenchError, BenchUsageError
 from rayline.bench.load import LoadError, LoadGenerator
 from rayline.bench.receipt import ArmRecord, Configuration, Measured, Receipt
@@ -96,6 +108,8 @@ class Plan:
     secrets: Mapping[tuple[str, str], str]
     memory_gib: Mapping[str, float]
     state_dir: Path
+    application: Application | None = None
+    """What the arms serve in the model's place."""
 
     def groups(self, available_gib: float) -> list[list[str]]:
         """Arms that run side by side, batch by batch. Raises BenchError."""
@@ -118,7 +132,8 @@ def prepare(options: Options, state_dir: Path) -> Plan:
 
     Raises BenchUsageError, ArmError, offline.UnknownStack or offline.ProgramError.
     """
-    loads = _loads(options)
+    loads = read_loads(options)
+    application = _application(loads)
     arms = _arms(options)
     cores = len(os.sched_getaffinity(0))
     if most := [count for count in options.replicas if count > cores]:
@@ -138,7 +153,7 @@ def prepare(options: Options, state_dir: Path) -> Plan:
                 programs[key] = _record(options, context, service) if service else base_program
             base = _base(programs[key], count, {**SAMPLE_ENGINE, **options.engine})
             label = arm.name + (f"@{count}" if count > 1 else "")
-            built[label] = arm.build(base)
+            built[label] = _serving(application, arm.name, arm.build(base), count)
             what[label] = arm.what
     base = _base(base_program, 1, SAMPLE_ENGINE)
     secrets: dict[tuple[str, str], str] = {}
@@ -165,7 +180,28 @@ def prepare(options: Options, state_dir: Path) -> Plan:
         secrets=secrets,
         memory_gib=memory,
         state_dir=state_dir,
+        application=application,
     )
+
+
+def _application(loads: Sequence[Load]) -> Application | None:
+    """What all loads are for; None for the model. Raises BenchUsageError where they are for different ones."""
+    names = {load.workload.application: load.workload.name for load in loads}
+    if len(names) > 1:
+        raise BenchUsageError(
+            f"--workloads {', '.join(names.values())}: each needs arms that serve something else; one run for each"
+        )
+    name = next(iter(names), "")
+    return APPLICATIONS[name] if name else None
+
+
+def _serving(application: Application | None, arm: str, built: Built, replicas: int) -> Built:
+    """The arm with `application` in it."""
+    if application is None:
+        return built
+    if not isinstance(built, RayArm):
+        raise BenchUsageError(f"--arms {arm}: it has no Ray Serve to run the application {application.name} in")
+    return RayArm(with_application(built.manifest, application, replicas))
 
 
 def _suffix(label: str) -> str:
@@ -187,7 +223,7 @@ def _arms(options: Options) -> list[Arm]:
     return [known[name] for name in options.arms]
 
 
-def _loads(options: Options) -> list[Load]:
+def read_loads(options: Options) -> list[Load]:
     loads = []
     for name in options.workloads:
         if name not in WORKLOADS:
@@ -201,6 +237,13 @@ def _loads(options: Options) -> list[Load]:
                 )
             loads.append(Load(workload, concurrency, requests))
     return loads
+
+
+def is_in_a_cluster(stack: str) -> bool:
+    """Whether the stack's file says so; what else it says may be wrong. Raises offline.UnknownStack."""
+    values, _ = offline.read_stack(stack)
+    cluster = json.loads(next((text for key, text in values.items() if key.endswith(":cluster")), "{}"))
+    return cluster.get("mode") != ClusterMode.LOCAL.value
 
 
 def _record(options: Options, context: int, service: Mapping[str, Any]) -> offline.Program:
@@ -243,7 +286,7 @@ def new_receipt(plan: Plan, repeats: int, groups: list[list[str]], command: str)
         repeats=repeats,
         groups=groups,
         command=command,
-        started_at=_now(),
+        started_at=now(),
         git=receipt.git_state(),
         hardware=receipt.hardware(),
         environment=receipt.environment(),
@@ -265,7 +308,7 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
     points = schedule.order(found.groups, list(loads), found.repeats)
     todo = schedule.left(points, [point.point() for point in found.points])
     took: dict[tuple[str, int], list[float]] = {}
-    with ExitStack() as ends, _terminable():
+    with ExitStack() as ends, terminable():
         ends.enter_context(_only_one(plan.state_dir))
         generators = _Generators(plan.state_dir, ends)
         for batch in dict.fromkeys(point.batch for point in todo):
@@ -290,8 +333,8 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
                     found.points.append(one)
                     found.write(path)
                     took.setdefault((point.workload, point.concurrency), []).append(one.seconds)
-                    report.done(title, one.seconds, f"{describe(point, found.repeats)}: {_figures(one)}")
-    found.ended_at = _now()
+                    report.done(title, one.seconds, f"{describe(point, found.repeats)}: {figures(one)}")
+    found.ended_at = now()
     found.write(path)
 
 
@@ -301,7 +344,7 @@ def _measure(
     job = {
         "url": server.url,
         "model": plan.model_id,
-        "tokenizer": _tokenizer(plan),
+        "tokenizer": "" if plan.application else _tokenizer(plan),
         "concurrency": load.concurrency,
         "requests": load.requests,
         "warmup": load.warmup,
@@ -322,7 +365,7 @@ def _measure(
         workload=point.workload,
         concurrency=point.concurrency,
         arm=point.arm,
-        at=_now(),
+        at=now(),
         requests=load.requests,
         seconds=round(time.monotonic() - started, 1),
         load=result,
@@ -373,6 +416,7 @@ def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) 
                 state_dir=plan.state_dir / label.replace("@", "-"),
                 secrets=plan.secrets,
                 report=report,
+                probe=plan.application.probe if plan.application else "",
             )
             arms[label] = server
             found.arms[label] = ArmRecord(
@@ -387,7 +431,7 @@ def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) 
     except ServerError as error:
         raise BenchError(str(error)) from None
     finally:
-        with _undisturbed():
+        with undisturbed():
             for label, server in arms.items():
                 report.phase("stop", label)
                 server.stop()
@@ -421,7 +465,7 @@ def _only_one(state_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends it as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -438,7 +482,7 @@ def _terminable() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """A second Ctrl-C does not cut short the ending of processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -463,13 +507,14 @@ def describe(point: Point, repeats: int) -> str:
     return f"{point.arm}, {point.workload} at {point.concurrency}, repeat {point.repeat}{of}"
 
 
-def _figures(one: Measured) -> str:
+def figures(one: Measured) -> str:
     tokens = one.load.get("output_tokens_per_second")
     speed = f"{tokens:,.0f} tokens/s" if tokens else f"{one.load['requests_per_second']:,.0f} requests/s"
     disturbed = f", others used {one.machine_load:.2f} cores" if one.machine_load > 0.1 else ""
     failed = f", {one.load['failed']} FAILED" if one.load["failed"] else ""
+    failed += "".join(f", CLIENT-BOUND: {why}" for why in one.load.get("client_bound", []))
     return f"{speed}, TTFT p99 {one.load['ttft_p99_ms']:,.0f} ms{disturbed}{failed}"
 
 
-def _now() -> str:
+def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")

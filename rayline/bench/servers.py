@@ -52,6 +52,8 @@ class Server:
     """What rayline.verify found, for arms of Ray."""
     sessions: list[Session] = field(default_factory=list)
     leashes: list[object] = field(default_factory=list)
+    probe: str = ""
+    """A path to GET instead of asking a model, where the arm serves another application."""
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the arm."""
@@ -83,10 +85,13 @@ class Server:
         self.wait_until_it_answers(RESUME_SECONDS)
 
     def wait_until_it_answers(self, seconds: float) -> None:
-        """Until one streamed completion came through. Raises ServerError."""
+        """Until one streamed completion came through, or one answer of another application. Raises ServerError."""
         give_up = time.monotonic() + seconds
         while True:
             try:
+                if self.probe:
+                    _get(self.url + self.probe, seconds)
+                    return
                 question.ask(self.url, self.model_id, api_key=self.api_key, max_tokens=4, timeout_seconds=seconds)
                 return
             except question.NoAnswer as error:
@@ -128,6 +133,7 @@ def start(
     state_dir: Path,
     secrets: Mapping[tuple[str, str], str],
     report: Report,
+    probe: str = "",
 ) -> Server:
     """Starts an arm and waits until it answers; what an earlier run left in `state_dir` is ended first.
 
@@ -135,7 +141,9 @@ def start(
     """
     _end_leftovers(state_dir)
     if isinstance(built, RayArm):
-        return _start_ray(name, built, model_id, state_dir, secrets, report)
+        server = _start_ray(name, built, model_id, state_dir, secrets, report)
+        server.probe = probe
+        return server
     return _start_processes(name, built, model_id, model_source, state_dir, report)
 
 
@@ -162,14 +170,14 @@ def _start_processes(
     name: str, arm: ProcessArm, model_id: str, model_source: str, state_dir: Path, report: Report
 ) -> Server:
     model = bundled_models.prepare(model_source, bundled_models.default_cache_dir(), report)
-    ports = _free_ports([process.name for process in arm.processes])
+    ports = free_ports([name for process in arm.processes for name in (process.name, *process.more_ports)])
     server = Server(name, f"http://127.0.0.1:{ports[arm.endpoint]}", model_id, None, state_dir)
     started = time.monotonic()
     try:
         for process in arm.processes:
             report.phase(process.name, "starting")
             places = {"python": sys.executable, "model": str(model or model_source), **ports}
-            argv = [_filled(part, places) for part in process.argv]
+            argv = [filled(part, places) for part in process.argv]
             home = state_dir / process.name
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = sessions.session_folder(home)
@@ -202,6 +210,16 @@ def _start_processes(
     return server
 
 
+def _get(url: str, seconds: float) -> None:
+    """Raises NoAnswer unless it is answered well."""
+    try:
+        answer = httpx.get(url, timeout=seconds, trust_env=False)
+    except httpx.HTTPError as error:
+        raise question.NoAnswer(f"{type(error).__name__}: {error}") from None
+    if answer.status_code != 200:
+        raise question.NoAnswer(f"HTTP {answer.status_code}: {answer.text[:200]}")
+
+
 def _wait_ready(session: Session, url: str, report: Report, name: str) -> None:
     give_up = time.monotonic() + READY_SECONDS
     with httpx.Client(timeout=10, trust_env=False) as client:
@@ -229,14 +247,14 @@ def _end_leftovers(state_dir: Path) -> None:
             sessions.stop(old)
 
 
-def _filled(text: str, places: Mapping[str, Any]) -> str:
+def filled(text: str, places: Mapping[str, Any]) -> str:
     # not str.format: arguments may hold JSON
     for name, value in places.items():
         text = text.replace("{" + name + "}", str(value))
     return text
 
 
-def _free_ports(names: Iterable[str]) -> dict[str, int]:
+def free_ports(names: Iterable[str]) -> dict[str, int]:
     """A free port on the loopback address for each name."""
     import socket
 

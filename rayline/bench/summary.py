@@ -48,11 +48,14 @@ def per_1000_tokens(one: Measured, seconds: float) -> float | None:
 
 
 def _cpu(role: str) -> Callable[[Measured], float | None]:
-    return lambda one: per_1000_tokens(one, one.cpu_seconds.get(role, 0.0))
+    # empty where nobody could look: in a cluster
+    return lambda one: per_1000_tokens(one, one.cpu_seconds.get(role, 0.0)) if one.cpu_seconds else None
 
 
 def outside_engine(one: Measured) -> float | None:
     """Of the server, the engine left out."""
+    if not one.cpu_seconds:
+        return None
     return per_1000_tokens(one, sum(seconds for role, seconds in one.cpu_seconds.items() if role != ENGINE))
 
 

@@ -38,6 +38,8 @@ MEMORY_FOR_RAY_GIB = 2.0
 MEMORY_PER_REPLICA_GIB = 2.5
 """Proportional set sizes with Ray 2.60 and vLLM 0.29 on the CPU: 5.4 GiB in all for one replica of a tiny model with
 VLLM_CPU_KVCACHE_SPACE=1, of which API server 0.7, engine 0.65, worker 0.7 without the cache, config task 0.65."""
+CHECKS_OF_ANY_APPLICATION = ("HAProxy ingress", "throughput-optimized Serve", "environment parity")
+"""The checks that make sense where no model is served."""
 UNSCHEDULED_SECONDS = 90.0
 """How long a replica may stay unscheduled. Serve counts the start of its process in, which takes 30 s on a busy
 machine; nobody adds resources here, so beyond that there are too few."""
@@ -56,7 +58,8 @@ class Running:
     dashboard_url: str
     model_ids: Sequence[str]
     needs_api_key: bool
-    answer: Answer
+    answer: Answer | None
+    """None where no model is served: an application without LLMConfigs."""
     checks: Sequence[Check]
     already_running: bool
     """Whether nothing had to be started or changed."""
@@ -262,6 +265,8 @@ class _Phase:
 
 
 def _prepare_models(declared: translate.Declared, cache_dir: Path, report: Report) -> dict[str, Path]:
+    if not declared.model_sources():
+        return {}
     phase = _Phase(report, "model")
     folders = {}
     for source in declared.model_sources():
@@ -503,35 +508,26 @@ def _finish(
     model_ids = [config["model_loading_config"]["model_id"] for config in declared.llm_configs()]
     url = _url(session.ports["serve"])
     phase = _Phase(report, "HAProxy" if _haproxy_declared(declared) else "proxy")
-    _wait_for_models(session, url, translation.api_key, model_ids, phase, deadline)
-    phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
+    if model_ids:
+        _wait_for_models(session, url, translation.api_key, model_ids, phase, deadline)
+        phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
+    else:
+        _wait_for_routes(session, url, declared, phase, deadline)
+        phase.done(f"{url}/-/routes lists every application")
 
     phase = _Phase(report, "switches")
     phase.waits_for("evidence that each declared switch is on")
     checks = check_switches(LocalTarget(session, declared, translation))
+    if not model_ids:
+        checks = [check for check in checks if check.name in CHECKS_OF_ANY_APPLICATION]
     failed = [check for check in checks if check.outcome is Outcome.FAIL]
     phase.done(f"{sum(check.outcome is Outcome.PASS for check in checks)} of {len(checks)} checks pass")
     for check in failed:
         report.note(f"switch check failed: {check.name}: {check.evidence}. {check.fix}")
 
-    phase = _Phase(report, "first token")
-    phase.waits_for("a first completion to warm up (vLLM compiles kernels with g++ once, up to half a minute)")
-    try:
-        # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
-        warm_up = question.ask(url, model_ids[0], api_key=translation.api_key, max_tokens=4, temperature=1.0)
-        phase.waits_for(question.QUESTION)
-        answer = question.ask(url, model_ids[0], api_key=translation.api_key)
-    except NoAnswer as error:
-        _check_alive(session)
-        reason = failures.root_cause(*failures.replica_logs(session.log_folder).values())
-        raise LocalRuntimeError(
-            f"{model_ids[0]} does not answer: {error}" + (f"\n{reason}" if reason else "")
-        ) from None
-    phase.done(
-        f"after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s "
-        f"(the warm-up before it took {warm_up.total_seconds:.1f} s)"
-    )
-    report.note(f"{answer.question} -> {answer.text or f'({answer.completion_tokens} tokens without printable text)'}")
+    answer = None
+    if model_ids:
+        answer = _first_answer(session, url, translation.api_key, model_ids[0], report)
     api.close()
     return Running(
         url=url,
@@ -546,6 +542,27 @@ def _finish(
         log_folder=session.log_folder,
         ports=dict(session.ports),
     )
+
+
+def _first_answer(session: Session, url: str, api_key: str | None, model_id: str, report: Report) -> Answer:
+    """Warms the model up and asks it one question. Raises LocalRuntimeError with the reason."""
+    phase = _Phase(report, "first token")
+    phase.waits_for("a first completion to warm up (vLLM compiles kernels with g++ once, up to half a minute)")
+    try:
+        # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
+        warm_up = question.ask(url, model_id, api_key=api_key, max_tokens=4, temperature=1.0)
+        phase.waits_for(question.QUESTION)
+        answer = question.ask(url, model_id, api_key=api_key)
+    except NoAnswer as error:
+        _check_alive(session)
+        reason = failures.root_cause(*failures.replica_logs(session.log_folder).values())
+        raise LocalRuntimeError(f"{model_id} does not answer: {error}" + (f"\n{reason}" if reason else "")) from None
+    phase.done(
+        f"after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s "
+        f"(the warm-up before it took {warm_up.total_seconds:.1f} s)"
+    )
+    report.note(f"{answer.question} -> {answer.text or f'({answer.completion_tokens} tokens without printable text)'}")
+    return answer
 
 
 def _wait_for_models(
@@ -569,6 +586,26 @@ def _wait_for_models(
                         return
                     said = f"{url}/v1/models lists {served}"
             except (httpx.HTTPError, ValueError, KeyError) as error:
+                said = f"{url} does not answer: {type(error).__name__}"
+            _check_alive(session)
+            phase.waits_for(said)
+            deadline.check(said)
+            time.sleep(POLL_SECONDS)
+
+
+def _wait_for_routes(
+    session: Session, url: str, declared: translate.Declared, phase: _Phase, deadline: _Deadline
+) -> None:
+    """Until the proxy knows every application's route. Its replicas run by then: `_send` has waited for them."""
+    wanted = {application.get("route_prefix", "/") for application in declared.serve_config["applications"]}
+    with httpx.Client(timeout=10, trust_env=False) as client:
+        while True:
+            try:
+                answer = client.get(f"{url}/-/routes")
+                said = f"{url}/-/routes says HTTP {answer.status_code}: {answer.text[:200]}"
+                if answer.status_code == 200 and wanted <= set(answer.json()):
+                    return
+            except (httpx.HTTPError, ValueError) as error:
                 said = f"{url} does not answer: {type(error).__name__}"
             _check_alive(session)
             phase.waits_for(said)

@@ -18,6 +18,7 @@ from tests.serve.serving import API_KEY, SWITCHES, TOKEN, Served, listeners
 
 def test_up_ends_with_an_answer_from_the_model(served: Served):
     answer = served.running.answer
+    assert answer is not None
     assert answer.completion_tokens > 1
     assert answer.first_token_seconds > 0
     assert answer.tokens_per_second > 0

@@ -1,0 +1,34 @@
+"""Applications without a language model, as the bench runs them: one session, one after the other in it."""
+
+import json
+from pathlib import Path
+
+import httpx
+
+from rayline.bench import http_load
+from rayline.bench.applications import APPLICATIONS, with_application
+from rayline.bench.http_load import Request
+from rayline.local import runtime
+from rayline.verify import Outcome
+from tests.serve.serving import SECRETS, Recorder, ray_service, run
+
+
+def test_applications_come_up_behind_haproxy_and_answer_through_both_of_their_deployments(tmp_path: Path) -> None:
+    with run(tmp_path, with_application(ray_service(), APPLICATIONS["echo"])) as served:
+        assert served.running.answer is None
+        assert {check.name: check.outcome for check in served.running.checks} == dict.fromkeys(
+            runtime.CHECKS_OF_ANY_APPLICATION, Outcome.PASS
+        )
+        body = json.dumps({"message": "x" * 10_240}).encode()
+        measured = http_load.loop(Request(f"{served.running.url}/echo", body, b"Echo: xxx"), concurrency=4, requests=40)
+        assert (measured.requests, measured.errors) == (40, {})
+
+        manifest = with_application(ray_service(), APPLICATIONS["recommender"])
+        again = runtime.up(manifest, state_dir=tmp_path, secrets=SECRETS, report=Recorder())
+        assert again.ports == served.running.ports
+        scores = [
+            httpx.get(f"{again.url}/recommend?user_id={user}", trust_env=False, timeout=30).json()["scores"]
+            for user in (1, 2, 1)
+        ]
+        assert [len(one) for one in scores] == [32, 32, 32]
+        assert scores[0] == scores[2] != scores[1]
