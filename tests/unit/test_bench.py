@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
 from components.api_key_manifests import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
 from components.facts.serve_flags import SWITCHES
-from rayline.bench import arms, command, cpu, load, receipt, run, schedule, summary
+from rayline.bench import arms, command, cpu, goals, load, page, receipt, report, run, schedule, summary
 from rayline.bench.arms import ARMS, Base, RayArm
 from rayline.bench.cpu import Spent
 from rayline.bench.errors import BenchUsageError
@@ -371,7 +373,7 @@ def a_receipt(points: list[Measured]) -> Receipt:
         base="sample",
         replicas=[1],
         arms={"sample": {"env A": "1"}, "kit": {"env A": "2"}},
-        loads=[{"workload": "tokens", "concurrency": 64}],
+        loads=[{"workload": "tokens", "concurrency": 64, "requests": 100}],
         versions={"ray": "2.60.0"},
     )
     return Receipt(
@@ -474,3 +476,63 @@ def test_no_secret_reaches_a_receipt(plan: run.Plan):
     values = [value for value in plan.secrets.values() if value]
     assert values
     assert not [value for value in values if value in text]
+
+
+# --- goals and the page ------------------------------------------------------------------------------------------------
+
+
+def two_arms(throughput: float, rest: float, repeats: int = 5) -> Receipt:
+    """kit-equal with these ratios to the sample."""
+    points = [measured("sample", repeat, 1000 * repeat, rest=1.0) for repeat in range(1, repeats + 1)]
+    points += [measured("kit-equal", repeat, 1000 * repeat * throughput, rest=rest) for repeat in range(1, repeats + 1)]
+    found = a_receipt(points)
+    found.configuration.arms = {"sample": {}, "kit-equal": {}}
+    found.configuration.loads = [{"workload": "tokens", "concurrency": 64, "requests": 1024}]
+    found.configuration_hash = found.configuration.hash()
+    return found
+
+
+def test_a_goal_is_reached_or_not_by_the_median_of_its_ratios():
+    said = {one.goal.metric: (one.reached, round(one.ratio.median, 2)) for one in goals.verdicts(two_arms(1.3, 0.7))}
+    assert said == {"throughput": (True, 1.3), "ttft_p99": (False, 1.0), "cpu_rest": (False, 0.7)}
+    assert all(one.enough for one in goals.verdicts(two_arms(1.3, 0.7)))
+
+
+def test_fewer_repeats_than_a_goal_is_stated_for_are_said():
+    assert not any(one.enough for one in goals.verdicts(two_arms(1.3, 0.5, repeats=3)))
+
+
+def test_every_goal_is_about_arms_and_figures_that_exist():
+    for goal in goals.GOALS:
+        assert {goal.arm.partition("@")[0], goal.against.partition("@")[0]} <= set(ARMS)
+        assert goal.metric in summary.METRICS
+
+
+def test_the_page_needs_nothing_beside_it_and_says_what_the_receipt_says(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    found = two_arms(1.3, 0.5)
+    found.arms["kit-equal"] = receipt.ArmRecord(
+        what="<the kit>",
+        facts={},
+        differences=["+ env A: 1"],
+        checks=[{"name": "HAProxy", "outcome": "fail", "evidence": "no process", "fix": ""}],
+    )
+    page_file, *plots = page.write(found, tmp_path / "r.json")
+    text = page_file.read_text()
+    assert [plot.name for plot in plots] == ["r-tokens.png", "r-tokens-cpu.png"]
+    assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
+    assert text.count("data:image/png;base64,") == 2
+    assert "http" not in text.replace("http_options", ""), "nothing is loaded from elsewhere"
+    assert "x 1.30 (1.30-1.30)" in text
+    assert "&lt;the kit&gt;" in text
+    assert "0 of 1 checks without a failure" in text
+
+
+def test_the_terminal_shows_figures_ratios_and_goals():
+    console = Console(width=200, record=True, file=io.StringIO())
+    for one in report.tables(two_arms(1.3, 0.5)):
+        console.print(one)
+    text = console.export_text()
+    assert "x 1.30 (1.30-1.30)" in text
+    assert "not reached" in text
+    assert "(load generator)" in text

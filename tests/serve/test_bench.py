@@ -1,0 +1,103 @@
+"""The benchmark on real servers: an arm can be frozen and comes back, and a run can be stopped and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rayline.bench import cpu, receipt
+from rayline.bench.servers import Server
+from rayline.local import question, runtime
+from rayline.local.session import SESSION_VARIABLE, environ
+from rayline.verify import Outcome
+from tests.serve.serving import API_KEY, Served, wait_until
+
+ROOT = Path(__file__).parents[2]
+FROZEN_SECONDS = 25
+"""Longer than Serve's check of a replica (every 10 s, 10 s to answer) and GCS's check of a node (3 s) take to notice."""
+
+
+@pytest.fixture
+def arm(served: Served):
+    """The shared session as an arm of a benchmark; it runs on afterwards."""
+    one = Server("kit", served.running.url, "tiny", API_KEY, served.state_dir, sessions=[served.session])
+    yield one
+    one.resume()
+
+
+def ids(server: Server) -> set[int]:
+    return {process.pid for process in server.processes()}
+
+
+def test_a_frozen_arm_uses_no_cpu_and_comes_back_as_it_was(served: Served, arm: Server):
+    before = ids(arm)
+    arm.pause()
+    with pytest.raises(question.NoAnswer):
+        question.ask(arm.url, "tiny", api_key=API_KEY, timeout_seconds=2)
+    used = cpu.snapshot(arm.processes())
+    time.sleep(FROZEN_SECONDS)
+    assert cpu.between(used, cpu.snapshot(arm.processes())).keys() <= {cpu.OTHER}, "only the supervisor runs on"
+    arm.resume()
+    assert served.session.processes()
+    workers = {pid for pid in before if not psutil.Process(pid).cmdline()[0].startswith("ray::IDLE")}
+    assert workers <= ids(arm), "nobody was declared dead meanwhile"
+    assert runtime.status(served.state_dir).healthy
+    assert {check.outcome for check in served.up(served.manifest).checks} <= {Outcome.PASS, Outcome.NOT_APPLICABLE}
+
+
+def bench(folder: Path, *more: str) -> subprocess.Popen:
+    # `rayline` with its files elsewhere, so that a benchmark of whoever runs the tests is left alone
+    script = f"import pathlib, rayline.cli as cli; cli.STATE = pathlib.Path({str(folder / 'state')!r}); cli.main()"
+    command = [sys.executable, "-c", script, "bench", "--arms", "vllm", "--base", "vllm"]
+    command += ["--concurrency", "4", "--requests", "8", "--json", *more]
+    output = (folder / "output").open("ab")
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=output, start_new_session=True)
+
+
+def left_over(folder: Path) -> list[psutil.Process]:
+    """Processes of arms whose files are in `folder`."""
+    ours = {json.loads(path.read_text())["id"] for path in folder.rglob("session.json")}
+    return [p for p in psutil.process_iter() if environ(p.pid).get(SESSION_VARIABLE) in ours]
+
+
+def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
+    path = tmp_path / "receipt.json"
+    first = bench(tmp_path, "--repeats", "1000", "--receipt", str(path))
+    try:
+        assert wait_until(lambda: first.poll() is not None or (path.exists() and receipt.read(path).points != []), 150)
+        assert first.poll() is None, (tmp_path / "output").read_text()
+        assert left_over(tmp_path)
+        os.kill(first.pid, signal.SIGINT)
+        assert first.wait(60) == 130
+    finally:
+        first.kill()
+        first.wait()
+    assert not left_over(tmp_path)
+    stopped = receipt.read(path)
+    measured = len(stopped.points)
+    assert stopped.ended_at is None
+    stopped.repeats = measured + 1
+    stopped.write(path)
+
+    second = bench(tmp_path, "--repeats", "1", "--resume", str(path))
+    said, _ = second.communicate(timeout=200)
+    assert second.returncode == 0, (tmp_path / "output").read_text()
+    ended = receipt.read(path)
+    assert len(ended.points) == measured + 1
+    assert ended.points[:measured] == stopped.points
+    assert (ended.interrupted, ended.ended_at is None) == (1, False)
+    last = ended.points[-1]
+    assert (last.load["completed"], last.load["failed"], last.load["output_tokens"]) == (8, 0, 800)
+    assert last.cpu_seconds["engine"] > 0
+    assert last.cpu_seconds["replica"] > 0
+    assert json.loads(said)["results"][0]["repeats"] == measured + 1
+    assert path.with_suffix(".html").is_file()
+    assert not left_over(tmp_path)
