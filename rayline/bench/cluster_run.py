@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ START_SECONDS = 60.0 * cluster_job.MINUTES_TO_START
 POLL_SECONDS = 2.0
 KUBECTL_SECONDS = 60.0
 ATTACH_TRIES = 5
-"""How often a log that broke off is taken up again without a new line in between: an API server may be replaced meanwhile."""
+"""How often a log that broke off is taken up again without a new point in between: an API server may be replaced meanwhile."""
 # The kubelet tries these again for ever, and nothing changes by itself.
 HOPELESS = ("CreateContainerConfigError", "InvalidImageName", "CreateContainerError")
 NOTES = [
@@ -168,7 +168,7 @@ class Kubectl:
         command = [*self._base, "logs", "--follow", pod, "--container", cluster_job.CONTAINER]
         # in a session of its own: Ctrl-C is for this process, which then ends it
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )
         assert process.stdout is not None
         try:
@@ -203,7 +203,11 @@ def measure(run: Run, found: Receipt, path: Path, report: Report, kubectl: Kubec
         finally:
             with undisturbed():
                 report.phase("remove", f"Job {name}")
-                _remove(kubectl, name)
+                try:
+                    _remove(kubectl, name)
+                except BenchError as error:
+                    # what ended the run is the error to be seen; Kubernetes ends the Job at its deadline
+                    report.note(f"not removed: {error}")
     found.ended_at = now()
     found.write(path)
 
@@ -239,7 +243,11 @@ class _Taking:
         self._run, self._found, self._path, self._report = run, found, path, report
         self._count = len(run.points(found)) + len(found.points)
         self._loads = {(load.workload.name, load.concurrency): load for load in run.loads}
-        self.errors: list[str] = []
+        self.errors: dict[Point, str] = {}
+
+    def taken(self) -> int:
+        """How many points have come to an end."""
+        return len(self._found.points) + len(self.errors)
 
     def take(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "machine":
@@ -252,10 +260,12 @@ class _Taking:
         text = describe(point, self._found.repeats)
         if event["event"] == "start":
             self._report.phase(self._title(), text)
+        elif point in self.errors or point in [one.point() for one in self._found.points]:
+            return  # of a log that is read again from its beginning
         elif "error" in event:
-            self.errors.append(f"{text}: {event['error']}")
-            self._report.note(f"FAILED: {self.errors[-1]}")
-        elif point not in [one.point() for one in self._found.points]:
+            self.errors[point] = f"{text}: {event['error']}"
+            self._report.note(f"FAILED: {self.errors[point]}")
+        else:
             title = self._title()
             one = Measured(
                 batch=point.batch,
@@ -281,38 +291,34 @@ class _Taking:
 class _Following:
     """Waits for the Job's pod and reads its log to the end."""
 
-    def __init__(
-        self, kubectl: Kubectl, name: str, report: Report, taking: _Taking, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        self._kubectl, self._name, self._report, self._taking, self._sleep = kubectl, name, report, taking, sleep
+    def __init__(self, kubectl: Kubectl, name: str, report: Report, taking: _Taking) -> None:
+        self._kubectl, self._name, self._report, self._taking = kubectl, name, report, taking
         self._last: deque[str] = deque(maxlen=15)
-        self._seen = 0
 
     def until_the_end(self) -> None:
         """Raises BenchError when the Job did not measure everything."""
         pod = self._started()
-        tries = 0
+        tries, taken = 0, 0
         while not self._read(pod):
             phase = self._kubectl.get("pod", pod)["status"]["phase"]
-            tries += 1
-            if phase not in ("Running", "Pending") or tries > ATTACH_TRIES:
+            tries = tries + 1 if taken == self._taking.taken() else 1
+            taken = self._taking.taken()
+            ended = phase not in ("Running", "Pending")
+            if ended and self._read(pod):
+                break  # it came to its end after the log broke off
+            if ended or tries > ATTACH_TRIES:
                 raise BenchError(
                     f"the Job has ended early, its pod is {phase}. Its last words:\n" + "\n".join(self._last)
                 )
             self._report.note("the log broke off; taking it up again")
-            self._sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         if self._taking.errors:
-            raise BenchError("not everything could be measured:\n" + "\n".join(self._taking.errors))
+            raise BenchError("not everything could be measured:\n" + "\n".join(self._taking.errors.values()))
 
     def _read(self, pod: str) -> bool:
-        """Reads the log from its beginning, past what was read before; whether its last event came."""
-        count = 0
+        """Reads the log from its beginning; whether its last event came. What was taken before is not taken twice."""
         with self._kubectl.log(pod) as lines:
             for line in lines:
-                count += 1
-                if count <= self._seen:
-                    continue
-                self._seen = count
                 if not line.startswith(MARK):
                     self._last.append(line.rstrip())
                     continue
@@ -333,7 +339,7 @@ class _Following:
             if any(reason in said for reason in HOPELESS) or time.monotonic() > give_up:
                 raise BenchError(f"the Job's pod does not start: {said}")
             self._report.phase("start", said)
-            self._sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _refused(self) -> str:
         """Why the Job may never have a pod: a quota, Pod Security."""

@@ -420,6 +420,18 @@ def test_a_log_that_breaks_off_is_taken_up_again_and_nothing_counts_twice(cluste
     assert [point.repeat for point in found.points] == [1, 2]
 
 
+def test_a_log_that_breaks_off_before_the_job_has_ended_is_read_to_its_end(cluster, one_load):
+    cluster.answers(logs=[BEGIN + done(1), WHOLE], pod=[{"status": {"phase": "Succeeded"}}])
+    assert [point.repeat for point in cluster.measure(one_load).points] == [1, 2]
+
+
+def test_a_log_that_never_goes_on_is_given_up(cluster, one_load):
+    cluster.answers(logs=[BEGIN + done(1)])
+    with pytest.raises(BenchError, match="its pod is Running"):
+        cluster.measure(one_load)
+    assert cluster.verbs().count("logs --follow") == cluster_run.ATTACH_TRIES + 1
+
+
 def test_a_job_that_ends_early_is_an_error_with_its_last_words_and_keeps_what_was_measured(cluster, one_load):
     failed = {"metadata": {"name": "p"}, "status": {"phase": "Failed"}}
     cluster.answers(logs=[BEGIN + done(1) + "MemoryError\n"], pod=[failed])
