@@ -326,7 +326,7 @@ def bench(
         pathlib.Path | None, typer.Option(help="Where the receipt goes; else .rayline/bench/<time>.json.")
     ] = None,
     resume: Annotated[
-        pathlib.Path | None, typer.Option(help="Go on with this receipt; the other options as in its run.")
+        pathlib.Path | None, typer.Option(help="Go on with this receipt and its options; --repeats may be more.")
     ] = None,
     service: Annotated[str, typer.Option(help="In a cluster: which service, where the stack has several.")] = "",
     goals: Annotated[

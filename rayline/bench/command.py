@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import psutil
 import yaml
@@ -69,6 +69,7 @@ def options(values: Values) -> run.Options:
 
 def bench(values: Values, state: pathlib.Path, console: Console) -> int:
     """Runs it, shows it; the exit code. Raises BenchError, BenchUsageError and what rendering the stack raises."""
+    values = resumed(values)
     if run.is_in_a_cluster(values.stack):
         return _bench_in_cluster(values, state, console)
     if values.service:
@@ -84,7 +85,7 @@ def bench(values: Values, state: pathlib.Path, console: Console) -> int:
     with terminal_report() as progress:
         if len(found.groups) > 1:
             progress.note(f"not all arms fit into memory at once: {' | '.join(', '.join(g) for g in found.groups)}")
-        progress.note(f"receipt: {path} (if this is stopped: the same command with --resume {path})")
+        progress.note(f"receipt: {path} (if this is stopped: rayline bench --resume {path})")
         run.measure(plan, found, path, progress)
     return _shown(values, found, path, console)
 
@@ -99,7 +100,7 @@ def _bench_in_cluster(values: Values, state: pathlib.Path, console: Console) -> 
         lambda command: cluster_run.new_receipt(wanted, values.repeats, command),
     )
     with terminal_report() as progress:
-        progress.note(f"receipt: {path} (if this is stopped: the same command with --resume {path})")
+        progress.note(f"receipt: {path} (if this is stopped: rayline bench --resume {path})")
         cluster_run.measure(wanted, found, path, progress, cluster_run.Kubectl(wanted.plan))
     return _shown(values, found, path, console)
 
@@ -132,6 +133,26 @@ def _prepared_for_cluster(values: Values) -> cluster_run.Run:
     return cluster_run.prepare(offline.record(values.stack), run.read_loads(options(values)), values.service)
 
 
+# What is this call's own, and not the run's that it goes on with.
+_OF_THE_CALL = ("receipt", "resume", "as_json")
+
+
+def resumed(values: Values) -> Values:
+    """With the options of the receipt that is to go on, if there is one; more repeats than it has may be asked for.
+
+    Raises BenchUsageError.
+    """
+    if values.resume is None:
+        return values
+    try:
+        options = receipts.read(values.resume).options
+        return replace(values, **(options | {"repeats": max(options["repeats"], values.repeats)}))
+    except receipts.ReceiptError as error:
+        raise BenchUsageError(f"--resume: {error}") from None
+    except (KeyError, TypeError):
+        raise BenchUsageError(f"--resume: {values.resume} does not say with which options it was made") from None
+
+
 def _begun(
     values: Values,
     state: pathlib.Path,
@@ -151,6 +172,7 @@ def _begun(
         return found, path
     path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     found = new(shlex.join(["rayline", *sys.argv[1:]]))
+    found.options = {name: value for name, value in asdict(values).items() if name not in _OF_THE_CALL}
     found.write(path)
     return found, path
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import io
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -39,6 +39,8 @@ METRICS: Mapping[str, str] = {
 }
 """What a generator returns."""
 PR_SET_PDEATHSIG = 1
+TIMEOUT_SECONDS = 1800.0
+"""Of one measurement, warm-up included: a server that hangs would be waited for without end."""
 
 
 class LoadError(Exception):
@@ -78,18 +80,26 @@ class LoadGenerator:
                 cwd=Path(__file__).parents[2],
                 bufsize=0,
             )
-        assert self._process.stdout is not None
-        self._events = io.BufferedReader(self._process.stdout)  # type: ignore[arg-type]
+        self._pending = b""
         self._wait("ready", "the load generator did not start")
 
-    def run(self, job: Mapping[str, Any], begin: Callable[[], None], end: Callable[[], None]) -> dict[str, Any]:
-        """One measurement; `begin` and `end` are called where its measured part begins and ends. Raises LoadError."""
+    def run(
+        self,
+        job: Mapping[str, Any],
+        begin: Callable[[], None],
+        end: Callable[[], None],
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        """One measurement; `begin` and `end` are called where its measured part begins and ends. Raises LoadError.
+
+        `waiting` is told once a second what is under way.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
-        self._wait("begin", "the warm-up failed")
+        self._wait("begin", "the warm-up failed", lambda: waiting("warm-up"))
         begin()
         self._process.stdin.write(b"g")
-        self._wait("end", "the measurement failed")
+        self._wait("end", "the measurement failed", lambda: waiting("measuring"))
         end()
         return self._wait("result", "the measurement failed")["result"]
 
@@ -102,14 +112,24 @@ class LoadGenerator:
             # its session is its process group: the child of a measurement goes with it
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._events.close()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
-    def _wait(self, wanted: str, otherwise: str) -> dict[str, Any]:
-        line = self._events.readline()
-        if not line:
-            raise LoadError(f"{otherwise}: the process has ended; see {self._log}")
+    def _wait(self, wanted: str, otherwise: str, waiting: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        give_up = time.monotonic() + TIMEOUT_SECONDS
+        while b"\n" not in self._pending:
+            if select.select([self._process.stdout], [], [], 1.0)[0]:
+                piece = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not piece:
+                    raise LoadError(f"{otherwise}: the process has ended; see {self._log}")
+                self._pending += piece
+            elif time.monotonic() > give_up:
+                raise LoadError(f"{otherwise}: not at its end after {TIMEOUT_SECONDS:.0f} s")
+            else:
+                waiting()
+        line, _, self._pending = self._pending.partition(b"\n")
         event = json.loads(line)
         if event["event"] != wanted:
             raise LoadError(f"{otherwise}: {event.get('error', event)}")

@@ -105,6 +105,8 @@ class Receipt(_Part):
     groups: list[list[str]]
     """Arms that ran side by side, batch by batch."""
     command: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The command line's, so that it can go on without being told them again."""
     started_at: str
     ended_at: str | None = None
     interrupted: int = 0

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -318,7 +318,8 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
                     done = len(found.points)
                     rest = schedule.remaining_seconds(todo[todo.index(point) :], took, SECONDS_OF_A_POINT)
                     title = f"{done + 1}/{len(points)}"
-                    report.phase(title, f"{describe(point, found.repeats)}; about {rest / 60:.0f} min left")
+                    under_way = _UnderWay(report, title, describe(point, found.repeats), rest)
+                    under_way.say("waking it")
                     started = time.monotonic()
                     server = arms[point.arm]
                     if running is not server:
@@ -327,7 +328,8 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
                         server.resume()
                         running = server
                     load = loads[point.workload, point.concurrency]
-                    one = _measure(plan, point, load, server, generators.get(load.workload.generator), started)
+                    generator = generators.get(load.workload.generator)
+                    one = _measure(plan, point, load, server, generator, started, under_way.say)
                     if not found.arms[point.arm].memory_gib:
                         found.arms[point.arm].memory_gib = round(server.memory_gib(), 2)
                     found.points.append(one)
@@ -339,7 +341,13 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
 
 
 def _measure(
-    plan: Plan, point: Point, load: Load, server: Server, generator: LoadGenerator, started: float
+    plan: Plan,
+    point: Point,
+    load: Load,
+    server: Server,
+    generator: LoadGenerator,
+    started: float,
+    waiting: Callable[[str], None],
 ) -> Measured:
     job = {
         "url": server.url,
@@ -355,7 +363,7 @@ def _measure(
     }
     watch = _Watch(server)
     try:
-        result = generator.run(job, watch.begin, watch.end)
+        result = generator.run(job, watch.begin, watch.end, waiting)
     except LoadError as error:
         raise BenchError(f"{describe(point, 0)}: {error}") from None
     own = sum(watch.seconds.values()) + result["load_cpu_seconds"]
@@ -372,6 +380,18 @@ def _measure(
         cpu_seconds=watch.seconds,
         machine_load=round(max(0.0, watch.machine - own) / max(watch.elapsed, 0.001), 3),
     )
+
+
+class _UnderWay:
+    """Tells which point is measured and how long the rest will take, once in a while anew."""
+
+    def __init__(self, report: Report, title: str, point: str, left: float) -> None:
+        self._report, self._title, self._point = report, title, point
+        self._end = time.monotonic() + left
+
+    def say(self, what: str) -> None:
+        minutes = max(0.0, self._end - time.monotonic()) / 60
+        self._report.phase(self._title, f"{self._point}: {what}; about {minutes:.0f} min left")
 
 
 class _Watch:

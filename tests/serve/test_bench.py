@@ -53,11 +53,13 @@ def test_a_frozen_arm_uses_no_cpu_and_comes_back_as_it_was(served: Served, arm: 
     assert {check.outcome for check in served.up(served.manifest).checks} <= {Outcome.PASS, Outcome.NOT_APPLICABLE}
 
 
-def bench(folder: Path, *more: str) -> subprocess.Popen:
+FIRST = ("--arms", "vllm", "--base", "vllm", "--concurrency", "4", "--requests", "8", "--repeats", "1000")
+
+
+def bench(folder: Path, *options: str) -> subprocess.Popen:
     # `rayline` with its files elsewhere, so that a benchmark of whoever runs the tests is left alone
     script = f"import pathlib, rayline.cli as cli; cli.STATE = pathlib.Path({str(folder / 'state')!r}); cli.main()"
-    command = [sys.executable, "-c", script, "bench", "--arms", "vllm", "--base", "vllm"]
-    command += ["--concurrency", "4", "--requests", "8", "--json", *more]
+    command = [sys.executable, "-c", script, "bench", "--json", *options]
     output = (folder / "output").open("ab")
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=output, start_new_session=True)
 
@@ -70,7 +72,7 @@ def left_over(folder: Path) -> list[psutil.Process]:
 
 def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
     path = tmp_path / "receipt.json"
-    first = bench(tmp_path, "--repeats", "1000", "--receipt", str(path))
+    first = bench(tmp_path, *FIRST, "--receipt", str(path))
     try:
         assert wait_until(lambda: first.poll() is not None or (path.exists() and receipt.read(path).points != []), 150)
         assert first.poll() is None, (tmp_path / "output").read_text()
@@ -84,7 +86,7 @@ def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
     stopped = receipt.read(path)
     measured = len(stopped.points)
     assert stopped.ended_at is None
-    stopped.repeats = measured + 1
+    stopped.repeats = stopped.options["repeats"] = measured + 1
     stopped.write(path)
 
     second = bench(tmp_path, "--repeats", "1", "--resume", str(path))

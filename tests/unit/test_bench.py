@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -174,7 +175,7 @@ VALUES = command.Values(
     ],
 )
 def test_what_cannot_be_measured_is_refused_by_name(changes: dict, reason: str, tmp_path: Path):
-    values = VALUES.__class__(**{**VALUES.__dict__, **changes})
+    values = dataclasses.replace(VALUES, **changes)
     with pytest.raises(BenchUsageError, match=reason):
         command._prepared(values, tmp_path)
 
@@ -464,6 +465,16 @@ def test_a_run_goes_on_only_with_the_same_configuration():
         receipt.resumable(found, other)
     with pytest.raises(ReceiptError, match=r"versions\.ray differ"):
         receipt.resumable(found, found.configuration.model_copy(update={"versions": {"ray": "2.61.0"}}))
+
+
+def test_a_run_goes_on_with_the_options_of_its_receipt(tmp_path: Path):
+    path = tmp_path / "r.json"
+    found = a_receipt([])
+    found.options = {"arms": "kit", "base": "kit", "repeats": 5}
+    found.write(path)
+    values = command.resumed(dataclasses.replace(VALUES, resume=path, repeats=3, as_json=True))
+    assert (values.arms, values.base, values.repeats, values.as_json) == ("kit", "kit", 5, True)
+    assert command.resumed(dataclasses.replace(VALUES, resume=path, repeats=9)).repeats == 9
 
 
 def test_the_points_of_a_receipt_are_those_of_the_schedule():
