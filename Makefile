@@ -30,6 +30,10 @@ down: $(BIN)/.installed-$(RUNTIME) ## Stop it, or destroy STACK
 status: $(BIN)/.installed-$(RUNTIME) ## Replicas, HAProxy and address of what runs here
 	@$(BIN)/rayline status --stack $(STACK)
 
+.PHONY: verify
+verify: $(BIN)/.installed-$(RUNTIME) ## Prove on what runs that each optimisation of STACK is on
+	@$(BIN)/rayline verify --stack $(STACK)
+
 .PHONY: plan
 plan: $(BIN)/.installed-base ## What STACK would create, and what it costs
 	@$(BIN)/rayline plan --stack $(STACK)

@@ -6,7 +6,8 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Annotated, Any
@@ -19,6 +20,9 @@ from components.facts.choices import ClusterMode
 
 from . import deploy, offline, plan_view, render
 from .local_secrets import secret_values
+from .verify import Check, NotSeen, Outcome, check_switches, expected, summary
+from .verify.cluster import ClusterTarget, NotServed, wait_until_served
+from .verify.outside import KEY_VARIABLE, BadUrl, UrlTarget
 
 app = typer.Typer(
     name="rayline",
@@ -63,12 +67,12 @@ def _plain_errors() -> Iterator[None]:
 
     try:
         yield
-    except (offline.UnknownStack, offline.ProgramError, BenchUsageError) as error:
+    except (offline.UnknownStack, offline.ProgramError, BenchUsageError, BadUrl) as error:
         # the message may hold brackets, which are no markup
         errors.print("[red]error:[/]", end=" ")
         errors.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
-    except (LocalRuntimeError, deploy.DeployError, BenchError) as error:
+    except (LocalRuntimeError, deploy.DeployError, BenchError, NotServed, NotSeen) as error:
         errors.print("[red]error:[/]", end=" ")
         errors.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -146,7 +150,7 @@ def up(
             running = runtime.up(render.ray_services(program)[0], state_dir=state_dir, secrets=values, report=report)
     if as_json:
         print(json.dumps(_data(running), indent=2, default=str))
-        return
+        raise typer.Exit(1 if _failed(running) else 0)
     _show_running(stack, running)
 
 
@@ -158,17 +162,151 @@ def _deploy(program: offline.Program, policy_config: pathlib.Path | None) -> int
     policy = ["--policy-pack", deploy.POLICY_PACK]
     if policy_config:
         policy += ["--policy-pack-config", str(policy_config.resolve())]
-    return deploy.run_pulumi(["up", "--stack", program.stack, *policy])
+    code = deploy.run_pulumi(["up", "--stack", program.stack, *policy])
+    if code != 0:
+        return code
+    try:
+        with deploy.cluster_access(program, None) as kubectl:
+            return _show_checked(_check_cluster(program, kubectl, wait=True))
+    except KeyboardInterrupt:
+        errors.print("interrupted: the cluster goes on with what it was told; later: ", end="")
+        errors.print(f"{_command()} verify --stack {program.stack}", markup=False)
+        return 130
+
+
+def _check_cluster(
+    program: offline.Program, kubectl: Any, *, service: str | None = None, all_on: bool = False, wait: bool = False
+) -> dict[str, list[Check]]:
+    """The checks of each service of the stack. With `wait` they are made when what is declared is served."""
+    from .local.report import terminal_report
+
+    manifests = {manifest["metadata"]["name"]: manifest for manifest in render.ray_services(program)}
+    policies = render.network_policies(program)
+    found = {}
+    with terminal_report() as report:
+        for plan in program.plan.services:
+            if service not in (None, plan.name):
+                continue
+            if plan.parked:
+                found[plan.name] = [Check("parked", Outcome.NOT_APPLICABLE, "the service is parked: nothing runs")]
+                continue
+            manifest = manifests[plan.name]
+            if wait:
+                wait_until_served(kubectl, manifest, report, plan.start_timeout_seconds)
+            report.phase(plan.name, "looking into its pods")
+            wanted = expected(manifest)
+            target = ClusterTarget(kubectl, wanted.all_on() if all_on else wanted, policies)
+            started = time.monotonic()
+            found[plan.name] = check_switches(target)
+            report.done(plan.name, time.monotonic() - started, summary(found[plan.name]))
+    return found
+
+
+def _show_checked(found: dict[str, list[Check]]) -> int:
+    """Prints the checks of each service; the exit code."""
+    failed = 0
+    for name, checks in found.items():
+        console.print(f"\n[bold]{name}[/]")
+        _show_checks(checks)
+        failed += sum(check.outcome is Outcome.FAIL for check in checks)
+    if failed:
+        errors.print(f"[red]{failed} of {sum(map(len, found.values()))} checks failed[/]")
+    return 1 if failed else 0
+
+
+_MARKS = {
+    Outcome.PASS: "[green]pass[/]",
+    Outcome.FAIL: "[red]FAIL[/]",
+    Outcome.OFF: "[yellow]off [/]",
+    Outcome.NOT_APPLICABLE: "[dim]n/a [/]",
+}
+
+
+def _show_checks(checks: Sequence[Check]) -> None:
+    for check in checks:
+        console.print(f"{_MARKS[check.outcome]}  {check.name}: ", end="", markup=True)
+        console.print(check.evidence, markup=False, soft_wrap=True)
+        if check.fix:
+            console.print(f"      {check.fix}", markup=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: rayline verify --stack local, or RAYLINE_API_KEY=KEY rayline verify --url https://llm.example.com"
+)
+def verify(
+    stack: Annotated[
+        str | None, typer.Option("--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml (default: local).")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Instead of a stack: an address, looked at as a client, key in $RAYLINE_API_KEY."),
+    ] = None,
+    service: Annotated[str | None, typer.Option("--service", help="One service of the stack; without it, all.")] = None,
+    context: Annotated[
+        str | None, typer.Option("--context", help="kubectl context (default: the stack's own cluster).")
+    ] = None,
+    config_file: Annotated[
+        pathlib.Path | None,
+        typer.Option("--config-file", exists=True, dir_okay=False, help="The stack's file, if it lies elsewhere."),
+    ] = None,
+    all_on: Annotated[
+        bool, typer.Option("--all-on", help="Expect every switch on, also those that the stack file turns off.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove on the running system that each optimisation is on, by its effect. Exit code 1 when something is not.
+
+    A switch that the stack file turns off is reported as off, unless --all-on says that it must be on.
+    """
+    if url and (stack or service or context or config_file):
+        raise typer.BadParameter("--url knows no stack: leave out --stack, --service, --context and --config-file")
+    stack = stack or "local"
+    with _plain_errors():
+        if url:
+            target = UrlTarget(url, os.environ.get(KEY_VARIABLE))
+            found = {target.expected.service: check_switches(target)}
+        else:
+            program = offline.record(stack, config=offline.read_stack_file(config_file) if config_file else None)
+            _known_service(program, service)
+            if program.plan.cluster.mode is ClusterMode.LOCAL:
+                if context:
+                    raise typer.BadParameter(f"stack {stack} runs on this machine: --context is for a cluster")
+                found = _check_here(program, all_on)
+            else:
+                with deploy.cluster_access(program, context) as kubectl:
+                    found = _check_cluster(program, kubectl, service=service, all_on=all_on)
+    if as_json:
+        passed = all(check.outcome is not Outcome.FAIL for checks in found.values() for check in checks)
+        print(json.dumps({"target": url or f"stack {stack}", "passed": passed, "services": _data(found)}, indent=2))
+        raise typer.Exit(0 if passed else 1)
+    raise typer.Exit(_show_checked(found))
+
+
+def _known_service(program: offline.Program, service: str | None) -> None:
+    names = [plan.name for plan in program.plan.services]
+    if service is not None and service not in names:
+        raise typer.BadParameter(f"--service {service}: the stack {program.stack} has {', '.join(names)}")
+
+
+def _check_here(program: offline.Program, all_on: bool) -> dict[str, list[Check]]:
+    from .local import runtime, session
+
+    # before secret_values, which would make a folder
+    if session.load(_state_dir(program.stack)) is None:
+        raise runtime.LocalRuntimeError(
+            f"nothing runs for stack {program.stack}: {_command()} up --stack {program.stack}"
+        )
+    target = runtime.target(
+        render.ray_services(program)[0], state_dir=_state_dir(program.stack), secrets=_secret_values(program)
+    )
+    if all_on:
+        target.expected = target.expected.all_on()
+    return {target.expected.service: check_switches(target)}
 
 
 def _show_running(stack: str, running: Any) -> None:
-    failed = [check for check in running.checks if check.outcome.value == "fail"]
-    for check in running.checks:
-        mark = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]"}.get(check.outcome.value, "[dim]n/a [/]")
-        console.print(f"{mark}  {check.name}: ", end="", markup=True)
-        console.print(check.evidence, markup=False, soft_wrap=True)
-        if check.outcome.value == "fail":
-            console.print(f"      {check.fix}", markup=False, soft_wrap=True)
+    failed = _failed(running)
+    _show_checks(running.checks)
     answer = running.answer
     console.print(f"\n[bold]Q[/] {answer.question}\n[bold]A[/] {answer.text.strip()}")
     console.print(
@@ -180,11 +318,15 @@ def _show_running(stack: str, running: Any) -> None:
     if running.needs_api_key:
         console.print("  key: ", end="")
         console.print(f"{_command()} key --stack {stack}", markup=False, soft_wrap=True)
-    for label, verb in (("logs", "logs"), ("stop", "down")):
+    for label, verb in (("check", "verify"), ("logs", "logs"), ("stop", "down")):
         console.print(f"  {label}: {_command()} {verb} --stack {stack}", markup=False, soft_wrap=True)
     if failed:
         errors.print(f"[red]{len(failed)} of {len(running.checks)} checks failed[/]")
         raise typer.Exit(1)
+
+
+def _failed(running: Any) -> list[Check]:
+    return [check for check in running.checks if check.outcome is Outcome.FAIL]
 
 
 def _command() -> str:

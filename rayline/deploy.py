@@ -1,13 +1,17 @@
 """`rayline up` for a stack in a cluster: the tools that have to be there, then Pulumi itself."""
 
+import contextlib
 import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 
 from components.facts.choices import ClusterMode
 
 from .offline import PROJECT_ROOT, Program
+from .verify.cluster import Kubectl
 
 TOOLS = PROJECT_ROOT / ".tools"
 # the folder, as Pulumi takes it from the project's root
@@ -21,6 +25,10 @@ class DeployError(Exception):
 def preflight(program: Program) -> list[str]:
     """What is missing on this machine for the stack; empty when nothing is."""
     missing = []
+    if not shutil.which("kubectl"):
+        missing.append(
+            "kubectl is not on PATH, which looks at what was deployed: https://kubernetes.io/docs/tasks/tools"
+        )
     if program.plan.cluster.mode is ClusterMode.CREATE:
         if program.plan.cluster.project == "my-project":
             missing.append(
@@ -62,3 +70,36 @@ def run_pulumi(arguments: list[str]) -> int:
         except KeyboardInterrupt:
             # Pulumi got the signal as well: wait until it has put its state in order
             continue
+
+
+@contextlib.contextmanager
+def cluster_access(program: Program, context: str | None) -> Iterator[Kubectl]:
+    """kubectl for the stack's cluster: the context if one is named, else the one that the stack itself is deployed with.
+
+    For a cluster that the stack makes that is its own kubeconfig, which Pulumi keeps: the current context may be another
+    cluster's. Raises DeployError.
+    """
+    cluster, namespace = program.plan.cluster, program.plan.namespace
+    if context or cluster.mode is not ClusterMode.CREATE:
+        yield Kubectl(namespace, context or cluster.context, cluster.kubeconfig)
+        return
+    with tempfile.TemporaryDirectory(prefix="rayline-") as folder:
+        path = pathlib.Path(folder) / "kubeconfig"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(_kubeconfig(program.stack))
+        yield Kubectl(namespace, None, str(path))
+
+
+def _kubeconfig(stack: str) -> str:
+    done = subprocess.run(
+        [pulumi_command(), "stack", "output", "kubeconfig", "--show-secrets", "--stack", stack],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0 or not done.stdout.strip():
+        raise DeployError(
+            f"the cluster's kubeconfig is not among the outputs of stack {stack}: name a context of yours with --context"
+            f"\n{done.stderr.strip()[-500:]}"
+        )
+    return done.stdout

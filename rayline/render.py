@@ -37,6 +37,11 @@ def ray_services(program: Program) -> list[dict[str, Any]]:
     return [_manifest(resource) for resource in program.of_type(":RayService")]
 
 
+def network_policies(program: Program) -> list[dict[str, Any]]:
+    """The NetworkPolicies that the program declares."""
+    return [_manifest(resource) for resource in program.of_type(":NetworkPolicy")]
+
+
 def secrets(program: Program) -> dict[str, list[str]]:
     """Names of the Secrets that the program declares, with their keys; never the values."""
     found = program.of_type("core/v1:Secret")

@@ -186,7 +186,10 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         Kind.SWITCH, "1", "Serve logs to stderr as well as to files", "serve/_private/constants.py:1118"
     ),
     "RAY_SERVE_FREEZE_GC_ON_STARTUP": ServeFlag(
-        Kind.SWITCH, "0", "start-up objects leave Python's garbage collector", "serve/_private/constants.py:1124"
+        Kind.SWITCH,
+        "1",
+        "start-up objects leave Python's garbage collector; by now also without THROUGHPUT_OPTIMIZED",
+        "serve/_private/constants.py:672",
     ),
 }
 

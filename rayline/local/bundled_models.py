@@ -50,16 +50,19 @@ def prepare(model_source: str, cache_dir: Path, report: Report) -> Path | None:
     A bundled model is written to `cache_dir` once (SmolLM2: 30 s, 75 s where nothing was imported before) and found there afterwards.
     Raises ModelError when a folder is named that is not there, or a bundled model cannot be written.
     """
-    bundled = BUNDLED_MODELS.get(model_source)
-    if bundled is None:
-        return _local_folder(model_source)
-    folder = cache_dir / "models" / _cache_key(model_source, bundled)
-    if not folder.is_dir():
+    bundled, folder = BUNDLED_MODELS.get(model_source), folder_of(model_source, cache_dir)
+    if bundled is not None and folder is not None and not folder.is_dir():
         report.phase("model", f"writing {model_source} to {folder} (once)")
         started = time.monotonic()
         _build(bundled, folder)
         report.note(f"wrote {model_source} in {time.monotonic() - started:.0f} s: {folder}")
     return folder
+
+
+def folder_of(model_source: str, cache_dir: Path) -> Path | None:
+    """The same folder as `prepare` returns, without writing it: it may not be there yet."""
+    bundled = BUNDLED_MODELS.get(model_source)
+    return _local_folder(model_source) if bundled is None else cache_dir / "models" / _cache_key(model_source, bundled)
 
 
 def _local_folder(model_source: str) -> Path | None:

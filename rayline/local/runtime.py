@@ -28,7 +28,7 @@ from rayline.local.report import Report
 from rayline.local.serve_api import Progress, ServeApi, ServeRejected, ServeUnreachable, State, progress
 from rayline.local.session import Session
 from rayline.local.target import LocalTarget
-from rayline.verify import Check, Outcome, check_switches
+from rayline.verify import Check, Outcome, check_switches, summary
 
 UP_TIMEOUT_SECONDS = 900.0
 """Last resort; every known failure is reported when it happens."""
@@ -38,8 +38,6 @@ MEMORY_FOR_RAY_GIB = 2.0
 MEMORY_PER_REPLICA_GIB = 2.5
 """Proportional set sizes with Ray 2.60 and vLLM 0.29 on the CPU: 5.4 GiB in all for one replica of a tiny model with
 VLLM_CPU_KVCACHE_SPACE=1, of which API server 0.7, engine 0.65, worker 0.7 without the cache, config task 0.65."""
-CHECKS_OF_ANY_APPLICATION = ("HAProxy ingress", "throughput-optimized Serve", "environment parity")
-"""The checks that make sense where no model is served."""
 UNSCHEDULED_SECONDS = 90.0
 """How long a replica may stay unscheduled. Serve counts the start of its process in, which takes 30 s on a busy
 machine; nobody adds resources here, so beyond that there are too few."""
@@ -137,6 +135,42 @@ def up(
                 return running
             return dataclasses.replace(running, leash=starting)
     except (translate.TranslationError, bundled_models.ModelError, sessions.SessionError) as error:
+        raise LocalRuntimeError(str(error)) from None
+
+
+def target(
+    ray_service: Mapping[str, Any],
+    *,
+    state_dir: Path,
+    secrets: Mapping[tuple[str, str], str],
+    cache_dir: Path | None = None,
+) -> LocalTarget:
+    """The running session of `state_dir` for rayline.verify, which expects what `ray_service` declares.
+
+    Arguments as for `up`. Raises LocalRuntimeError where nothing runs that can be checked.
+    """
+    cache_dir = cache_dir or bundled_models.default_cache_dir()
+    session = sessions.load(state_dir)
+    if session is None or session.supervisor() is None:
+        raise LocalRuntimeError("nothing runs on this machine for this stack: bring it up first")
+    try:
+        declared = translate.read(ray_service)
+        folders = {source: bundled_models.folder_of(source, cache_dir) for source in declared.model_sources()}
+        return LocalTarget(
+            session,
+            declared,
+            translate.translate(
+                declared,
+                ports=session.ports,
+                folder=session.folder,
+                cache_dir=cache_dir,
+                model_folders={source: folder for source, folder in folders.items() if folder is not None},
+                secrets=secrets,
+                haproxy_binary=_haproxy_binary(declared),
+                own_token=session.variable("RAY_AUTH_TOKEN") or "",
+            ),
+        )
+    except (translate.TranslationError, bundled_models.ModelError) as error:
         raise LocalRuntimeError(str(error)) from None
 
 
@@ -515,19 +549,16 @@ def _finish(
         _wait_for_routes(session, url, declared, phase, deadline)
         phase.done(f"{url}/-/routes lists every application")
 
-    phase = _Phase(report, "switches")
-    phase.waits_for("evidence that each declared switch is on")
-    checks = check_switches(LocalTarget(session, declared, translation))
-    if not model_ids:
-        checks = [check for check in checks if check.name in CHECKS_OF_ANY_APPLICATION]
-    failed = [check for check in checks if check.outcome is Outcome.FAIL]
-    phase.done(f"{sum(check.outcome is Outcome.PASS for check in checks)} of {len(checks)} checks pass")
-    for check in failed:
-        report.note(f"switch check failed: {check.name}: {check.evidence}. {check.fix}")
-
     answer = None
     if model_ids:
         answer = _first_answer(session, url, translation.api_key, model_ids[0], report)
+
+    phase = _Phase(report, "switches")
+    phase.waits_for("evidence that each declared switch is on")
+    checks = check_switches(LocalTarget(session, declared, translation))
+    phase.done(summary(checks))
+    for check in (check for check in checks if check.outcome is Outcome.FAIL):
+        report.note(f"check failed: {check.name}: {check.evidence}. {check.fix}")
     api.close()
     return Running(
         url=url,

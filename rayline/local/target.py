@@ -5,71 +5,82 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
-import psutil
-
+from components.api_key_manifests import KEYS_VARIABLE
+from components.facts.serve_flags import SWITCHES
+from components.ray_service_manifest import Role
 from rayline.local import translate
-from rayline.local.session import Session, environ
-from rayline.verify import HttpAnswer, ProcessFacts
+from rayline.local.session import Session
+from rayline.verify import Expected, Node, View, inside
+from rayline.verify.check import Verdict, verdict
+from rayline.verify.expected import KNOWN, is_on
+
+SETTLES_SECONDS = 10.0
+"""HAProxy takes a new server for up after two checks, 250 ms apart, and a reload comes before them."""
 
 
 class LocalTarget:
-    """Implements rayline.verify.Target for one session on this machine."""
+    """Implements rayline.verify.Target for one session on this machine. `expected` may be changed before it is checked."""
+
+    endpoint = "serve"
+    settles_seconds = SETTLES_SECONDS
 
     def __init__(self, session: Session, declared: translate.Declared, translation: translate.Translation) -> None:
         self._session = session
-        self._declared = declared
         self._translation = translation
-        self._client = httpx.Client(timeout=30, trust_env=False)
-
-    @property
-    def declared_env(self) -> Mapping[str, str]:
         # After the translation: a port that had to move is no difference to complain about.
-        return {name: value for name, value in self._translation.env.items() if name in self._declared.env}
-
-    @property
-    def model_ids(self) -> Sequence[str]:
-        return [config["model_loading_config"]["model_id"] for config in self._declared.llm_configs()]
-
-    @property
-    def runs_on_gpu(self) -> bool:
-        return False
-
-    def dashboard(self, path: str) -> Any:
-        answer = self._client.get(
-            f"http://{translate.LOOPBACK}:{self._session.ports['dashboard']}{path}",
-            headers={"Authorization": f"Bearer {self._translation.auth_token}"},
-        )
-        answer.raise_for_status()
-        return answer.json()
-
-    def endpoint(self, path: str, *, with_key: bool, method: str = "GET", body: Any = None) -> HttpAnswer:
-        key = self._translation.api_key
-        answer = self._client.request(
-            method,
-            f"http://{translate.LOOPBACK}:{self._session.ports['serve']}{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {key}"} if key and with_key else {},
-        )
-        return HttpAnswer(answer.status_code, answer.text)
-
-    def processes(self) -> Sequence[ProcessFacts]:
-        found = []
-        for process in self._session.processes():
-            try:
-                title = " ".join(process.cmdline()).strip()
-                found.append(ProcessFacts(process.pid, title, environ(process.pid)))
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
-
-    def haproxy_configs(self) -> Mapping[str, str]:
-        return {
-            str(path): path.read_text()
-            for path in self._session.folder.glob(f"{translate.HAPROXY_FOLDER}/*/haproxy.cfg")
+        env: dict[str, str | None] = {
+            name: value for name, value in translation.env.items() if name in declared.env or name in KNOWN
         }
+        # an empty Secret is no variable here
+        env |= {name: None for name, value in declared.env.items() if isinstance(value, translate.SecretRef)}
+        self.expected = Expected(
+            service=declared.name,
+            environment={Role.HEAD: env, Role.WORKER: env},
+            switches={switch: is_on(env, variable) for switch, variable in SWITCHES.items()},
+            serve_config=translation.serve_config,
+            on_gpu=False,
+            api_key=KEYS_VARIABLE in env,
+        )
 
-    def controller_log(self) -> str:
-        return "\n".join(
-            path.read_text(errors="replace") for path in self._session.log_folder.glob("serve/controller_*")
+    @property
+    def nodes(self) -> Sequence[Node]:
+        return [Node("this machine", is_head=True, run=self.run_client)]
+
+    def run_client(self, job: Mapping[str, Any]) -> Any:
+        ports = self._session.ports
+        return inside.run(
+            job,
+            {
+                "pids": [process.pid for process in self._session.processes()],
+                "logs": str(self._session.log_folder),
+                "dashboard": f"http://{translate.LOOPBACK}:{ports['dashboard']}",
+                "serve": f"http://{translate.LOOPBACK}:{ports['serve']}",
+                "token": self._translation.auth_token,
+                "key": self._translation.api_key or "",
+            },
+        )
+
+    def reachability(self, view: View) -> Verdict:
+        """Everything listens on loopback, but for what Ray cannot be told to keep there."""
+        ((_, look),) = view.looks
+        exempt = tuple(translate.LISTENS_ON_ALL_INTERFACES)
+        outside = [
+            one for one in look["listeners"] if not one["address"].removeprefix("::ffff:").startswith(("127.", "::1"))
+        ]
+        wrong = [
+            f"{one['title'].split()[0]} at {one['address']}:{one['port']}"
+            for one in outside
+            if not one["title"].startswith(exempt)
+        ]
+        (dashboard,) = self.run_client(
+            {"do": "ask", "base": "dashboard", "requests": [{"path": "/api/serve/applications/", "auth": False}]}
+        )
+        if dashboard["status"] != 401:
+            wrong.append(f"the dashboard answers HTTP {dashboard['status']} without Ray's token")
+        known = f"; {len(outside)} gRPC listener(s) of replicas, which ask for Ray's token" if outside else ""
+        return verdict(
+            not wrong and bool(look["listeners"]),
+            "; ".join(wrong)
+            or f"{len(look['listeners']) - len(outside)} listeners on loopback{known}; the dashboard refuses who has no token",
+            "bring the session down and up again; if it stays, please report it",
         )

@@ -1,11 +1,17 @@
 """The `kind` stack on a real cluster: a real Pulumi engine, the real KubeRay operator, a model on the CPU."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.kube.cluster import kubectl, objects
+from rayline import offline, render
+from rayline.local.report import PlainReport
+from rayline.verify.cluster import Kubectl, wait_until_served
+from tests.kube.cluster import kubectl, kubectl_apply, objects
 from tests.kube.conftest import NAMESPACE, SERVICE, Stack, ask
+from tests.pulumi_project import ROOT
 
 
 def chat(model: str) -> dict:
@@ -38,6 +44,39 @@ def test_the_fast_path_is_wired_in_the_worker_pod(stack: Stack) -> None:
     assert "server SERVE_REPLICA_llm-LLMServer" in configuration
 
 
+def verify(stack: Stack) -> subprocess.CompletedProcess[str]:
+    """`rayline verify` as a person calls it, with the stack's own file."""
+    command = [sys.executable, "-m", "rayline.cli", "verify", "--stack", "kind", "--config-file", str(stack.path)]
+    return subprocess.run([*command, "--json", "--all-on"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_verify_proves_the_whole_of_it(stack: Stack) -> None:
+    done = verify(stack)
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcomes = {check["name"]: check["outcome"] for check in json.loads(done.stdout)["services"][SERVICE]}
+    assert outcomes.pop("vLLM's Ray executor V2") == "not-applicable"
+    assert set(outcomes.values()) == {"pass"}
+    assert stack.api_key() not in done.stdout + done.stderr
+
+
+def test_verify_sees_a_policy_that_lets_others_in(stack: Stack) -> None:
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "open", "namespace": NAMESPACE},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]},
+    }
+    kubectl_apply(policy)
+    try:
+        done = verify(stack)
+    finally:
+        kubectl("-n", NAMESPACE, "delete", "networkpolicy", "open")
+    assert done.returncode == 1
+    failed = [check for check in json.loads(done.stdout)["services"][SERVICE] if check["outcome"] == "fail"]
+    assert [check["name"] for check in failed] == ["reachable from outside"]
+    assert "NetworkPolicy open is not declared" in failed[0]["evidence"]
+
+
 def test_up_again_changes_nothing(stack: Stack) -> None:
     stack.up("--expect-no-changes")
 
@@ -57,6 +96,10 @@ def test_a_change_of_the_models_limits_keeps_the_ray_cluster(stack: Stack) -> No
     stack.change(f"services.{SERVICE}.max_num_seqs", str(stack.setting("max_num_seqs", 64) // 2))
     stack.up()
     assert kubectl("-n", NAMESPACE, "get", "raycluster", "-o", "name") == before
+    # `pulumi up` is back before Serve has it; `rayline up` waits for this
+    (manifest,) = render.ray_services(offline.record("kind", config=offline.read_stack_file(stack.path)))
+    wait_until_served(Kubectl(NAMESPACE), manifest, PlainReport(), 600)
+    assert verify(stack).returncode == 0
     stack.up("--expect-no-changes")
 
 

@@ -37,10 +37,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def second(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Beside the first: direct streaming declared off, two HAProxy threads, no API key."""
+    """Beside the first: every switch but HAProxy declared off, two HAProxy threads, no API key."""
     from tests.serve.serving import SECOND, ray_service, run
 
     with run(tmp_path_factory.mktemp("direct-off"), ray_service(**SECOND)) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Every switch declared off, HAProxy too, and no API key."""
+    from tests.serve.serving import BARE, ray_service, run
+
+    with run(tmp_path_factory.mktemp("all-off"), ray_service(**BARE)) as one:
         yield one
 
 

@@ -27,6 +27,7 @@ import psutil  # noqa: E402
 from rayline import offline, render  # noqa: E402
 from rayline.local import runtime, session  # noqa: E402
 from rayline.local.runtime import Running  # noqa: E402
+from rayline.local.target import LocalTarget  # noqa: E402
 
 API_KEY = "sk-serve-tests"
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -60,7 +61,7 @@ STACK: dict[str, Any] = {
 }
 SECOND: dict[str, Any] = {
     "api_key": False,
-    "switches": {"direct_streaming": False},
+    "switches": {"direct_streaming": False, "throughput_optimized": False, "ray_executor_v2": False},
     "env": {
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
@@ -69,12 +70,25 @@ SECOND: dict[str, Any] = {
 """What the second session's stack file says differently."""
 
 
+BARE: dict[str, Any] = {
+    "api_key": False,
+    "switches": dict.fromkeys(("ha_proxy", "direct_streaming", "throughput_optimized", "ray_executor_v2"), False),
+    "env": {},
+}
+"""Every switch off: Ray Serve as it is without this kit."""
+
+
+def stack_file(path: Path, **service: Any) -> Path:
+    """Writes a stack file with the tiny model to `path`; `service` is laid over STACK."""
+    config = {"cluster": {"mode": "local"}, "services": {"tiny": STACK | service}}
+    path.write_text(yaml.safe_dump({"config": config}))
+    return path
+
+
 def program_of(**service: Any) -> offline.Program:
     """What the program declares for a stack file with the tiny model; `service` is laid over STACK."""
-    config = {"cluster": {"mode": "local"}, "services": {"tiny": STACK | service}}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "Pulumi.serve.yaml"
-        path.write_text(yaml.safe_dump({"config": config}))
+        path = stack_file(Path(folder) / "Pulumi.serve.yaml", **service)
         return offline.record("serve", config=offline.read_stack_file(path))
 
 
@@ -123,6 +137,12 @@ class Served:
     manifest: dict
     running: Running
     report: Recorder
+
+    def target(self, manifest: dict | None = None) -> LocalTarget:
+        """It as rayline.verify sees it, at once; what it is expected to be is `manifest`'s (default: its own)."""
+        found = runtime.target(manifest or self.manifest, state_dir=self.state_dir, secrets=SECRETS)
+        found.settles_seconds = 0
+        return found
 
     @property
     def session(self) -> session.Session:

@@ -7,7 +7,7 @@ import pytest
 
 from rayline.local import runtime, session
 from rayline.local.runtime import LocalRuntimeError
-from rayline.verify import Outcome
+from rayline.verify import Outcome, check_switches
 from tests.serve.serving import API_KEY, SECOND, Served, ray_service, wait_until, with_engine
 
 
@@ -28,13 +28,37 @@ def test_no_process_belongs_to_both(served: Served, second: Served):
     assert first_pids.isdisjoint({process.pid for process in second.session.processes()})
 
 
-def test_direct_streaming_declared_off_is_seen_off(second: Served):
+def test_without_direct_streaming_rays_own_front_is_deployed(second: Served):
     deployments = runtime.status(second.state_dir).replicas
     assert deployments is not None
     assert set(deployments) == {"LLMServer:tiny", "OpenAiIngress"}
-    outcomes = {check.name: check.outcome for check in second.running.checks}
-    assert outcomes["direct streaming: deployments"] is Outcome.PASS
-    assert outcomes["direct streaming: HAProxy's routes"] is Outcome.PASS, "the Lua router must be absent"
+
+
+SEEN_OFF = {
+    "direct streaming: deployments",
+    "direct streaming: router in HAProxy",
+    "direct streaming: way of the tokens",
+    "throughput settings of Serve",
+    "vLLM's Ray executor V2",
+}
+
+
+def test_switches_declared_off_are_seen_off_and_do_not_pass(second: Served):
+    off = {check.name for check in second.running.checks if check.outcome is Outcome.OFF}
+    failed = [check for check in second.running.checks if check.outcome is Outcome.FAIL]
+    assert (off, failed) == (SEEN_OFF, [])
+
+
+def test_each_of_them_fails_where_every_switch_is_expected_on(second: Served):
+    target = second.target()
+    target.expected = target.expected.all_on()
+    found = {check.name: check for check in check_switches(target)}
+    failed = {name for name, check in found.items() if check.outcome is Outcome.FAIL}
+    # HAProxy talks to replicas of OpenAiIngress here, not to the model's
+    assert failed == SEEN_OFF | {"HAProxy: replicas as servers"}
+    assert "OpenAiIngress" in found["direct streaming: deployments"].evidence
+    assert "counts 0 from the replica's own server" in found["direct streaming: way of the tokens"].evidence
+    assert "RAY_SERVE_USE_GRPC_BY_DEFAULT=0, not 1" in found["throughput settings of Serve"].evidence
 
 
 def test_declared_haproxy_threads_are_in_its_configuration(served: Served, second: Served):

@@ -71,12 +71,12 @@ def test_every_command_explains_itself_with_an_example(command):
 
 def test_the_commands_are_listed_when_none_is_given():
     result = run()
-    assert {"plan", "render", "up", "down", "status", "logs", "key"} <= set(COMMANDS)
+    assert {"plan", "render", "up", "down", "status", "logs", "key", "verify"} <= set(COMMANDS)
     for command in COMMANDS:
         assert re.search(rf"\b{command}\b", result.output)
 
 
-@pytest.mark.parametrize("command", ["plan", "render", "up", "status", "key"])
+@pytest.mark.parametrize("command", ["plan", "render", "up", "status", "key", "verify"])
 def test_an_unknown_stack_is_a_mistake_of_the_caller_and_the_answer_lists_the_stacks(command):
     result = run(command, "--stack", "prod")
     assert result.exit_code == 2
@@ -102,6 +102,29 @@ def test_nothing_running_is_exit_code_1_for_status(project):
     result = rayline(project, "status", "--stack", "local", "--json")
     assert result.returncode == 1
     assert json.loads(result.stdout)["running"] is False
+
+
+def test_nothing_running_is_exit_code_1_for_verify_and_leaves_no_trace(project):
+    result = rayline(project, "verify")
+    assert result.returncode == 1
+    assert "nothing runs" in result.stderr
+    assert not (project / ".rayline").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--url", "https://a.example", "--stack", "local"], "--url knows no stack"),
+        (["--url", "llm.example.com"], "an address looks like https://llm.example.com"),
+        (["--url", "https://a.example/?api_key=x"], "a key comes from $RAYLINE_API_KEY"),
+        (["--service", "other"], "--service other: the stack local has chat"),
+        (["--context", "prod"], "--context is for a cluster"),
+    ],
+)
+def test_options_of_verify_that_do_not_go_together_are_a_mistake_of_the_caller(options, message):
+    result = run("verify", *options)
+    assert result.exit_code == 2
+    assert message in re.sub(r"[│\s]+", " ", result.output)
 
 
 def test_stale_manifests_are_exit_code_1_and_written_ones_0(project):

@@ -183,7 +183,8 @@ def test_no_variable_is_both_known_and_refused():
 def test_what_the_throughput_switch_turns_over_is_known_or_refused():
     for variable, value in THROUGHPUT_SETTINGS.items():
         assert variable in SERVE_FLAGS or variable in REFUSED
-        if variable in SERVE_FLAGS:
+        # on in 2.60 without the switch as well (ray/serve/_private/constants.py:672); the switch still names it
+        if variable in SERVE_FLAGS and variable != "RAY_SERVE_FREEZE_GC_ON_STARTUP":
             assert SERVE_FLAGS[variable].default != value
 
 

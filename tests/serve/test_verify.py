@@ -1,0 +1,160 @@
+"""`rayline verify` on real sessions: it passes on the fast path, fails for each switch that is off, and sees what somebody breaks."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rayline import cli
+from rayline.local.session import SESSION_VARIABLE
+from rayline.local.target import LocalTarget
+from rayline.verify import Check, Outcome, check_switches
+from rayline.verify.outside import UrlTarget
+from tests.serve.serving import API_KEY, BARE, SECRETS, Served, ray_service, stack_file
+
+SWITCHED = {
+    "HAProxy: managers and processes",
+    "HAProxy: replicas as servers",
+    "direct streaming: deployments",
+    "direct streaming: router in HAProxy",
+    "direct streaming: way of the tokens",
+    "throughput settings of Serve",
+    "vLLM's Ray executor V2",
+}
+"""The checks that belong to a switch."""
+
+
+def found(target: LocalTarget | UrlTarget) -> dict[str, Check]:
+    return {check.name: check for check in check_switches(target)}
+
+
+def failed(checks: dict[str, Check]) -> dict[str, str]:
+    return {name: check.evidence for name, check in checks.items() if check.outcome is Outcome.FAIL}
+
+
+def test_a_session_that_another_process_started_is_verified(served: Served):
+    checks = found(served.target())
+    assert failed(checks) == {}
+    assert checks.pop("vLLM's Ray executor V2").outcome is Outcome.NOT_APPLICABLE
+    assert {check.outcome for check in checks.values()} == {Outcome.PASS}
+
+
+def test_the_bytes_of_a_stream_are_counted_at_the_replicas_server(served: Served):
+    evidence = found(served.target())["direct streaming: way of the tokens"].evidence
+    numbers = re.search(r"(\d+) bytes of a stream came, HAProxy counts (\d+) .* and (\d+) from others", evidence)
+    assert numbers, evidence
+    came, direct, other = map(int, numbers.groups())
+    assert 0 < came <= direct
+    assert other == 0
+
+
+def test_another_expectation_fails_the_check_that_it_concerns(served: Served):
+    env = {"RAY_SERVE_HAPROXY_NBTHREAD": "3", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+    problems = failed(found(served.target(ray_service(env=env, served_model_name="other"))))
+    assert "RAY_SERVE_HAPROXY_NBTHREAD='1' (declared '3') in ray::ServeController" in problems["environment parity"]
+    assert "lacks other" in problems["model list"]
+    assert "still runs the previous configuration" in problems["declared configuration"]
+
+
+@contextmanager
+def out_of_service(served: Served) -> Iterator[None]:
+    """The model's server taken out of HAProxy, at its own admin socket."""
+    config = next(served.session.folder.glob("h/*/haproxy.cfg"))
+    (name,) = set(re.findall(r"server (SERVE_REPLICA\S*LLMServer\S*) ", config.read_text()))
+    backend = re.search(r"^backend (\S+)-via-ingress-request-router", config.read_text(), re.M)
+    assert backend
+
+    def say(state: str) -> None:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(config.with_name("admin.sock")))
+            one.sendall(f"set server {backend[1]}/{name} state {state}\n".encode())
+            assert one.recv(1000).strip() == b""
+
+    say("maint")
+    try:
+        yield
+    finally:
+        say("ready")
+
+
+def test_a_server_that_is_out_of_service_is_seen(served: Served):
+    with out_of_service(served):
+        problems = failed(found(served.target()))
+    assert "is not UP" in problems["HAProxy: replicas as servers"]
+    assert "direct streaming: way of the tokens" in problems
+
+
+def test_a_listener_that_others_could_reach_is_seen(served: Served):
+    code = "import socket, sys; s = socket.create_server(('0.0.0.0', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={SESSION_VARIABLE: served.session.id},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        evidence = failed(found(served.target()))["reachable from outside"]
+    finally:
+        process.communicate()
+    assert f"0.0.0.0:{port}" in evidence
+
+
+def test_an_address_is_verified_with_what_a_client_sees(served: Served):
+    checks = found(UrlTarget(f"{served.running.url}/v1", API_KEY))
+    assert failed(checks) == {}
+    judged = {name for name, check in checks.items() if check.outcome is Outcome.PASS}
+    assert judged == {"direct streaming: deployments", "model list", "streamed completion", "API key"}
+
+
+def test_an_address_with_a_wrong_key_fails_and_says_where_the_key_belongs(served: Served):
+    checks = found(UrlTarget(served.running.url, "sk-wrong"))
+    assert set(failed(checks)) == {"direct streaming: deployments", "model list", "streamed completion", "API key"}
+    assert "RAYLINE_API_KEY" in checks["model list"].fix
+
+
+def test_every_switch_declared_off_is_seen_off(bare: Served):
+    checks = {check.name: check for check in bare.running.checks}
+    assert failed(checks) == {}
+    assert {name for name, check in checks.items() if check.outcome is Outcome.OFF} == SWITCHED
+
+
+def test_every_switch_off_fails_where_it_is_expected_on(bare: Served):
+    target = bare.target()
+    target.expected = target.expected.all_on()
+    assert set(failed(found(target))) == SWITCHED
+
+
+def test_an_open_service_without_direct_streaming_fails_from_outside(bare: Served):
+    problems = failed(found(UrlTarget(bare.running.url, None)))
+    assert set(problems) == {"direct streaming: deployments", "API key"}
+    assert "OpenAiIngress answers" in problems["direct streaming: deployments"]
+
+
+@pytest.mark.parametrize(("options", "exit_code"), [([], 0), (["--all-on"], 1)])
+def test_the_command_reads_the_session_from_its_folder(
+    bare: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], exit_code: int
+):
+    path = stack_file(tmp_path / "Pulumi.bare.yaml", **BARE)
+    secrets: dict[str, dict[str, str]] = {}
+    for (name, key), value in SECRETS.items():
+        secrets.setdefault(name, {})[key] = value
+    (bare.state_dir / "secrets.json").write_text(json.dumps(secrets))
+    monkeypatch.setattr(cli, "_state_dir", lambda stack: bare.state_dir)
+    result = CliRunner().invoke(cli.app, ["verify", "--stack", "bare", "--config-file", str(path), "--json", *options])
+    assert result.exit_code == exit_code, result.output
+    said = json.loads(result.stdout)
+    assert said["passed"] is (exit_code == 0)
+    outcomes = {check["name"]: check["outcome"] for check in said["services"]["tiny"]}
+    assert {name for name, outcome in outcomes.items() if outcome == ("off", "fail")[exit_code]} == SWITCHED

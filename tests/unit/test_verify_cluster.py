@@ -1,0 +1,520 @@
+"""A cluster seen through kubectl. The kubectl on PATH is a stand-in that filters and answers as an API server does; what runs
+in its pods was recorded on a real session (recorded_verify.json), and the objects are those that the stack `kind` renders."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rayline import cli, deploy, offline, render
+from rayline.verify import Check, NotSeen, Outcome, View, check_switches, cluster, expected
+from rayline.verify.cluster import ClusterTarget, Kubectl, NotServed, wait_until_served
+from tests.unit.verify_service import RECORDED, Service
+
+STAND_IN = '''#!{python} -IS
+"""kubectl for tests: get KIND [NAME] [-l SELECTOR] -o json, and exec -i POD -c CONTAINER -- python -."""
+import ast, json, pathlib, re, sys
+
+folder = pathlib.Path(__file__).parent
+state = json.loads((folder / "state.json").read_text())
+arguments = sys.argv[1:]
+with (folder / "calls").open("a") as file:
+    print(json.dumps(arguments), file=file)
+options = {{}}
+while arguments[0].startswith("--"):
+    options[arguments[0]] = arguments[1]
+    arguments = arguments[2:]
+if options.get("--context") == "nowhere":
+    sys.exit('error: context "nowhere" does not exist')
+
+
+def selected(labels, selector):
+    for part in re.split(r",(?![^(]*\\))", selector):
+        one = re.fullmatch(r"(\\S+) in \\((.*)\\)", part)
+        if one and labels.get(one[1]) not in one[2].split(","):
+            return False
+        if not one and labels.get(part.split("=")[0]) != part.split("=")[1]:
+            return False
+    return True
+
+
+if arguments[0] == "get":
+    rows = state["objects"][arguments[1]]
+    if not arguments[2].startswith("-"):
+        found = [row for row in rows if row["metadata"]["name"] == arguments[2]]
+        if not found:
+            sys.exit(f'Error from server (NotFound): {{arguments[1]}}.ray.io "{{arguments[2]}}" not found')
+        print(json.dumps(found[0]))
+    else:
+        selector = arguments[arguments.index("-l") + 1] if "-l" in arguments else ""
+        rows = [row for row in rows if not selector or selected(row["metadata"]["labels"], selector)]
+        print(json.dumps({{"items": rows}}))
+    sys.exit()
+
+assert arguments[:2] == ["exec", "-i"] and arguments[3] == "-c" and arguments[5:] == ["--", "python", "-"], arguments
+pod = next(row for row in state["objects"]["pods"] if row["metadata"]["name"] == arguments[2])
+assert arguments[4] in [one["name"] for one in pod["spec"]["containers"]]
+script = sys.stdin.read()
+compile(script, "sent", "exec")
+job, place = json.loads(ast.literal_eval(re.search(r"json\\.loads\\(('.*')\\)\\)\\)\\)$", script.strip())[1]))
+assert not {{"token", "key"}} & set(place), "a secret on its way into a pod"
+answers = state["pods"][arguments[2]]
+if job["do"] == "ask":
+    said = []
+    for request in job["requests"]:
+        key = request.get("method", "GET") + " " + request["path"] + ("" if request.get("auth", True) else " without")
+        status, text = answers.get(job["base"] + " " + key.split("?")[0]) or answers[key.split("?")[0]]
+        said.append({{"status": status, "text": text, "server": ""}})
+    print("a warning that something printed")
+    print(json.dumps(said))
+elif job["do"] == "connect":
+    print(json.dumps([port in state["open"] for _, port in job["addresses"]]))
+else:
+    print(json.dumps(answers[job["do"]]))
+'''
+
+SERVICE, NAMESPACE, ACTIVE = "chat", "rayline", "chat-9xkqs"
+HEAD, WORKER = f"{ACTIVE}-head-7bd2k", f"{ACTIVE}-cpu-worker-x2x9z"
+
+
+@functools.cache
+def kind() -> offline.Program:
+    return offline.record("kind")
+
+
+class FakeCluster:
+    """A cluster with one service of the stack `kind` that serves; `save` after a change."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.program = kind()
+        (manifest,) = render.ray_services(self.program)
+        self.manifest = manifest
+        tool = folder / "kubectl"
+        tool.write_text(STAND_IN.format(python=sys.executable))
+        tool.chmod(0o755)
+        status = {
+            "observedGeneration": 3,
+            "activeServiceStatus": {"rayClusterName": ACTIVE},
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "UpgradeInProgress", "status": "False"}],
+        }
+        live = copy.deepcopy(manifest)
+        live["metadata"]["generation"] = 3
+        self.ray_service = live | {"status": status}
+        cluster_spec = manifest["spec"]["rayClusterConfig"]
+        self.pods = [
+            _pod(WORKER, "worker", cluster_spec["workerGroupSpecs"][0]),
+            _pod(HEAD, "head", cluster_spec["headGroupSpec"]),
+            # of the old cluster, whose streams end
+            _pod("chat-old-head-aaaaa", "head", cluster_spec["headGroupSpec"], of="chat-old"),
+        ]
+        self.services = [
+            {
+                "metadata": {"name": f"{SERVICE}-serve-svc"},
+                "spec": {"type": "ClusterIP", "ports": [{"port": 8000}], "selector": {"rayline/service": SERVICE}},
+            }
+        ]
+        self.policies = copy.deepcopy(render.network_policies(self.program))
+        self.open = [8000]
+        self.recorded = Service(environment=expected(manifest).environment[_head_role()])  # type: ignore[arg-type]
+        self.details = _as_declared(self.recorded.details, manifest)
+        self.dashboard_without_token = 401
+        self.worker_environment: dict[str, str] = {}
+        self.save()
+
+    def answers(self) -> dict[str, Any]:
+        """What each pod says: the same look twice, each process with its pod's environment."""
+        service = self.recorded
+        model = expected(self.manifest).model_ids[0]
+        without = {
+            f"{method} {path} without": [401, ""]
+            for path, methods in [*service.routes.items(), *GUARDED.items()]
+            for method in (one.upper() for one in methods)
+        }
+        without = {key.replace("{response_id}", "x").replace("{model}", "x"): value for key, value in without.items()}
+        described = {"paths": {path: {key: {} for key in methods} for path, methods in service.routes.items()}}
+        common: dict[str, Any] = {
+            **without,
+            "GET /openapi.json": [200, json.dumps(described)],
+            "GET /v1/models": [200, json.dumps({"data": [{"id": model}]})],
+            "POST /tokenize": [200, "{}"],
+            "dashboard GET /api/serve/applications/": [200, json.dumps(self.details)],
+            "dashboard GET /api/serve/applications/ without": [self.dashboard_without_token, ""],
+            "dashboard GET /api/v0/actors": [
+                200,
+                json.dumps({"data": {"result": {"result": service.actors}}}),
+            ],
+            "stream": service.stream,
+            "settings": service.settings,
+        }
+        (deployment,) = expected(self.manifest).llm_deployments
+        declared = {name: value for name, value in service.environment.items() if value is not None}
+
+        def look(environment: Mapping[str, str]) -> dict[str, Any]:
+            found = copy.deepcopy(service.look)
+            for process in found["processes"]:
+                process["environ"] = dict(environment)
+                process["title"] = process["title"].replace("LLMServer:tiny", deployment)
+            return found
+
+        return {
+            HEAD: common | {"look": look(declared)},
+            WORKER: common | {"look": look(declared | self.worker_environment)},
+        }
+
+    def save(self) -> None:
+        objects = {
+            "rayservice": [self.ray_service],
+            "pods": self.pods,
+            "services": self.services,
+            "networkpolicies": self.policies,
+        }
+        state = {"objects": objects, "pods": self.answers(), "open": self.open}
+        (self.folder / "state.json").write_text(json.dumps(state))
+
+    def target(self) -> ClusterTarget:
+        self.save()
+        target = ClusterTarget(Kubectl(NAMESPACE), expected(self.manifest), render.network_policies(self.program))
+        target.settles_seconds = 0
+        return target
+
+    def checks(self) -> dict[str, Check]:
+        return {check.name: check for check in check_switches(self.target())}
+
+
+GUARDED = {
+    "/v1/models": ["get"],
+    "/v1/chat/completions": ["post"],
+    "/invocations": ["post"],
+    "/tokenize": ["post"],
+    "/metrics": ["get"],
+    "/openapi.json": ["get"],
+}
+
+
+def _head_role() -> Any:
+    from components.ray_service_manifest import Role
+
+    return Role.HEAD
+
+
+def _pod(name: str, role: str, group: Mapping[str, Any], of: str = ACTIVE) -> dict[str, Any]:
+    """A running pod of a group, as KubeRay makes it: labels of its own, and a sidecar before the Ray container."""
+    ray = copy.deepcopy(group["template"]["spec"]["containers"][0])
+    labels = {"rayline/service": SERVICE, "ray.io/cluster": of, "ray.io/node-type": role}
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"containers": [{"name": "injected"}, ray]},
+        "status": {"phase": "Running"},
+    }
+
+
+def _as_declared(details: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded account of Serve, with the stack's configuration and its model's deployment."""
+    want = expected(manifest)
+    found = copy.deepcopy(details)
+    application = found["applications"]["llm"]
+    application["deployed_app_config"] = copy.deepcopy(want.serve_config["applications"][0])
+    deployments = application["deployments"]
+    (name,) = want.llm_deployments
+    deployments[name] = deployments.pop("LLMServer:tiny")
+    return found
+
+
+@pytest.fixture
+def fake(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
+    return FakeCluster(tmp_path)
+
+
+def test_every_check_passes_through_kubectl(fake: FakeCluster):
+    found = fake.checks()
+    assert found.pop("vLLM's Ray executor V2").outcome is Outcome.NOT_APPLICABLE
+    assert {name: check.evidence for name, check in found.items() if check.outcome is not Outcome.PASS} == {}
+    assert "NetworkPolicies are as declared" in found["reachable from outside"].evidence
+    # every pod of the cluster that serves was looked into, and no other
+    calls = [json.loads(line) for line in (fake.folder / "calls").read_text().splitlines()]
+    assert {call[call.index("-i") + 1] for call in calls if "exec" in call} == {HEAD, WORKER}
+    assert all(call[:2] == ["--namespace", NAMESPACE] for call in calls)
+
+
+def test_a_variable_that_only_the_worker_lacks_is_named_with_its_pod(fake: FakeCluster):
+    fake.worker_environment = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "true"}
+    check = fake.checks()["environment parity"]
+    assert check.outcome is Outcome.FAIL
+    assert f"RAY_SERVE_THROUGHPUT_OPTIMIZED='true' (declared '1') in ray::ServeController on {WORKER}" in check.evidence
+
+
+def dashboard_open(fake: FakeCluster) -> None:
+    fake.dashboard_without_token = 200
+
+
+def dashboard_in_the_service(fake: FakeCluster) -> None:
+    fake.open.append(8265)
+
+
+def load_balancer(fake: FakeCluster) -> None:
+    fake.services.append(
+        {
+            "metadata": {"name": "dashboard"},
+            "spec": {"type": "LoadBalancer", "selector": {"ray.io/node-type": "head"}},
+        }
+    )
+
+
+def no_default_deny(fake: FakeCluster) -> None:
+    fake.policies = [one for one in fake.policies if one["metadata"]["name"] != "default-deny"]
+
+
+def policy_edited(fake: FakeCluster) -> None:
+    next(one for one in fake.policies if one["metadata"]["name"] == "chat-ray")["spec"]["ingress"] = [{}]
+
+
+def policy_of_somebody_else(fake: FakeCluster) -> None:
+    fake.policies.append(
+        {"metadata": {"name": "open"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("break_it", "evidence"),
+    [
+        (dashboard_open, "the dashboard answers HTTP 200 without Ray's token"),
+        (dashboard_in_the_service, "8265 (Ray's dashboard)"),
+        (load_balancer, "Service dashboard of type LoadBalancer"),
+        (no_default_deny, "NetworkPolicy default-deny is missing"),
+        (policy_edited, "NetworkPolicy chat-ray is not as declared"),
+        (policy_of_somebody_else, "NetworkPolicy open is not declared and lets others in"),
+    ],
+)
+def test_what_others_could_reach_fails(fake: FakeCluster, break_it: Callable[[FakeCluster], None], evidence: str):
+    break_it(fake)
+    target = fake.target()
+    outcome, said, fix = target.reachability(View(target))
+    assert outcome is Outcome.FAIL, said
+    assert evidence in said
+    assert fix
+
+
+def test_a_service_that_is_not_there_is_said_in_kubectls_words(fake: FakeCluster):
+    fake.ray_service["metadata"]["name"] = "other"
+    with pytest.raises(NotSeen, match=r'"chat" not found'):
+        fake.checks()
+    with pytest.raises(NotSeen, match=r'context "nowhere" does not exist'):
+        Kubectl(NAMESPACE, context="nowhere").get("rayservice", SERVICE)
+
+
+def test_without_kubectl_that_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NotSeen, match="kubectl is not on PATH"):
+        Kubectl(NAMESPACE).get("pods")
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------------
+
+
+class Steps:
+    """A report that changes the cluster when it is told what is waited for."""
+
+    def __init__(self, fake: FakeCluster, *repairs: Callable[[], None]) -> None:
+        self.fake, self.repairs, self.said = fake, list(repairs), []
+
+    def phase(self, name: str, detail: str) -> None:
+        self.said.append(detail)
+        if self.repairs:
+            self.repairs.pop(0)()
+            self.fake.save()
+
+    def done(self, name: str, seconds: float, detail: str) -> None:
+        self.said.append("done")
+
+    def note(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+def wait(fake: FakeCluster, steps: Steps, seconds: float = 60) -> list[str]:
+    fake.save()
+    wait_until_served(Kubectl(NAMESPACE), fake.manifest, steps, seconds)
+    return steps.said
+
+
+def test_what_is_served_already_is_not_waited_for(fake: FakeCluster):
+    assert wait(fake, Steps(fake)) == ["done"]
+
+
+def test_the_old_configurations_running_is_not_taken_for_the_new_ones(fake: FakeCluster):
+    """decision 0015: generation observed, RayService Ready, application RUNNING, and all of it is the old configuration."""
+    application = fake.details["applications"]["llm"]
+    new = application["deployed_app_config"]
+    application["deployed_app_config"] = copy.deepcopy(new)
+    llm = application["deployed_app_config"]["args"]["llm_configs"][0]
+    llm["engine_kwargs"] = llm["engine_kwargs"] | {"max_num_seqs": 1}
+    (deployment,) = [one for name, one in application["deployments"].items() if name.startswith("LLMServer")]
+    (replica,) = deployment["replicas"]
+
+    def taken_up() -> None:
+        application["deployed_app_config"] = new
+        deployment["status"] = "UPDATING"
+
+    def new_replica() -> None:
+        deployment["status"] = "HEALTHY"
+        deployment["replicas"].append(replica | {"replica_id": "old", "state": "STOPPING"})
+
+    def old_one_gone() -> None:
+        deployment["replicas"].pop()
+
+    said = wait(fake, Steps(fake, taken_up, new_replica, old_one_gone))
+    assert [one.partition(": ")[0] for one in said][1:] == [
+        next(iter(expected(fake.manifest).llm_deployments)) + " 1/1 running",
+        next(iter(expected(fake.manifest).llm_deployments)),
+        "done",
+    ]
+    assert said[0] == "application llm still runs the previous configuration"
+    assert "still STOPPING" in said[2]
+
+
+def test_what_kuberay_has_not_done_yet_is_waited_for(fake: FakeCluster):
+    status = fake.ray_service["status"]
+    fake.ray_service["metadata"]["generation"] = 4
+    ready, upgrade = status["conditions"]
+
+    def observed() -> None:
+        status["observedGeneration"] = 4
+        upgrade["status"] = "True"
+        status["pendingServiceStatus"] = {"rayClusterName": "chat-new"}
+
+    def switched() -> None:
+        upgrade["status"] = "False"
+        del status["pendingServiceStatus"]
+        ready.update(status="False", message="endpoints are not there yet")
+
+    def came_ready() -> None:
+        ready["status"] = "True"
+
+    said = wait(fake, Steps(fake, observed, switched, came_ready))
+    assert said == [
+        "KubeRay has not taken up the change yet",
+        "RayCluster chat-new is coming up, the old one serves",
+        "the RayService is not ready: endpoints are not there yet",
+        "done",
+    ]
+
+
+def test_pods_with_the_old_environment_are_not_the_new_cluster(fake: FakeCluster):
+    ray = fake.pods[0]["spec"]["containers"][1]
+    new = ray["env"]
+    ray["env"] = [entry for entry in new if entry["name"] != "RAY_SERVE_ENABLE_HA_PROXY"]
+
+    def replaced() -> None:
+        ray["env"] = new
+
+    said = wait(fake, Steps(fake, replaced))
+    assert WORKER in said[0]
+    assert said[1:] == ["done"]
+
+
+def test_a_failed_deployment_ends_the_wait_in_serves_words(fake: FakeCluster):
+    application = fake.details["applications"]["llm"]
+    application.update(status="DEPLOY_FAILED", message="ValueError: max_model_len is too long")
+    with pytest.raises(NotServed, match="max_model_len is too long"):
+        wait(fake, Steps(fake))
+
+
+def test_the_wait_ends_with_what_it_waited_for(fake: FakeCluster):
+    fake.ray_service["metadata"]["generation"] = 4
+    with pytest.raises(NotServed, match=r"not served after 0 s: KubeRay has not taken up"):
+        wait(fake, Steps(fake), seconds=0)
+
+
+def test_a_cluster_that_does_not_answer_is_waited_for(fake: FakeCluster):
+    fake.ray_service["status"]["activeServiceStatus"] = {}
+
+    def answers() -> None:
+        fake.ray_service["status"]["activeServiceStatus"] = {"rayClusterName": ACTIVE}
+
+    said = wait(fake, Steps(fake, answers))
+    assert "no RayCluster that serves" in said[0]
+    assert RECORDED["details"]
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+def pulumi(fake: FakeCluster, exit_code: int) -> None:
+    """A `pulumi` on PATH that has done its work, well or badly."""
+    tool = fake.folder / "pulumi"
+    tool.write_text(f"#!/bin/sh\nexit {exit_code}\n")
+    tool.chmod(0o755)
+
+
+def rayline(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_up_ends_with_the_checks(fake: FakeCluster):
+    pulumi(fake, 0)
+    result = rayline("up", "--stack", "kind")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"pass +direct streaming: way of the tokens: ", result.output)
+    assert "every replica runs the declared configuration" in result.stderr
+
+
+def test_up_fails_where_a_check_does(fake: FakeCluster):
+    pulumi(fake, 0)
+    dashboard_open(fake)
+    fake.save()
+    result = rayline("up", "--stack", "kind")
+    assert result.exit_code == 1
+    assert re.search(r"FAIL +reachable from outside: ", result.output)
+    assert "1 of 13 checks failed" in result.stderr
+
+
+def test_up_looks_into_nothing_where_pulumi_failed(fake: FakeCluster):
+    pulumi(fake, 255)
+    assert rayline("up", "--stack", "kind").exit_code == 255
+    assert not (fake.folder / "calls").exists()
+
+
+def test_verify_gives_data_and_passes_the_context_on(fake: FakeCluster):
+    result = rayline("verify", "--stack", "kind", "--context", "mine", "--json", "--service", SERVICE)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert (said["target"], said["passed"], list(said["services"])) == ("stack kind", True, [SERVICE])
+    calls = [json.loads(line) for line in (fake.folder / "calls").read_text().splitlines()]
+    assert all(call[2:4] == ["--context", "mine"] for call in calls)
+
+
+def test_a_parked_service_is_not_looked_for(fake: FakeCluster, tmp_path: pathlib.Path):
+    text = (offline.PROJECT_ROOT / "stacks/Pulumi.kind.yaml").read_text()
+    path = tmp_path / "Pulumi.kind.yaml"
+    path.write_text(text.replace("longest_stream_seconds: 60", "longest_stream_seconds: 60\n      park: true"))
+    result = rayline("verify", "--stack", "kind", "--config-file", str(path))
+    assert result.exit_code == 0, result.output
+    assert "parked" in result.output
+
+
+def test_a_made_clusters_kubeconfig_is_pulumis_and_is_gone_afterwards(fake: FakeCluster):
+    tool = fake.folder / "pulumi"
+    tool.write_text("#!/bin/sh\necho the-kubeconfig\n")
+    tool.chmod(0o755)
+    program = offline.record("dev-l4")
+    with deploy.cluster_access(program, None) as kubectl:
+        path = pathlib.Path(kubectl.kubeconfig or "")
+        assert path.read_text() == "the-kubeconfig\n"
+        assert path.stat().st_mode & 0o077 == 0
+    assert not path.exists()
+    pulumi(fake, 1)
+    with pytest.raises(deploy.DeployError, match="--context"), deploy.cluster_access(program, None):
+        pass
+    with deploy.cluster_access(program, "mine") as kubectl:
+        assert (kubectl.context, kubectl.kubeconfig) == ("mine", None)
