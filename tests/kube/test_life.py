@@ -45,17 +45,19 @@ def answers(key: str, path: str = "/v1/models", **more: Any) -> int:
 
 
 def test_a_replica_more_brings_a_worker_and_a_replica_less_removes_it(stack: Stack) -> None:
+    # a change in place may have left an idle worker, which goes after the autoscaler's idle time, 300 s
+    replicas = stack.setting("replicas", 1)
+    wait_until(lambda: len(pods("worker")) == replicas, "no worker without a replica", 480)
     before, cluster = names(pods("worker")), ray_clusters()
-    stack.change(f"services.{SERVICE}.replicas", str(len(before) + 1))
+    stack.change(f"services.{SERVICE}.replicas", str(replicas + 1))
     stack.up()
-    wait_until(lambda: len(pods("worker")) == len(before) + 1, "a worker more", 120)
-    wait_until(lambda: ready_endpoints() == len(before) + 1, "an endpoint more", 240)
+    wait_until(lambda: len(pods("worker")) == replicas + 1, "a worker more", 120)
+    wait_until(lambda: ready_endpoints() == replicas + 1, "an endpoint more", 240)
     assert before < names(pods("worker"))
-    stack.change(f"services.{SERVICE}.replicas", str(len(before)))
+    stack.change(f"services.{SERVICE}.replicas", str(replicas))
     stack.up()
-    # a worker goes after the autoscaler's idle time, 300 s
-    wait_until(lambda: ready_endpoints() == len(before), "an endpoint less", 240)
-    wait_until(lambda: len(pods("worker")) == len(before), "a worker less", 480)
+    wait_until(lambda: ready_endpoints() == replicas, "an endpoint less", 240)
+    wait_until(lambda: len(pods("worker")) == replicas, "a worker less", 480)
     assert ray_clusters() == cluster
 
 
