@@ -266,7 +266,7 @@ def _record(options: Options, context: int, service: Mapping[str, Any]) -> offli
     if context > changed.get("max_model_len", 2048):
         changed["max_model_len"] = context
     key = next(key for key in values if key.endswith(":services"))
-    return offline.record(options.stack, config=({**values, key: json.dumps({name: changed | service})}, secret))
+    return offline.record(options.stack, config=({**values, key: json.dumps({name: {**changed, **service}})}, secret))
 
 
 def _base(program: offline.Program, replicas: int, engine: Mapping[str, Any]) -> Base:
@@ -412,8 +412,9 @@ class _Watch:
 
 def _machine_cpu() -> float:
     """Seconds that all cores have worked for anybody; work for other virtual machines (steal) is in it."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    times = psutil.cpu_times()._asdict()
+    # guests' time is in the user's already
+    return sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))
 
 
 def _tokenizer(plan: Plan) -> str:

@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 from vllm.benchmarks import serve
+from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 
 async def _as_they_are(base_url: str, model_id: str, requests: Any, ssl_context: Any = None) -> Any:
@@ -22,7 +23,7 @@ async def _as_they_are(base_url: str, model_id: str, requests: Any, ssl_context:
 
 
 def _arguments(job: dict[str, Any], *, requests: int, seed: int) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
+    parser = FlexibleArgumentParser()
     serve.add_cli_args(parser)
     command = [
         *("--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", job["url"]),
@@ -32,7 +33,9 @@ def _arguments(job: dict[str, Any], *, requests: int, seed: int) -> argparse.Nam
         *("--ignore-eos", "--disable-tqdm"),
         *job["arguments"],
     ]
-    return parser.parse_args(command)
+    parsed = parser.parse_args(command)
+    assert parsed is not None  # its annotation says it might be
+    return parsed
 
 
 def run(job: dict[str, Any], mark: Any) -> dict[str, Any]:
