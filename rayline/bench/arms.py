@@ -405,7 +405,7 @@ DEFAULT_BASE = "sample"
 
 # --- arms from files ---------------------------------------------------------------------------------------------------
 
-_FILE_KEYS = {"base", "what", "service", "env", "engine_kwargs", "serve"}
+_FILE_KEYS = {"base", "what", "service", "env", "engine_kwargs", "llm", "serve"}
 
 
 @dataclass(frozen=True)
@@ -422,6 +422,8 @@ class Overlay:
     """Variables for every Ray container, unchecked; None takes one away."""
     engine_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Engine arguments, unchecked; None takes one away."""
+    llm: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the LLMConfig, unchecked; None takes a key away."""
     serve: Mapping[str, Any] = field(default_factory=dict)
     """Laid over serveConfigV2, unchecked; None takes a key away."""
 
@@ -439,7 +441,7 @@ def read_overlay(name: str, text: str) -> Overlay:
     base = document.get("base", "kit-equal")
     if base not in ARMS:
         raise ArmError(f"arm {name}: base {base!r} is none of {', '.join(ARMS)}")
-    for key in ("service", "env", "engine_kwargs", "serve"):
+    for key in ("service", "env", "engine_kwargs", "llm", "serve"):
         if not isinstance(document.get(key, {}), dict):
             raise ArmError(f"arm {name}: {key} is a map")
     return Overlay(name, **({"base": base} | document))
@@ -456,7 +458,7 @@ def overlaid(overlay: Overlay) -> Arm:
     def made(base: Base) -> Built:
         built = ARMS[overlay.base].build(base)
         if isinstance(built, ProcessArm):
-            if overlay.serve:
+            if overlay.serve or overlay.llm:
                 raise ArmError(f"arm {overlay.name}: {overlay.base} has no Serve configuration to lay something over")
             plain = PLAIN[overlay.base]
             changed = plain.make(base, laid_over(plain.engine(base), overlay.engine_kwargs))
@@ -464,16 +466,14 @@ def overlaid(overlay: Overlay) -> Arm:
             processes = [replace(one, env=laid_over(one.env, over)) for one in changed.processes]
             return replace(changed, processes=processes)
         manifest = with_engine(with_env(built.manifest, overlay.env), overlay.engine_kwargs)
-        if overlay.serve:
-            serve = overlay.serve
 
-            def change(config: dict[str, Any]) -> None:
-                merged = laid_over(config, serve)
-                config.clear()
-                config.update(merged)
+        def change(config: dict[str, Any]) -> None:
+            merged = laid_over(config, overlay.serve)
+            config.clear()
+            config.update(merged)
+            config["applications"][0]["args"]["llm_configs"][0] = laid_over(_llm(config), overlay.llm)
 
-            manifest = with_serve(manifest, change)
-        return RayArm(manifest)
+        return RayArm(with_serve(manifest, change))
 
     return Arm(overlay.name, overlay.what or f"{overlay.base} with a file laid over", made)
 
