@@ -109,6 +109,10 @@ class LlmServiceArgs(TypedDict):
     """Share of the card's memory that vLLM may take, 0.1 to 0.98. Default 0.92."""
     enable_prefix_caching: NotRequired[bool]
     """Keep the KV cache of common prompt beginnings. Default true."""
+    stream_interval: NotRequired[int]
+    """Tokens of one event of a streamed answer after the first, at least 1: more cost less CPU and come in bursts. Default 4."""
+    log_engine_metrics: NotRequired[bool]
+    """vLLM's metrics on Ray's metrics port, in PodMonitoring; false: only on each replica's own /metrics. Default true."""
     served_model_name: NotRequired[str]
     """The `model` that clients ask for. Default: the model id."""
     model_source: NotRequired[str]

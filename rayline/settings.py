@@ -123,6 +123,8 @@ class Service(_Strict):
     max_num_batched_tokens: Positive | None = None
     gpu_memory_utilization: float | None = None
     enable_prefix_caching: bool = defaults.ENABLE_PREFIX_CACHING
+    stream_interval: Positive = defaults.STREAM_INTERVAL
+    log_engine_metrics: bool = defaults.LOG_ENGINE_METRICS
     served_model_name: str | None = None
     model_source: str | None = None
     revision: str | None = None

@@ -13,6 +13,10 @@ UPGRADE = UpgradeStrategy.NEW_CLUSTER
 MAX_MODEL_LEN = 16384
 GPU_MEMORY_UTILIZATION = 0.92  # vLLM 0.29's own default (vllm/config/cache.py), stated
 ENABLE_PREFIX_CACHING = True
+# Tokens of one event of a streamed answer. vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/high-throughput.md
+# has what this saves and what it costs.
+STREAM_INTERVAL = 4
+LOG_ENGINE_METRICS = True  # Ray Serve LLM's default (ray 2.60.0 llm/_internal/serve/core/configs/llm_config.py:250)
 # The longest answer that a change of the cluster may still finish, seconds. Every drain time is derived from it.
 LONGEST_STREAM_SECONDS = 300
 # Give a first start this long, seconds: GPU node, 20 GB image, weights, compilation. On expiry KubeRay deletes the clusters.
@@ -40,7 +44,9 @@ REVISION = "main"
 
 # --- CPU services (accelerator: cpu), for trials and tests
 CPU_MAX_MODEL_LEN = 2048
-CPU_MAX_NUM_SEQS = 64
+CPU_MAX_NUM_SEQS = (
+    128  # this and the next: what vLLM 0.29 takes for an API server on the CPU (vllm/engine/arg_utils.py:2751)
+)
 CPU_MAX_NUM_BATCHED_TOKENS = 2048
 CPU_KV_CACHE_GIB = 1
 CPU_WORKER_CPUS = 1

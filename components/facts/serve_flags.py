@@ -8,6 +8,8 @@ Sources are ray 2.60.0 unless a row says otherwise.
 from dataclasses import dataclass
 from enum import Enum
 
+from .defaults import STREAM_INTERVAL
+
 
 class Kind(str, Enum):
     """What a value has to look like."""
@@ -20,7 +22,10 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True)
 class ServeFlag:
-    """One variable. `value` is what the kit sets (None: left at Ray's default). `owned` ones follow from other settings."""
+    """One variable. `value` is what the kit sets (None: left at Ray's default). `owned` ones follow from other settings.
+
+    Where the kit sets it to save CPU, `measured` says what that saved (docs/high-throughput.md: how) and `cost` what is given up.
+    """
 
     kind: Kind
     default: str
@@ -28,12 +33,30 @@ class ServeFlag:
     source: str
     value: str | None = None
     owned: bool = False
+    set_to: str = ""
+    """How the plan decides a value where there is no one `value`."""
+    measured: str = ""
+    cost: str = ""
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A setting of the kit, not a variable, that saves CPU on the way of a request."""
+
+    default: str
+    """Without the kit."""
+    value: str
+    """The kit's default."""
+    measured: str
+    cost: str
+    source: str
 
 
 HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 THROUGHPUT_OPTIMIZED = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
 DIRECT_STREAMING = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
 HAPROXY_METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
+HAPROXY_THREADS = "RAY_SERVE_HAPROXY_NBTHREAD"
 RAY_EXECUTOR_V2 = "VLLM_USE_RAY_V2_EXECUTOR_BACKEND"
 
 # The four switches of the high-throughput architecture, by their name in a stack file.
@@ -102,11 +125,59 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "_private/ray_constants.py:41",
         owned=True,
     ),
-    "RAY_SERVE_HAPROXY_NBTHREAD": ServeFlag(
+    HAPROXY_THREADS: ServeFlag(
         Kind.INTEGER,
         "4",
-        "HAProxy threads per node; more than its CPUs costs context switches",
+        "HAProxy threads per node; more than its CPUs costs context switches, so the kit sets no more than a worker has",
         "serve/_private/constants.py:774",
+        set_to="the CPUs of a worker, where it has fewer than 4",
+        measured="TODO",
+        cost="none",
+    ),
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": ServeFlag(
+        Kind.SECONDS,
+        "0.1",
+        "how often the controller compares what runs with what is declared; health checks have periods of their own",
+        "serve/_private/constants.py:77",
+        value="0.5",
+        measured="TODO",
+        cost="Serve reacts up to 0.4 s later to a lost replica, a scaling decision or a change of the configuration",
+    ),
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": ServeFlag(
+        Kind.INTEGER,
+        "100",
+        "how often a Serve process hands its counters to Ray's metrics agent, which itself hears them every 10 s only",
+        "serve/_private/constants.py:676; metrics_report_interval_ms in ray src/ray/common/ray_config_def.h",
+        value="5000",
+        measured="TODO",
+        cost="Serve's counters are up to 5 s older",
+    ),
+    "RAY_enable_timeline": ServeFlag(
+        Kind.SWITCH,
+        "1",
+        "profiles of every task for `ray timeline`",
+        "ray src/ray/common/ray_config_def.h",
+        value="0",
+        measured="TODO",
+        cost="`ray timeline` is empty",
+    ),
+    "RAY_event_stats": ServeFlag(
+        Kind.SWITCH,
+        "1",
+        "counts and times of each event handler in Ray's own processes, printed into their logs",
+        "ray src/ray/common/ray_config_def.h",
+        value="0",
+        measured="TODO",
+        cost="gcs_server.out and raylet.out have no statistics of event handlers",
+    ),
+    "RAY_task_events_report_interval_ms": ServeFlag(
+        Kind.INTEGER,
+        "1000",
+        "how often each process reports its tasks to the GCS; for observation only",
+        "ray src/ray/common/ray_config_def.h",
+        value="10000",
+        measured="TODO",
+        cost="`ray list tasks` and the dashboard's tasks are up to 10 s older",
     ),
     "RAY_SERVE_HAPROXY_MAXCONN": ServeFlag(
         Kind.INTEGER, "4096", "client connections per node", "serve/_private/constants.py:771"
@@ -144,6 +215,18 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
     ),
     "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_TIMEOUT_S": ServeFlag(
         Kind.SECONDS, "5", "how long HAProxy waits for a routing decision, then 503", "serve/_private/constants.py:952"
+    ),
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": ServeFlag(
+        Kind.SECONDS,
+        "10",
+        "how often the controller looks after each node's HAProxy; after three failures it starts another one",
+        "serve/_private/constants.py:301 and 317",
+    ),
+    "RAY_SERVE_LLM_DEFAULT_HEALTH_CHECK_PERIOD_S": ServeFlag(
+        Kind.INTEGER,
+        "10",
+        "how often the controller looks after each replica's engine; after three failures it starts another one",
+        "llm/_internal/serve/constants.py:36; serve/_private/constants.py:329",
     ),
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": ServeFlag(
         Kind.SECONDS,
@@ -190,6 +273,32 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "1",
         "start-up objects leave Python's garbage collector; by now also without THROUGHPUT_OPTIMIZED",
         "serve/_private/constants.py:672",
+    ),
+}
+
+# What saves CPU and is no variable, by its name in a stack file or, where a stack has no word for it, in serveConfigV2.
+LEVERS: dict[str, Lever] = {
+    "stream_interval": Lever(
+        "1",
+        str(STREAM_INTERVAL),
+        "TODO",
+        "after the first token a client sees four at a time; with `stream_interval: 1` each by itself",
+        "vllm 0.29.0 vllm/config/scheduler.py:184",
+    ),
+    "logging_config.enable_access_log": Lever(
+        "true",
+        "false",
+        "TODO",
+        "no line for each request in Serve's logs; HAProxy's counters remain",
+        "serve/schema.py",
+    ),
+    "log_engine_metrics": Lever(
+        "true",
+        "true",
+        "TODO",
+        "with false Ray's metrics port, and so PodMonitoring, has none of vLLM's metrics: each replica has its own /metrics, "
+        "behind the API key",
+        "llm/_internal/serve/core/configs/llm_config.py:250",
     ),
 }
 

@@ -10,8 +10,9 @@ from ..facts.choices import Accelerator, Capacity
 from ..facts.models import Model
 from ..facts.runtimes import Runtime
 from .check import Check
+from .environment import with_haproxy_threads
 from .scale import Scale
-from .types import ClusterPlan, ServicePlan, ServiceWeights
+from .types import ClusterPlan, ServicePlan, ServiceWeights, WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Common:
     api_key: bool
     api_key_generation: int
     ray_token_generation: int
+    stream_interval: int
     longest: int
     cluster: ClusterPlan
     weights: ServiceWeights
@@ -64,7 +66,7 @@ class Common:
         """Whether the KV cache of common prompt beginnings is kept."""
         return self.given.get("enable_prefix_caching", defaults.ENABLE_PREFIX_CACHING)
 
-    def service(self, **decided: Any) -> ServicePlan:
+    def service(self, *, workers: WorkerGroup, **decided: Any) -> ServicePlan:
         given = self.given
         return ServicePlan(
             name=self.name,
@@ -82,7 +84,10 @@ class Common:
             tensor_parallel_size=self.tensor,
             pipeline_parallel_size=self.pipeline,
             prefix_caching=self.prefix_caching,
-            env=self.env,
+            stream_interval=self.stream_interval,
+            log_engine_metrics=given.get("log_engine_metrics", defaults.LOG_ENGINE_METRICS),
+            env=with_haproxy_threads(self.env, workers.cpus),
+            workers=workers,
             engine_kwargs=self.engine_kwargs,
             api_key=self.api_key,
             api_key_generation=self.api_key_generation,

@@ -8,7 +8,16 @@ from typing import Any
 from ..facts import defaults
 from ..facts.capacities import SPOT_GRACE_SECONDS
 from ..facts.choices import Capacity
-from ..facts.serve_flags import DIRECT_STREAMING, HA_PROXY, REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_OPTIMIZED, Kind
+from ..facts.serve_flags import (
+    DIRECT_STREAMING,
+    HA_PROXY,
+    HAPROXY_THREADS,
+    REFUSED,
+    SERVE_FLAGS,
+    SWITCHES,
+    THROUGHPUT_OPTIMIZED,
+    Kind,
+)
 from .check import Check, is_secret, shown
 from .drain import drain_times
 
@@ -21,6 +30,7 @@ PLANNED_ENGINE_KWARGS = (
     "max_num_batched_tokens",
     "gpu_memory_utilization",
     "enable_prefix_caching",
+    "stream_interval",
     "revision",
 )
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
@@ -81,6 +91,14 @@ def plan_environment(check: Check, path: str, given: Mapping[str, Any]) -> dict[
     ray = min(drain.ray, SPOT_GRACE_SECONDS) if given.get("capacity") == Capacity.SPOT else drain.ray
     env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(ray)
     return env
+
+
+def with_haproxy_threads(env: Mapping[str, str], cpus: float) -> dict[str, str]:
+    """`env`, with no more HAProxy threads than a worker has CPUs; what a stack says, and Ray's default where it fits, stays."""
+    threads = max(1, int(cpus))
+    if HAPROXY_THREADS in env or threads >= int(SERVE_FLAGS[HAPROXY_THREADS].default):
+        return dict(env)
+    return {**env, HAPROXY_THREADS: str(threads)}
 
 
 def plan_engine_kwargs(check: Check, path: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def plan_service(
         scale=scale, tensor=tensor, pipeline=pipeline, env=env, engine_kwargs=engine_kwargs, api_key=api_key,
         api_key_generation=at_least_one(check, path, given, "api_key_generation", 1),
         ray_token_generation=at_least_one(check, path, given, "ray_token_generation", 1),
+        stream_interval=at_least_one(check, path, given, "stream_interval", defaults.STREAM_INTERVAL),
         longest=longest, cluster=cluster, weights=weights,
     )  # fmt: skip
     draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)

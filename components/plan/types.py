@@ -152,6 +152,8 @@ class ServicePlan:
     pipeline_parallel_size: int
     limits: EngineLimits
     prefix_caching: bool
+    stream_interval: int
+    log_engine_metrics: bool
     fit: MemoryFit
     machine: MachineType | None
     pool: str | None

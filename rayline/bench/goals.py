@@ -32,8 +32,8 @@ GOALS: tuple[Goal, ...] = (
     Goal("kit", "vllm-defaults", "throughput", 1.0),
     Goal("kit@2", "vllm-router-defaults@2", "throughput", 1.1),
 )
-WORKLOAD, CONCURRENCIES, REPEATS, REQUESTS = "tokens", (64, 256), 5, 1024
-"""What they are stated for: medians of at least five interleaved repeats of 1,024 requests."""
+WORKLOAD, CONCURRENCIES, REPEATS, REQUESTS = "tokens", (64, 256), 5, 768
+"""What they are stated for: medians of at least five interleaved repeats of 768 requests, three for each of the most streams."""
 ARMS = ("sample", "kit-equal", "kit", "vllm", "vllm-defaults")
 """What `rayline bench --goals` measures; the last goal takes two replicas, a run of its own."""
 

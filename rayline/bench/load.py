@@ -201,8 +201,23 @@ def _line_of(stdin: Any) -> bytes:
     return line
 
 
+def _ahead_of_servers() -> str:
+    """Puts this process before all ordinary ones, where the machine allows it; returns its scheduling class.
+
+    vLLM's engine waits by calling sched_yield in a loop. Measured on two cores (Linux 6.18): the kernel then let a generator
+    that was ready to run wait for up to four seconds, which looked like a server that had stopped; time to first token at
+    the 99th percentile was 2,900 to 8,000 ms, and 280 to 350 ms in this class.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        return "ordinary"
+    return "real-time"
+
+
 def _measure(generator: Any, job: dict[str, Any]) -> None:
     started = time.time()
+    scheduling = _ahead_of_servers()
     mark = Mark()
     # a folder that is gone afterwards, for whatever the generator writes
     with tempfile.TemporaryDirectory(prefix="rayline-load-") as scratch:
@@ -210,7 +225,11 @@ def _measure(generator: Any, job: dict[str, Any]) -> None:
         os.chdir(scratch)
         try:
             result = generator.run(job, mark)
-            result |= {"load_cpu_seconds": round(mark.load_cpu_seconds, 3), "started_at": started}
+            result |= {
+                "load_cpu_seconds": round(mark.load_cpu_seconds, 3),
+                "load_scheduling": scheduling,
+                "started_at": started,
+            }
             _tell({"event": "result", "result": result})
         except BaseException as error:
             traceback.print_exc()

@@ -38,7 +38,7 @@ def test_every_accelerator_has_a_source(card):
 def test_every_variable_says_what_it_does_and_where_that_was_read(name):
     flag = SERVE_FLAGS[name]
     assert len(flag.effect.split()) >= 3
-    assert re.search(r"\.py(:\d+)?", flag.source)
+    assert re.search(r"\.(py|h)(:\d+)?", flag.source)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
