@@ -472,11 +472,13 @@ def bench(
     ] = None,
     service: Annotated[str, typer.Option(help="In a cluster: which service, where the stack has several.")] = "",
     goals: Annotated[
-        bool,
+        str,
         typer.Option(
-            help="What the kit's goals are stated for, in place of --arms, --concurrency, --requests and --repeats."
+            metavar="equal|shipped|replicas",
+            help="What some of the kit's goals are stated for, in place of --arms, --base, --workloads, --concurrency, "
+            "--requests, --repeats and --replicas.",
         ),
-    ] = False,
+    ] = "",
     report: Annotated[
         pathlib.Path | None, typer.Option(help="Measure nothing: figures and page of this receipt.")
     ] = None,
@@ -497,7 +499,10 @@ def bench(
     from .bench import goals as goal_rows
 
     if goals:
-        arms, workloads = ",".join(goal_rows.ARMS), goal_rows.WORKLOAD
+        if goals not in goal_rows.RUNS:
+            raise typer.BadParameter(f"{goals!r} is none of {', '.join(goal_rows.RUNS)}", param_hint="--goals")
+        run = goal_rows.RUNS[goals]
+        arms, base, workloads, replicas = ",".join(run.arms), run.base, goal_rows.WORKLOAD, str(run.replicas)
         concurrency = ",".join(map(str, goal_rows.CONCURRENCIES))
         requests, repeats = goal_rows.REQUESTS, max(repeats, goal_rows.REPEATS)
     with _plain_errors():

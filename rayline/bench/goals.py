@@ -21,21 +21,43 @@ class Goal:
     """At least, where more is better, else at most."""
 
 
-GOALS: tuple[Goal, ...] = (
-    # equal engine arguments
-    Goal("kit-equal", "sample", "throughput", 1.25),
-    Goal("kit-equal", "sample", "ttft_p99", 0.75),
-    Goal("kit-equal", "sample", "cpu_rest", 0.6),
-    Goal("kit-equal", "vllm", "throughput", 0.85),
-    # as shipped
-    Goal("kit", "sample", "throughput", 1.5),
-    Goal("kit", "vllm-defaults", "throughput", 1.0),
-    Goal("kit@2", "vllm-router-defaults@2", "throughput", 1.1),
-)
+@dataclass(frozen=True)
+class GoalRun:
+    """What one run measures for some goals: arms that stand in one ratio have to be up at the same time."""
+
+    arms: tuple[str, ...]
+    base: str
+    goals: tuple[Goal, ...]
+    replicas: int = 1
+
+
+RUNS: dict[str, GoalRun] = {
+    "equal": GoalRun(
+        ("sample", "kit-equal", "vllm"),
+        "sample",
+        (
+            Goal("kit-equal", "sample", "throughput", 1.25),
+            Goal("kit-equal", "sample", "ttft_p99", 0.75),
+            Goal("kit-equal", "sample", "cpu_rest", 0.6),
+            Goal("kit-equal", "vllm", "throughput", 0.85),
+        ),
+    ),
+    "shipped": GoalRun(
+        ("sample", "kit", "vllm-defaults"),
+        "sample",
+        (Goal("kit", "sample", "throughput", 1.5), Goal("kit", "vllm-defaults", "throughput", 1.0)),
+    ),
+    "replicas": GoalRun(
+        ("kit", "vllm-router-defaults"),
+        "vllm-router-defaults",
+        (Goal("kit@2", "vllm-router-defaults@2", "throughput", 1.1),),
+        replicas=2,
+    ),
+}
+"""By the name that `rayline bench --goals` takes: the same engine arguments, as shipped, and two replicas."""
+GOALS: tuple[Goal, ...] = tuple(goal for run in RUNS.values() for goal in run.goals)
 WORKLOAD, CONCURRENCIES, REPEATS, REQUESTS = "tokens", (64, 256), 5, 768
 """What they are stated for: medians of at least five interleaved repeats of 768 requests, three for each of the most streams."""
-ARMS = ("sample", "kit-equal", "kit", "vllm", "vllm-defaults")
-"""What `rayline bench --goals` measures; the last goal takes two replicas, a run of its own."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ SERVICE: Mapping[str, Any] = {
     "max_model_len": 16384,
     "max_num_seqs": 16,
     "max_num_batched_tokens": 1024,
+    # events are counted to know how far a stream is
+    "stream_interval": 1,
     "env": {"RAY_SERVE_HAPROXY_NBTHREAD": "1"},
 }
 QUICKER: Mapping[str, str] = {

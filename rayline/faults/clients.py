@@ -33,7 +33,7 @@ class Request:
     ended: float = 0.0
     first_token: float = 0.0
     events: int = 0
-    """Server-sent events that came, at least one of them for the role and the usage."""
+    """Server-sent events that came, at least one of them for the role and the usage; a token each with `stream_interval: 1`."""
     port: int = 0
     """The client's own port: by it HAProxy's list of sessions says which replica answers."""
 

@@ -13,8 +13,8 @@ from rayline.faults import scenarios
 from rayline.faults.scenarios import Scene
 from tests.serve.serving import API_KEY, Served, ray_service, run
 
-# Room for streams that outlast a change.
-SERVICE = {"replicas": 2, "max_model_len": 16384}
+# Room for streams that outlast a change; an event for each token, by which they are counted.
+SERVICE = {"replicas": 2, "max_model_len": 16384, "stream_interval": 1}
 
 
 @pytest.fixture(scope="module")

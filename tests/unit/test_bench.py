@@ -96,8 +96,9 @@ def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Pa
     text = """
     base: kit
     service: {api_key: false}
-    env: {RAY_SERVE_HAPROXY_NBTHREAD: 1, RAY_worker_niceness: 5, RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH: null}
-    engine_kwargs: {stream_interval: 4}
+    env: {RAY_SERVE_HAPROXY_NBTHREAD: 2, RAY_worker_niceness: 5, RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH: null}
+    engine_kwargs: {async_scheduling: false}
+    llm: {log_engine_metrics: false}
     serve: {logging_config: {log_level: WARNING}}
     """
     overlay = arms.read_overlay("quiet", text)
@@ -106,11 +107,12 @@ def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Pa
     gate = ["- engine middleware: ['rayline_gate.ApiKeyGate']"]
     gate += [f"- env {name}: {value}" for name, value in (("PYTHONPATH", GATE_PATH), (KEYS_VARIABLE, KEYS_PATH))]
     assert sorted(line for line in plan.differences("quiet") if line not in gate) == [
-        "+ engine stream_interval: 4",
-        "+ env RAY_SERVE_HAPROXY_NBTHREAD: 1",
+        "+ engine async_scheduling: False",
         "+ env RAY_worker_niceness: 5",
+        "+ serve.log_engine_metrics: False",
         "+ serve.logging_config.log_level: WARNING",
         "- env RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH: 67108864",
+        "~ env RAY_SERVE_HAPROXY_NBTHREAD: 2 (was 1)",
     ]
 
 
@@ -498,7 +500,7 @@ def two_arms(throughput: float, rest: float, repeats: int = 5) -> Receipt:
     points += [measured("kit-equal", repeat, 1000 * repeat * throughput, rest=rest) for repeat in range(1, repeats + 1)]
     found = a_receipt(points)
     found.configuration.arms = {"sample": {}, "kit-equal": {}}
-    found.configuration.loads = [{"workload": "tokens", "concurrency": 64, "requests": 1024}]
+    found.configuration.loads = [{"workload": "tokens", "concurrency": 64, "requests": 768}]
     found.configuration_hash = found.configuration.hash()
     return found
 
@@ -517,6 +519,13 @@ def test_every_goal_is_about_arms_and_figures_that_exist():
     for goal in goals.GOALS:
         assert {goal.arm.partition("@")[0], goal.against.partition("@")[0]} <= set(ARMS)
         assert goal.metric in summary.METRICS
+
+
+@pytest.mark.parametrize("run", goals.RUNS.values(), ids=goals.RUNS.keys())
+def test_a_run_for_goals_has_every_arm_that_they_compare(run: goals.GoalRun):
+    suffix = f"@{run.replicas}" if run.replicas > 1 else ""
+    assert run.base in run.arms
+    assert {name for goal in run.goals for name in (goal.arm, goal.against)} <= {name + suffix for name in run.arms}
 
 
 def test_the_page_needs_nothing_beside_it_and_says_what_the_receipt_says(tmp_path: Path):

@@ -114,6 +114,37 @@ def test_variables_of_a_stack_file_reach_every_container(record_file):
     assert environment(service)["RAY_SERVE_HAPROXY_NBTHREAD"] == "8"
 
 
+CPU = """
+cluster: {mode: local}
+services:
+  tiny:
+    model: rayline/tiny-random-qwen3
+    accelerator: cpu
+"""
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.25, "1"), (1, "1"), (3.5, "3"), (4, None), (8, None)])
+def test_haproxy_has_no_more_threads_than_a_worker_has_cpus(record_file, cpus, threads):
+    service = the_service(record_file(CPU + f"    cpus_per_worker: {cpus}\n"))
+    assert environment(service).get("RAY_SERVE_HAPROXY_NBTHREAD") == threads, "None: Ray's own 4"
+
+
+def test_threads_of_haproxy_that_a_stack_asks_for_are_not_reduced(record_file):
+    service = the_service(record_file(CPU + '    env: {RAY_SERVE_HAPROXY_NBTHREAD: "4"}\n'))
+    assert environment(service)["RAY_SERVE_HAPROXY_NBTHREAD"] == "4"
+
+
+def test_a_stack_can_have_each_token_by_itself(record_file):
+    assert llm(the_service(record_file(CPU)))["engine_kwargs"]["stream_interval"] == 4
+    one = the_service(record_file(CPU + "    stream_interval: 1\n"))
+    assert llm(one)["engine_kwargs"]["stream_interval"] == 1
+
+
+def test_the_engines_metrics_go_through_ray_unless_a_stack_says_otherwise(record_file):
+    assert "log_engine_metrics" not in llm(the_service(record_file(CPU))), "on by default in Ray Serve LLM"
+    assert llm(the_service(record_file(CPU + "    log_engine_metrics: false\n")))["log_engine_metrics"] is False
+
+
 def test_a_secret_is_in_a_manifest_by_reference_only(record_file):
     program = record_file(L4 + "hugging_face: {source: existing-secret, secret_name: my-token}\n")
     service = the_service(program)
