@@ -131,7 +131,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "HAProxy threads per node; more than its CPUs costs context switches, so the kit sets no more than a worker has",
         "serve/_private/constants.py:774",
         set_to="the CPUs of a worker, where it has fewer than 4",
-        measured="TODO",
+        measured="HAProxy 0.027 to 0.024 CPU-s per 1,000 tokens at 64 streams, 0.028 to 0.020 at 256, with one thread on two cores",
         cost="none",
     ),
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": ServeFlag(
@@ -140,7 +140,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "how often the controller compares what runs with what is declared; health checks have periods of their own",
         "serve/_private/constants.py:77",
         value="0.5",
-        measured="TODO",
+        measured="the controller 0.0118 to 0.0039 CPU-s per 1,000 tokens",
         cost="Serve reacts up to 0.4 s later to a lost replica, a scaling decision or a change of the configuration",
     ),
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": ServeFlag(
@@ -149,7 +149,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "how often a Serve process hands its counters to Ray's metrics agent, which itself hears them every 10 s only",
         "serve/_private/constants.py:676; metrics_report_interval_ms in ray src/ray/common/ray_config_def.h",
         value="5000",
-        measured="TODO",
+        measured="the fallback proxy, which only idles, 0.0033 to 0.0025 CPU-s per 1,000 tokens, together with the three below",
         cost="Serve's counters are up to 5 s older",
     ),
     "RAY_enable_timeline": ServeFlag(
@@ -158,7 +158,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "profiles of every task for `ray timeline`",
         "ray src/ray/common/ray_config_def.h",
         value="0",
-        measured="TODO",
+        measured="with the two below the GCS 0.0055 to 0.0020 CPU-s per 1,000 tokens, raylet 0.0022 to 0.0017",
         cost="`ray timeline` is empty",
     ),
     "RAY_event_stats": ServeFlag(
@@ -167,7 +167,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "counts and times of each event handler in Ray's own processes, printed into their logs",
         "ray src/ray/common/ray_config_def.h",
         value="0",
-        measured="TODO",
+        measured="see RAY_enable_timeline",
         cost="gcs_server.out and raylet.out have no statistics of event handlers",
     ),
     "RAY_task_events_report_interval_ms": ServeFlag(
@@ -176,7 +176,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "how often each process reports its tasks to the GCS; for observation only",
         "ray src/ray/common/ray_config_def.h",
         value="10000",
-        measured="TODO",
+        measured="see RAY_enable_timeline",
         cost="`ray list tasks` and the dashboard's tasks are up to 10 s older",
     ),
     "RAY_SERVE_HAPROXY_MAXCONN": ServeFlag(
@@ -281,21 +281,21 @@ LEVERS: dict[str, Lever] = {
     "stream_interval": Lever(
         "1",
         str(STREAM_INTERVAL),
-        "TODO",
+        "replica 0.130 to 0.085, HAProxy 0.026 to 0.010, load generator 0.067 to 0.032 CPU-s per 1,000 tokens, with the rows above",
         "after the first token a client sees four at a time; with `stream_interval: 1` each by itself",
         "vllm 0.29.0 vllm/config/scheduler.py:184",
     ),
     "logging_config.enable_access_log": Lever(
         "true",
         "false",
-        "TODO",
+        "with one HAProxy thread 1.07 times the tokens at 64 streams and 1.12 times at 256",
         "no line for each request in Serve's logs; HAProxy's counters remain",
         "serve/schema.py",
     ),
     "log_engine_metrics": Lever(
         "true",
         "true",
-        "TODO",
+        "with false the metrics agent 0.034 to 0.012 CPU-s per 1,000 tokens",
         "with false Ray's metrics port, and so PodMonitoring, has none of vLLM's metrics: each replica has its own /metrics, "
         "behind the API key",
         "llm/_internal/serve/core/configs/llm_config.py:250",

@@ -56,7 +56,7 @@ def rows(receipt: Mapping[str, Any]) -> list[Sequence[object]]:
 
 def _row(one: Mapping[str, Any]) -> Sequence[object]:
     return (
-        f"**{one['fault']}**: {one['done']}",
+        f"{one['fault']}: {one['done']}",
         one["sent"],
         one["answered"],
         _streams(one),

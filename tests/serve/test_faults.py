@@ -1,6 +1,7 @@
-"""What clients see when a part of a service with two replicas is killed, replaced or taken away under load.
+"""What clients see when a part of a service with two replicas is killed under load.
 
-Counts and kinds only: how long things take depends on the machine, and stands in the receipt of `python -m rayline.faults`.
+Counts and kinds only: how long things take depends on the machine, and stands in the receipt of `python -m rayline.faults`, which also
+has what takes minutes: a rolled model, a drain, lost nodes. Scaling under load is in test_replicas.py.
 """
 
 from __future__ import annotations
@@ -56,18 +57,3 @@ def test_a_killed_haproxy_takes_every_stream_of_its_node_and_comes_back(scene: S
     # 404: a new HAProxy listens before it knows the routes
     allowed = {"stream cut", "connection closed before an answer", "connection refused", "HTTP 404"}
     assert set(seen.failed) <= allowed, seen
-
-
-def test_a_service_scaled_down_and_up_again_loses_no_request(scene: Scene):
-    for replicas in (1, 2):
-        seen = scenarios.changed(scene, f"to {replicas}", "", whole=replicas, replicas=replicas)
-        assert seen.running > 0
-        assert seen.failures == 0, seen
-
-
-def test_a_rolled_model_loses_no_request(scene: Scene):
-    before = set(scene.replicas().values())
-    seen = scenarios.changed(scene, "rolled", "", whole=2, max_num_seqs=8)
-    assert not before & set(scene.replicas().values()), "every replica was loaded anew"
-    assert seen.running > 0
-    assert seen.failures == 0, seen
