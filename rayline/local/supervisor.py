@@ -25,9 +25,15 @@ KEEP = b"k"
 TERM_GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL. Short: Serve would drain for 35 s, and there is no traffic left to wait for."""
 KILL_TIMEOUT_SECONDS = 10.0
+AUTOGROUP = "/proc/self/autogroup"
+AUTOGROUP_NICE = "10"
 
 
 def main(pipe: int, folder: str, command: list[str]) -> int:
+    # vLLM's engine waits by calling sched_yield in a loop, and where each session is a scheduling group of its own
+    # (sched_autogroup), Linux then lets programs of other sessions, clients among them, wait for seconds.
+    with contextlib.suppress(OSError), open(AUTOGROUP, "w") as group:
+        group.write(AUTOGROUP_NICE)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

@@ -85,6 +85,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         "So Serve's num_replicas can be raised as in a cluster, without machines to add.",
     ),
     Difference(
+        "The session's scheduling group has niceness 10 (/proc/PID/autogroup), where the kernel makes such groups.",
+        "vLLM's engine waits by yielding in a loop, and Linux then lets other programs, clients among them, wait for seconds.",
+    ),
+    Difference(
         "`down` ends processes after 2 s instead of draining.",
         "There are no other people's requests to wait for.",
     ),
