@@ -367,7 +367,8 @@ def _start(
     try:
         with sessions.reserved_ports(
             folder, lambda is_taken: translate.choose_ports(declared.ports(), is_taken)
-        ) as ports:
+        ) as reserved:
+            ports = reserved.ports
             moved = {name: port for name, port in ports.items() if port != declared.ports()[name]}
             if moved:
                 taken = ", ".join(f"{name} {declared.ports()[name]} -> {port}" for name, port in moved.items())
@@ -394,6 +395,7 @@ def _start(
                 folder=folder,
                 env=_process_env(translation),
                 ports=ports,
+                hold=[reserved.hold],
                 restart_key=translate.restart_key(declared, secrets, salt),
                 salt=salt,
                 num_cpus=declared.num_cpus,

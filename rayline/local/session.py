@@ -148,32 +148,61 @@ def make_folder(folder: Path) -> None:
         raise SessionError(f"{folder} is not a private folder")
 
 
-@contextmanager
-def reserved_ports(folder: Path, choose: Callable[[Callable[[int], bool]], dict[str, int]]) -> Iterator[dict[str, int]]:
-    """Ports that neither listen now nor were just chosen by another session of this user.
+@dataclass(frozen=True)
+class Reserved:
+    """Ports that are one session's own."""
 
-    Between the choice and the moment Ray listens several seconds pass; the choice is written to the session's folder
-    under a lock that all sessions of this user share, so that two `up` started together do not choose the same.
+    ports: Mapping[str, int]
+    """The first of each range."""
+    hold: int
+    """File descriptor: the ports are taken for as long as some process has it open."""
+
+
+@contextmanager
+def reserved_ports(folder: Path, choose: Callable[[Callable[[int], bool]], dict[str, int]]) -> Iterator[Reserved]:
+    """Ports that neither listen now nor belong to another session of this user.
+
+    Between the choice and the moment Ray listens several seconds pass, and of the replicas' ports most listen never. So
+    the choice is written to the session's folder, under a lock that all sessions of this user share: two `up` started
+    together do not choose the same. The file stays locked while the session's supervisor lives; a folder that was left
+    behind, because everything was killed, takes no ports.
     """
     shared_lock = default_cache_dir() / "ports.lock"
     shared_lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(shared_lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        taken = {
-            connection.laddr.port
-            for connection in psutil.net_connections("tcp")
-            if connection.laddr and connection.status != psutil.CONN_TIME_WAIT
-        }
-        for other in Path("/tmp").glob("rayline-*/ports.json"):
-            try:
-                if other.parent != folder:
-                    first_and_width = json.loads(other.read_text())
-                    taken.update(port + step for port, width in first_and_width for step in range(width))
-            except (OSError, ValueError, TypeError):
-                continue
-        ports = choose(taken.__contains__)
-        (folder / "ports.json").write_text(json.dumps([[ports[port.name], port.width] for port in PORTS]))
-    yield ports
+    with open(folder / "ports.json", "w") as choice:
+        fcntl.flock(choice, fcntl.LOCK_EX)
+        with open(shared_lock, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            ports = choose(_taken(folder).__contains__)
+            json.dump([[ports[port.name], port.width] for port in PORTS], choice)
+            choice.flush()
+        yield Reserved(ports, choice.fileno())
+
+
+def _taken(folder: Path) -> set[int]:
+    """Ports that listen or are connected, and those of sessions in other folders."""
+    taken = {
+        connection.laddr.port
+        for connection in psutil.net_connections("tcp")
+        if connection.laddr and connection.status != psutil.CONN_TIME_WAIT
+    }
+    for other in Path("/tmp").glob("rayline-*/ports.json"):
+        try:
+            if other.parent != folder and _is_held(other):
+                first_and_width = json.loads(other.read_text())
+                taken.update(port + step for port, width in first_and_width for step in range(width))
+        except (OSError, ValueError, TypeError):
+            continue
+    return taken
+
+
+def _is_held(path: Path) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class Starting:
@@ -211,8 +240,12 @@ def start(
     restart_key: str,
     salt: str,
     num_cpus: int,
+    hold: Sequence[int] = (),
 ) -> Starting:
-    """Starts `command` under a supervisor in its own process session and records it."""
+    """Starts `command` under a supervisor in its own process session and records it.
+
+    The supervisor keeps the file descriptors `hold` open for as long as it lives.
+    """
     read_end, write_end = os.pipe()
     os.set_inheritable(read_end, True)
     with open(state_dir / "ray-start.log", "wb") as output:
@@ -222,7 +255,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            pass_fds=[read_end],
+            pass_fds=[read_end, *hold],
             start_new_session=True,
             cwd=folder,
         )
