@@ -44,9 +44,8 @@ REVISION = "main"
 
 # --- CPU services (accelerator: cpu), for trials and tests
 CPU_MAX_MODEL_LEN = 2048
-CPU_MAX_NUM_SEQS = (
-    128  # this and the next: what vLLM 0.29 takes for an API server on the CPU (vllm/engine/arg_utils.py:2751)
-)
+# this and the next: what vLLM 0.29 takes for an API server on the CPU (vllm/engine/arg_utils.py:2751)
+CPU_MAX_NUM_SEQS = 128
 CPU_MAX_NUM_BATCHED_TOKENS = 2048
 CPU_KV_CACHE_GIB = 1
 CPU_WORKER_CPUS = 1

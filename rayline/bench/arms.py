@@ -405,7 +405,8 @@ DEFAULT_BASE = "sample"
 
 # --- arms from files ---------------------------------------------------------------------------------------------------
 
-_FILE_KEYS = {"base", "what", "service", "env", "engine_kwargs", "llm", "serve"}
+_FILE_MAPS = ("service", "env", "engine_kwargs", "llm", "serve")
+_FILE_KEYS = {"base", "what", *_FILE_MAPS}
 
 
 @dataclass(frozen=True)
@@ -441,7 +442,7 @@ def read_overlay(name: str, text: str) -> Overlay:
     base = document.get("base", "kit-equal")
     if base not in ARMS:
         raise ArmError(f"arm {name}: base {base!r} is none of {', '.join(ARMS)}")
-    for key in ("service", "env", "engine_kwargs", "llm", "serve"):
+    for key in _FILE_MAPS:
         if not isinstance(document.get(key, {}), dict):
             raise ArmError(f"arm {name}: {key} is a map")
     return Overlay(name, **({"base": base} | document))

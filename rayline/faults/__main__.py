@@ -1,6 +1,6 @@
 """`python -m rayline.faults`: every fault on this machine, one after the other under load; the counts go to a receipt.
 
-Takes about a quarter of an hour: five or six sessions are started one after the other, each of one or two replicas of a tiny model.
+Takes longer than half an hour: five or six sessions are started one after the other, each of one or two replicas of a tiny model.
 """
 
 from __future__ import annotations

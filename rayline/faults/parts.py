@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import socket
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,18 +13,13 @@ import psutil
 from rayline.faults.clients import Load, Request
 from rayline.local.session import Session
 from rayline.local.translate import HAPROXY_FOLDER
+from rayline.verify.inside import haproxy_counters, haproxy_says
 
 REPLICA = "ray::ServeReplica:llm:LLMServer"
 ROUTER = "ray::ServeReplica:llm:LLMRouter"
 MANAGER = "ray::HAProxyManager"
 CONTROLLER = "ray::ServeController"
 ENGINE = "VLLM::EngineCore"
-RAYLET = "raylet"
-GCS = "gcs_server"
-
-
-class NoSuchPart(Exception):
-    """The session has no process of that role."""
 
 
 def of_role(session: Session, role: str) -> list[psutil.Process]:
@@ -41,20 +33,6 @@ def of_role(session: Session, role: str) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return [process for *_, process in sorted(found)]
-
-
-def first(session: Session, role: str) -> psutil.Process:
-    """The oldest process of a role. Raises NoSuchPart."""
-    found = of_role(session, role)
-    if not found:
-        raise NoSuchPart(f"no process {role} in this session")
-    return found[0]
-
-
-def kill(process: psutil.Process, seconds: float = 10) -> None:
-    """SIGKILL, and wait until it is gone: no drain, as a crash or the kernel's memory killer."""
-    process.kill()
-    process.wait(seconds)
 
 
 def haproxies(session: Session) -> list[psutil.Process]:
@@ -77,41 +55,23 @@ def haproxy_sockets(session: Session) -> list[Path]:
     found = []
     for path in sorted(session.folder.glob(f"{HAPROXY_FOLDER}/*/admin.sock")):
         with suppress(OSError):
-            ask_haproxy(path, "show info")
+            haproxy_says(path, "show info")
             found.append(path)
     return found
 
 
-def ask_haproxy(path: Path, command: str) -> str:
-    """The answer to one command on an admin socket. Raises OSError where nobody listens."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
-        connection.connect(str(path))
-        connection.sendall(f"{command}\n".encode())
-        pieces = []
-        while piece := connection.recv(65536):
-            pieces.append(piece)
-    return b"".join(pieces).decode(errors="replace")
-
-
 def servers(path: Path) -> list[Server]:
     """The replicas in HAProxy's own backend of the application, health-checked ones: not the fallback proxy."""
-    return parse_servers(ask_haproxy(path, "show stat"))
-
-
-def parse_servers(text: str) -> list[Server]:
-    """`show stat`: CSV under a line that begins with "# "."""
-    rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
     return [
         Server(row["svname"], int(row["addr"].rsplit(":", 1)[1]), row["status"])
-        for row in rows
+        for row in haproxy_counters(path)
         if row["svname"].startswith("SERVE_REPLICA") and not row["pxname"].endswith("-via-ingress-request-router")
     ]
 
 
 def streams(path: Path) -> Mapping[int, str]:
     """Client's port -> name of the replica that answers it, of every request that is at a replica now."""
-    return parse_sessions(ask_haproxy(path, "show sess"))
+    return parse_sessions(haproxy_says(path, "show sess"))
 
 
 def parse_sessions(text: str) -> dict[int, str]:
@@ -127,7 +87,7 @@ def parse_sessions(text: str) -> dict[int, str]:
 
 def pid_of(path: Path) -> int:
     """The haproxy process that answers on an admin socket. Raises OSError where none does."""
-    match = re.search(r"^Pid:\s*(\d+)", ask_haproxy(path, "show info"), re.MULTILINE)
+    match = re.search(r"^Pid:\s*(\d+)", haproxy_says(path, "show info"), re.MULTILINE)
     return int(match[1]) if match else 0
 
 

