@@ -7,6 +7,7 @@ ends with this process however that ends: it kills what is frozen, too.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
+from rayline.bench import processes
 from rayline.bench.arms import Built, ProcessArm, RayArm
 from rayline.local import bundled_models, question, runtime, translate
 from rayline.local import session as sessions
@@ -48,16 +50,17 @@ class Server:
     model_id: str
     api_key: str | None
     state_dir: Path
+    session: Session
+    leash: object
+    """The arm ends with this process while it has this."""
     checks: list[dict[str, str]] = field(default_factory=list)
     """What rayline.verify found, for arms of Ray."""
-    sessions: list[Session] = field(default_factory=list)
-    leashes: list[object] = field(default_factory=list)
     probe: str = ""
     """A path to GET instead of asking a model, where the arm serves another application."""
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the arm."""
-        return [process for one in self.sessions for process in one.processes()]
+        return self.session.processes()
 
     def memory_gib(self) -> float:
         """Proportional set size of all processes."""
@@ -103,13 +106,11 @@ class Server:
         """Ends every process of the arm."""
         # A frozen process does not act on SIGTERM before it goes on.
         self._thaw()
-        for one in reversed(self.sessions):
-            sessions.stop(one)
-        self.leashes.clear()
+        sessions.stop(self.session)
+        self.leash = None
 
     def _freezable(self) -> list[psutil.Process]:
-        supervisors = {one.supervisor_pid for one in self.sessions}
-        return [process for process in self.processes() if process.pid not in supervisors]
+        return [process for process in self.processes() if process.pid != self.session.supervisor_pid]
 
     def _thaw(self) -> None:
         for process in self._freezable():
@@ -163,7 +164,7 @@ def _start_ray(
         {"name": check.name, "outcome": check.outcome.value, "evidence": check.evidence, "fix": check.fix}
         for check in running.checks
     ]
-    return Server(name, running.url, model_id, key, state_dir, checks, [session], [running.leash])
+    return Server(name, running.url, model_id, key, state_dir, session, running.leash, checks)
 
 
 def _start_processes(
@@ -171,38 +172,42 @@ def _start_processes(
 ) -> Server:
     model = bundled_models.prepare(model_source, bundled_models.default_cache_dir(), report)
     ports = free_ports([name for process in arm.processes for name in (process.name, *process.more_ports)])
-    server = Server(name, f"http://127.0.0.1:{ports[arm.endpoint]}", model_id, None, state_dir)
+    places = {"python": sys.executable, "model": str(model or model_source), **ports}
+    plan = [
+        {
+            "name": process.name,
+            "argv": [filled(part, places) for part in process.argv],
+            "env": dict(process.env),
+            "ready": f"http://127.0.0.1:{ports[process.name]}{process.ready}",
+        }
+        for process in arm.processes
+    ]
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = sessions.session_folder(state_dir)
+    sessions.make_folder(folder)
+    (folder / "plan.json").write_text(json.dumps(plan))
+    env = translate.inherited_env(os.environ)
+    env |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")])}
+    if model is not None:
+        env |= {"HF_HUB_OFFLINE": "1"}
     started = time.monotonic()
+    starting = sessions.start(
+        [sys.executable, "-P", processes.__file__, str(folder / "plan.json")],
+        session_id=sessions.new_id(),
+        state_dir=state_dir,
+        folder=folder,
+        env=env,
+        ports={"serve": ports[arm.endpoint]},
+        restart_key="",
+        salt="",
+        num_cpus=0,
+    )
+    url = f"http://127.0.0.1:{ports[arm.endpoint]}"
+    server = Server(name, url, model_id, None, state_dir, starting.session, starting)
     try:
-        for process in arm.processes:
-            report.phase(process.name, "starting")
-            places = {"python": sys.executable, "model": str(model or model_source), **ports}
-            argv = [filled(part, places) for part in process.argv]
-            home = state_dir / process.name
-            home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder = sessions.session_folder(home)
-            sessions.make_folder(folder)
-            env = translate.inherited_env(os.environ) | dict(process.env)
-            env |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")])}
-            if model is not None:
-                env |= {"HF_HUB_OFFLINE": "1"}
-            starting = sessions.start(
-                argv,
-                session_id=sessions.new_id(),
-                state_dir=home,
-                folder=folder,
-                env=env,
-                ports={"serve": ports[process.name]},
-                restart_key="",
-                salt="",
-                num_cpus=0,
-            )
-            server.sessions.append(starting.session)
-            server.leashes.append(starting)
-            _wait_ready(
-                starting.session, f"http://127.0.0.1:{ports[process.name]}{process.ready}", report, process.name
-            )
-            report.done(process.name, time.monotonic() - started, " ".join(argv[1:4]))
+        for one in plan:
+            _wait_ready(server.session, one["ready"], report, one["name"])
+            report.done(one["name"], time.monotonic() - started, " ".join(one["argv"][1:4]))
         server.wait_until_it_answers(READY_SECONDS)
     except BaseException:
         server.stop()
@@ -241,10 +246,9 @@ def _tail(path: Path) -> str:
 
 
 def _end_leftovers(state_dir: Path) -> None:
-    for home in [state_dir, *(path for path in state_dir.glob("*") if path.is_dir())]:
-        old = sessions.load(home)
-        if old is not None:
-            sessions.stop(old)
+    old = sessions.load(state_dir)
+    if old is not None:
+        sessions.stop(old)
 
 
 def filled(text: str, places: Mapping[str, Any]) -> str:

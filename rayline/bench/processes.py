@@ -1,0 +1,55 @@
+"""Runs the processes of an arm in one session: `python -P processes.py PLAN`.
+
+Linux shares a CPU between sessions first and between their processes then (sched_autogroup). vLLM's engine waits in a loop,
+so two servers in sessions of their own would starve each other for seconds; started from one shell, as somebody would who
+runs them by hand, they do not. PLAN is a JSON list of {"name", "argv", "env", "ready"}; each is started when the one
+before answers 200 at its address `ready`. Ends, with exit code 1, when one of them has ended. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+POLL_SECONDS = 0.2
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+def main(plan: Path) -> int:
+    running: dict[str, subprocess.Popen] = {}
+    for one in json.loads(plan.read_text()):
+        running[one["name"]] = subprocess.Popen(one["argv"], env={**os.environ, **one["env"]})
+        while not _answers(one["ready"]):
+            if _one_has_ended(running):
+                return 1
+            time.sleep(POLL_SECONDS)
+    # returns when one has ended, and leaves it to be waited for: who it was is asked below
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    _one_has_ended(running)
+    return 1
+
+
+def _one_has_ended(running: dict[str, subprocess.Popen]) -> bool:
+    for name, process in running.items():
+        if process.poll() is not None:
+            print(f"{name} has ended with {process.returncode}", flush=True)
+            return True
+    return False
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _open(url, timeout=10) as answer:
+            return answer.status == 200
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
