@@ -15,8 +15,11 @@ from typing import Any
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 
+from rayline.local.supervisor import stand_behind_other_sessions
+
 
 def main(gcs_address: str, temp_folder: str, num_cpus: int, metrics_port: int) -> int:
+    stand_behind_other_sessions()
     # Any: Ray's parameters carry no types
     options: dict[str, Any] = {
         "gcs_address": gcs_address,

@@ -30,10 +30,7 @@ AUTOGROUP_NICE = "10"
 
 
 def main(pipe: int, folder: str, command: list[str]) -> int:
-    # vLLM's engine waits by calling sched_yield in a loop, and where each session is a scheduling group of its own
-    # (sched_autogroup), Linux then lets programs of other sessions, clients among them, wait for seconds.
-    with contextlib.suppress(OSError), open(AUTOGROUP, "w") as group:
-        group.write(AUTOGROUP_NICE)
+    stand_behind_other_sessions()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -72,6 +69,16 @@ def main(pipe: int, folder: str, command: list[str]) -> int:
     if reason == "the caller ended":
         shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def stand_behind_other_sessions() -> None:
+    """Lowers the priority of this session as a whole, where the kernel makes such groups (sched_autogroup).
+
+    vLLM's engine waits by calling sched_yield in a loop, and Linux then lets programs of other sessions, clients among
+    them, wait for seconds.
+    """
+    with contextlib.suppress(OSError), open(AUTOGROUP, "w") as group:
+        group.write(AUTOGROUP_NICE)
 
 
 def _reap() -> list[int]:
