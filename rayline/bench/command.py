@@ -134,6 +134,15 @@ def _prepared_for_cluster(values: Values) -> cluster_run.Run:
 
 
 # What is this call's own, and not the run's that it goes on with.
+def without_receipt(arguments: Sequence[str]) -> list[str]:
+    """The command line as somebody else would repeat it: where the receipt went is a path of this machine."""
+    kept = [one for one in arguments if not one.startswith("--receipt=")]
+    if "--receipt" in kept:
+        place = kept.index("--receipt")
+        del kept[place : place + 2]
+    return kept
+
+
 _OF_THE_CALL = ("receipt", "resume", "as_json")
 
 
@@ -171,7 +180,7 @@ def _begun(
         found.ended_at = None
         return found, path
     path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    found = new(shlex.join(["rayline", *sys.argv[1:]]))
+    found = new(shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
     found.options = {name: value for name, value in asdict(values).items() if name not in _OF_THE_CALL}
     found.write(path)
     return found, path

@@ -556,3 +556,10 @@ def test_the_terminal_shows_figures_ratios_and_goals():
     assert "x 1.30 (1.30-1.30)" in text
     assert "not reached" in text
     assert "(load generator)" in text
+
+
+def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
+    kept = ["bench", "--goals", "equal"]
+    assert command.without_receipt([*kept, "--receipt", "/home/me/mine.json"]) == kept
+    assert command.without_receipt(["bench", "--receipt=/home/me/mine.json", "--goals", "equal"]) == kept
+    assert command.without_receipt(kept) == kept
