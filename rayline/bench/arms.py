@@ -21,7 +21,7 @@ from components.ray_service_manifest import llm_deployment
 
 SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
 """Engine arguments of the arms that are to be equal: the upstream high-throughput sample sets none, so all stay at vLLM's
-defaults. The one exception is for the CPU, where vLLM else compiles with g++ for minutes before it answers."""
+defaults. The one exception is for the CPU, where vLLM else needs a C++ compiler and half a minute more to start."""
 CPU_ENVIRONMENT = ("VLLM_CPU_KVCACHE_SPACE",)
 """Variables of the kit's manifest that vLLM needs on the CPU whoever runs it; every arm has them."""
 INGRESS_CPUS = 4
