@@ -8,7 +8,7 @@ from rich.table import Table
 
 from rayline.bench.goals import verdicts
 from rayline.bench.receipt import Receipt
-from rayline.bench.summary import METRICS, Line, Spread, lines, ratio_of
+from rayline.bench.summary import LOAD_GENERATOR, METRICS, Line, Spread, cpu_by_process, lines, ratio_of
 
 COLUMNS = ("throughput", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
 RATIOS = ("throughput", "requests", "ttft_p99", "cpu_rest")
@@ -70,13 +70,8 @@ def _cpu(workload: str, concurrency: int, here: Sequence[Line]) -> Table:
     table.add_column("process")
     for line in here:
         table.add_column(line.arm, justify="right")
-    weights: dict[str, float] = {}
-    for line in here:
-        for role, seconds in line.cpu.items():
-            weights[role] = max(weights.get(role, 0.0), seconds)
-    for role in sorted(weights, key=lambda name: -weights[name]):
-        table.add_row(role, *(f"{line.cpu[role]:.4f}" if role in line.cpu else "" for line in here))
-    table.add_row("(load generator)", *(f"{line.load_cpu:.4f}" for line in here), style="dim")
+    for process, *cells in cpu_by_process(here):
+        table.add_row(process, *cells, style="dim" if process == LOAD_GENERATOR else None)
     return table
 
 

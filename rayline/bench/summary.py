@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from rayline.bench.cpu import ENGINE
 from rayline.bench.receipt import Measured, Receipt
 
+LOAD_GENERATOR = "(load generator)"
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -159,3 +161,16 @@ def ratios(receipt: Receipt, workload: str, concurrency: int, arm: str, against:
             values[point.arm][point.batch, point.repeat] = value
     mine, theirs = values[arm], values[against]
     return spread(mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place])
+
+
+def cpu_by_process(here: Sequence[Line]) -> list[tuple[str, ...]]:
+    """CPU-seconds per 1,000 tokens or requests as text, a column for each of `here`: most first, the load generator last."""
+    weights: dict[str, float] = {}
+    for line in here:
+        for role, seconds in line.cpu.items():
+            weights[role] = max(weights.get(role, 0.0), seconds)
+    rows = [
+        (role, *(f"{line.cpu[role]:.4f}" if role in line.cpu else "" for line in here))
+        for role in sorted(weights, key=lambda name: -weights[name])
+    ]
+    return [*rows, (LOAD_GENERATOR, *(f"{line.load_cpu:.4f}" for line in here))]
