@@ -23,6 +23,7 @@ import yaml
 from components.api_key_manifests import API_KEY_KEY, api_key_secret
 from rayline import offline, render
 from rayline.bench.receipt import git_state, hardware, versions
+from rayline.bench.run import terminable
 from rayline.faults import nodes, scenarios
 from rayline.faults.scenarios import Outcome, Scene
 from rayline.local import runtime, session
@@ -224,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seen: list[Mapping[str, Any]] = []
     earlier = json.loads(options.out.read_text()) if options.out.exists() else None
     try:
-        with terminal_report(sys.stderr) as report:
+        with terminable(), terminal_report(sys.stderr) as report:
             for one in SESSIONS:
                 faults = {key: fault for key, fault in one.faults.items() if key in wanted}
                 if not faults:

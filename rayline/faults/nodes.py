@@ -157,7 +157,8 @@ def _kill_head(scene: Scene, node: WorkerNode, load: Load, noted: Blow, done: st
     lost = {port for port, process in scene.replicas().items() if process.pid not in own}
     names = {one.name for one in parts.servers(path) if one.port in lost}
     head = [process for process in scene.session().processes() if process.pid not in own]
-    parts.wait_for_fresh_stream(load, path, names)
+    # on whichever node: through the worker's HAProxy all streams may be at the worker's own replica
+    parts.wait_for_fresh_stream(load, path)
     noted.running_on_it = parts.requests_at(load, path, names)
     noted.happens(load, done)
     for process in head:
