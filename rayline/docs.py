@@ -40,7 +40,7 @@ from .bench.arms import ARMS, DEFAULT_ARMS
 from .bench.cpu import ENGINE
 from .bench.load import METRICS as LOAD_METRICS
 from .bench.report import figure, ratio_text
-from .bench.summary import METRICS, Line, cpu_by_process, lines
+from .bench.summary import METRICS, Line, cpu_by_process, cpu_unit, lines
 from .bench.workloads import WORKLOADS
 from .cli import app
 from .faults import table as faults
@@ -815,7 +815,7 @@ def _measured_part() -> str:
                 f"{WORKLOADS[load[0]].what if load[0] in WORKLOADS else load[0]}, {load[1]} streams, {requests:,} requests:"
             )
             parts.append(_measured_table(receipt, here))
-            parts.append("CPU-seconds per 1,000 tokens, by process:")
+            parts.append(f"CPU-seconds per {cpu_unit(here)}, by process:")
             parts.append(table(("process", *(code(line.arm) for line in here)), cpu_by_process(here)))
         if verdicts := bench_goals.verdicts(receipt):
             rows = [

@@ -133,7 +133,6 @@ def _prepared_for_cluster(values: Values) -> cluster_run.Run:
     return cluster_run.prepare(offline.record(values.stack), run.read_loads(options(values)), values.service)
 
 
-# What is this call's own, and not the run's that it goes on with.
 def without_receipt(arguments: Sequence[str]) -> list[str]:
     """The command line as somebody else would repeat it: where the receipt went is a path of this machine."""
     kept = [one for one in arguments if not one.startswith("--receipt=")]
@@ -143,6 +142,7 @@ def without_receipt(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
+# What is this call's own, and not the run's that it goes on with.
 _OF_THE_CALL = ("receipt", "resume", "as_json")
 
 

@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def main(plan: Path) -> int:
     running: dict[str, subprocess.Popen] = {}
     for one in json.loads(plan.read_text()):
         running[one["name"]] = subprocess.Popen(one["argv"], env={**os.environ, **one["env"]})
-        while not _answers(one["ready"]):
+        while not answers(one["ready"]):
             if _one_has_ended(running):
                 return 1
             time.sleep(POLL_SECONDS)
@@ -43,11 +42,12 @@ def _one_has_ended(running: dict[str, subprocess.Popen]) -> bool:
     return False
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
     try:
         with _open(url, timeout=10) as answer:
             return answer.status == 200
-    except (OSError, urllib.error.URLError):
+    except OSError:
         return False
 
 

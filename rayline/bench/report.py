@@ -8,7 +8,7 @@ from rich.table import Table
 
 from rayline.bench.goals import verdicts
 from rayline.bench.receipt import Receipt
-from rayline.bench.summary import LOAD_GENERATOR, METRICS, Line, Spread, cpu_by_process, lines, ratio_of
+from rayline.bench.summary import LOAD_GENERATOR, METRICS, Line, Spread, cpu_by_process, cpu_unit, lines, ratio_of
 
 COLUMNS = ("throughput", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
 RATIOS = ("throughput", "requests", "ttft_p99", "cpu_rest")
@@ -65,8 +65,8 @@ def _figures(receipt: Receipt, workload: str, concurrency: int, here: Sequence[L
 
 
 def _cpu(workload: str, concurrency: int, here: Sequence[Line]) -> Table:
-    unit = "1,000 tokens" if any(line.values["throughput"] for line in here) else "1,000 requests"
-    table = Table(title=f"{workload} at {concurrency}: server CPU-seconds per {unit}, by process", title_justify="left")
+    title = f"{workload} at {concurrency}: server CPU-seconds per {cpu_unit(here)}, by process"
+    table = Table(title=title, title_justify="left")
     table.add_column("process")
     for line in here:
         table.add_column(line.arm, justify="right")

@@ -163,8 +163,13 @@ def ratios(receipt: Receipt, workload: str, concurrency: int, arm: str, against:
     return spread(mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place])
 
 
+def cpu_unit(here: Sequence[Line]) -> str:
+    """What CPU of `here` is counted for: requests, where a workload has no tokens."""
+    return "1,000 tokens" if any(line.values["throughput"] for line in here) else "1,000 requests"
+
+
 def cpu_by_process(here: Sequence[Line]) -> list[tuple[str, ...]]:
-    """CPU-seconds per 1,000 tokens or requests as text, a column for each of `here`: most first, the load generator last."""
+    """CPU-seconds per `cpu_unit` as text, a column for each of `here`: most first, the load generator last."""
     weights: dict[str, float] = {}
     for line in here:
         for role, seconds in line.cpu.items():

