@@ -1,6 +1,6 @@
 """`python -m rayline.faults`: every fault on this machine, one after the other under load; the counts go to a receipt.
 
-Takes longer than half an hour: five or six sessions are started one after the other, each of one or two replicas of a tiny model.
+Takes longer than half an hour: seven sessions are started one after the other, each of one or two replicas of a tiny model.
 """
 
 from __future__ import annotations
@@ -128,11 +128,8 @@ SESSIONS: tuple[Session, ...] = (
             )
         },
     ),
-    Session(
-        {},
-        {"worker": _with_two_nodes(nodes.worker_lost), "head": _with_two_nodes(nodes.head_lost)},
-        room=1,
-    ),
+    Session({}, {"worker": _with_two_nodes(nodes.worker_lost)}, room=1),
+    Session({}, {"head": _with_two_nodes(nodes.head_lost)}, room=1),
     Session({}, {"head-with-store": _with_two_nodes(nodes.head_lost_with_store)}, room=1, store=True),
 )
 

@@ -85,6 +85,7 @@ def worker_lost(scene: Scene, node: WorkerNode) -> Outcome:
         names = {one.name for one in parts.servers(path) if one.port in lost}
         parts.wait_for_fresh_stream(load, path, names)
         noted.running_on_it = parts.requests_at(load, path, names)
+        second_node.stand_last(scene.session().supervisor())
         noted.happens(load, "SIGKILL to every process of one of two nodes: raylet, replica, router and HAProxy")
         node.kill()
 
@@ -136,6 +137,8 @@ def head_lost_with_store(scene: Scene, node: WorkerNode) -> Outcome:
             salt=before.salt,
             num_cpus=before.num_cpus,
         ).keep()
+        # where the surviving node is
+        second_node.stand_last(scene.session().supervisor())
 
     def over() -> bool:
         path = socket_of(scene, node, here=True)
@@ -160,6 +163,7 @@ def _kill_head(scene: Scene, node: WorkerNode, load: Load, noted: Blow, done: st
     # on whichever node: through the worker's HAProxy all streams may be at the worker's own replica
     parts.wait_for_fresh_stream(load, path)
     noted.running_on_it = parts.requests_at(load, path, names)
+    second_node.stand_last(node.root)
     noted.happens(load, done)
     for process in head:
         with suppress(psutil.NoSuchProcess):

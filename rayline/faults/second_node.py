@@ -4,6 +4,10 @@ Two HAProxy cannot share a port; Serve has a variable for exactly this, which on
 address 127.0.0.1, so each HAProxy takes both nodes' routers for its own, which in a cluster it does not. And a node that
 is killed here refuses connections at once, as a pod that was killed does; a machine without power does not answer at all,
 and HAProxy waits RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S (5 s) for it before it goes to another replica.
+
+Each node is a scheduling group of its own (sched_autogroup). The engine of the one that lives keeps the killed processes
+of the other from the CPU, so that their sockets stay open: measured on two cores, up to ten seconds. So the survivor has to
+stand behind: `stand_last`.
 """
 
 from __future__ import annotations
@@ -20,12 +24,23 @@ from pathlib import Path
 import psutil
 
 from rayline.local.session import Session, environ
+from rayline.local.supervisor import stand_behind_other_sessions
 
 _RUN_NODE = Path(__file__).with_name("_run_node.py")
 PORT_STEP = 37
 """From the head's port to the worker's of the same kind; tried again in such steps where one is taken."""
 MARK = "RAYLINE_WORKER_NODE"
 """Set in every process of the node."""
+
+
+SURVIVOR_NICE = 19
+"""Of the surviving node's group; 19 is the last place."""
+
+
+def stand_last(survivor: psutil.Process | None) -> None:
+    """To be called before the other node is killed; `survivor` is the first process of the node that lives."""
+    if survivor is not None:
+        stand_behind_other_sessions(survivor.pid, SURVIVOR_NICE)
 
 
 @dataclass(frozen=True)

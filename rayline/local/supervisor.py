@@ -25,8 +25,7 @@ KEEP = b"k"
 TERM_GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL. Short: Serve would drain for 35 s, and there is no traffic left to wait for."""
 KILL_TIMEOUT_SECONDS = 10.0
-AUTOGROUP = "/proc/self/autogroup"
-AUTOGROUP_NICE = "10"
+AUTOGROUP_NICE = 10
 
 
 def main(pipe: int, folder: str, command: list[str]) -> int:
@@ -71,14 +70,14 @@ def main(pipe: int, folder: str, command: list[str]) -> int:
     return 0
 
 
-def stand_behind_other_sessions() -> None:
-    """Lowers the priority of this session as a whole, where the kernel makes such groups (sched_autogroup).
+def stand_behind_other_sessions(pid: int | None = None, nice: int = AUTOGROUP_NICE) -> None:
+    """Lowers the priority of a session (of `pid`, default this one) as a whole, where the kernel makes such groups.
 
-    vLLM's engine waits by calling sched_yield in a loop, and Linux then lets programs of other sessions, clients among
-    them, wait for seconds.
+    vLLM's engine waits by calling sched_yield in a loop, and Linux (sched_autogroup) then lets programs of other sessions,
+    clients among them, wait for seconds.
     """
-    with contextlib.suppress(OSError), open(AUTOGROUP, "w") as group:
-        group.write(AUTOGROUP_NICE)
+    with contextlib.suppress(OSError), open(f"/proc/{pid or 'self'}/autogroup", "w") as group:
+        group.write(str(nice))
 
 
 def _reap() -> list[int]:
