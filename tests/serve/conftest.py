@@ -57,7 +57,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def up_process(tmp_path: Path) -> Iterator[UpProcess]:
     """`up` as a command in a process of its own, to be interrupted."""
     from rayline.local import runtime
-    from tests.serve.serving import API_KEY, TOKEN, Recorder, UpProcess, ray_service
+    from tests.serve.serving import API_KEY, TOKEN, Recorder, UpProcess, ray_service, takes_ctrl_c
 
     state_dir = tmp_path / "state"
     manifest = tmp_path / "ray-service.yaml"
@@ -72,6 +72,7 @@ def up_process(tmp_path: Path) -> Iterator[UpProcess]:
             stderr=subprocess.STDOUT,
             env={**os.environ, "TEST_KEY": API_KEY, "TEST_TOKEN": TOKEN},
             cwd=Path(__file__).parents[2],
+            preexec_fn=takes_ctrl_c,
         )
     try:
         yield UpProcess(process, state_dir, output)

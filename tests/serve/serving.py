@@ -25,6 +25,7 @@ if MISSING:
 import psutil  # noqa: E402
 
 from rayline import offline, render  # noqa: E402
+from rayline.faults import parts  # noqa: E402
 from rayline.local import runtime, session  # noqa: E402
 from rayline.local.runtime import Running  # noqa: E402
 from rayline.local.target import LocalTarget  # noqa: E402
@@ -50,7 +51,9 @@ STACK: dict[str, Any] = {
     "model": "rayline/tiny-random-qwen3",
     "accelerator": "cpu",
     "served_model_name": "tiny",
-    "max_model_len": 1024,
+    # room for streams that outlast a change, which are counted by their events: one for each token
+    "max_model_len": 16384,
+    "stream_interval": 1,
     "max_num_seqs": 16,
     "max_num_batched_tokens": 1024,
     "env": {
@@ -168,6 +171,11 @@ def run(state_dir: Path, manifest: dict) -> Iterator[Served]:
         runtime.down(state_dir, Recorder())
 
 
+def takes_ctrl_c() -> None:
+    """For Popen's preexec_fn: a shell starts what it puts in the background, tests too, with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class UpProcess:
     """`up` as a command in a process of its own, to be interrupted."""
@@ -192,6 +200,11 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
             return True
         time.sleep(0.1)
     return condition()
+
+
+def replicas_of_the_model(served: Served) -> set[int]:
+    """Process ids of the replicas that run the model."""
+    return {process.pid for process in parts.of_role(served.session, parts.REPLICA)}
 
 
 def listeners(processes: list[psutil.Process]) -> list[tuple[str, str, int]]:

@@ -18,7 +18,7 @@ from rayline.bench.servers import Server
 from rayline.local import question, runtime
 from rayline.local.session import SESSION_VARIABLE, environ
 from rayline.verify import Outcome
-from tests.serve.serving import API_KEY, Served, wait_until
+from tests.serve.serving import API_KEY, Served, takes_ctrl_c, wait_until
 
 ROOT = Path(__file__).parents[2]
 FROZEN_SECONDS = 25
@@ -62,7 +62,9 @@ def bench(folder: Path, *options: str) -> subprocess.Popen:
     script = f"import pathlib, rayline.cli as cli; cli.STATE = pathlib.Path({str(folder / 'state')!r}); cli.main()"
     command = [sys.executable, "-c", script, "bench", "--json", *options]
     output = (folder / "output").open("ab")
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=output, start_new_session=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=output, start_new_session=True, preexec_fn=takes_ctrl_c
+    )
 
 
 def left_over(folder: Path) -> list[psutil.Process]:

@@ -1,40 +1,63 @@
-"""What clients see when a part of a service with two replicas is killed under load.
+"""A second replica joins while the first goes on; then parts of the service with two replicas are killed under load.
 
 Counts and kinds only: how long things take depends on the machine, and stands in the receipt of `python -m rayline.faults`, which also
-has what takes minutes: a rolled model, a drain, lost nodes. Scaling under load is in test_replicas.py.
+has what takes minutes: a rolled model, a drain, lost nodes. Scaling under load is in test_autoscaling.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from rayline.faults import scenarios
 from rayline.faults.scenarios import Scene
-from tests.serve.serving import API_KEY, Served, ray_service, run
+from rayline.local import runtime
+from tests.serve.serving import API_KEY, Served, ray_service, replicas_of_the_model
 
-# Room for streams that outlast a change; an event for each token, by which they are counted.
-SERVICE = {"replicas": 2, "max_model_len": 16384, "stream_interval": 1}
+
+@dataclass
+class ScaledUp:
+    """The shared session after its count was changed from one replica to two."""
+
+    served: Served
+    replicas_before: set[int]
+    supervisor_before: int
 
 
 @pytest.fixture(scope="module")
-def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One session for all faults of this file."""
-    with run(tmp_path_factory.mktemp("faults"), ray_service(**SERVICE)) as one:
-        yield one
+def scaled_up(served: Served) -> Iterator[ScaledUp]:
+    """Given back with one replica."""
+    before = ScaledUp(served, replicas_of_the_model(served), served.session.supervisor_pid)
+    served.up(ray_service(replicas=2))
+    yield before
+    served.up(ray_service())
 
 
 @pytest.fixture
-def scene(two_replicas: Served) -> Scene:
+def scene(scaled_up: ScaledUp) -> Scene:
     """The session, whole: each fault begins with two replicas behind one HAProxy."""
+    served = scaled_up.served
 
     def up(**settings: object) -> object:
-        return two_replicas.up(ray_service(**(SERVICE | settings)))
+        return served.up(ray_service(**({"replicas": 2} | settings)))
 
-    scene = Scene(lambda: two_replicas.session, two_replicas.running.url, "tiny", API_KEY, up)
+    scene = Scene(lambda: served.session, served.running.url, "tiny", API_KEY, up)
     scene.settle(replicas=2)
     return scene
+
+
+def test_a_second_replica_joins_and_the_first_goes_on(scaled_up: ScaledUp):
+    served, before = scaled_up.served, scaled_up.replicas_before
+    after = replicas_of_the_model(served)
+    assert served.session.supervisor_pid == scaled_up.supervisor_before, "Ray was not restarted"
+    assert len(before) == 1
+    assert len(after) == 2
+    assert before < after, "a change of the count must not reload the replica that serves"
+    replicas = runtime.status(served.state_dir).replicas
+    assert replicas is not None
+    assert replicas["LLMServer:tiny"] == "2/2"
 
 
 def test_a_killed_replica_takes_its_own_streams_and_no_others(scene: Scene):
