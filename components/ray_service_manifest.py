@@ -296,7 +296,7 @@ def _autoscaler(service: ServicePlan) -> dict[str, Any]:
         "securityContext": RESTRICTED,
         "volumeMounts": [
             {"name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True},
-            *_mounts(service),
+            *declared_mounts(service),
         ],
     }
 
@@ -343,7 +343,7 @@ def _head(
     pooled: bool,
 ) -> dict[str, Any]:
     # the token is the autoscaler's only: whoever runs code through the dashboard, in the container beside it, finds none
-    volumes, mounts = [_TOKEN, *_volumes(service)], _mounts(service)
+    volumes, mounts = [_TOKEN, *declared_volumes(service)], declared_mounts(service)
     if head.ca_secret:
         # on the head alone, where the GCS runs; the Job that clears its Redis is made of this container too
         environment = [*environment, {"name": "RAY_REDIS_CA_CERT", "value": f"{STORE_FOLDER}/{STORE_CA_KEY}"}]
@@ -409,7 +409,10 @@ def _workers(
         "livenessProbe": _alive(delay=30, failures=120),
         "securityContext": RESTRICTED,
     }
-    volumes, mounts = [*_volumes(service), *weights.volumes(service)], [*_mounts(service), *weights.mounts(service)]
+    volumes, mounts = (
+        [*declared_volumes(service), *weights.volumes(service)],
+        [*declared_mounts(service), *weights.mounts(service)],
+    )
     if service.api_key:
         # the head holds no replica, so nobody asks it for a key
         volumes += gate_volumes(service.name)
@@ -559,7 +562,8 @@ def _add_volume(spec: dict[str, Any], volume: dict[str, Any], mount: dict[str, A
     spec["containers"][0].setdefault("volumeMounts", []).append(mount)
 
 
-def _volumes(service: ServicePlan) -> list[dict[str, Any]]:
+def declared_volumes(service: ServicePlan) -> list[dict[str, Any]]:
+    """Those that the stack file names."""
     return [
         {"name": volume["name"]}
         | (
@@ -571,7 +575,8 @@ def _volumes(service: ServicePlan) -> list[dict[str, Any]]:
     ]
 
 
-def _mounts(service: ServicePlan) -> list[dict[str, Any]]:
+def declared_mounts(service: ServicePlan) -> list[dict[str, Any]]:
+    """Where the stack file wants them."""
     # `readOnly: false` is left out: the operator writes lists back without zero values and would own them from then on,
     # like the worker groups without their two empty maps
     return [

@@ -54,6 +54,10 @@ def _options(
 
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml.")]
+ConfigFileOption = Annotated[
+    pathlib.Path | None,
+    typer.Option("--config-file", exists=True, dir_okay=False, help="The stack's file, if it lies elsewhere."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for a machine instead of text for a person.")]
 
 STATE = offline.PROJECT_ROOT / ".rayline"
@@ -245,10 +249,7 @@ def verify(
     context: Annotated[
         str | None, typer.Option("--context", help="kubectl context (default: the stack's own cluster).")
     ] = None,
-    config_file: Annotated[
-        pathlib.Path | None,
-        typer.Option("--config-file", exists=True, dir_okay=False, help="The stack's file, if it lies elsewhere."),
-    ] = None,
+    config_file: ConfigFileOption = None,
     all_on: Annotated[
         bool, typer.Option("--all-on", help="Expect every switch on, also those that the stack file turns off.")
     ] = False,
@@ -266,7 +267,7 @@ def verify(
             target = UrlTarget(url, os.environ.get(KEY_VARIABLE))
             found = {target.expected.service: check_switches(target)}
         else:
-            program = offline.record(stack, config=offline.read_stack_file(config_file) if config_file else None)
+            program = offline.record(stack, config=offline.read_stack(stack, file=config_file))
             _known_service(program, service)
             if program.plan.cluster.mode is ClusterMode.LOCAL:
                 if context:
@@ -471,6 +472,7 @@ def bench(
         pathlib.Path | None, typer.Option(help="Go on with this receipt and its options; --repeats may be more.")
     ] = None,
     service: Annotated[str, typer.Option(help="In a cluster: which service, where the stack has several.")] = "",
+    config_file: ConfigFileOption = None,
     goals: Annotated[
         str,
         typer.Option(
@@ -522,6 +524,7 @@ def bench(
             resume=resume,
             as_json=as_json,
             service=service,
+            config_file=config_file,
         )
         if report:
             code = command.show_receipt(values, report, console)

@@ -87,9 +87,14 @@ def stack_names(root: pathlib.Path = PROJECT_ROOT) -> list[str]:
     )
 
 
-def read_stack(stack: str, root: pathlib.Path = PROJECT_ROOT) -> tuple[dict[str, str], list[str]]:
-    """A stack file's configuration as an engine would hand it over: full keys, texts; and the keys that are secret."""
-    path = root / "stacks" / f"Pulumi.{stack}.yaml"
+def read_stack(
+    stack: str, root: pathlib.Path = PROJECT_ROOT, file: pathlib.Path | None = None
+) -> tuple[dict[str, str], list[str]]:
+    """A stack file's configuration as an engine would hand it over: full keys, texts; and the keys that are secret.
+
+    `file` is the stack's file where that lies elsewhere.
+    """
+    path = file or root / "stacks" / f"Pulumi.{stack}.yaml"
     if not path.exists():
         raise UnknownStack(f"no stack {stack!r}; there are: {', '.join(stack_names(root))}")
     return read_stack_file(path, root)

@@ -26,6 +26,8 @@ from components.ray_service_manifest import (
     SERVE_PORT,
     SERVICE_LABEL,
     Role,
+    declared_mounts,
+    declared_volumes,
     from_secret,
     priority_class,
     serve_service_name,
@@ -40,6 +42,8 @@ HERE = Path(__file__).parent
 SCRIPT, PLAN_FILE = "in_job.py", "plan.json"
 # One core is the event loop, which has to be free for every token at its time; the other makes prompts and reads the tokenizer.
 CPUS, MEMORY, SCRATCH = "2", "4Gi", "4Gi"
+CPUS_ELSEWHERE = "1"
+"""Asked for in a cluster that the kit did not make: a small one of a single node has no two CPUs left. There is no limit."""
 MINUTES_TO_START, MINUTES_PER_POINT = 30, 15
 """A node, the image of some 10 GB and the tokenizer; and one point at the worst."""
 KEPT_SECONDS = 3600
@@ -57,13 +61,12 @@ def run_name(service: str, points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def tokenizer(service: ServicePlan) -> str:
-    """What vLLM's bench counts tokens with: the model's own, by its name on Hugging Face. Raises NotMeasurable."""
-    if service.weights.uri.startswith("/") and not service.weights.bucket:
-        raise NotMeasurable(
-            f"service {service.name} reads its model from the folder {service.weights.uri} of a volume: the Job has no such "
-            "volume, and prompts of a given length need the model's tokenizer"
-        )
-    return service.model_id
+    """What vLLM's bench counts tokens with: the model's own, by its name on Hugging Face or its folder.
+
+    A bucket's folder is not mounted into the Job; a folder of a volume, or of the image, is there as in Ray's pods.
+    """
+    is_folder = service.weights.uri.startswith("/") and not service.weights.bucket
+    return service.weights.uri if is_folder else service.model_id
 
 
 def endpoint(service: ServicePlan) -> str:
@@ -141,10 +144,13 @@ def job(name: str, plan: Plan, service: ServicePlan, points: Sequence[Mapping[st
     mounts: list[dict[str, Any]] = [
         {"name": "script", "mountPath": FOLDER, "readOnly": True},
         {"name": "scratch", "mountPath": "/tmp"},
+        # the tokenizer may lie there, or what the image lacks
+        *(mount | {"readOnly": True} for mount in declared_mounts(service)),
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "script", "configMap": {"name": name}},
         {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH}},
+        *declared_volumes(service),
     ]
     if service.api_key:
         # the name that vLLM's bench reads
@@ -162,7 +168,7 @@ def job(name: str, plan: Plan, service: ServicePlan, points: Sequence[Mapping[st
         "workingDir": "/tmp",
         "env": environment,
         "resources": {
-            "requests": {"cpu": CPUS, "memory": MEMORY, "ephemeral-storage": SCRATCH},
+            "requests": {"cpu": CPUS if created else CPUS_ELSEWHERE, "memory": MEMORY, "ephemeral-storage": SCRATCH},
             "limits": {"memory": MEMORY, "ephemeral-storage": SCRATCH},
         },
         "securityContext": RESTRICTED | {"readOnlyRootFilesystem": True},

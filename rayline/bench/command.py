@@ -45,6 +45,8 @@ class Values:
     as_json: bool
     service: str = ""
     """For a stack in a cluster that has several."""
+    config_file: pathlib.Path | None = None
+    """The stack's file, if it lies elsewhere."""
 
 
 def options(values: Values) -> run.Options:
@@ -54,6 +56,7 @@ def options(values: Values) -> run.Options:
     names += [overlay.name for overlay in overlays if overlay.name not in names]
     return run.Options(
         stack=values.stack,
+        config_file=values.config_file,
         model=values.model,
         arms=names,
         overlays=overlays,
@@ -70,7 +73,7 @@ def options(values: Values) -> run.Options:
 def bench(values: Values, state: pathlib.Path, console: Console) -> int:
     """Runs it, shows it; the exit code. Raises BenchError, BenchUsageError and what rendering the stack raises."""
     values = resumed(values)
-    if run.is_in_a_cluster(values.stack):
+    if run.is_in_a_cluster(values.stack, values.config_file):
         return _bench_in_cluster(values, state, console)
     if values.service:
         raise BenchUsageError("--service: the arms on this machine serve the stack's one service")
@@ -107,7 +110,7 @@ def _bench_in_cluster(values: Values, state: pathlib.Path, console: Console) -> 
 
 def render(values: Values) -> int:
     """Prints what `bench` would apply in a cluster. Raises BenchUsageError."""
-    if not run.is_in_a_cluster(values.stack):
+    if not run.is_in_a_cluster(values.stack, values.config_file):
         raise BenchUsageError(f"--render: stack {values.stack} runs on this machine, where nothing is applied")
     wanted = _prepared_for_cluster(values)
     points = wanted.points(cluster_run.new_receipt(wanted, values.repeats, ""))
@@ -130,7 +133,8 @@ def _prepared_for_cluster(values: Values) -> cluster_run.Run:
             f"{', '.join(wrong)}: stack {values.stack} is in a cluster, where the one arm is the service as it runs "
             "(another arm is another RayCluster: another stack, or a change of this one)"
         )
-    return cluster_run.prepare(offline.record(values.stack), run.read_loads(options(values)), values.service)
+    program = offline.record(values.stack, config=offline.read_stack(values.stack, file=values.config_file))
+    return cluster_run.prepare(program, run.read_loads(options(values)), values.service)
 
 
 def without_receipt(arguments: Sequence[str]) -> list[str]:
@@ -143,7 +147,7 @@ def without_receipt(arguments: Sequence[str]) -> list[str]:
 
 
 # What is this call's own, and not the run's that it goes on with.
-_OF_THE_CALL = ("receipt", "resume", "as_json")
+_OF_THE_CALL = ("receipt", "resume", "config_file", "as_json")
 
 
 def resumed(values: Values) -> Values:

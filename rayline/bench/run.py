@@ -56,6 +56,8 @@ class Options:
     arms: Sequence[str]
     base: str
     stack: str = "local"
+    config_file: Path | None = None
+    """The stack's file, if it lies elsewhere."""
     model: str = TINY_MODEL
     """Empty: the stack's own."""
     overlays: Sequence[Overlay] = ()
@@ -239,16 +241,16 @@ def read_loads(options: Options) -> list[Load]:
     return loads
 
 
-def is_in_a_cluster(stack: str) -> bool:
+def is_in_a_cluster(stack: str, config_file: Path | None = None) -> bool:
     """Whether the stack's file says so; what else it says may be wrong. Raises offline.UnknownStack."""
-    values, _ = offline.read_stack(stack)
+    values, _ = offline.read_stack(stack, file=config_file)
     cluster = json.loads(next((text for key, text in values.items() if key.endswith(":cluster")), "{}"))
     return cluster.get("mode") != ClusterMode.LOCAL.value
 
 
 def _record(options: Options, context: int, service: Mapping[str, Any]) -> offline.Program:
     """The stack's program with the benchmark's model, room for the longest prompt, and `service` laid over."""
-    values, secret = offline.read_stack(options.stack)
+    values, secret = offline.read_stack(options.stack, file=options.config_file)
     cluster, services = (
         json.loads(next((text for key, text in values.items() if key.endswith(f":{part}")), "{}"))
         for part in ("cluster", "services")

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from rayline import offline, render
 from rayline.local.report import PlainReport
 from rayline.verify.cluster import Kubectl, wait_until_served
-from tests.kube.cluster import kubectl, kubectl_apply, objects
+from tests.kube.cluster import kubectl, kubectl_apply, objects, wait_until
 from tests.kube.conftest import NAMESPACE, SERVICE, Stack, ask
 from tests.pulumi_project import ROOT
 
@@ -75,6 +76,29 @@ def test_verify_sees_a_policy_that_lets_others_in(stack: Stack) -> None:
     failed = [check for check in json.loads(done.stdout)["services"][SERVICE] if check["outcome"] == "fail"]
     assert [check["name"] for check in failed] == ["reachable from outside"]
     assert "NetworkPolicy open is not declared" in failed[0]["evidence"]
+
+
+def test_bench_measures_the_service_from_a_job_beside_it_and_leaves_nothing(stack: Stack, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    command = [
+        sys.executable,
+        "-m",
+        "rayline.cli",
+        "bench",
+        "--stack",
+        "kind",
+        "--config-file",
+        str(stack.path),
+        "--json",
+    ]
+    command += ["--concurrency", "4", "--requests", "8", "--repeats", "2", "--receipt", str(receipt)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = json.loads(receipt.read_text())["points"]
+    assert [(point["load"]["completed"], point["load"]["failed"]) for point in points] == [(8, 0)] * 2
+    assert json.loads(done.stdout)["results"][0]["repeats"] == 2
+    assert stack.api_key() not in receipt.read_text() + done.stdout + done.stderr
+    wait_until(lambda: not objects("jobs,pods,configmaps,networkpolicies", NAMESPACE, "rayline/bench"), "an end", 60)
 
 
 def test_up_again_changes_nothing(stack: Stack) -> None:

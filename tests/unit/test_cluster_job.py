@@ -102,6 +102,20 @@ def test_in_a_cluster_of_ones_own_a_single_node_is_enough():
     assert "requiredDuringSchedulingIgnoredDuringExecution" not in pod["affinity"]["podAntiAffinity"]
 
 
+def test_the_job_sees_the_services_volumes_and_writes_to_none():
+    volumes = [
+        {"name": "models", "mount_path": "/models", "claim": "models", "read_only": True},
+        {"name": "cache", "mount_path": "/cache", "claim": "cache"},
+    ]
+    run = cluster_run.prepare(program("kind", volumes=volumes, model_source="/models/smollm2"), LOADS[:1], "")
+    pod = pod_of(run)
+    mounted = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounted["models"] == {"name": "models", "mountPath": "/models", "readOnly": True}
+    assert mounted["cache"] == {"name": "cache", "mountPath": "/cache", "readOnly": True}
+    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}} in pod["volumes"]
+    assert run.points(cluster_run.new_receipt(run, 1, ""))[0]["job"]["tokenizer"] == "/models/smollm2"
+
+
 def test_the_key_comes_from_its_secret_and_is_nowhere_else(prod):
     env = {entry["name"]: entry for entry in pod_of(prod)["containers"][0]["env"]}
     assert env["OPENAI_API_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "qwen-api-key", "key": "api_key"}}
