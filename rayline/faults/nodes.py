@@ -18,6 +18,7 @@ from rayline.faults.clients import ANSWERED, Load
 from rayline.faults.scenarios import RECOVERY_SECONDS, Blow, Outcome, Scene, count, observe
 from rayline.faults.second_node import WorkerNode
 from rayline.local import session as sessions
+from rayline.local.runtime import LocalRuntimeError
 from rayline.local.serve_api import ServeApi, ServeUnreachable
 from rayline.local.session import environ
 
@@ -126,6 +127,8 @@ def head_lost_with_store(scene: Scene, node: WorkerNode) -> Outcome:
         # [python, -P, supervisor.py, pipe, folder, command...]
         command, env = root.cmdline()[5:], environ(root.pid)
         _kill_head(scene, node, load, noted, "SIGKILL to every process of the head; Redis keeps its GCS; started again")
+        # the new head's container is as fresh as that of a pod; else `ray start` takes the survivor's raylet for its own
+        (before.folder / "ray_current_cluster").unlink(missing_ok=True)
         sessions.start(
             command,
             session_id=before.id,
@@ -141,6 +144,8 @@ def head_lost_with_store(scene: Scene, node: WorkerNode) -> Outcome:
         second_node.stand_last(scene.session().supervisor())
 
     def over() -> bool:
+        if scene.session().supervisor() is None:
+            raise LocalRuntimeError(f"the new head has ended; it said: {scene.session().output.read_text()[-2000:]}")
         path = socket_of(scene, node, here=True)
         listening = set(scene.replicas())
         return path is not None and len(listening) == 2 and up_ports(path) == listening

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from rayline.local.session import Session, environ
+from rayline.local.session import Session, environ, is_alive
 from rayline.local.supervisor import stand_behind_other_sessions
 
 _RUN_NODE = Path(__file__).with_name("_run_node.py")
@@ -59,15 +59,16 @@ class WorkerNode:
         return self.root.is_running() and self.root.status() != psutil.STATUS_ZOMBIE
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process of the node, orphans included."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if environ(process.pid).get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except psutil.NoSuchProcess:
-                continue
-        return found
+        """Every living process of the node: its first one's descendants, and orphans by their mark.
+
+        The agents of a raylet write their title over the mark.
+        """
+        found = {
+            process.pid: process for process in psutil.process_iter() if environ(process.pid).get(MARK) == self.mark
+        }
+        with suppress(psutil.NoSuchProcess):
+            found.update({child.pid: child for child in self.root.children(recursive=True)})
+        return [process for process in found.values() if is_alive(process)]
 
     def kill(self) -> None:
         """SIGKILL to every process at once, as for a pod that is killed."""

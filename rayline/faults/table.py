@@ -87,6 +87,8 @@ def _whole(one: Mapping[str, Any]) -> str:
 def _new(one: Mapping[str, Any]) -> str:
     if not one["failed_new"]:
         return "none"
+    if one["last_failure_seconds"] <= 0:
+        return f"{one['failed_new']}, sent before it, without an answer yet"
     return f"{one['failed_new']}, the last sent after {one['last_failure_seconds']:g} s"
 
 

@@ -83,7 +83,7 @@ class Session:
         if root is not None:
             found[root.pid] = root
             found.update({child.pid: child for child in root.children(recursive=True)})
-        return [process for process in found.values() if _alive(process)]
+        return [process for process in found.values() if is_alive(process)]
 
     def variable(self, name: str) -> str | None:
         """A variable of the session's environment, for instance its token. Never written to a file: read from /proc."""
@@ -311,7 +311,7 @@ def marked_processes(session_id: str) -> list[psutil.Process]:
             if (
                 process.uids().real == uid
                 and environ(process.pid).get(SESSION_VARIABLE) == session_id
-                and _alive(process)
+                and is_alive(process)
             ):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -332,7 +332,8 @@ def environ(pid: int) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in block.split("\0") if "=" in entry)
 
 
-def _alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it is there and more than an entry that nobody has collected yet."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

