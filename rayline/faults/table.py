@@ -15,22 +15,25 @@ HEADER = (
     "Streams open at that moment",
     "New requests that failed",
     "How",
-    "Longest time without an answer, s (usual)",
+    "Longest time without an answer, s (before it)",
     "Whole again after, s",
-    "What is inherent",
+    "What is inherent, and what shortens the rest",
 )
 
-# What of a fault's cost is inherent, by the key of its row: what no setting saves, and what would.
+# What of a fault's cost is inherent, by the key of its row: what no setting saves, and which setting saves the rest.
 INHERENT: Mapping[str, str] = {
     "replica": "The streams on it: their state died with the process, and HAProxy cannot repeat an answer that has begun. "
     "New requests are sent to the other replica, because a refused connection may be tried again (`redispatch`).",
-    "engine": "The streams on it. The API server ends soon after its engine, and what it refuses until then is not repeated, "
-    "because the request may have had an effect.",
+    "engine": "The streams on it. A stream may also end in good order, with HTTP 200 and `[DONE]` but no tokens: clients should look at "
+    "`usage`. The API server ends soon after its engine, and what it refuses until then is not repeated, because the request "
+    "may have had an effect.",
     "router": "No stream. New completions are refused until Serve has noticed and started another router: there is one for "
-    "each node, and HAProxy asks no other (ray #66339). `GET` requests are answered throughout.",
+    "each node, and HAProxy asks no other (ray #66339); `RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE: '2'` gives it a second. "
+    "`GET` requests are answered throughout.",
     "haproxy": "Every stream of the node. New requests wait for Serve: it looks every "
     "`RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S` (10 s) and replaces HAProxy after three failures. In a cluster the readiness "
-    "probe takes the pod out of the Service meanwhile. A new HAProxy says 404 for a moment, before it knows the routes.",
+    "probe takes the pod out of the Service meanwhile. The variable may be lowered in `env`. A new HAProxy says 404 for a "
+    "moment, before it knows the routes.",
     "manager": "As for HAProxy: the process ends with the actor that started it.",
     "controller": "Nothing: it is not in the path of a request.",
     "reload": "Nothing, while streams are shorter than `longest_stream_seconds` (300 s).",
@@ -81,6 +84,9 @@ def _streams(one: Mapping[str, Any]) -> str:
 def _whole(one: Mapping[str, Any]) -> str:
     if one["recovery_seconds"] is None:
         return f"not by itself; it answered for {one['served_on_seconds']:g} s more"
+    if one["key"] == "worker":
+        # no other node comes here, as one would in a cluster
+        return f"one replica fewer, which HAProxy had dropped after {one['recovery_seconds']:g} s"
     return f"{one['recovery_seconds']:g}"
 
 

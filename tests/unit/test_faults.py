@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -55,26 +56,50 @@ def an_outcome(**changes: object) -> Outcome:
     return dataclasses.replace(counted([cut, request(11, 12)], running=[cut], on_it=[cut]), **changes)
 
 
-def test_a_receipt_keeps_the_rows_that_were_not_counted_again():
-    first = command.receipt([command.row(key, {}, an_outcome()) for key in ("router", "replica")], None)
-    again = command.receipt([command.row("router", {}, an_outcome(sent=77))], first)
+GIT = {"commit": "0" * 40, "changed": False}
+
+
+def a_receipt(*keys: str, **changes: object) -> dict[str, object]:
+    rows = {key: command.row(key, {}, an_outcome(**changes), GIT) for key in keys}
+    return command.receipt(rows, command.machine())
+
+
+def test_rows_that_are_not_counted_again_are_kept_in_the_order_of_the_faults(tmp_path: Path):
+    path = tmp_path / "faults.json"
+    path.write_text(json.dumps(a_receipt("router", "replica")))
+    rows = command.earlier_rows(path, command.machine())
+    rows["router"] = command.row("router", {}, an_outcome(sent=77), GIT)
+    again = command.receipt(rows, command.machine())
     assert [(one["key"], one["sent"]) for one in again["faults"]] == [("replica", 2), ("router", 77)]
-    json.dumps(again)
+    assert command.earlier_rows(tmp_path / "none.json", command.machine()) == {}
 
 
-def test_a_receipt_of_another_machine_is_not_mixed_in():
-    first = command.receipt([command.row("replica", {}, an_outcome())], None)
-    first["versions"] = {"ray": "0.0"}
-    again = command.receipt([command.row("router", {}, an_outcome())], first)
-    assert [one["key"] for one in again["faults"]] == ["router"]
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("# a page", "is no receipt of this command"),
+        ("[]", "is no receipt of this command"),
+        (json.dumps(a_receipt("replica") | {"versions": {"ray": "0.0"}}), "was made with other versions"),
+    ],
+)
+def test_a_file_that_cannot_be_added_to_is_refused_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, why: str
+):
+    path = tmp_path / "faults.json"
+    path.write_text(text)
+    with pytest.raises(SystemExit) as refused:
+        command.main(["--only", "replica", "--out", str(path)])
+    assert refused.value.code == 2
+    assert why in capsys.readouterr().err
+    assert path.read_text() == text
 
 
-def test_every_fault_says_what_of_it_is_inherent():
-    assert set(table.INHERENT) == {key for one in command.SESSIONS for key in one.faults}
+def test_every_fault_says_what_it_is_and_what_of_it_is_inherent():
+    assert set(table.INHERENT) == set(command.WHAT) == {key for one in command.SESSIONS for key in one.faults}
 
 
 def test_the_table_tells_streams_on_the_killed_part_from_others_and_new_requests():
-    made = command.receipt([command.row("replica", {}, an_outcome())], None)
+    made = a_receipt("replica")
     cells = dict(zip(table.HEADER, table.rows(made)[0], strict=True))
     assert cells["Streams open at that moment"] == "1 on it, 1 failed; 0 elsewhere, none failed"
     assert cells["New requests that failed"] == "none"
@@ -82,7 +107,7 @@ def test_the_table_tells_streams_on_the_killed_part_from_others_and_new_requests
 
 
 def test_a_service_that_does_not_come_back_is_not_given_a_time():
-    made = command.receipt([command.row("head", {}, an_outcome().going_on_for(61.04))], None)
+    made = {"faults": [command.row("head", {}, an_outcome().going_on_for(61.04), GIT)]}
     cells = dict(zip(table.HEADER, table.rows(made)[0], strict=True))
     assert cells["Whole again after, s"] == "not by itself; it answered for 61 s more"
 
