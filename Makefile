@@ -31,7 +31,7 @@ status: $(BIN)/.installed-$(RUNTIME) ## Replicas, HAProxy and address of what ru
 	@$(BIN)/rayline status --stack $(STACK)
 
 .PHONY: verify
-verify: $(BIN)/.installed-$(RUNTIME) ## Prove on what runs that each optimisation of STACK is on
+verify: $(BIN)/.installed-$(RUNTIME) ## Look at what runs: is each switch of STACK on, by its effect
 	@$(BIN)/rayline verify --stack $(STACK)
 
 .PHONY: plan

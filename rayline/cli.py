@@ -255,9 +255,11 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove on the running system that each optimisation is on, by its effect. Exit code 1 when something is not.
+    """Look at each switch on the running system: HAProxy and direct streaming by their effect, the throughput settings as Ray reads
+    them in each process, vLLM's Ray executor on GPUs (n/a on a CPU). Also the key, the model list, and who can connect.
 
     A switch that the stack file turns off is reported as off, unless --all-on says that it must be on.
+    Exit codes: 0 nothing failed, 1 something did, 2 the command or the configuration is wrong.
     """
     if url and (stack or service or context or config_file):
         raise typer.BadParameter("--url knows no stack: leave out --stack, --service, --context and --config-file")
@@ -446,6 +448,7 @@ def key(
 
 @app.command(epilog="Example: rayline bench --arms sample,kit-equal,vllm --concurrency 64,256 --repeats 5")
 def bench(
+    context: typer.Context,
     stack: StackOption = "local",
     arms: Annotated[str, typer.Option(help="Arms, with commas; `--list` shows them.")] = "sample,kit-equal,kit,vllm",
     arm: Annotated[
@@ -500,9 +503,17 @@ def bench(
     from .bench import command
     from .bench import goals as goal_rows
 
+    if report and (show or render_job):
+        raise typer.BadParameter(
+            "it measures nothing and stands alone: leave out --list and --render", param_hint="--report"
+        )
     if goals:
         if goals not in goal_rows.RUNS:
             raise typer.BadParameter(f"{goals!r} is none of {', '.join(goal_rows.RUNS)}", param_hint="--goals")
+        fixed = ("arms", "base", "workloads", "concurrency", "requests", "replicas")
+        sources = {name: context.get_parameter_source(name) for name in fixed}
+        if given := [f"--{name}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
+            raise typer.BadParameter(f"it decides on them: leave out {', '.join(given)}", param_hint="--goals")
         run = goal_rows.RUNS[goals]
         arms, base, workloads, replicas = ",".join(run.arms), run.base, goal_rows.WORKLOAD, str(run.replicas)
         concurrency = ",".join(map(str, goal_rows.CONCURRENCIES))

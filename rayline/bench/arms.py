@@ -382,7 +382,11 @@ ARMS: dict[str, Arm] = {
             "all switches off, and each token sent by itself (Ray batches for 50 ms by default)",
             lambda base: RayArm(ray_defaults(base, unbatched=True)),
         ),
-        Arm("sample", "the upstream sample: its four switches and nothing else", lambda base: RayArm(sample(base))),
+        Arm(
+            "sample",
+            "the upstream sample's four switches, vLLM's own arguments, not compiled",
+            lambda base: RayArm(sample(base)),
+        ),
         Arm(
             "kit-equal",
             "the kit's profile with the sample's engine arguments",

@@ -279,6 +279,7 @@ class _Taking:
                 load=event["result"],
                 cpu_seconds={},
                 machine_load=0.0,
+                start=self._found.interrupted + 1,
             )
             self._found.points.append(one)
             self._found.write(self._path)

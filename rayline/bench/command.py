@@ -217,7 +217,11 @@ def show_receipt(values: Values, path: pathlib.Path, console: Console) -> int:
 
 
 def show(values: Values, state: pathlib.Path, console: Console) -> int:
-    """The arms and what each has differently from the base arm; the workloads."""
+    """The arms and what each has differently from the base arm; the workloads. Raises BenchUsageError."""
+    if run.is_in_a_cluster(values.stack, values.config_file):
+        raise BenchUsageError(
+            f"--list: stack {values.stack} is in a cluster, where the one arm is the service as it runs; --render shows its Job"
+        )
     plan = _prepared(values, state)
     if values.as_json:
         arms = {

@@ -65,6 +65,8 @@ class Measured(_Part):
     """Of the arm, by role, during the measured part."""
     machine_load: float
     """CPU of everything else on the machine meanwhile, in cores: others that disturb."""
+    start: int = 1
+    """Which start of the arms it was measured in: a run that is resumed starts them anew."""
 
     def point(self) -> Point:
         return Point(self.batch, self.repeat, self.workload, self.concurrency, self.arm)
@@ -132,6 +134,10 @@ def read(path: Path) -> Receipt:
         receipt = Receipt.model_validate_json(path.read_text())
     except FileNotFoundError:
         raise ReceiptError(f"there is no receipt {path}") from None
+    except OSError as error:
+        raise ReceiptError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ReceiptError(f"{path} is no receipt: it is not text") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -84,9 +84,12 @@ def figure(value: Spread | None) -> str:
 
 
 def ratio_text(value: Spread) -> str:
-    """x 1.25 (1.22-1.31)"""
+    """x 1.25 (1.22-1.31), and the median of each start where there were several"""
     text = f"x {value.median:.2f}"
-    return f"{text} ({value.low:.2f}-{value.high:.2f})" if value.count > 1 else text
+    if value.low == value.high:
+        return text
+    starts = "; starts " + ", ".join(f"{one:.2f}" for one in value.by_start) if value.by_start else ""
+    return f"{text} ({value.low:.2f}-{value.high:.2f}{starts})"
 
 
 def number(value: float) -> str:

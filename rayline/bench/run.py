@@ -221,7 +221,8 @@ def _arms(options: Options) -> list[Arm]:
         if name not in known:
             raise BenchUsageError(f"--arms {name}: there is {', '.join(known)}")
     if options.base not in options.arms:
-        raise BenchUsageError(f"--base {options.base}: it is none of the arms {', '.join(options.arms)}")
+        arms = ", ".join(options.arms)
+        raise BenchUsageError(f"--base {options.base}: it is none of the arms {arms}; name one of them with --base")
     return [known[name] for name in options.arms]
 
 
@@ -332,6 +333,7 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
                     load = loads[point.workload, point.concurrency]
                     generator = generators.get(load.workload.generator)
                     one = _measure(plan, point, load, server, generator, started, under_way.say)
+                    one.start = found.interrupted + 1
                     if not found.arms[point.arm].memory_gib:
                         found.arms[point.arm].memory_gib = round(server.memory_gib(), 2)
                     found.points.append(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rayline.bench.cpu import ENGINE
 from rayline.bench.receipt import Measured, Receipt
@@ -20,6 +20,8 @@ class Spread:
     low: float
     high: float
     count: int
+    by_start: tuple[float, ...] = ()
+    """The median of each start of the arms, where they were started more than once: chance in a start shows here."""
 
 
 def spread(values: Iterable[float]) -> Spread | None:
@@ -155,12 +157,18 @@ def ratios(receipt: Receipt, workload: str, concurrency: int, arm: str, against:
     """Of one arm to another, made in each repeat in which both ran side by side."""
     of = METRICS[metric].of
     here = [p for p in receipt.points if (p.workload, p.concurrency) == (workload, concurrency) and not p.failed]
-    values: dict[str, dict[tuple[int, int], float]] = {arm: {}, against: {}}
+    values: dict[str, dict[tuple[int, int, int], float]] = {arm: {}, against: {}}
     for point in here:
         if point.arm in values and (value := of(point)) is not None:
-            values[point.arm][point.batch, point.repeat] = value
+            values[point.arm][point.start, point.batch, point.repeat] = value
     mine, theirs = values[arm], values[against]
-    return spread(mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place])
+    found = {place: mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place]}
+    starts = sorted({start for start, *_ in found})
+    every = spread(found.values())
+    if every is None or len(starts) == 1:
+        return every
+    medians = (statistics.median(ratio for place, ratio in found.items() if place[0] == start) for start in starts)
+    return replace(every, by_start=tuple(medians))
 
 
 def cpu_unit(here: Sequence[Line]) -> str:

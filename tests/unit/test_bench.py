@@ -11,9 +11,11 @@ import psutil
 import pytest
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
 from components.api_key_manifests import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
 from components.facts.serve_flags import SWITCHES
+from rayline import cli
 from rayline.bench import arms, command, cpu, goals, load, page, receipt, report, run, schedule, summary
 from rayline.bench.arms import ARMS, Base, RayArm
 from rayline.bench.cpu import Spent
@@ -342,8 +344,18 @@ def test_a_measurement_that_dies_is_an_error_and_no_endless_wait(generator: load
 # --- receipts and figures ----------------------------------------------------------------------------------------------
 
 
-def measured(arm: str, repeat: int, tokens_per_second: float, *, failed: int = 0, batch: int = 1, rest: float = 1.0):
+def measured(
+    arm: str,
+    repeat: int,
+    tokens_per_second: float,
+    *,
+    failed: int = 0,
+    batch: int = 1,
+    rest: float = 1.0,
+    start: int = 1,
+):
     return Measured(
+        start=start,
         batch=batch,
         repeat=repeat,
         workload="tokens",
@@ -391,6 +403,17 @@ def a_receipt(points: list[Measured]) -> Receipt:
         environment={},
         points=points,
     )
+
+
+def test_starts_that_disagree_are_seen_beside_the_median():
+    points = [
+        *(measured("sample", repeat, 100, start=1 + repeat // 3) for repeat in (1, 2, 3)),
+        *(measured("kit", repeat, speed, start=1 + repeat // 3) for repeat, speed in ((1, 120), (2, 130), (3, 95))),
+    ]
+    found = summary.ratios(a_receipt(points), "tokens", 64, "kit", "sample", "throughput")
+    assert found is not None
+    assert found.by_start == pytest.approx((1.25, 0.95))
+    assert report.ratio_text(found) == "x 1.20 (0.95-1.30; starts 1.25, 0.95)"
 
 
 def test_ratios_are_made_in_each_repeat_and_the_median_is_theirs():
@@ -563,3 +586,19 @@ def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
     assert command.without_receipt([*kept, "--receipt", "/home/me/mine.json"]) == kept
     assert command.without_receipt(["bench", "--receipt=/home/me/mine.json", "--goals", "equal"]) == kept
     assert command.without_receipt(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--report", "tests"], "tests cannot be read"),
+        (["--report", "receipt.json", "--list"], "leave out --list and --render"),
+        (["--goals", "equal", "--arms", "kit"], "leave out --arms"),
+        (["--goals", "fast"], "'fast' is none of equal, shipped, replicas"),
+        (["--stack", "prod-l4", "--list"], "--render shows its Job"),
+    ],
+)
+def test_options_of_bench_that_cannot_go_together_are_refused_and_never_dropped(options: list[str], reason: str):
+    result = CliRunner().invoke(cli.app, ["bench", *options])
+    assert result.exit_code == 2
+    assert reason in " ".join(result.output.replace("│", " ").split())
