@@ -46,7 +46,8 @@ INHERENT: Mapping[str, str] = {
     "short-limit": "Streams longer than the limit: an old haproxy process is ended with what it still has (ray #66056).",
     "worker": "The streams on its replica, and in a cluster those that came through its HAProxy. A machine that loses power "
     "answers nothing, and each new request that is sent there waits 5 s for it, until HAProxy has seen two checks fail.",
-    "head-with-store": "What ran on the head itself; in a stack of the kit it holds no replica. Workers wait for the new head.",
+    "head-with-store": "What ran on the head itself; in a stack of the kit it holds no replica. Workers serve on; there is no scaling and "
+    "no change until the new head is there.",
     "head": "Without a store every replica ends when its raylet has given up the GCS, and loads again with the new head. "
     "`head.store` is for that.",
 }
