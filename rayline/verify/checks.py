@@ -256,8 +256,10 @@ def _routers(haproxy: Mapping[str, Any]) -> list[str]:
 
 
 def _token_path(view: View) -> Verdict:
-    """One streamed completion through each node's HAProxy, and where HAProxy itself counts its bytes."""
+    """One streamed completion through the HAProxy of each node that clients come through, and where HAProxy itself counts its bytes."""
     nodes = [node for node, look in view.looks if look["haproxy"]]
+    # no client comes through the head of a cluster, and it has no API key
+    nodes = [node for node in nodes if not node.is_head] or nodes
     if not view.expected.switches["direct_streaming"]:
         nodes = nodes[:1]
     if not nodes:

@@ -139,15 +139,15 @@ class ClusterTarget:
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
-        # the head is no endpoint of the Service: what it asks goes to a worker's proxy, as a client's request does
-        return self.nodes[0].run(job)
+        # a worker: the head has no API key, and nobody takes the keys out of the pods
+        return next((node for node in self.nodes if not node.is_head), self.nodes[0]).run(job)
 
     def reachability(self, view: View) -> Verdict:
         outcome, evidence, fix = closed(self.run_client, self._host, SERVE_PORT)
         problems = [evidence] if outcome is Outcome.FAIL else []
         problems += _published(self._kubectl.get("services")["items"], self._ray.pods)
         problems += _changed_policies(self._kubectl.get("networkpolicies")["items"], self._policies, self._ray.pods)
-        (dashboard,) = self.run_client(
+        (dashboard,) = self.nodes[0].run(
             {"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS, "auth": False}]}
         )
         if dashboard["status"] not in (401, 403):
