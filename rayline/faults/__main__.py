@@ -122,12 +122,7 @@ SESSIONS: tuple[Session, ...] = (
     ),
     Session(
         {"longest_stream_seconds": SHORT_LIMIT_SECONDS},
-        {
-            "short-limit": lambda scene: dataclasses.replace(
-                scenarios.reloaded_under_long_streams(_longer(scene), 1),
-                fault=f"the same with longest_stream_seconds: {SHORT_LIMIT_SECONDS}",
-            )
-        },
+        {"short-limit": lambda scene: scenarios.reloaded_under_long_streams(_longer(scene), 1)},
     ),
     Session({}, {"worker": _with_two_nodes(nodes.worker_lost)}, room=1),
     Session({}, {"head": _with_two_nodes(nodes.head_lost)}, room=1),
