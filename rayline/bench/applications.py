@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-PROJECT_ROOT = Path(__file__).parents[2]
+from rayline.offline import PROJECT_ROOT
 
 
 @dataclass(frozen=True)

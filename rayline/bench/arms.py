@@ -18,6 +18,7 @@ import yaml
 from components.api_key_manifests import GATE_MIDDLEWARE
 from components.facts.serve_flags import HA_PROXY, SWITCHES
 from components.ray_service_manifest import llm_deployment
+from rayline.offline import PROJECT_ROOT
 
 SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
 """Engine arguments of the arms that are to be equal: the upstream high-throughput sample sets none, so all stay at vLLM's
@@ -60,7 +61,11 @@ class RayArm:
         """What tells arms apart, flat, for people and for the receipt; values of Secrets are not in it."""
         config = serve_config(self.manifest)
         llm = _llm(config) if config["applications"][0].get("args", {}).get("llm_configs") else {}
-        found: dict[str, Any] = {f"env {name}": value for name, value in env_of(self.manifest).items()}
+        # without the place of this clone: a run may be resumed in another one, and a receipt may be shown to others
+        here = str(PROJECT_ROOT)
+        found: dict[str, Any] = {
+            f"env {name}": value.replace(here, "(project)") for name, value in env_of(self.manifest).items()
+        }
         found |= {f"engine {name}": value for name, value in llm.get("engine_kwargs", {}).items()}
         rest = {name: value for name, value in config.items() if name != "applications"}
         rest |= {

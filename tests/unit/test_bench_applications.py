@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from rayline import offline, render
+from rayline.bench import arms
 from rayline.bench.applications import APPLICATIONS, with_application
 
 
@@ -37,6 +38,12 @@ def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(man
         assert (offline.PROJECT_ROOT / "rayline" / "bench" / "apps.py").is_file()
         assert new["PYTHONPATH"] == str(offline.PROJECT_ROOT)
     assert changed["spec"]["rayClusterConfig"].keys() == manifest["spec"]["rayClusterConfig"].keys()
+
+
+def test_what_a_receipt_keeps_of_an_arm_does_not_name_the_folder_of_this_clone(manifest):
+    facts = arms.RayArm(with_application(manifest, APPLICATIONS["echo"])).facts()
+    assert facts["env PYTHONPATH"] == "(project)"
+    assert str(offline.PROJECT_ROOT) not in str(facts)
 
 
 def test_the_import_paths_lead_to_applications_with_the_named_deployments():

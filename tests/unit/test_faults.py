@@ -114,8 +114,8 @@ def test_a_service_that_does_not_come_back_is_not_given_a_time():
 
 def test_a_fault_under_other_settings_follows_the_one_it_is_compared_with_and_names_them():
     settings = {"replicas": 2, "env": {**command.SERVICE["env"], "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}}
-    made = a_receipt("haproxy")
-    made["faults"].insert(0, command.row("haproxy-quicker", settings, an_outcome(), GIT))
+    quicker = command.row("haproxy-quicker", settings, an_outcome(), GIT)
+    made = a_receipt() | {"faults": [quicker, command.row("haproxy", {"replicas": 2}, an_outcome(), GIT)]}
     first, second = (str(row[0]) for row in table.rows(made))
     assert "with" not in first
     assert " with `RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S: 2`: " in second
