@@ -69,6 +69,8 @@ class LoadGenerator:
 
     def __init__(self, module: str, log: Path) -> None:
         self._log = log
+        # removed here, not by the child: that may be killed in the middle of a measurement
+        self._scratch = tempfile.TemporaryDirectory(prefix="rayline-load-")
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "rayline.bench.load", module],
@@ -76,7 +78,7 @@ class LoadGenerator:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is for the parent, which then ends this
-                env=_environment(),
+                env=_environment() | {"TMPDIR": self._scratch.name},
                 cwd=Path(__file__).parents[2],
                 bufsize=0,
             )
@@ -115,6 +117,7 @@ class LoadGenerator:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._scratch.cleanup()
 
     def _wait(self, wanted: str, otherwise: str, waiting: Callable[[], None] = lambda: None) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -219,8 +222,8 @@ def _measure(generator: Any, job: dict[str, Any]) -> None:
     started = time.time()
     scheduling = _ahead_of_servers()
     mark = Mark()
-    # a folder that is gone afterwards, for whatever the generator writes
-    with tempfile.TemporaryDirectory(prefix="rayline-load-") as scratch:
+    # for whatever the generator writes; in LoadGenerator's folder
+    with tempfile.TemporaryDirectory() as scratch:
         os.environ.update(job.get("env", {}))
         os.chdir(scratch)
         try:

@@ -290,6 +290,8 @@ def run(job, mark):
     if job.get("fails"):
         raise ValueError("no server at " + job["url"])
     if job.get("dies"):
+        with open(job["dies"], "w") as file:
+            file.write(os.getcwd())
         os._exit(3)
     mark.begin()
     assert os.environ["OPENAI_API_KEY"] == "secret"
@@ -336,9 +338,15 @@ def test_a_generator_leaves_no_process(generator: load.LoadGenerator):
     assert not psutil.pid_exists(pid)
 
 
-def test_a_measurement_that_dies_is_an_error_and_no_endless_wait(generator: load.LoadGenerator):
+def test_a_measurement_that_dies_is_an_error_no_endless_wait_and_leaves_no_folder(
+    generator: load.LoadGenerator, tmp_path: Path
+):
+    where = tmp_path / "where"
     with pytest.raises(load.LoadError, match="the warm-up failed"):
-        generator.run({"url": "u", "dies": True}, lambda: None, lambda: None)
+        generator.run({"url": "u", "dies": str(where)}, lambda: None, lambda: None)
+    assert Path(where.read_text()).is_dir()
+    generator.close()
+    assert not Path(where.read_text()).exists()
 
 
 # --- receipts and figures ----------------------------------------------------------------------------------------------
