@@ -149,7 +149,8 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "how often a Serve process hands its counters to Ray's metrics agent, which itself hears them every 10 s only",
         "serve/_private/constants.py:676; metrics_report_interval_ms in ray src/ray/common/ray_config_def.h",
         value="5000",
-        measured="the fallback proxy, which only idles, 0.0033 to 0.0025 CPU-s per 1,000 tokens, together with the three below",
+        measured="CPU around the engine 0.280 to 0.251 CPU-s per 1,000 tokens; with the default 0.89 times the tokens (0.86 to 0.97), "
+        "five repeats at 64 streams",
         cost="Serve's counters are up to 5 s older",
     ),
     "RAY_enable_timeline": ServeFlag(
