@@ -25,7 +25,7 @@ from components.ray_service_manifest import Role
 from rayline.local.serve_api import State, progress
 from rayline.verify.check import Check, Outcome, Verdict, verdict
 from rayline.verify.expected import is_on
-from rayline.verify.target import NotSeen, Target, View
+from rayline.verify.target import NotSeen, Target, View, entrances
 
 ROUTER, INGRESS = "LLMRouter", "OpenAiIngress"
 INSIDE_ONLY = "seen only from inside: rayline verify --stack"
@@ -257,9 +257,7 @@ def _routers(haproxy: Mapping[str, Any]) -> list[str]:
 
 def _token_path(view: View) -> Verdict:
     """One streamed completion through the HAProxy of each node that clients come through, and where HAProxy itself counts its bytes."""
-    nodes = [node for node, look in view.looks if look["haproxy"]]
-    # no client comes through the head of a cluster, and it has no API key
-    nodes = [node for node in nodes if not node.is_head] or nodes
+    nodes = entrances([node for node, look in view.looks if look["haproxy"]])
     if not view.expected.switches["direct_streaming"]:
         nodes = nodes[:1]
     if not nodes:

@@ -24,7 +24,7 @@ from rayline.verify import inside
 from rayline.verify.check import Outcome, Verdict
 from rayline.verify.expected import Expected, environment_of
 from rayline.verify.outside import closed
-from rayline.verify.target import APPLICATIONS, Node, NotSeen, View
+from rayline.verify.target import APPLICATIONS, Node, NotSeen, View, entrances
 
 _SCRIPT = pathlib.Path(inside.__file__).read_text()
 SETTLES_SECONDS = 30.0
@@ -139,8 +139,8 @@ class ClusterTarget:
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
-        # a worker: the head has no API key, and nobody takes the keys out of the pods
-        return next((node for node in self.nodes if not node.is_head), self.nodes[0]).run(job)
+        # in a pod, because nobody takes the keys out of them
+        return entrances(self.nodes)[0].run(job)
 
     def reachability(self, view: View) -> Verdict:
         outcome, evidence, fix = closed(self.run_client, self._host, SERVE_PORT)

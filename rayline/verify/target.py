@@ -31,6 +31,11 @@ class Node:
     run: Run
 
 
+def entrances(nodes: Sequence[Node]) -> Sequence[Node]:
+    """Those of `nodes` that clients come through: not a cluster's head, which has no API key; this machine's one node is both."""
+    return [node for node in nodes if not node.is_head] or nodes
+
+
 class Target(Protocol):
     """A running service."""
 
