@@ -166,8 +166,11 @@ class FakeCluster:
                 process["title"] = process["title"].replace("LLMServer:tiny", deployment)
             return found
 
+        # no API key is mounted into the head
+        refused: dict[str, Any] = dict.fromkeys(("GET /openapi.json", "GET /v1/models", "POST /tokenize"), [401, ""])
+        refused["stream"] = service.stream | {"status": 401, "bytes": 0}
         return {
-            HEAD: common | {"look": look(declared)},
+            HEAD: common | refused | {"look": look(declared)},
             WORKER: common | {"look": look(declared | self.worker_environment)},
         }
 
