@@ -167,7 +167,7 @@ class FakeCluster:
             return found
 
         # no API key is mounted into the head
-        refused: dict[str, Any] = dict.fromkeys(("GET /openapi.json", "GET /v1/models", "POST /tokenize"), [401, ""])
+        refused: dict[str, Any] = {key: [401, ""] for key in ("GET /openapi.json", "GET /v1/models", "POST /tokenize")}
         refused["stream"] = service.stream | {"status": 401, "bytes": 0}
         return {
             HEAD: common | refused | {"look": look(declared)},
