@@ -6,14 +6,11 @@ parameters, http_options, logging. So `kit` with the echo in it is what the kit'
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rayline.bench.arms import with_env, with_serve
 from rayline.offline import PROJECT_ROOT
 
 
@@ -59,32 +56,25 @@ APPLICATIONS: dict[str, Application] = {
 }
 
 
-def with_application(
-    manifest: Mapping[str, Any], application: Application, replicas: int = 1, project: Path = PROJECT_ROOT
-) -> dict[str, Any]:
+def with_application(manifest: Mapping[str, Any], application: Application, replicas: int = 1) -> dict[str, Any]:
     """A copy of a RayService that runs `application` and nothing else, `replicas` of each of its two deployments.
 
-    `project` is put on the path of Ray's processes, where they find rayline.bench.apps. No deployment asks Ray for a CPU, as
+    The project is put on the path of Ray's processes, where they find rayline.bench.apps. No deployment asks Ray for a CPU, as
     the kit's engines do not: CPUs are Ray's bookkeeping, and every arm gets the same cores.
     """
-    changed = copy.deepcopy(dict(manifest))
-    config = yaml.safe_load(changed["spec"]["serveConfigV2"])
-    config["applications"] = [
-        {
-            "name": application.name,
-            "route_prefix": "/",
-            "import_path": application.import_path,
-            "args": dict(application.args),
-            "deployments": [
-                {"name": name, "num_replicas": replicas, "ray_actor_options": {"num_cpus": 0}}
-                for name in (application.ingress, application.behind)
-            ],
-        }
-    ]
-    changed["spec"]["serveConfigV2"] = yaml.safe_dump(config, sort_keys=False, width=1000)
-    cluster = changed["spec"]["rayClusterConfig"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        container = group["template"]["spec"]["containers"][0]
-        kept = [entry for entry in container.get("env") or [] if entry["name"] != "PYTHONPATH"]
-        container["env"] = [*kept, {"name": "PYTHONPATH", "value": str(project)}]
-    return changed
+
+    def only_this(config: dict[str, Any]) -> None:
+        config["applications"] = [
+            {
+                "name": application.name,
+                "route_prefix": "/",
+                "import_path": application.import_path,
+                "args": dict(application.args),
+                "deployments": [
+                    {"name": name, "num_replicas": replicas, "ray_actor_options": {"num_cpus": 0}}
+                    for name in (application.ingress, application.behind)
+                ],
+            }
+        ]
+
+    return with_env(with_serve(manifest, only_this), {"PYTHONPATH": str(PROJECT_ROOT)})
