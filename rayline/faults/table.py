@@ -28,7 +28,7 @@ INHERENT: Mapping[str, str] = {
     "engine": "The streams on it. A stream may also end in good order, with HTTP 200 and `[DONE]` but no tokens: clients should look at "
     "`usage`. The API server ends soon after its engine, and what it refuses until then is not repeated, because the request "
     "may have had an effect.",
-    "engine-quicker": "As above: the API server ends by itself, before a health check finds it.",
+    "engine-quicker": "As above.",
     "router": "No stream. New completions are refused until Serve has noticed and started another router: there is one for "
     "each node, and HAProxy asks no other (ray #66339); `RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE: '2'` gives it a second. "
     "`GET` requests are answered throughout.",
@@ -48,10 +48,10 @@ INHERENT: Mapping[str, str] = {
     "roll": "Nothing: the old replica ends when another one answers.",
     "worker": "The streams on its replica, and in a cluster those that came through its HAProxy. A machine that loses power "
     "answers nothing, and each new request that is sent there waits 5 s for it, until HAProxy has seen two checks fail.",
-    "head-with-store": "What ran on the head itself; in a stack of the kit it holds no replica. Workers serve on; there is no scaling and "
-    "no change until the new head is there.",
     "head": "Without a store every replica ends when its raylet has given up the GCS, and loads again with the new head. "
     "`head.store` is for that.",
+    "head-with-store": "What ran on the head itself; in a stack of the kit it holds no replica. Workers serve on; there is no scaling and "
+    "no change until the new head is there.",
 }
 
 
