@@ -1,4 +1,4 @@
-"""Clients that stream completions without a pause and count what becomes of each request."""
+"""Clients that stream completions, one after the other, and count what becomes of each request."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class Load:
     long_tokens: int = 3000
     requests: list[Request] = field(default_factory=list)
     """In the order of their start, open ones included."""
+    _pause: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _no_more_long: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -91,6 +92,10 @@ class Load:
     def let_long_streams_end(self) -> None:
         """The long clients ask no more."""
         self._no_more_long.set()
+
+    def slow_down(self, pause: float) -> None:
+        """From now on each client waits `pause` seconds after an answer."""
+        self._pause = pause
 
     def answered_since(self, moment: float) -> set[int]:
         """Clients with an answer to a request that they sent after `moment`."""
@@ -142,8 +147,8 @@ class Load:
                 request.ended = time.monotonic()
                 request.outcome = outcome
                 port = request.port
-                if outcome != ANSWERED and not self._stop.is_set():
-                    await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+                if not self._stop.is_set():
+                    await asyncio.sleep(self._pause if outcome == ANSWERED else PAUSE_AFTER_FAILURE_SECONDS)
 
 
 async def ask(client: httpx.AsyncClient, model: str, tokens: int, request: Request) -> str:

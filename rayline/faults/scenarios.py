@@ -33,6 +33,9 @@ class Scene:
     """Applies settings of the service (a stack file's keys) in place; returns when they run."""
     long_tokens: int = 3000
     """Of the streams that a fault meets in the middle."""
+    rest_seconds: float = 0.0
+    """Pause after each answer while a part comes back, once every client has been answered after the fault. A model loads
+    sooner where nothing computes beside it."""
 
     def load(self) -> Load:
         """Clients of this service, not started yet."""
@@ -146,6 +149,9 @@ def observe(
         begun = time.monotonic()
         running.wait_for_every_client()
         act(running, noted)
+        if scene.rest_seconds:
+            running.wait_for_every_client()
+            running.slow_down(scene.rest_seconds)
         running.wait(over, RECOVERY_SECONDS, f"recovery from: {fault}")
         recovered = time.monotonic()
         running.wait_for_every_client()

@@ -43,7 +43,7 @@ def scene(scaled_up: ScaledUp) -> Scene:
     def up(**settings: object) -> object:
         return served.up(ray_service(**({"replicas": 2} | settings)))
 
-    scene = Scene(lambda: served.session, served.running.url, "tiny", API_KEY, up)
+    scene = Scene(lambda: served.session, served.running.url, "tiny", API_KEY, up, rest_seconds=3)
     scene.settle(replicas=2)
     return scene
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -109,6 +111,15 @@ def test_leaving_the_load_lets_open_streams_come_to_their_end():
             load.wait_for_every_client(60)
         assert load.requests
         assert outcomes(load.requests) == {ANSWERED: len(load.requests)}
+
+
+def test_a_client_that_was_slowed_down_pauses_after_each_answer():
+    with answering(HEAD, TOKEN, USAGE, DONE, END) as url, Load(url, "m", None, clients=1, tokens=TOKENS) as load:
+        load.slow_down(0.5)
+        slowed = time.monotonic()
+        load.wait(lambda: len([one for one in load.done() if one.started > slowed]) >= 3, 60, "three answers")
+    after = [one for one in load.requests if one.ended > slowed]
+    assert all(later.started - earlier.ended >= 0.5 for earlier, later in itertools.pairwise(after))
 
 
 def test_waiting_for_what_does_not_come_says_what_was_counted():
