@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -47,17 +48,25 @@ def preflight(program: Program) -> list[str]:
 
 
 def pulumi_command() -> str:
-    """Path of the Pulumi CLI: the one on PATH, else the SDK's own version, installed into this project."""
+    """Path of the Pulumi CLI: the one on PATH, else the SDK's own version, installed into this project. Raises DeployError."""
     found = shutil.which("pulumi")
     if found:
         return found
     import importlib.metadata
 
-    from pulumi.automation import PulumiCommand
+    from pulumi.automation import InvalidVersionError, PulumiCommand
     from semver import VersionInfo
 
     version = VersionInfo.parse(importlib.metadata.version("pulumi"))
-    return PulumiCommand.install(root=str(TOOLS / "pulumi"), version=version).command
+    root = TOOLS / "pulumi"
+    if not (root / "bin" / "pulumi").exists():
+        print(f"the Pulumi CLI is not on PATH: fetching {version} into {root}", file=sys.stderr)
+    try:
+        return PulumiCommand.install(root=str(root), version=version).command
+    except (OSError, subprocess.SubprocessError, InvalidVersionError) as error:
+        raise DeployError(
+            f"the Pulumi CLI is not on PATH and could not be fetched ({error}): https://www.pulumi.com/docs/install"
+        ) from None
 
 
 def run_pulumi(arguments: list[str]) -> int:

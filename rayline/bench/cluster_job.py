@@ -17,6 +17,7 @@ from components.facts.choices import ClusterMode
 from components.hugging_face_manifests import token_environment, token_mount, token_volume
 from components.plan import Plan, ServicePlan
 from components.ray_service_manifest import (
+    BENCH_LABEL,
     HF_TOKEN_KEY,
     MANAGED_BY,
     NODE_TYPE_LABEL,
@@ -33,8 +34,6 @@ from components.ray_service_manifest import (
     serve_service_name,
 )
 
-RUN_LABEL = "rayline/bench"
-"""On every object of one run; the value is the run's name. Never SERVICE_LABEL: that would let the Job into all of Ray's ports."""
 COMPONENT = {"app.kubernetes.io/component": "bench"}
 FOLDER = "/etc/rayline/bench"
 CONTAINER = "load"
@@ -91,7 +90,7 @@ def manifests(plan: Plan, service: ServicePlan, points: Sequence[Mapping[str, An
 
 
 def labels(name: str) -> dict[str, str]:
-    return MANAGED_BY | COMPONENT | {RUN_LABEL: name}
+    return MANAGED_BY | COMPONENT | {BENCH_LABEL: name}
 
 
 def config_map(name: str, namespace: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -109,7 +108,7 @@ def config_map(name: str, namespace: str, points: Sequence[Mapping[str, Any]]) -
 
 def network_policies(name: str, namespace: str, service: ServicePlan) -> list[dict[str, Any]]:
     """The way from the Job to the workers' endpoint and back; names and tokenizers come by the rules for every pod."""
-    load = {"matchLabels": {RUN_LABEL: name}}
+    load = {"matchLabels": {BENCH_LABEL: name}}
     workers = {"matchLabels": {SERVICE_LABEL: service.name, NODE_TYPE_LABEL: Role.WORKER.value}}
     port = [{"protocol": "TCP", "port": SERVE_PORT}]
     return [

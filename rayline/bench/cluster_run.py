@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.plan import Plan, ServicePlan
+from components.ray_service_manifest import BENCH_LABEL
 from rayline import offline, render
 from rayline.bench import cluster_job, receipt, schedule
 from rayline.bench.arms import RayArm
@@ -233,7 +234,7 @@ def _must_be_alone(kubectl: Kubectl) -> None:
 
 def _remove(kubectl: Kubectl, name: str) -> None:
     kinds = "job,configmap,networkpolicy"
-    kubectl.run("delete", kinds, "--selector", f"{cluster_job.RUN_LABEL}={name}", "--ignore-not-found")
+    kubectl.run("delete", kinds, "--selector", f"{BENCH_LABEL}={name}", "--ignore-not-found")
 
 
 class _Taking:
@@ -333,7 +334,7 @@ class _Following:
         """The name of the pod, once its container has begun."""
         give_up = time.monotonic() + START_SECONDS
         while True:
-            pods = self._kubectl.get("pods", "--selector", f"{cluster_job.RUN_LABEL}={self._name}")["items"]
+            pods = self._kubectl.get("pods", "--selector", f"{BENCH_LABEL}={self._name}")["items"]
             said = waits_for(pods[0]) if pods else self._refused() or "the Job has no pod yet"
             if pods and not said:
                 return pods[0]["metadata"]["name"]

@@ -36,9 +36,10 @@ def check_switches(target: Target) -> list[Check]:
 
     HAProxy follows Serve a moment later, so a failure of `_SETTLING` is looked at again for target.settles_seconds.
     """
-    end = time.monotonic() + target.settles_seconds
     view = View(target)
     found = {name: _guarded(name, check, view) for name, check in _CHECKS.items()}
+    # from here on: in a cluster the first look may take a minute
+    end = time.monotonic() + target.settles_seconds
     while time.monotonic() < end:
         unsettled = [name for name in _SETTLING if found[name].outcome is Outcome.FAIL]
         if not unsettled:
@@ -215,7 +216,8 @@ def _application(view: View) -> Verdict:
     """From outside: whose application answers. OpenAiIngress has no /invocations, vLLM's own server has."""
     (described,) = view.endpoint({"path": "/openapi.json"})
     if described["status"] != 200:
-        return Outcome.FAIL, f"GET /openapi.json: {_said(described)}", _KEY_FIX
+        refused = described["status"] == 401
+        return Outcome.FAIL, f"GET /openapi.json: {_said(described)}", _KEY_FIX if refused else "is this the endpoint?"
     own = "/invocations" in json.loads(described["text"])["paths"]
     return verdict(
         own,
@@ -470,7 +472,10 @@ def _models(view: View) -> Verdict:
     )
 
 
-_KEY_FIX = "the endpoint asks for a key: put it in RAYLINE_API_KEY (with --stack it is found where the service runs)"
+_KEY_FIX = (
+    "the endpoint asks for a key and has none, or not its own: put it in RAYLINE_API_KEY "
+    "(with --stack it is found where the service runs)"
+)
 
 
 def _completion(view: View) -> dict[str, Any]:
@@ -564,5 +569,9 @@ _SETTLING = (
     "HAProxy: replicas as servers",
     "direct streaming: router in HAProxy",
     "direct streaming: way of the tokens",
+    # a router that has just come, or a busy machine: HTTP 503 from HAProxy
+    "model list",
+    "streamed completion",
+    "API key",
 )
 __all__ = ["Check", "Outcome", "check_switches", "is_on"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -17,7 +18,14 @@ from typing import Any
 
 import yaml
 
-from components.ray_service_manifest import NODE_TYPE_LABEL, SERVE_PORT, SERVICE_LABEL, Role, serve_service_name
+from components.ray_service_manifest import (
+    BENCH_LABEL,
+    NODE_TYPE_LABEL,
+    SERVE_PORT,
+    SERVICE_LABEL,
+    Role,
+    serve_service_name,
+)
 from rayline.local.report import Report
 from rayline.local.serve_api import State, progress
 from rayline.verify import inside
@@ -30,6 +38,14 @@ _SCRIPT = pathlib.Path(inside.__file__).read_text()
 SETTLES_SECONDS = 30.0
 POLL_SECONDS = 3.0
 CLUSTER_LABEL = "ray.io/cluster"
+EXEC_ATTEMPTS = 3
+_LOG_LINE = re.compile(r"[IWEF]\d{4} ")
+_LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
+"""In what kubectl says when the connection broke and not the command."""
+
+
+class ConnectionLost(NotSeen):
+    """The connection to the API server or through it to a pod broke."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,7 @@ class Kubectl:
     """None: $KUBECONFIG, then ~/.kube/config."""
 
     def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """What it prints. Raises NotSeen with what it says."""
+        """What it prints. Raises NotSeen with what it says, ConnectionLost where the way to the pod broke."""
         tool = shutil.which("kubectl")
         if tool is None:
             raise NotSeen("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools")
@@ -57,7 +73,11 @@ class Kubectl:
         except subprocess.TimeoutExpired:
             raise NotSeen(f"kubectl {' '.join(arguments[:3])}: no answer within {seconds:.0f} s") from None
         if done.returncode != 0:
-            raise NotSeen(f"kubectl {' '.join(arguments[:3])}: {done.stderr.strip()[-600:]}")
+            lines = done.stderr.strip().splitlines()
+            # its library's own log comes before what it has to say
+            said = [line for line in lines if not _LOG_LINE.match(line)] or lines
+            error = ConnectionLost if any(sign in done.stderr for sign in _LOST) else NotSeen
+            raise error(f"kubectl {' '.join(arguments[:3])}: " + "\n".join(said)[-600:])
         return done.stdout
 
     def get(self, *what: str) -> dict[str, Any]:
@@ -68,11 +88,20 @@ class Kubectl:
         """A job of inside.py in a container."""
         given = json.dumps([job, place])
         script = f"{_SCRIPT}\nprint(json.dumps(run(*json.loads({given!r}))))\n"
-        said = self("exec", "-i", pod, "-c", container, "--", "python", "-", stdin=script, seconds=300)
+        said = self._until_connected("exec", "-i", pod, "-c", container, "--", "python", "-", stdin=script)
         try:
             return json.loads(said.splitlines()[-1])
         except (ValueError, IndexError):
             raise NotSeen(f"python in pod {pod} said no data but: {said[-300:]!r}") from None
+
+    def _until_connected(self, *arguments: str, stdin: str) -> str:
+        """A job that only looks may be sent again: a busy API server drops the streams of `exec`."""
+        for _ in range(EXEC_ATTEMPTS - 1):
+            try:
+                return self(*arguments, stdin=stdin, seconds=300)
+            except ConnectionLost:
+                time.sleep(POLL_SECONDS)
+        return self(*arguments, stdin=stdin, seconds=300)
 
 
 @dataclass(frozen=True)
@@ -188,6 +217,7 @@ def _changed_policies(
 ) -> list[str]:
     """Declared policies that are missing or say something else, and others that open Ray pods. Policies add up."""
     specs = {policy["metadata"]["name"]: policy["spec"] for policy in found}
+    of_a_benchmark = {p["metadata"]["name"] for p in found if BENCH_LABEL in (p["metadata"].get("labels") or {})}
     names = {policy["metadata"]["name"] for policy in declared}
     problems = [f"NetworkPolicy {name} is missing" for name in sorted(names - specs.keys())]
     problems += [
@@ -198,6 +228,7 @@ def _changed_policies(
     if declared:
         problems += [
             f"NetworkPolicy {name} is not declared and lets others in"
+            + (" (a benchmark's, which deletes it when it ends)" if name in of_a_benchmark else "")
             for name, spec in specs.items()
             if name not in names
             and spec.get("ingress")

@@ -12,7 +12,7 @@ from components.facts.serve_flags import SWITCHES
 from rayline.verify import inside
 from rayline.verify.check import Outcome, Verdict, verdict
 from rayline.verify.expected import Expected
-from rayline.verify.target import Node, View
+from rayline.verify.target import Node, NotSeen, View
 
 KEY_VARIABLE = "RAYLINE_API_KEY"
 """Where the key of an endpoint comes from: an argument would be in everybody's process list."""
@@ -61,6 +61,14 @@ class UrlTarget:
             on_gpu=False,
             api_key=True,
         )
+
+    def reach(self) -> None:
+        """Raises NotSeen where nobody takes a connection: no check would say more."""
+        (open_,) = self.run_client({"do": "connect", "addresses": [[self._host, self._port]]})
+        if not open_:
+            raise NotSeen(
+                f"nothing takes a connection at {self._host}:{self._port}: look at the address, DNS and firewalls"
+            )
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
         return inside.run(job, {"key": self._key or ""})

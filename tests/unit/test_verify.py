@@ -10,6 +10,7 @@ import pytest
 
 from components.facts.serve_flags import SWITCHES, THROUGHPUT_SETTINGS
 from rayline.verify import Check, Outcome, Target, check_switches, summary
+from rayline.verify import checks as verify_checks
 from tests.unit.verify_service import Service
 
 MANAGERS = "HAProxy: managers and processes"
@@ -409,6 +410,22 @@ def test_what_settles_is_looked_at_again():
     service.run_client = run  # type: ignore[method-assign]
     assert checks(service)[MANAGERS].outcome is Outcome.PASS
     assert len(looks) == 2
+
+
+def test_what_settles_is_looked_at_again_also_after_a_first_look_that_took_long(monkeypatch: pytest.MonkeyPatch):
+    service = Service(settles_seconds=30)
+    now = [0.0]
+    monkeypatch.setattr(verify_checks.time, "monotonic", lambda: now[0])
+    first = service.look
+
+    def run(job, real=service.run_client):
+        if job["do"] == "look":
+            service.look = first if now[0] else {**first, "haproxy": []}
+            now[0] += 60 if not now[0] else 0
+        return real(job)
+
+    service.run_client = run  # type: ignore[method-assign]
+    assert checks(service)[MANAGERS].outcome is Outcome.PASS
 
 
 def test_the_summary_counts_what_is_off_apart():

@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import sys
+import urllib.error
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,6 +66,10 @@ pod = next(row for row in state["objects"]["pods"] if row["metadata"]["name"] ==
 assert arguments[4] in [one["name"] for one in pod["spec"]["containers"]]
 script = sys.stdin.read()
 compile(script, "sent", "exec")
+if (folder / "drops").exists() and (left := int((folder / "drops").read_text())):
+    (folder / "drops").write_text(str(left - 1))
+    print('E1122 11:23:18.242206 10768 v2.go:130] "Waiting for server to close stdin failed"', file=sys.stderr)
+    sys.exit("error: error reading from error stream: next reader: websocket: close 1006 (abnormal closure): unexpected EOF")
 job, place = json.loads(ast.literal_eval(re.search(r"json\\.loads\\(('.*')\\)\\)\\)\\)$", script.strip())[1]))
 assert not {{"token", "key"}} & set(place), "a secret on its way into a pod"
 answers = state["pods"][arguments[2]]
@@ -289,6 +294,11 @@ def policy_of_somebody_else(fake: FakeCluster) -> None:
     )
 
 
+def policy_of_a_benchmark(fake: FakeCluster) -> None:
+    policy_of_somebody_else(fake)
+    fake.policies[-1]["metadata"]["labels"] = {"rayline/bench": "chat-bench-0"}
+
+
 @pytest.mark.parametrize(
     ("break_it", "evidence"),
     [
@@ -298,6 +308,10 @@ def policy_of_somebody_else(fake: FakeCluster) -> None:
         (no_default_deny, "NetworkPolicy default-deny is missing"),
         (policy_edited, "NetworkPolicy chat-ray is not as declared"),
         (policy_of_somebody_else, "NetworkPolicy open is not declared and lets others in"),
+        (
+            policy_of_a_benchmark,
+            "open is not declared and lets others in (a benchmark's, which deletes it when it ends)",
+        ),
     ],
 )
 def test_what_others_could_reach_fails(fake: FakeCluster, break_it: Callable[[FakeCluster], None], evidence: str):
@@ -315,6 +329,22 @@ def test_a_service_that_is_not_there_is_said_in_kubectls_words(fake: FakeCluster
         fake.checks()
     with pytest.raises(NotSeen, match=r'context "nowhere" does not exist'):
         Kubectl(NAMESPACE, context="nowhere").get("rayservice", SERVICE)
+
+
+def test_a_dropped_connection_to_a_pod_is_made_again(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0)
+    (fake.folder / "drops").write_text("2")
+    assert all(check.outcome in (Outcome.PASS, Outcome.NOT_APPLICABLE) for check in fake.checks().values())
+
+
+def test_a_connection_that_drops_each_time_is_said_without_kubectls_own_log(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0)
+    (fake.folder / "drops").write_text("1000")
+    with pytest.raises(NotSeen, match=r"kubectl exec -i [\w-]+: error: .*unexpected EOF") as said:
+        fake.target().nodes[0].run({"do": "look"})
+    assert "v2.go" not in str(said.value)
 
 
 def test_without_kubectl_that_is_said(monkeypatch: pytest.MonkeyPatch):
@@ -506,7 +536,9 @@ def test_a_parked_service_is_not_looked_for(fake: FakeCluster, tmp_path: pathlib
     assert "parked" in result.output
 
 
-def test_a_made_clusters_kubeconfig_is_pulumis_and_is_gone_afterwards(fake: FakeCluster):
+def test_a_made_clusters_kubeconfig_is_pulumis_and_is_gone_afterwards(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
+):
     tool = fake.folder / "pulumi"
     tool.write_text("#!/bin/sh\necho the-kubeconfig\n")
     tool.chmod(0o755)
@@ -518,6 +550,18 @@ def test_a_made_clusters_kubeconfig_is_pulumis_and_is_gone_afterwards(fake: Fake
     assert not path.exists()
     pulumi(fake, 1)
     with pytest.raises(deploy.DeployError, match="--context"), deploy.cluster_access(program, None):
+        pass
+    tool.unlink()
+
+    def offline_install(**_: object) -> None:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(deploy, "TOOLS", fake.folder)
+    monkeypatch.setattr("pulumi.automation.PulumiCommand.install", offline_install)
+    no_cli = pytest.raises(
+        deploy.DeployError, match=r"could not be fetched \(.*Name or service not known.*pulumi.com/docs/install"
+    )
+    with no_cli, deploy.cluster_access(program, None):
         pass
     with deploy.cluster_access(program, "mine") as kubectl:
         assert (kubectl.context, kubectl.kubeconfig) == ("mine", None)
