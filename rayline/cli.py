@@ -212,6 +212,7 @@ def _show_checked(found: dict[str, list[Check]]) -> int:
     for name, checks in found.items():
         console.print(f"\n[bold]{name}[/]")
         _show_checks(checks)
+        console.print(f"[dim]{summary(checks)}[/]")
         failed += sum(check.outcome is Outcome.FAIL for check in checks)
     if failed:
         errors.print(f"[red]{failed} of {sum(map(len, found.values()))} checks failed[/]")
@@ -267,6 +268,7 @@ def verify(
     with _plain_errors():
         if url:
             target = UrlTarget(url, os.environ.get(KEY_VARIABLE))
+            target.reach()
             found = {target.expected.service: check_switches(target)}
         else:
             program = offline.record(stack, config=offline.read_stack(stack, file=config_file))
@@ -460,8 +462,8 @@ def bench(
     concurrency: Annotated[
         str, typer.Option(help="Requests under way at once, with commas; `workload`: each workload's own.")
     ] = "64",
-    requests: Annotated[int, typer.Option(min=0, help="Requests of one measurement; 0: each workload's own.")] = 512,
-    repeats: Annotated[int, typer.Option(min=1, help="How often each point is measured.")] = 3,
+    requests: Annotated[int, typer.Option(help="Requests of one measurement; 0: each workload's own.")] = 512,
+    repeats: Annotated[int, typer.Option(help="How often each point is measured.")] = 3,
     replicas: Annotated[str, typer.Option(help="Engines of each arm, with commas.")] = "1",
     model: Annotated[str, typer.Option(help="The model; empty: the stack's own.")] = "rayline/tiny-random-qwen3",
     engine: Annotated[
@@ -498,22 +500,28 @@ def bench(
     """Measure ways to serve one model on this machine, side by side and in turns, and write a receipt.
 
     For a stack in a cluster: the service as it runs, from a Job beside it.
-    Exit code 1 if a point could not be measured or more than 0.1 % of its requests failed.
+    Exit codes: 0 measured, 1 a point could not be measured or more than 0.1 % of its requests failed, 2 the command or the
+    configuration is wrong, 130 interrupted.
     """
     from .bench import command
     from .bench import goals as goal_rows
 
-    if report and (show or render_job):
-        raise typer.BadParameter(
-            "it measures nothing and stands alone: leave out --list and --render", param_hint="--report"
-        )
+    given = {name: source for name in context.params if (source := context.get_parameter_source(name))}
+    given = [name for name, source in given.items() if source.name == "COMMANDLINE"]
+    if report or resume:
+        option, own = ("--report", {"report", "as_json"}) if report else ("--resume", OF_A_RESUMED_RUN)
+        if others := [name for name in given if name not in own]:
+            flags = {"show": "--list", "render_job": "--render"}
+            others = [flags.get(name, f"--{name.replace('_', '-')}") for name in others]
+            raise typer.BadParameter(f"the receipt decides: leave out {', '.join(others)}", param_hint=option)
+    if resume and "repeats" not in given:
+        repeats = 0
     if goals:
         if goals not in goal_rows.RUNS:
             raise typer.BadParameter(f"{goals!r} is none of {', '.join(goal_rows.RUNS)}", param_hint="--goals")
         fixed = ("arms", "base", "workloads", "concurrency", "requests", "replicas")
-        sources = {name: context.get_parameter_source(name) for name in fixed}
-        if given := [f"--{name}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
-            raise typer.BadParameter(f"it decides on them: leave out {', '.join(given)}", param_hint="--goals")
+        if others := [f"--{name}" for name in fixed if name in given]:
+            raise typer.BadParameter(f"it decides on them: leave out {', '.join(others)}", param_hint="--goals")
         run = goal_rows.RUNS[goals]
         arms, base, workloads, replicas = ",".join(run.arms), run.base, goal_rows.WORKLOAD, str(run.replicas)
         concurrency = ",".join(map(str, goal_rows.CONCURRENCIES))
@@ -544,6 +552,10 @@ def bench(
         else:
             code = command.show(values, STATE, console) if show else command.bench(values, STATE, console)
     raise typer.Exit(code)
+
+
+OF_A_RESUMED_RUN = {"resume", "repeats", "config_file", "as_json"}
+"""Parameters that may stand beside --resume; everything else is the receipt's."""
 
 
 def _data(value: Any) -> Any:

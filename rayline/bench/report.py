@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from rayline.bench.goals import verdicts
-from rayline.bench.receipt import Receipt
+from rayline.bench.receipt import DISTURBED_CORES, Receipt
 from rayline.bench.summary import LOAD_GENERATOR, METRICS, Line, Spread, cpu_by_process, cpu_unit, lines, ratio_of
 
 COLUMNS = ("throughput", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
@@ -40,6 +40,21 @@ def tables(receipt: Receipt) -> list[Table]:
             few = "" if verdict.enough else " (fewer repeats or requests than it is stated for)"
             table.add_row(verdict.text(), str(verdict.concurrency), ratio_text(verdict.ratio), word + few)
         found.append(table)
+    return found
+
+
+def remarks(receipt: Receipt) -> list[str]:
+    """What a reader of the figures has to know before: what is missing, what disturbed."""
+    found = []
+    every = sum(map(len, receipt.groups)) * len(receipt.configuration.loads) * receipt.repeats
+    if missing := every - len(receipt.points):
+        found.append(f"{missing} of {every} points are missing: rayline bench --resume with this receipt measures them")
+    if disturbed := [point for point in receipt.points if point.machine_load > DISTURBED_CORES]:
+        most = max(point.machine_load for point in disturbed)
+        found.append(
+            f"other processes of the machine used more than {DISTURBED_CORES} cores during {len(disturbed)} of "
+            f"{len(receipt.points)} points, {most:.2f} at most: repeat it with nothing beside it"
+        )
     return found
 
 

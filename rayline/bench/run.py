@@ -34,7 +34,7 @@ from rayline.bench.arms import (
 )
 from rayline.bench.errors import BenchError, BenchUsageError
 from rayline.bench.load import LoadError, LoadGenerator
-from rayline.bench.receipt import ArmRecord, Configuration, Measured, Receipt
+from rayline.bench.receipt import DISTURBED_CORES, ArmRecord, Configuration, Measured, Receipt
 from rayline.bench.schedule import Point
 from rayline.bench.servers import Server, ServerError
 from rayline.bench.workloads import WORKLOADS, Workload
@@ -136,12 +136,8 @@ def prepare(options: Options, state_dir: Path) -> Plan:
     """
     loads = read_loads(options)
     application = _application(loads)
-    arms = _arms(options)
-    cores = len(os.sched_getaffinity(0))
-    if most := [count for count in options.replicas if count > cores]:
-        raise BenchUsageError(
-            f"--replicas {most[0]}: this machine has {cores} cores, at most that many engines make sense"
-        )
+    arms = chosen_arms(options)
+    check_numbers(options)
     context = max((load.workload.context for load in loads), default=0)
     services = {label: overlay.service for label, overlay in ((o.name, o) for o in options.overlays)}
     programs: dict[str, offline.Program] = {}
@@ -211,34 +207,50 @@ def _suffix(label: str) -> str:
     return f"@{count}" if at and count.isdigit() else ""
 
 
-def _arms(options: Options) -> list[Arm]:
-    known = dict(ARMS)
+def check_numbers(options: Options) -> None:
+    """Raises BenchUsageError for counts that no machine, or not this one, can measure with."""
+    mistakes = []
+    cores = len(os.sched_getaffinity(0))
+    if most := [count for count in options.replicas if count > cores]:
+        mistakes.append(f"--replicas {most[0]}: this machine has {cores} cores, at most that many engines make sense")
+    if options.repeats < 1:
+        mistakes.append(f"--repeats {options.repeats}: at least 1")
+    if (options.requests or 0) < 0:
+        mistakes.append(f"--requests {options.requests}: at least 1, or 0 for each workload's own")
+    if mistakes:
+        raise BenchUsageError("\n".join(mistakes))
+
+
+def chosen_arms(options: Options) -> list[Arm]:
+    """Raises BenchUsageError for arms that do not exist, or twice, and for a base that is none of them."""
+    known, mistakes = dict(ARMS), []
     for overlay in options.overlays:
         if overlay.name in known:
-            raise BenchUsageError(f"--arm {overlay.name}: there is an arm of that name already")
+            mistakes.append(f"--arm {overlay.name}: there is an arm of that name already")
         known[overlay.name] = overlaid(overlay)
-    for name in options.arms:
-        if name not in known:
-            raise BenchUsageError(f"--arms {name}: there is {', '.join(known)}")
+    if unknown := [name for name in options.arms if name not in known]:
+        mistakes.append(f"--arms {', '.join(unknown)}: there is {', '.join(known)}")
     if options.base not in options.arms:
         arms = ", ".join(options.arms)
-        raise BenchUsageError(f"--base {options.base}: it is none of the arms {arms}; name one of them with --base")
+        mistakes.append(f"--base {options.base}: it is none of the arms {arms}; name one of them with --base")
+    if mistakes:
+        raise BenchUsageError("\n".join(mistakes))
     return [known[name] for name in options.arms]
 
 
 def read_loads(options: Options) -> list[Load]:
-    loads = []
-    for name in options.workloads:
-        if name not in WORKLOADS:
-            raise BenchUsageError(f"--workloads {name}: there is {', '.join(WORKLOADS)}")
-        workload = WORKLOADS[name]
+    """Raises BenchUsageError for workloads that do not exist and for fewer requests than streams."""
+    loads, mistakes = [], []
+    if unknown := [name for name in options.workloads if name not in WORKLOADS]:
+        mistakes.append(f"--workloads {', '.join(unknown)}: there is {', '.join(WORKLOADS)}")
+    for workload in [WORKLOADS[name] for name in options.workloads if name in WORKLOADS]:
         for concurrency in options.concurrency or workload.concurrencies:
             requests = options.requests or workload.requests
-            if requests < concurrency:
-                raise BenchUsageError(
-                    f"--requests {requests}: at {concurrency} streams at least {concurrency} are needed"
-                )
+            if 0 < requests < concurrency:
+                mistakes.append(f"--requests {requests}: at {concurrency} streams at least {concurrency} are needed")
             loads.append(Load(workload, concurrency, requests))
+    if mistakes:
+        raise BenchUsageError("\n".join(mistakes))
     return loads
 
 
@@ -535,7 +547,7 @@ def describe(point: Point, repeats: int) -> str:
 def figures(one: Measured) -> str:
     tokens = one.load.get("output_tokens_per_second")
     speed = f"{tokens:,.0f} tokens/s" if tokens else f"{one.load['requests_per_second']:,.0f} requests/s"
-    disturbed = f", others used {one.machine_load:.2f} cores" if one.machine_load > 0.1 else ""
+    disturbed = f", others used {one.machine_load:.2f} cores" if one.machine_load > DISTURBED_CORES else ""
     failed = f", {one.load['failed']} FAILED" if one.load["failed"] else ""
     failed += "".join(f", CLIENT-BOUND: {why}" for why in one.load.get("client_bound", []))
     return f"{speed}, TTFT p99 {one.load['ttft_p99_ms']:,.0f} ms{disturbed}{failed}"

@@ -92,7 +92,7 @@ def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
     stopped.repeats = stopped.options["repeats"] = measured + 1
     stopped.write(path)
 
-    second = bench(tmp_path, "--repeats", "1", "--resume", str(path))
+    second = bench(tmp_path, "--resume", str(path))
     said, _ = second.communicate(timeout=200)
     assert second.returncode == 0, (tmp_path / "output").read_text()
     ended = receipt.read(path)

@@ -184,6 +184,15 @@ def test_what_cannot_be_measured_is_refused_by_name(changes: dict, reason: str, 
         command._prepared(values, tmp_path)
 
 
+def test_every_mistake_of_a_command_is_said_at_once(tmp_path: Path):
+    wrong = {"arms": "kit,kits", "base": "no", "workloads": "chat", "concurrency": "x", "replicas": "0", "repeats": 0}
+    with pytest.raises(BenchUsageError) as said:
+        command._prepared(dataclasses.replace(VALUES, **wrong, engine=["x"], overlays=["q=none.yaml"]), tmp_path)
+    options = [line.split()[0] for line in str(said.value).splitlines()]
+    expected = ["--arm", "--arms", "--base", "--concurrency", "--engine", "--repeats", "--replicas", "--workloads"]
+    assert sorted(options) == sorted(expected)
+
+
 def test_long_prompts_get_a_context_that_holds_them(tmp_path: Path):
     options = run.Options(arms=["kit"], base="kit", workloads=["prefill-heavy"])
     kit = run.prepare(options, tmp_path).built["kit"]
@@ -413,6 +422,20 @@ def a_receipt(points: list[Measured]) -> Receipt:
     )
 
 
+def test_a_receipt_says_what_it_lacks_and_what_disturbed_it():
+    whole = [measured(arm, repeat, 100) for arm in ("sample", "kit") for repeat in (1, 2, 3)]
+    assert report.remarks(a_receipt(whole)) == []
+    found = a_receipt(whole[:5])
+    found.points[0].machine_load = 0.27
+    missing, disturbed = report.remarks(found)
+    assert missing.startswith("1 of 6 points are missing: rayline bench --resume")
+    assert "during 1 of 5 points, 0.27 at most" in disturbed
+    shown = page.text(found, {})
+    assert missing in shown
+    assert disturbed in shown
+    assert "50 tokens in, 100 out" in shown
+
+
 def test_starts_that_disagree_are_seen_beside_the_median():
     points = [
         *(measured("sample", repeat, 100, start=1 + repeat // 3) for repeat in (1, 2, 3)),
@@ -503,11 +526,13 @@ def test_a_run_goes_on_only_with_the_same_configuration():
 def test_a_run_goes_on_with_the_options_of_its_receipt(tmp_path: Path):
     path = tmp_path / "r.json"
     found = a_receipt([])
-    found.options = {"arms": "kit", "base": "kit", "repeats": 5}
+    found.options, found.repeats = {"arms": "kit", "base": "kit", "repeats": 1}, 5
     found.write(path)
-    values = command.resumed(dataclasses.replace(VALUES, resume=path, repeats=3, as_json=True))
+    values = command.resumed(dataclasses.replace(VALUES, resume=path, repeats=0, as_json=True))
     assert (values.arms, values.base, values.repeats, values.as_json) == ("kit", "kit", 5, True)
     assert command.resumed(dataclasses.replace(VALUES, resume=path, repeats=9)).repeats == 9
+    with pytest.raises(BenchUsageError, match="the receipt has 5"):
+        command.resumed(dataclasses.replace(VALUES, resume=path, repeats=3))
 
 
 def test_the_points_of_a_receipt_are_those_of_the_schedule():
@@ -600,7 +625,9 @@ def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
     ("options", "reason"),
     [
         (["--report", "tests"], "tests cannot be read"),
-        (["--report", "receipt.json", "--list"], "leave out --list and --render"),
+        (["--report", "receipt.json", "--list", "--base", "kit"], "the receipt decides: leave out --list, --base"),
+        (["--resume", "receipt.json", "--arms", "kit", "--render"], "the receipt decides: leave out --arms, --render"),
+        (["--resume", "receipt.json", "--repeats", "9", "--json"], "there is no receipt receipt.json"),
         (["--goals", "equal", "--arms", "kit"], "leave out --arms"),
         (["--goals", "fast"], "'fast' is none of equal, shipped, replicas"),
         (["--stack", "prod-l4", "--list"], "--render shows its Job"),

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -125,6 +126,15 @@ def test_options_of_verify_that_do_not_go_together_are_a_mistake_of_the_caller(o
     result = run("verify", *options)
     assert result.exit_code == 2
     assert message in re.sub(r"[│\s]+", " ", result.output)
+
+
+def test_an_address_where_nothing_listens_is_said_once_and_not_for_each_check():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen
+        result = run("verify", "--url", f"http://127.0.0.1:{held.getsockname()[1]}")
+    assert result.exit_code == 1
+    assert "nothing takes a connection at 127.0.0.1" in " ".join(result.output.split())
+    assert "FAIL" not in result.output
 
 
 def test_stale_manifests_are_exit_code_1_and_written_ones_0(project):
