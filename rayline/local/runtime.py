@@ -580,7 +580,9 @@ def _finish(
 def _first_answer(session: Session, url: str, api_key: str | None, model_id: str, report: Report) -> Answer:
     """Warms the model up and asks it one question. Raises LocalRuntimeError with the reason."""
     phase = _Phase(report, "first token")
-    phase.waits_for("a first completion to warm up (vLLM compiles kernels with g++ once, up to half a minute)")
+    compiling = "vLLM compiles its sampler once, up to half a minute"
+    compiling = compiling if translate.can_compile(os.environ) else "no C++ compiler here: nothing is compiled"
+    phase.waits_for(f"a first completion to warm up ({compiling})")
     try:
         # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
         warm_up = question.ask(url, model_id, api_key=api_key, max_tokens=4, temperature=1.0)

@@ -10,6 +10,8 @@ import copy
 import hashlib
 import json
 import math
+import shutil
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +77,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "RAY_*, RAYLLM_*, VLLM_*, PYTHONPATH and PYTHONDONTWRITEBYTECODE of the calling shell are dropped; the rest is inherited.",
         "Only declared switches may decide; and without bytecode each process compiles its imports anew.",
+    ),
+    Difference(
+        "Without a C++ compiler (or Python's headers) TORCH_COMPILE_DISABLE=1 is set.",
+        "On the CPU vLLM compiles its sampler at the first request also with enforce_eager, and a fresh machine cannot.",
     ),
     Difference(
         "Ray's session folder and HAProxy's files live in a folder of this session; compiled kernels go to the cache.",
@@ -430,7 +436,15 @@ def inherited_env(environ: Mapping[str, str]) -> dict[str, str]:
     # gRPC and urllib honour a proxy variable even for 127.0.0.1.
     for name in ("no_proxy", "NO_PROXY"):
         kept[name] = ",".join(filter(None, [environ.get(name), LOOPBACK, "localhost"]))
+    if not can_compile(environ):
+        kept.setdefault("TORCH_COMPILE_DISABLE", "1")
     return kept
+
+
+def can_compile(environ: Mapping[str, str]) -> bool:
+    """Whether torch.compile finds what it needs for the CPU: $CXX or g++, as torch looks for them, and Python's headers."""
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return shutil.which(environ.get("CXX") or "g++", path=environ.get("PATH", "")) is not None and headers.exists()
 
 
 SECRETS_FOLDER = "secrets"

@@ -329,7 +329,17 @@ def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
             "LANG": "C",
         }
     )
+    del kept["TORCH_COMPILE_DISABLE"]  # there is no PATH, so no compiler
     assert kept == {"LANG": "C", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
+
+
+def test_without_a_compiler_nothing_is_compiled(tmp_path: Path):
+    assert inherited_env({"PATH": str(tmp_path)})["TORCH_COMPILE_DISABLE"] == "1"
+    compiler = tmp_path / "g++"
+    compiler.write_text("")
+    compiler.chmod(0o755)
+    assert "TORCH_COMPILE_DISABLE" not in inherited_env({"PATH": str(tmp_path)})
+    assert "TORCH_COMPILE_DISABLE" in inherited_env({"PATH": str(tmp_path), "CXX": "clang++"})
 
 
 def test_the_manifest_is_not_changed():
