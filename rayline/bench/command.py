@@ -100,7 +100,9 @@ def bench(values: Values, state: pathlib.Path, console: Console) -> int:
         if len(found.groups) > 1:
             progress.note(f"not all arms fit into memory at once: {' | '.join(', '.join(g) for g in found.groups)}")
         for name in _running_here(state):
-            progress.note(f"stack {name} runs on this machine, takes part in every figure: rayline down --stack {name}")
+            progress.note(
+                f"stack {name} runs on this machine and disturbs every figure; rayline down --stack {name} stops it"
+            )
         with _kept(path, progress):
             run.measure(plan, found, path, progress)
     return _shown(values, found, path, console)
@@ -186,15 +188,18 @@ def resumed(values: Values) -> Values:
     """
     if values.resume is None:
         return values
+    optionless = BenchUsageError(f"--resume: {values.resume} does not say with which options it was made")
     try:
         found = receipts.read(values.resume)
+        if not found.options:
+            raise optionless
         if 0 < values.repeats < found.repeats:
             raise BenchUsageError(f"--repeats {values.repeats}: the receipt has {found.repeats}, it can only get more")
         return replace(values, **(found.options | {"repeats": max(found.repeats, values.repeats)}))
     except receipts.ReceiptError as error:
         raise BenchUsageError(f"--resume: {error}") from None
-    except (KeyError, TypeError):
-        raise BenchUsageError(f"--resume: {values.resume} does not say with which options it was made") from None
+    except TypeError:  # an option of another version
+        raise optionless from None
 
 
 def _begun(

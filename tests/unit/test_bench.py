@@ -533,6 +533,10 @@ def test_a_run_goes_on_with_the_options_of_its_receipt(tmp_path: Path):
     assert command.resumed(dataclasses.replace(VALUES, resume=path, repeats=9)).repeats == 9
     with pytest.raises(BenchUsageError, match="the receipt has 5"):
         command.resumed(dataclasses.replace(VALUES, resume=path, repeats=3))
+    found.options = {}
+    found.write(path)
+    with pytest.raises(BenchUsageError, match="does not say with which options"):
+        command.resumed(dataclasses.replace(VALUES, resume=path, repeats=0))
 
 
 def test_the_points_of_a_receipt_are_those_of_the_schedule():
