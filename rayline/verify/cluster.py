@@ -217,7 +217,6 @@ def _changed_policies(
 ) -> list[str]:
     """Declared policies that are missing or say something else, and others that open Ray pods. Policies add up."""
     specs = {policy["metadata"]["name"]: policy["spec"] for policy in found}
-    of_a_benchmark = {p["metadata"]["name"] for p in found if BENCH_LABEL in (p["metadata"].get("labels") or {})}
     names = {policy["metadata"]["name"] for policy in declared}
     problems = [f"NetworkPolicy {name} is missing" for name in sorted(names - specs.keys())]
     problems += [
@@ -227,14 +226,18 @@ def _changed_policies(
     ]
     if declared:
         problems += [
-            f"NetworkPolicy {name} is not declared and lets others in"
-            + (" (a benchmark's, which deletes it when it ends)" if name in of_a_benchmark else "")
-            for name, spec in specs.items()
-            if name not in names
+            f"NetworkPolicy {metadata['name']} is not declared and lets others in{_whose(metadata)}"
+            for metadata, spec in ((policy["metadata"], policy["spec"]) for policy in found)
+            if metadata["name"] not in names
             and spec.get("ingress")
             and any(_labels_match((spec.get("podSelector") or {}).get("matchLabels") or {}, pod) for pod in pods)
         ]
     return problems
+
+
+def _whose(metadata: Mapping[str, Any]) -> str:
+    is_a_benchmarks = BENCH_LABEL in (metadata.get("labels") or {})
+    return " (a benchmark's, which deletes it when it ends)" if is_a_benchmarks else ""
 
 
 def _plain(value: Any) -> Any:
