@@ -506,10 +506,10 @@ def bench(
     from .bench import command
     from .bench import goals as goal_rows
 
-    given = {name: source for name in context.params if (source := context.get_parameter_source(name))}
-    given = [name for name, source in given.items() if source.name == "COMMANDLINE"]
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    given = [name for name, source in sources if source and source.name == "COMMANDLINE"]
     if report or resume:
-        option, own = ("--report", {"report", "as_json"}) if report else ("--resume", OF_A_RESUMED_RUN)
+        option, own = ("--report", {"report", "as_json"}) if report else ("--resume", command.BESIDE_RESUME)
         if others := [name for name in given if name not in own]:
             flags = {"show": "--list", "render_job": "--render"}
             others = [flags.get(name, f"--{name.replace('_', '-')}") for name in others]
@@ -552,10 +552,6 @@ def bench(
         else:
             code = command.show(values, STATE, console) if show else command.bench(values, STATE, console)
     raise typer.Exit(code)
-
-
-OF_A_RESUMED_RUN = {"resume", "repeats", "config_file", "as_json"}
-"""Parameters that may stand beside --resume; everything else is the receipt's."""
 
 
 def _data(value: Any) -> Any:

@@ -179,6 +179,8 @@ def without_receipt(arguments: Sequence[str]) -> list[str]:
 
 # What is this call's own, and not the run's that it goes on with.
 _OF_THE_CALL = ("receipt", "resume", "config_file", "as_json")
+BESIDE_RESUME = {"resume", "repeats", "config_file", "as_json"}
+"""Parameters that may be given with a receipt to go on with; it decides on the others."""
 
 
 def resumed(values: Values) -> Values:

@@ -33,6 +33,9 @@ class Mistakes:
             self.found += str(error).splitlines()
             return None
 
+    def add(self, mistake: str) -> None:
+        self.found.append(mistake)
+
     def refuse(self) -> None:
         """Raises BenchUsageError with every mistake on a line of its own, if there is one."""
         if self.found:

@@ -32,7 +32,7 @@ from rayline.bench.arms import (
     overlaid,
     serve_config,
 )
-from rayline.bench.errors import BenchError, BenchUsageError
+from rayline.bench.errors import BenchError, BenchUsageError, Mistakes
 from rayline.bench.load import LoadError, LoadGenerator
 from rayline.bench.receipt import DISTURBED_CORES, ArmRecord, Configuration, Measured, Receipt
 from rayline.bench.schedule import Point
@@ -209,48 +209,45 @@ def _suffix(label: str) -> str:
 
 def check_numbers(options: Options) -> None:
     """Raises BenchUsageError for counts that no machine, or not this one, can measure with."""
-    mistakes = []
+    mistakes = Mistakes()
     cores = len(os.sched_getaffinity(0))
     if most := [count for count in options.replicas if count > cores]:
-        mistakes.append(f"--replicas {most[0]}: this machine has {cores} cores, at most that many engines make sense")
+        mistakes.add(f"--replicas {most[0]}: this machine has {cores} cores, at most that many engines make sense")
     if options.repeats < 1:
-        mistakes.append(f"--repeats {options.repeats}: at least 1")
+        mistakes.add(f"--repeats {options.repeats}: at least 1")
     if (options.requests or 0) < 0:
-        mistakes.append(f"--requests {options.requests}: at least 1, or 0 for each workload's own")
-    if mistakes:
-        raise BenchUsageError("\n".join(mistakes))
+        mistakes.add(f"--requests {options.requests}: at least 1, or 0 for each workload's own")
+    mistakes.refuse()
 
 
 def chosen_arms(options: Options) -> list[Arm]:
     """Raises BenchUsageError for arms that do not exist, or twice, and for a base that is none of them."""
-    known, mistakes = dict(ARMS), []
+    known, mistakes = dict(ARMS), Mistakes()
     for overlay in options.overlays:
         if overlay.name in known:
-            mistakes.append(f"--arm {overlay.name}: there is an arm of that name already")
+            mistakes.add(f"--arm {overlay.name}: there is an arm of that name already")
         known[overlay.name] = overlaid(overlay)
     if unknown := [name for name in options.arms if name not in known]:
-        mistakes.append(f"--arms {', '.join(unknown)}: there is {', '.join(known)}")
+        mistakes.add(f"--arms {', '.join(unknown)}: there is {', '.join(known)}")
     if options.base not in options.arms:
         arms = ", ".join(options.arms)
-        mistakes.append(f"--base {options.base}: it is none of the arms {arms}; name one of them with --base")
-    if mistakes:
-        raise BenchUsageError("\n".join(mistakes))
+        mistakes.add(f"--base {options.base}: it is none of the arms {arms}; name one of them with --base")
+    mistakes.refuse()
     return [known[name] for name in options.arms]
 
 
 def read_loads(options: Options) -> list[Load]:
     """Raises BenchUsageError for workloads that do not exist and for fewer requests than streams."""
-    loads, mistakes = [], []
+    loads, mistakes = [], Mistakes()
     if unknown := [name for name in options.workloads if name not in WORKLOADS]:
-        mistakes.append(f"--workloads {', '.join(unknown)}: there is {', '.join(WORKLOADS)}")
+        mistakes.add(f"--workloads {', '.join(unknown)}: there is {', '.join(WORKLOADS)}")
     for workload in [WORKLOADS[name] for name in options.workloads if name in WORKLOADS]:
         for concurrency in options.concurrency or workload.concurrencies:
             requests = options.requests or workload.requests
             if 0 < requests < concurrency:
-                mistakes.append(f"--requests {requests}: at {concurrency} streams at least {concurrency} are needed")
+                mistakes.add(f"--requests {requests}: at {concurrency} streams at least {concurrency} are needed")
             loads.append(Load(workload, concurrency, requests))
-    if mistakes:
-        raise BenchUsageError("\n".join(mistakes))
+    mistakes.refuse()
     return loads
 
 
