@@ -128,15 +128,14 @@ def _cpu(here: Sequence[Line]) -> bytes:
     return _png(canvas)
 
 
+# --- the page ----------------------------------------------------------------------------------------------------------
+
 HOW_TO_READ = (
     'CPU: seconds of the servers\' processes for 1,000 tokens (s/1k); "engine" is vLLM\'s, "rest" everything around it.',
     "TTFT: time to first token. TPOT: time per output token after the first.",
     "A ratio says something where its whole range is on one side of 1 and its starts agree.",
     "These are figures of this machine under this load: compare within this page only. docs/benchmark.md has the method.",
 )
-
-# --- the page ----------------------------------------------------------------------------------------------------------
-
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 0.8em 0; font-size: 13px }

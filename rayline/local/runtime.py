@@ -580,8 +580,9 @@ def _finish(
 def _first_answer(session: Session, url: str, api_key: str | None, model_id: str, report: Report) -> Answer:
     """Warms the model up and asks it one question. Raises LocalRuntimeError with the reason."""
     phase = _Phase(report, "first token")
-    compiling = "vLLM compiles its sampler once, up to half a minute"
-    compiling = compiling if translate.can_compile(os.environ) else "no C++ compiler here: nothing is compiled"
+    compiling = "no C++ compiler here: nothing is compiled"
+    if translate.can_compile(os.environ):
+        compiling = "vLLM compiles its sampler once, up to half a minute"
     phase.waits_for(f"a first completion to warm up ({compiling})")
     try:
         # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
