@@ -11,15 +11,16 @@ from collections.abc import Iterator
 
 from components.facts.choices import ClusterMode
 
+from .errors import FailedError
+from .kubectl import Kubectl
 from .offline import PROJECT_ROOT, Program
-from .verify.cluster import Kubectl
 
 TOOLS = PROJECT_ROOT / ".tools"
 # the folder, as Pulumi takes it from the project's root
 POLICY_PACK = "policy"
 
 
-class DeployError(Exception):
+class DeployError(FailedError):
     """Something that a deployment needs is missing; the message says what and where to get it."""
 
 

@@ -9,10 +9,18 @@ import pathlib
 import secrets as random_source
 from collections.abc import Mapping, Sequence
 
-from components.api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY
+from components.api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from components.ray_service_manifest import HF_TOKEN_KEY
+from rayline import render
+from rayline.offline import Program
 
 FILE = "secrets.json"
+
+
+def stack_secrets(program: Program, state_dir: pathlib.Path) -> dict[tuple[str, str], str]:
+    """Return a value for every (Secret, key) that the stack's program declares, kept in `state_dir`."""
+    generations = {api_key_secret(service.name): service.api_key_generation for service in program.plan.services}
+    return secret_values(render.secrets(program), state_dir, generations)
 
 
 def secret_values(

@@ -22,17 +22,18 @@ from pulumi.runtime.rpc import deserialize_properties
 from pulumi.runtime.settings import set_root_resource
 
 from components.plan import Plan
+from rayline.errors import UsageError
+from rayline.stack_names import PROJECT_ROOT, stack_names
 
-PROJECT_ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The organization that the program sees; no Pulumi Cloud organization can have this name.
 OFFLINE = "rayline offline"
 
 
-class ProgramError(Exception):
+class ProgramError(UsageError):
     """The program refused the stack's configuration; the message says why, for a person."""
 
 
-class UnknownStack(Exception):
+class UnknownStack(UsageError):
     """There is no stack file of that name; the message lists those that exist."""
 
 
@@ -78,13 +79,6 @@ class Program:
 def is_offline() -> bool:
     """Whether the running program is being recorded rather than deployed."""
     return pulumi.get_organization() == OFFLINE
-
-
-def stack_names(root: pathlib.Path = PROJECT_ROOT) -> list[str]:
-    """The stacks that have a file."""
-    return sorted(
-        path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in (root / "stacks").glob("Pulumi.*.yaml")
-    )
 
 
 def read_stack(

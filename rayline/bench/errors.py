@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from rayline.errors import FailedError, UsageError
+
 _Arguments = ParamSpec("_Arguments")
 _Read = TypeVar("_Read")
 
 
-class BenchUsageError(Exception):
+class BenchUsageError(UsageError):
     """What was asked for makes no sense; the message says what is right."""
 
 
-class BenchError(Exception):
+class BenchError(FailedError):
     """The benchmark stopped; the message says why, and what to do."""
 
 

@@ -21,13 +21,23 @@ from typing import Any
 import httpx
 import psutil
 
+from rayline.errors import FailedError
 from rayline.local import bundled_models, failures, question, translate
 from rayline.local import session as sessions
 from rayline.local.question import Answer, NoAnswer
 from rayline.local.report import Report
-from rayline.local.serve_api import Progress, ServeApi, ServeRejected, ServeUnreachable, State, progress
+from rayline.local.serve_api import (
+    Progress,
+    ServeApi,
+    ServeRejected,
+    ServeUnreachable,
+    State,
+    progress,
+    replica_counts,
+)
 from rayline.local.session import Session
 from rayline.local.target import LocalTarget
+from rayline.ray_logs import LOG_COMPONENTS
 from rayline.verify import Check, Outcome, check_switches, summary
 
 UP_TIMEOUT_SECONDS = 900.0
@@ -43,7 +53,7 @@ UNSCHEDULED_SECONDS = 90.0
 machine; nobody adds resources here, so beyond that there are too few."""
 
 
-class LocalRuntimeError(Exception):
+class LocalRuntimeError(FailedError):
     """`up` did not succeed. The message is the real reason, for a person."""
 
 
@@ -93,6 +103,14 @@ class Status:
     processes: int = 0
     memory_gib: float = 0.0
     """Sum of the resident sets; memory that processes share counts each time."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return label and value of each line that a terminal shows."""
+        lines = [("endpoint", f"{self.url}/v1"), ("dashboard", self.dashboard_url or "")] if self.url else []
+        lines += [("replicas", f"{count} {name}") for name, count in (self.replicas or {}).items()]
+        if self.processes:
+            lines.append(("processes", f"{self.processes}, {self.memory_gib:.1f} GiB"))
+        return [*lines, ("haproxy", self.haproxy)] if self.haproxy else lines
 
 
 def up(
@@ -220,11 +238,7 @@ def status(state_dir: Path) -> Status:
     finally:
         api.close()
     applications = {name: app["status"] for name, app in details["applications"].items()}
-    replicas = {
-        name: f"{sum(r.get('state') == 'RUNNING' for r in deployment['replicas'])}/{deployment['target_num_replicas']}"
-        for app in details["applications"].values()
-        for name, deployment in app["deployments"].items()
-    }
+    replicas = replica_counts(details)
     healthy = session.ready and bool(applications) and set(applications.values()) == {"RUNNING"}
     if healthy:
         detail = "serving"
@@ -233,16 +247,6 @@ def status(state_dir: Path) -> Status:
     else:
         detail = ", ".join(f"{name} is {state}" for name, state in applications.items()) or "no application is deployed"
     return Status(healthy=healthy, detail=detail, applications=applications, replicas=replicas, **common)
-
-
-LOG_COMPONENTS: Mapping[str, tuple[str, ...]] = {
-    "ray": ("raylet.*", "gcs_server.*", "ray_process_exit.log", "monitor.*"),
-    "dashboard": ("dashboard.*", "dashboard_ServeHead.*", "dashboard_agent.*"),
-    "controller": ("serve/controller_*.log",),
-    "replica": ("serve/replica_*.log", "worker-*"),
-    "haproxy": ("serve/proxy_*.log",),
-}
-"""What `logs` can show: component -> file patterns in Ray's log folder."""
 
 
 def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]:

@@ -54,6 +54,15 @@ class ServeApi:
         self._client.close()
 
 
+def replica_counts(details: Mapping[str, Any]) -> dict[str, str]:
+    """Return "running/target" for each deployment of `details`."""
+    return {
+        name: f"{sum(r.get('state') == 'RUNNING' for r in deployment['replicas'])}/{deployment['target_num_replicas']}"
+        for app in details["applications"].values()
+        for name, deployment in app["deployments"].items()
+    }
+
+
 class State(Enum):
     WAITING = "waiting"
     READY = "ready"

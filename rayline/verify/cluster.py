@@ -7,10 +7,6 @@ there, so `pods/exec` is the only right that is needed beside reading RayService
 from __future__ import annotations
 
 import json
-import pathlib
-import re
-import shutil
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,82 +22,18 @@ from components.ray_service_manifest import (
     Role,
     serve_service_name,
 )
+from rayline.errors import FailedError
+from rayline.kubectl import Kubectl
 from rayline.local.report import Report
 from rayline.local.serve_api import State, progress
-from rayline.verify import inside
 from rayline.verify.check import Outcome, Verdict
 from rayline.verify.expected import Expected, environment_of
 from rayline.verify.outside import closed
 from rayline.verify.target import APPLICATIONS, Node, NotSeen, View, entrances
 
-_SCRIPT = pathlib.Path(inside.__file__).read_text()
 SETTLES_SECONDS = 30.0
 POLL_SECONDS = 3.0
 CLUSTER_LABEL = "ray.io/cluster"
-EXEC_ATTEMPTS = 3
-_LOG_LINE = re.compile(r"[IWEF]\d{4} ")
-_LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
-"""In what kubectl says when the connection broke and not the command."""
-
-
-class ConnectionLost(NotSeen):
-    """The connection to the API server or through it to a pod broke."""
-
-
-@dataclass(frozen=True)
-class Kubectl:
-    """kubectl in one namespace."""
-
-    namespace: str
-    context: str | None = None
-    """None: the current one."""
-    kubeconfig: str | None = None
-    """None: $KUBECONFIG, then ~/.kube/config."""
-
-    def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """What it prints. Raises NotSeen with what it says, ConnectionLost where the way to the pod broke."""
-        tool = shutil.which("kubectl")
-        if tool is None:
-            raise NotSeen("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools")
-        options = ["--namespace", self.namespace]
-        options += ["--context", self.context] if self.context else []
-        options += ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
-        try:
-            done = subprocess.run(
-                [tool, *options, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds
-            )
-        except subprocess.TimeoutExpired:
-            raise NotSeen(f"kubectl {' '.join(arguments[:3])}: no answer within {seconds:.0f} s") from None
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            # its library's own log comes before what it has to say
-            said = [line for line in lines if not _LOG_LINE.match(line)] or lines
-            error = ConnectionLost if any(sign in done.stderr for sign in _LOST) else NotSeen
-            raise error(f"kubectl {' '.join(arguments[:3])}: " + "\n".join(said)[-600:])
-        return done.stdout
-
-    def get(self, *what: str) -> dict[str, Any]:
-        """Objects as data."""
-        return json.loads(self("get", *what, "-o", "json"))
-
-    def python(self, pod: str, container: str, job: Mapping[str, Any], place: Mapping[str, Any]) -> Any:
-        """A job of inside.py in a container."""
-        given = json.dumps([job, place])
-        script = f"{_SCRIPT}\nprint(json.dumps(run(*json.loads({given!r}))))\n"
-        said = self._until_connected("exec", "-i", pod, "-c", container, "--", "python", "-", stdin=script)
-        try:
-            return json.loads(said.splitlines()[-1])
-        except (ValueError, IndexError):
-            raise NotSeen(f"python in pod {pod} said no data but: {said[-300:]!r}") from None
-
-    def _until_connected(self, *arguments: str, stdin: str) -> str:
-        """A job that only looks may be sent again: a busy API server drops the streams of `exec`."""
-        for _ in range(EXEC_ATTEMPTS - 1):
-            try:
-                return self(*arguments, stdin=stdin, seconds=300)
-            except ConnectionLost:
-                time.sleep(POLL_SECONDS)
-        return self(*arguments, stdin=stdin, seconds=300)
 
 
 @dataclass(frozen=True)
@@ -117,7 +49,7 @@ class RayPods:
 
 
 def _node(kubectl: Kubectl, pod: Mapping[str, Any], place: Mapping[str, Any]) -> Node:
-    name, container = pod["metadata"]["name"], _ray_container(pod)["name"]
+    name, container = pod["metadata"]["name"], ray_container(pod)["name"]
     return Node(name, _is_head(pod), lambda job: kubectl.python(name, container, job, place))
 
 
@@ -125,10 +57,16 @@ def _is_head(pod: Mapping[str, Any]) -> bool:
     return pod["metadata"]["labels"][NODE_TYPE_LABEL] == Role.HEAD.value
 
 
-def _ray_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+def ray_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     """KubeRay takes the first one; a sidecar that something injected may have pushed it back."""
     containers = pod["spec"]["containers"]
     return next((one for one in containers if one["name"] in ("ray-head", "ray-worker")), containers[0])
+
+
+def pod_selector(service: str) -> str:
+    """Return the label selector of a service's heads and workers, of whatever RayCluster."""
+    roles = ",".join(role.value for role in (Role.HEAD, Role.WORKER))
+    return f"{SERVICE_LABEL}={service},{NODE_TYPE_LABEL} in ({roles})"
 
 
 def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> RayPods:
@@ -136,11 +74,9 @@ def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> 
     active = ((ray_service.get("status") or {}).get("activeServiceStatus") or {}).get("rayClusterName")
     if not active:
         raise NotSeen(f"RayService {service} has no RayCluster that serves: kubectl describe rayservice {service}")
-    roles = ",".join(role.value for role in (Role.HEAD, Role.WORKER))
-    selector = f"{SERVICE_LABEL}={service},{CLUSTER_LABEL}={active},{NODE_TYPE_LABEL} in ({roles})"
     pods = [
         pod
-        for pod in kubectl.get("pods", "-l", selector)["items"]
+        for pod in kubectl.get("pods", "-l", f"{pod_selector(service)},{CLUSTER_LABEL}={active}")["items"]
         if pod["status"].get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
     ]
     pods.sort(key=lambda pod: (not _is_head(pod), pod["metadata"]["name"]))
@@ -250,7 +186,7 @@ def _plain(value: Any) -> Any:
 # --- waiting ---------------------------------------------------------------------------------------------------------
 
 
-class NotServed(Exception):
+class NotServed(FailedError):
     """What was declared is not served; the message says why, in Serve's words where it has any."""
 
 
@@ -331,7 +267,7 @@ def _with_another_environment(ray: RayPods, declared: Mapping[str, Any]) -> list
     groups = {True: cluster["headGroupSpec"], False: cluster["workerGroupSpecs"][0]}
     names = []
     for pod in ray.pods:
-        has = {entry["name"]: entry.get("value", "") for entry in _ray_container(pod).get("env") or []}
+        has = {entry["name"]: entry.get("value", "") for entry in ray_container(pod).get("env") or []}
         wanted = environment_of(groups[_is_head(pod)])
         if any(value is not None and has.get(name) != value for name, value in wanted.items()):
             names.append(pod["metadata"]["name"])

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.facts.serve_flags import SWITCHES
+from rayline.errors import UsageError
 from rayline.verify import inside
 from rayline.verify.check import Outcome, Verdict, verdict
 from rayline.verify.expected import Expected
@@ -31,7 +32,7 @@ CLOSED = {
 """Ports of a Ray pod that no client may reach, with their number in a pod (docs/security.md has the whole table)."""
 
 
-class BadUrl(Exception):
+class BadUrl(UsageError):
     """The address cannot be asked; the message says why."""
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rayline.errors import FailedError
 from rayline.verify.check import Verdict
 from rayline.verify.expected import Expected
 
@@ -18,7 +19,7 @@ ACTORS = "/api/v0/actors?detail=0&limit=10000&filter_keys=state&filter_predicate
 APPLICATIONS = "/api/serve/applications/"
 
 
-class NotSeen(Exception):
+class NotSeen(FailedError):
     """Something could not be looked at; the message says what and why."""
 
 

@@ -59,7 +59,9 @@ FIRST = ("--arms", "vllm", "--base", "vllm", "--concurrency", "4", "--requests",
 
 def bench(folder: Path, *options: str) -> subprocess.Popen:
     # `rayline` with its files elsewhere, so that a benchmark of whoever runs the tests is left alone
-    script = f"import pathlib, rayline.cli as cli; cli.STATE = pathlib.Path({str(folder / 'state')!r}); cli.main()"
+    script = (
+        f"import pathlib, rayline.cli as cli; cli.common.STATE = pathlib.Path({str(folder / 'state')!r}); cli.main()"
+    )
     command = [sys.executable, "-c", script, "bench", "--json", *options]
     output = (folder / "output").open("ab")
     return subprocess.Popen(

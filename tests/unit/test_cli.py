@@ -115,7 +115,7 @@ def test_nothing_running_is_exit_code_1_for_verify_and_leaves_no_trace(project):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--url", "https://a.example", "--stack", "local"], "--url knows no stack"),
+        (["--url", "https://a.example", "--stack", "local"], "--url needs no stack. Fix: leave out --stack"),
         (["--url", "llm.example.com"], "an address looks like https://llm.example.com"),
         (["--url", "https://a.example/?api_key=x"], "a key comes from $RAYLINE_API_KEY"),
         (["--service", "other"], "--service other: the stack local has chat"),
@@ -151,12 +151,6 @@ def test_output_in_a_pipe_is_plain_text(project):
     assert "\x1b" not in result.stdout + result.stderr
     assert not set("╭╮╰╯│┃") & set(result.stdout.partition("resources")[0])
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in result.stdout
-
-
-def test_the_key_of_a_service_in_a_cluster_is_pulumis_to_show():
-    result = run("key", "--stack", "dev-l4")
-    assert result.exit_code == 2
-    assert "pulumi stack output api_keys --show-secrets --stack dev-l4" in " ".join(result.output.split())
 
 
 def test_a_plan_as_data_holds_the_decisions_and_no_secret():

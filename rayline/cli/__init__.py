@@ -1,0 +1,21 @@
+"""The command line: one module for each command, all of them cheap to import.
+
+Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted.
+"""
+
+import sys
+
+# Importing a module registers its command. What a command needs beyond options and messages, it imports when it runs.
+from . import bench, common, down, key, logs, plan, render, status, up, verify
+from .common import app
+
+__all__ = ["app", "bench", "common", "down", "key", "logs", "main", "plan", "render", "status", "up", "verify"]
+
+
+def main() -> None:
+    """Run the `rayline` command."""
+    try:
+        app()
+    except BrokenPipeError:
+        # `rayline plan | head` closes the pipe early, which is no failure
+        sys.stderr.close()

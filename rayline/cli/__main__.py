@@ -1,0 +1,5 @@
+"""`python -m rayline.cli`: the same as `rayline`."""
+
+from . import main
+
+main()

@@ -1,0 +1,27 @@
+"""`rayline plan`."""
+
+from typing import Annotated
+
+import typer
+
+from .common import EveryStackOption, JsonOption, app, console, plain_errors
+
+
+@app.command(epilog="Example: rayline plan --stack dev-l4")
+def plan(
+    stack: EveryStackOption = None,
+    as_json: JsonOption = False,
+    tree: Annotated[bool, typer.Option(help="Show the tree of resources.")] = True,
+) -> None:
+    """Show what a stack would create: services, hardware, memory fit, concurrency, cost. Creates nothing."""
+    from rayline import offline, plan_view
+
+    with plain_errors():
+        programs = [offline.record(name) for name in ([stack] if stack else offline.stack_names())]
+    if as_json:
+        import json
+
+        print(json.dumps([plan_view.program_json(program) for program in programs], indent=2))
+        return
+    for program in programs:
+        console.print(plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal))
