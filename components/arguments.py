@@ -116,7 +116,7 @@ class LlmServiceArgs(TypedDict):
     served_model_name: NotRequired[str]
     """The `model` that clients ask for. Default: the model id."""
     model_source: NotRequired[str]
-    """Where the weights come from when not from Hugging Face: a folder in the container, or a gs:// or s3:// address."""
+    """Where the weights come from when not from Hugging Face: a folder in the container, or a gs:// address with rights as docs/operations.md says."""
     revision: NotRequired[str]
     """Commit, tag or branch of the model on Hugging Face. Default main; a commit makes every replica, now and later, the same."""
     weights: NotRequired[WeightsSource]
@@ -343,7 +343,7 @@ class EndpointArgs(TypedDict):
     rate_limit_per_minute: NotRequired[int]
     """public: requests a minute, counted as rate_limit_by says; more get 429 from Cloud Armor. Default: no limit."""
     rate_limit_by: NotRequired[RateLimitKey]
-    """public: count by client-ip, or by api-key (the Authorization header). Default client-ip."""
+    """public: count by client-ip, or by api-key (the headers Authorization and x-api-key). Default client-ip."""
     iap_members: NotRequired[list[str]]
     """public: who Identity-Aware Proxy lets through, for example group:ml@example.com; everybody else is refused. Default: no IAP."""
     proxy_cidr: NotRequired[str]

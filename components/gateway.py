@@ -10,8 +10,19 @@ from .kubernetes_object import KubernetesObject
 
 # GKE takes the load balancer apart behind a finalizer of the Gateway; that is minutes.
 DELETE_TIMEOUT = "30m"
-# The key of a rate limit: what Cloud Armor counts by, and the header's name where it is one.
-_RATE_LIMIT_KEYS = {RateLimitKey.CLIENT_IP: ("IP", None), RateLimitKey.API_KEY: ("HTTP_HEADER", "Authorization")}
+# What Cloud Armor counts by. Of the API key both headers that the gate takes: a request without the counted header is
+# counted together with all others without it, those that bring no key among them. enforce_on_key has to be empty beside
+# configs (pulumi-gcp 10.2, compute/security_policy.py).
+_RATE_LIMIT_KEYS: dict[RateLimitKey, dict[str, Any]] = {
+    RateLimitKey.CLIENT_IP: {"enforce_on_key": "IP"},
+    RateLimitKey.API_KEY: {
+        "enforce_on_key": "",
+        "enforce_on_key_configs": [
+            {"enforce_on_key_type": "HTTP_HEADER", "enforce_on_key_name": header}
+            for header in ("Authorization", "x-api-key")
+        ],
+    },
+}
 
 
 class EndpointGatewayArgs(TypedDict):
@@ -116,7 +127,6 @@ class EndpointGateway(pulumi.ComponentResource):
 
     def _armor(self) -> pulumi.Resource:
         args, compute = self._args, gcp.compute
-        key, header = _RATE_LIMIT_KEYS[RateLimitKey(args["rate_limit_by"])]
         everybody = compute.SecurityPolicyRuleMatchArgs(
             versioned_expr="SRC_IPS_V1", config=compute.SecurityPolicyRuleMatchConfigArgs(src_ip_ranges=["*"])
         )
@@ -133,8 +143,7 @@ class EndpointGateway(pulumi.ComponentResource):
                     rate_limit_options=compute.SecurityPolicyRuleRateLimitOptionsArgs(
                         conform_action="allow",
                         exceed_action="deny(429)",
-                        enforce_on_key=key,
-                        enforce_on_key_name=header,
+                        **_RATE_LIMIT_KEYS[RateLimitKey(args["rate_limit_by"])],
                         rate_limit_threshold=compute.SecurityPolicyRuleRateLimitOptionsRateLimitThresholdArgs(
                             count=args.get("rate_limit_per_minute", 0), interval_sec=60
                         ),

@@ -375,9 +375,11 @@ _CONFIGURATION = """<!-- Written by `python -m rayline.docs` from the code. Chan
 One environment is one file, `stacks/Pulumi.<stack>.yaml`. It holds only what differs from the defaults below. Pulumi's own
 command changes a single value: `pulumi config set --path services.qwen.replicas 8 --stack dev-l4`.
 
-Keys carry no project prefix. An unknown key, a wrong type or a value that cannot work is refused before anything is
-created, and all mistakes of a file are reported together, each with its path. Only a service with a wrong type or an unknown key is
-judged by its shape alone until that is mended.
+Keys carry no project prefix.
+An unknown key, a wrong type and a value that the plan knows to be wrong are refused before anything is created. All mistakes of a
+file are reported together, each with its path; a service with a wrong type or an unknown key is judged by its shape alone until that
+is mended. Not checked is what only Google, Kubernetes, a registry or a hub knows: quota, stock, and whether an image, a bucket, a
+Secret or a model source is there. `rayline up` also runs the [policy pack](policy.md), `rayline plan` does not.
 
 "derived" in the column Default means that the plan decides: `rayline plan --stack <stack>` shows the result.
 
@@ -721,33 +723,9 @@ def _faults_part() -> str:
 
 def _upstream_part() -> str:
     """The differences from the upstream samples, in the words of the test that keeps their list complete."""
-    if not UPSTREAM_DIFFERENCES.exists():
-        return "The list is not written yet."
-    document = yaml.safe_load(UPSTREAM_DIFFERENCES.read_text())
-    groups = document if isinstance(document, dict) else {"": document}
-    parts = []
-    for title, entries in groups.items():
-        rows = [entry if isinstance(entry, dict) else {"difference": entry} for entry in _entries(entries)]
-        header = list(dict.fromkeys(key for row in rows for key in row))
-        cells = [[_cell(row.get(key, "")) for key in header] for row in rows]
-        heading = f"#### {title}\n\n" if title else ""
-        parts.append(heading + table([name.replace("_", " ").capitalize() for name in header], cells))
-    return "\n\n".join(parts)
-
-
-def _entries(entries: Any) -> list[Any]:
-    if isinstance(entries, dict):
-        return [
-            {"field": key, **(value if isinstance(value, dict) else {"reason": value})}
-            for key, value in entries.items()
-        ]
-    return list(entries) if isinstance(entries, list) else [entries]
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return code(yaml.safe_dump(value, default_flow_style=True, width=10_000).strip())
-    return " ".join(str(value).split())
+    reasons: dict[str, str] = yaml.safe_load(UPSTREAM_DIFFERENCES.read_text())
+    rows = [(code(field), " ".join(reason.split())) for field, reason in reasons.items()]
+    return table(("Field of the RayService", "Why it differs"), rows)
 
 
 def _arms_part() -> str:

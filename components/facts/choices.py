@@ -58,7 +58,7 @@ class Tls(str, Enum):
 
 
 class RateLimitKey(str, Enum):
-    """Whose requests are counted together: those of one address, or those with one Authorization header."""
+    """Whose requests are counted together: those of one address, or those with the same Authorization and x-api-key headers."""
 
     CLIENT_IP = "client-ip"
     API_KEY = "api-key"

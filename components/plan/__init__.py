@@ -51,7 +51,7 @@ from .types import (
     SystemPool,
     WorkerGroup,
 )
-from .weights import plan_bucket, plan_mirrors
+from .weights import plan_bucket, plan_mirrors, source_warnings
 
 __all__ = [
     "Autoscaling",
@@ -155,7 +155,7 @@ def _warnings(
     endpoint: EndpointPlan,
     bucket: BucketPlan | None,
 ) -> tuple[str, ...]:
-    found = capacity_warnings(services, pools)
+    found = capacity_warnings(services, pools) + source_warnings(cluster, services)
     if bucket and not any(service.weights.bucket for service in services):
         found.append(
             f"weights: no service reads the bucket {bucket.name}; `weights: gcs-fuse` or `gcs-stream` in a service does"

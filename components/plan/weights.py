@@ -18,6 +18,9 @@ BUCKET_NAME = re.compile(r"[a-z0-9][-_a-z0-9]{1,61}[a-z0-9]")
 # A commit, a tag or a branch; it becomes one folder of the bucket and part of a name in Kubernetes.
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
+# What Ray downloads from (ray/llm/_internal/common/utils/cloud_filesystem/pyarrow_filesystem.py).
+_CLOUDS = ("gs://", "s3://", "abfss://", "azure://")
+
 
 def plan_bucket(check: Check, given: Mapping[str, Any] | None, cluster: ClusterPlan) -> BucketPlan | None:
     if not given:
@@ -133,6 +136,21 @@ def plan_mirrors(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> 
                 ),
             )
     return tuple(found.values())
+
+
+def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> list[str]:
+    """Names each model_source in a bucket that has to grant rights: Ray reads one under //anonymous@ without any."""
+    if cluster.mode is ClusterMode.LOCAL:
+        return []
+    found = []
+    for service in services:
+        uri = service.weights.uri
+        if service.weights.source is WeightsSource.HUB and uri.startswith(_CLOUDS) and "//anonymous@" not in uri:
+            found.append(
+                f"{service.name}: model_source {uri}: the kit grants the workers no rights on this bucket; "
+                'docs/operations.md, "Where weights come from", says what they need'
+            )
+    return found
 
 
 def on_disk_gib(source: WeightsSource, weights_gib: float) -> int:

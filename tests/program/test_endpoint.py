@@ -185,7 +185,16 @@ def test_a_certificate_of_ones_own_makes_none():
 
 LIMITS = [
     ("client-ip", {"enforceOnKey": "IP"}),
-    ("api-key", {"enforceOnKey": "HTTP_HEADER", "enforceOnKeyName": "Authorization"}),
+    (
+        "api-key",
+        {
+            "enforceOnKey": "",
+            "enforceOnKeyConfigs": [
+                {"enforceOnKeyType": "HTTP_HEADER", "enforceOnKeyName": "Authorization"},
+                {"enforceOnKeyType": "HTTP_HEADER", "enforceOnKeyName": "x-api-key"},
+            ],
+        },
+    ),
 ]
 
 

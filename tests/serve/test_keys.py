@@ -1,13 +1,15 @@
-"""Keys change while the service runs: no process starts anew, and streams that run do not notice."""
+"""Keys as clients send them, and keys that change while the service runs: no stream and no process notices."""
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -28,6 +30,85 @@ STREAMED = {
     "stream": True,
     "stream_options": {"include_usage": True},
 }
+
+MESSAGE = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+ORIGIN = {"Origin": "https://chat.example.com"}
+
+
+def ask(served: Served, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+    return httpx.request(method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=60)
+
+
+def test_a_request_as_anthropics_clients_send_it_gets_an_answer(served: Served):
+    headers = {"x-api-key": API_KEY, "anthropic-version": "2023-06-01"}
+    answer = ask(served, "POST", "/v1/messages", MESSAGE, **headers)
+    assert (answer.status_code, answer.json()["type"]) == (200, "message"), answer.text
+    assert answer.json()["usage"]["output_tokens"] > 0
+    streamed = ask(served, "POST", "/v1/messages", MESSAGE | {"stream": True}, **headers)
+    assert "event: message_stop" in streamed.text
+    counted = ask(served, "POST", "/v1/messages/count_tokens", MESSAGE, **headers)
+    assert counted.json()["input_tokens"] > 0
+
+
+def test_official_clients_get_answers_and_say_clearly_that_a_key_is_wrong(served: Served):
+    import anthropic
+    import openai
+
+    url = served.running.url
+
+    def of_anthropic(key: str) -> anthropic.Anthropic:
+        http = anthropic.DefaultHttpxClient(trust_env=False)
+        return anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, http_client=http)
+
+    def of_openai(key: str) -> openai.OpenAI:
+        http = openai.DefaultHttpxClient(trust_env=False)
+        return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
+
+    assert of_anthropic(API_KEY).messages.create(**MESSAGE).usage.output_tokens > 0
+    assert of_openai(API_KEY).chat.completions.create(**MESSAGE).choices
+    with pytest.raises(anthropic.AuthenticationError, match=r"authentication_error.*x-api-key: KEY"):
+        of_anthropic("sk-wrong").messages.create(**MESSAGE)
+    with pytest.raises(openai.AuthenticationError, match=r"Authorization: Bearer KEY") as refused:
+        of_openai("sk-wrong").chat.completions.create(**MESSAGE)
+    assert refused.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/models", "/tokenize", "/nothing/here"])
+def test_a_browsers_preflight_is_answered_without_a_key_and_asks_no_route(served: Served, path: str):
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-api-key"}
+    answer = ask(served, "OPTIONS", path, **ORIGIN, **asks)
+    assert (answer.status_code, answer.text) == (200, "OK")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-headers"] == "authorization,x-api-key"
+
+
+def test_a_page_of_another_origin_can_read_answers_and_refusals(served: Served):
+    for key, status in ((API_KEY, 200), ("sk-wrong", 401)):
+        for headers in ({"Authorization": f"Bearer {key}"}, {"x-api-key": key}):
+            answer = ask(served, "POST", "/v1/messages", MESSAGE, **ORIGIN, **headers)
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, "*")
+
+
+def test_every_route_and_method_refuses_what_is_no_valid_key(served: Served):
+    described = ask(served, "GET", "/openapi.json", **{"x-api-key": API_KEY}).json()["paths"]
+    paths = [re.sub(r"{.*?}", "x", path) for path in described]
+    assert {"/v1/messages", "/v1/chat/completions", "/metrics", "/tokenize"} <= {*paths}
+    refused: list[dict[str, str]] = [
+        {},
+        {"x-api-key": "sk-wrong"},
+        {"api-key": API_KEY},
+        ORIGIN,
+        {"Access-Control-Request-Method": "POST"},
+    ]
+    with httpx.Client(base_url=served.running.url, trust_env=False, timeout=60) as client:
+        answers = {
+            (method, path, *headers): client.request(method, path, headers=headers).status_code
+            for path in paths
+            for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+            for headers in refused
+        }
+    assert [asked for asked, status in answers.items() if status != 401] == []
 
 
 @dataclass

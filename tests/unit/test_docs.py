@@ -2,10 +2,13 @@
 
 import pathlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+import components
 from components.facts.accelerators import ACCELERATORS
 from components.facts.models import MODELS
 from components.facts.runtimes import RUNTIMES
@@ -70,22 +73,15 @@ def test_a_part_without_a_place_is_refused() -> None:
         docs.filled("models.md", "# Models\n")
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "- {field: spec.upgradeStrategy, ours: NewCluster, upstream: not set, reason: said out loud}",
-        "qwen:\n  spec.upgradeStrategy: {ours: NewCluster, reason: said out loud}",
-        "spec.upgradeStrategy: said out loud",
-    ],
-)
-def test_differences_from_upstream_become_a_table_whatever_their_shape(
-    document: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def test_every_difference_from_upstream_is_a_row_with_its_reason(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "differences.yaml").write_text(document)
+    (tmp_path / "differences.yaml").write_text('"*.containers[0].name": said\n  out loud\nspec.rayVersion: another\n')
     monkeypatch.setattr(docs, "UPSTREAM_DIFFERENCES", tmp_path / "differences.yaml")
-    shown = docs.PARTS["high-throughput.md"]["upstream"]()
-    assert "spec.upgradeStrategy" in shown
-    assert "said out loud" in shown
+    assert docs.PARTS["high-throughput.md"]["upstream"]().splitlines()[2:] == [
+        "| `*.containers[0].name` | said out loud |",
+        "| `spec.rayVersion` | another |",
+    ]
 
 
 def test_every_configuration_key_is_documented() -> None:
@@ -135,6 +131,12 @@ def test_every_machine_type_is_documented(machine: str) -> None:
     assert f"`{machine}`" in text_of("hardware.md")
 
 
+def test_every_class_of_the_component_package_is_in_its_table() -> None:
+    table = text_of("platform-teams.md").partition("| Class | What it makes |")[2].partition("\n\n")[0]
+    listed = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.partition(" | ")[0])]
+    assert sorted(listed) == sorted(components.__all__)
+
+
 def test_every_stack_says_what_it_is() -> None:
     assert [name for name, text in docs.stacks() if not text.endswith(".")] == []
 
@@ -177,6 +179,14 @@ def test_every_command_that_a_page_names_is_real(page: pathlib.Path) -> None:
             known = " ".join(names for names, _, _ in COMMANDS[command])
             for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", words):
                 assert f"`{option}`" in known, code
+
+
+@every_page
+def test_every_name_in_a_python_example_is_defined(page: pathlib.Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F", "-"]
+        found = subprocess.run(command, input=block, capture_output=True, text=True)
+        assert found.returncode == 0, found.stdout
 
 
 @every_page

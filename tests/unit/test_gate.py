@@ -1,7 +1,8 @@
-"""The gate in front of a service: whoever brings no valid key gets no further, on whatever path."""
+"""The gate in front of a service: a request without a valid key gets no further, on whatever path."""
 
 import ast
 import asyncio
+import itertools
 import json
 import os
 import pathlib
@@ -42,7 +43,7 @@ def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     return tmp_path
 
 
-def ask(gate, headers=(), path="/v1/models", kind="http") -> list[dict]:
+def ask(gate, headers=(), path="/v1/models", kind="http", method="POST") -> list[dict]:
     """What the server is told to send for one request."""
     sent: list[dict] = []
 
@@ -52,7 +53,7 @@ def ask(gate, headers=(), path="/v1/models", kind="http") -> list[dict]:
     async def receive():
         raise AssertionError("the gate never reads a request")
 
-    asyncio.run(gate({"type": kind, "method": "POST", "path": path, "headers": list(headers)}, receive, send))
+    asyncio.run(gate({"type": kind, "method": method, "path": path, "headers": list(headers)}, receive, send))
     return sent
 
 
@@ -80,23 +81,103 @@ def test_no_path_is_answered_without_a_key_and_every_path_with_one(folder, path)
         bearer(""),
         bearer("sk-now", "Basic"),
         [(b"authorization", b"sk-now")],
-        [(b"x-api-key", b"sk-now")],
         [(b"authorization", b"Bearer \xff\xfe")],
+        [(b"x-api-key", b"sk-no")],
+        [(b"x-api-key", b"")],
+        [(b"x-api-key", b"Bearer sk-now")],
+        [(b"api-key", b"sk-now")],
+        [(b"x-goog-api-key", b"sk-now")],
+        [(b"proxy-authorization", b"Bearer sk-now")],
+        [(b"cookie", b"x-api-key=sk-now")],
+        [*bearer("sk-no"), (b"x-api-key", b"sk-no")],
     ],
 )
-def test_what_is_not_a_valid_bearer_key_is_refused(folder, headers):
-    assert status(ask(ApiKeyGate(application), headers)) == 401
+def test_what_is_not_a_valid_key_in_its_header_is_refused(folder, headers):
+    for path in ("/v1/models", "/v1/messages"):
+        assert status(ask(ApiKeyGate(application), headers, path)) == 401
+
+
+@pytest.mark.parametrize("key", ["sk-now", "sk-before", " sk-now "])
+def test_a_key_is_taken_as_anthropics_clients_send_it(folder, key):
+    for path in PATHS:
+        assert status(ask(ApiKeyGate(application), [(b"x-api-key", key.encode())], path)) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*bearer("a-token-of-the-proxy"), (b"x-api-key", b"sk-now")],
+        [(b"x-api-key", b"sk-no"), *bearer("sk-now")],
+        [*bearer("sk-no"), *bearer("sk-now")],
+        [*bearer("user:password", "Basic"), (b"x-api-key", b"sk-before")],
+    ],
+)
+def test_one_valid_key_is_enough_beside_others(folder, headers):
+    assert status(ask(ApiKeyGate(application), headers)) == 200
 
 
 def test_the_scheme_may_be_written_in_any_case(folder):
     assert status(ask(ApiKeyGate(application), bearer("sk-now", "bearer"))) == 200
 
 
-def test_a_refusal_has_the_shape_that_openai_clients_read(folder):
-    start, body = ask(ApiKeyGate(application))
-    assert (b"www-authenticate", b"Bearer") in start["headers"]
-    assert (b"content-length", str(len(body["body"])).encode()) in start["headers"]
-    assert set(json.loads(body["body"])["error"]) == {"message", "type", "param", "code"}
+OPENAI = ["/v1/models", "/v1/chat/completions", "/v1/message", "/v1/messages_of_others", "/tokenize", ""]
+ANTHROPIC = ["/v1/messages", "/v1/messages/", "/v1/messages/count_tokens", "/v1/messages/render"]
+
+
+@pytest.mark.parametrize("path", [*OPENAI, *ANTHROPIC])
+def test_a_refusal_has_the_shape_that_the_clients_of_its_path_read(folder, path):
+    start, body = ask(ApiKeyGate(application), path=path)
+    headers = dict(start["headers"])
+    assert headers[b"content-length"] == str(len(body["body"])).encode()
+    assert (headers[b"content-type"], headers[b"www-authenticate"]) == (b"application/json", b"Bearer")
+    answer = json.loads(body["body"])
+    if path in ANTHROPIC:
+        assert (answer.keys(), answer["type"]) == ({"type", "error"}, "error")
+        assert (answer["error"].keys(), answer["error"]["type"]) == ({"type", "message"}, "authentication_error")
+    else:
+        assert answer["error"].keys() == {"message", "type", "param", "code"}
+    assert "Authorization: Bearer KEY" in answer["error"]["message"]
+    assert "x-api-key: KEY" in answer["error"]["message"]
+
+
+def test_a_page_of_another_origin_can_read_that_its_key_is_wrong(folder):
+    for path in ("/v1/chat/completions", "/v1/messages"):
+        start, _ = ask(ApiKeyGate(application), [(b"origin", b"https://chat.example.com"), *bearer("sk-no")], path)
+        assert start["status"] == 401
+        assert (b"access-control-allow-origin", b"*") in start["headers"]
+
+
+PREFLIGHT = [(b"origin", b"https://chat.example.com"), (b"access-control-request-method", b"POST")]
+
+
+@pytest.mark.parametrize(
+    ("allowed_origins", "answer"),
+    [(["*"], 200), (["https://chat.example.com"], 200), (["https://other.example.com"], 400), ([], 400)],
+)
+def test_no_request_without_a_key_reaches_a_route_a_preflight_neither(folder, allowed_origins, answer):
+    """The gate around starlette's CORSMiddleware, as in vLLM, with every mixture of methods and headers."""
+    cors = pytest.importorskip("starlette.middleware.cors", reason="starlette comes with the `local` extra")
+    routes_asked: list[str] = []
+
+    async def routes(scope, receive, send):
+        routes_asked.append(scope["method"])
+        await application(scope, receive, send)
+
+    inside = cors.CORSMiddleware(routes, allow_origins=allowed_origins, allow_methods=["*"], allow_headers=["*"])
+    offered = [*PREFLIGHT, (b"access-control-request-headers", b"authorization,x-api-key"), *bearer("sk-no")]
+    mixtures = [list(some) for size in range(len(offered) + 1) for some in itertools.combinations(offered, size)]
+    for method, headers in itertools.product(("OPTIONS", "options", "GET", "HEAD", "POST", "DELETE"), mixtures):
+        [start, *_] = ask(ApiKeyGate(inside), headers, method=method)
+        preflight = method == "OPTIONS" and set(PREFLIGHT) <= set(headers)
+        assert start["status"] == (answer if preflight else 401)
+        if preflight:
+            assert (b"access-control-allow-origin" in dict(start["headers"])) == (answer == 200)
+    assert routes_asked == []
+
+
+def test_a_handshake_that_looks_like_a_preflight_needs_a_key(folder):
+    sent = ask(ApiKeyGate(application), PREFLIGHT, kind="websocket", method="OPTIONS")
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 def test_one_refusal_leaves_nothing_behind_for_the_next(folder):

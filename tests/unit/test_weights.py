@@ -85,6 +85,25 @@ def test_a_revision_is_what_vllm_asks_hugging_face_for():
     assert "revision" not in llm(QWEN)["engine_kwargs"]
 
 
+@pytest.mark.parametrize(
+    ("uri", "warned"),
+    [
+        ("gs://acme/qwen", True),
+        ("s3://acme/qwen", True),
+        ("gs://anonymous@public/qwen", False),
+        ("acme/qwen-tuned", False),
+        ("/models/qwen", False),
+    ],
+)
+def test_the_plan_says_that_a_bucket_of_ones_own_has_to_grant_its_workers_rights(uri, warned):
+    said = [one for one in planned(QWEN | {"model_source": uri}).warnings if "grants the workers no rights" in one]
+    assert [uri in one for one in said] == [True] * warned
+
+
+def test_the_plan_has_nothing_to_say_about_the_bucket_that_the_stack_names():
+    assert not [one for one in planned(STREAM, **BUCKET).warnings if "grants the workers no rights" in one]
+
+
 # --- gcs-fuse
 
 
