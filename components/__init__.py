@@ -18,6 +18,9 @@ from .secret_manager_token import SecretManagerToken
 from .weights_bucket import WeightsBucket
 from .weights_mirror import WeightsMirror
 
+# The version of both distributions, `rayline-kit` and `rayline`. Setuptools reads it without importing this module.
+__version__ = "0.1.0"
+
 __all__ = [
     "ComputeClass",
     "EndpointGateway",
