@@ -92,7 +92,7 @@ $(BIN)/python: | $(UV)
 	@$(UV) venv -q --seed --python $(PYTHON) .venv
 
 # --link-mode copy would double the disk; hard links keep a second clone cheap
-$(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/%.txt pyproject.toml | $(UV) $(BIN)/python
+$(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/%.txt pyproject.toml components/__init__.py | $(UV) $(BIN)/python
 	@echo "installing requirements/$*.txt into .venv"
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/$*.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .weights_bucket import WeightsBucket
     from .weights_mirror import WeightsMirror
 
+# The version of both distributions, `rayline-kit` and `rayline`. Setuptools reads it without importing this module.
+__version__ = "0.1.0"
+
 _MODULES = {
     "ComputeClass": "compute_class",
     "EndpointGateway": "gateway",

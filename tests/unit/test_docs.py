@@ -18,7 +18,7 @@ from rayline.offline import stack_names
 from rayline.vllm_logs import LOGGED_STARTS, LoggedStart
 
 ROOT = docs.PROJECT_ROOT
-PAGES = sorted(docs.DOCS.rglob("*.md"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *docs.DOCS.rglob("*.md")])
 COMMANDS = {name: options for name, _, options, _ in docs.commands()}
 # Folders and files of this repository that a page may name.
 OWN_PATH = re.compile(
@@ -26,7 +26,7 @@ OWN_PATH = re.compile(
     r"|Pulumi\.yaml|Makefile|pyproject\.toml|__main__\.py"
 )
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(docs.DOCS).as_posix())
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def text_of(name: str) -> str:
