@@ -96,4 +96,6 @@ $(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/
 	@echo "installing requirements/$*.txt into .venv"
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/$*.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@# Where PYTHONDONTWRITEBYTECODE is set, each command would compile Pulumi's SDKs anew and take twice the time.
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/rayline plan >/dev/null 2>&1 || true
 	@touch $@
