@@ -189,21 +189,19 @@ class _Running:
         """Its exit code and the last lines of what it said on stderr, which are passed on."""
         last: collections.deque[str] = collections.deque(maxlen=50)
         assert self.process.stderr is not None
-        while True:
-            try:
-                for line in self.process.stderr:
-                    sys.stderr.write(line)
-                    last.append(line.strip())
-                return self.process.wait(), [line for line in last if line]
-            except KeyboardInterrupt:
-                self.interrupted = True
+        for line in self.process.stderr:
+            sys.stderr.write(line)
+            last.append(line.strip())
+        return self.process.wait(), [line for line in last if line]
 
 
 @contextlib.contextmanager
 def _pulumi(arguments: list[str], *, quiet: bool = False) -> Iterator[_Running]:
-    """The CLI, started in the project. While it runs, SIGTERM is passed to it as Ctrl-C: pipelines end their jobs so.
+    """The CLI, started in the project. SIGTERM, with which pipelines end a job, is passed to it as Ctrl-C.
 
-    `quiet` leaves stdout to the caller: what Pulumi says goes to stderr.
+    `quiet` leaves stdout to the caller: what Pulumi says goes to stderr. It is in a session of its own then, so that it gets
+    a Ctrl-C once, from here, whether a terminal sends it to all processes or a pipeline to the first: a second one makes
+    Pulumi leave its lock and what is under way.
     """
     process = subprocess.Popen(
         [pulumi_command(), *arguments],
@@ -213,18 +211,22 @@ def _pulumi(arguments: list[str], *, quiet: bool = False) -> Iterator[_Running]:
         stdin=subprocess.DEVNULL if quiet else None,
         stdout=sys.stderr if quiet else None,
         stderr=subprocess.PIPE if quiet else None,
+        start_new_session=quiet,
     )
     running = _Running(process)
 
     def end(number: int, frame: Any) -> None:
-        running.interrupted = True
-        process.send_signal(signal.SIGINT)
+        if not running.interrupted:
+            running.interrupted = True
+            process.send_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, end)
+    signals = (signal.SIGTERM, signal.SIGINT) if quiet else (signal.SIGTERM,)
+    before = {one: signal.signal(one, end) for one in signals}
     try:
         yield running
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextlib.contextmanager
