@@ -350,7 +350,7 @@ def _dns_endpoint(endpoints) -> str:
 
 
 def kubeconfig(cluster: str, endpoint: str, ca_certificate: str | None = None) -> str:
-    """A kubeconfig for `endpoint` that asks gke-gcloud-auth-plugin for credentials.
+    """A kubeconfig for `endpoint` that asks gke-gcloud-auth-plugin for credentials: those that Pulumi's provider takes too.
 
     `ca_certificate` (base64) belongs to the IP endpoint; the DNS endpoint's certificate is a public one.
     """
@@ -371,6 +371,8 @@ def kubeconfig(cluster: str, endpoint: str, ca_certificate: str | None = None) -
                         "exec": {
                             "apiVersion": "client.authentication.k8s.io/v1beta1",
                             "command": "gke-gcloud-auth-plugin",
+                            # else it asks gcloud, which may be logged in as somebody else, or not at all
+                            "args": ["--use_application_default_credentials"],
                             "provideClusterInfo": True,
                             "interactiveMode": "Never",
                         }

@@ -1,4 +1,4 @@
-"""How a plan looks in a terminal, and as JSON."""
+"""What a plan says, and how that looks in a terminal and as JSON. plan_markdown.py shows the same as a comment."""
 
 import dataclasses
 from enum import Enum
@@ -20,44 +20,86 @@ from components.ray_service_manifest import serve_service_name
 from .offline import Declared, Program
 
 
-def program_view(program: Program, *, tree: bool = True, plain: bool = False) -> RenderableType:
-    """Heading, cards, and the tree of resources of one stack. `plain`: without frames, for a pipe."""
-    parts: list[RenderableType] = [_heading(program)]
-    pools = {pool.name: pool for pool in program.plan.pools}
-    parts += [_card(program.plan, service, pools.get(service.pool or ""), plain) for service in program.plan.services]
-    parts += [Text(f"! {warning}", style="yellow") for warning in program.plan.warnings]
-    if tree:
-        parts.append(_tree(program))
-    return Group(*parts)
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a plan says about one service."""
+
+    title: str
+    rows: list[tuple[str, str]]
 
 
-def _heading(program: Program) -> Text:
+@dataclasses.dataclass(frozen=True)
+class StackCard:
+    """What a plan says about one stack, for every way of showing it."""
+
+    stack: str
+    where: str
+    facts: list[str]
+    cost: str
+    """Empty where nothing is paid for."""
+    services: list[Card]
+    warnings: list[str]
+
+
+def stack_card(program: Program) -> StackCard:
+    """The plan of one stack as texts without any layout."""
     plan, cluster = program.plan, program.plan.cluster
     where = {
         ClusterMode.LOCAL: "this machine, no Kubernetes",
         ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.context or '(the current one)'}",
         ClusterMode.CREATE: f"new GKE cluster in {cluster.location}, project {cluster.project}",
     }[cluster.mode]
-    text = Text(f"\n{program.stack}", style="bold").append(f"  {where}", style="default")
-    if plan.isolation:
-        text.append(f"\n  {_isolation(plan.isolation)}")
+    facts = [_isolation(plan.isolation)] if plan.isolation else []
+    cost = ""
     if cluster.system_pool:
-        pool = cluster.system_pool
-        text.append(
-            f"\n  CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.release_channel.value} channel"
+        facts += [
+            _system_pool(cluster),
+            f"{_control_plane(cluster)}; {_upgrades(cluster)}",
+            _endpoint(plan),
+            _head_store(plan.head),
+        ]
+        cost = f"{_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})"
+    pools = {pool.name: pool for pool in plan.pools}
+    services = [
+        Card(
+            f"{service.name}  {service.model_id} on {_hardware(service)}",
+            rows(plan, service, pools.get(service.pool or "")),
         )
-        if cluster.zones:
-            text.append(f", zones {', '.join(cluster.zones)}")
-        text.append(", private nodes" if cluster.private_nodes else ", public nodes")
-        text.append(", protected from deletion" if cluster.deletion_protection else ", can be deleted")
-        text.append(f"\n  {_control_plane(cluster)}; {_upgrades(cluster)}")
-        text.append(f"\n  {_endpoint(plan)}")
-        text.append(f"\n  {_head_store(plan.head)}")
-        text.append(
-            f"\n  {_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})",
-            style="green",
-        )
+        for service in plan.services
+    ]
+    return StackCard(program.stack, where, facts, cost, services, list(plan.warnings))
+
+
+def program_view(program: Program, *, tree: bool = True, plain: bool = False) -> RenderableType:
+    """Heading, cards, and the tree of resources of one stack. `plain`: without frames, for a pipe."""
+    card = stack_card(program)
+    parts: list[RenderableType] = [_heading(card), *(_framed(service, plain) for service in card.services)]
+    parts += [Text(f"! {warning}", style="yellow") for warning in card.warnings]
+    if tree:
+        parts.append(_tree(program))
+    return Group(*parts)
+
+
+def _heading(card: StackCard) -> Text:
+    text = Text(f"\n{card.stack}", style="bold").append(f"  {card.where}", style="default")
+    for fact in card.facts:
+        text.append(f"\n  {fact}")
+    if card.cost:
+        text.append(f"\n  {card.cost}", style="green")
     return text
+
+
+def _system_pool(cluster: ClusterPlan) -> str:
+    pool = cluster.system_pool
+    assert pool
+    parts = [
+        f"CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.release_channel.value} channel"
+    ]
+    if cluster.zones:
+        parts.append(f"zones {', '.join(cluster.zones)}")
+    parts.append("private nodes" if cluster.private_nodes else "public nodes")
+    parts.append("protected from deletion" if cluster.deletion_protection else "can be deleted")
+    return ", ".join(parts)
 
 
 def _isolation(isolation: IsolationPlan) -> str:
@@ -118,16 +160,15 @@ def _money(hourly: float | None) -> str:
     return f"${hourly:,.2f}/h, ${hourly * prices.HOURS_PER_MONTH:,.0f}/month"
 
 
-def _card(plan: Plan, service: ServicePlan, pool: NodePool | None, plain: bool) -> RenderableType:
-    title = f"{service.name}  {service.model_id} on {_hardware(service)}"
+def _framed(card: Card, plain: bool) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
-    for label, text in rows(plan, service, pool):
+    for label, text in card.rows:
         table.add_row(label, text)
     if plain:
-        return Group(Text(title), table)
-    return Panel(table, title=f"[bold]{title}[/]", title_align="left", expand=False)
+        return Group(Text(card.title), table)
+    return Panel(table, title=f"[bold]{card.title}[/]", title_align="left", expand=False)
 
 
 def _hardware(service: ServicePlan) -> str:

@@ -87,6 +87,12 @@ def test_a_kubeconfig_holds_no_credentials():
     assert user["exec"]["command"] == "gke-gcloud-auth-plugin"
 
 
+def test_kubectl_gets_the_credentials_that_pulumi_gets():
+    # as it stands the plug-in asks gcloud, which after `gcloud auth application-default login` alone has nobody
+    user = json.loads(kubeconfig("c", "gke-1.gke.goog"))["users"][0]["user"]
+    assert user["exec"]["args"] == ["--use_application_default_credentials"]
+
+
 # --- upgrades
 
 
