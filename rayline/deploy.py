@@ -36,15 +36,22 @@ class NotConfirmed(UsageError):
     """A command that changes a stack may not ask, and was not told to go ahead."""
 
 
-def preflight(program: Program) -> list[str]:
-    """What is missing on this machine for the stack; empty when nothing is."""
-    return preflights.missing(program)
+def refuse_unready(program: Program) -> None:
+    """Raise DeployError with everything that this machine lacks for a deployment of the stack."""
+    missing = preflights.missing(program)
+    if missing:
+        raise DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
+
+
+def is_terminal() -> bool:
+    """Return whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def need_yes(command: str, stack: str, *, yes: bool, as_json: bool = False, terminal: bool | None = None) -> None:
     """Refuse a command that would have to ask where nobody can answer. Raises NotConfirmed."""
     if terminal is None:
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        terminal = is_terminal()
     if yes or (terminal and not as_json):
         return
     why = "with --json nothing is asked" if terminal else "there is no terminal to confirm at"

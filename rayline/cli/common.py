@@ -44,12 +44,13 @@ def _options(
     pass
 
 
-_STACK = typer.Option(
-    "--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml.", autocompletion=lambda: stack_names()
-)
-_EVERY_STACK = typer.Option(
-    "--stack", "-s", help="One stack; without it, all of them.", autocompletion=lambda: stack_names()
-)
+def complete_stacks() -> list[str]:
+    """Return what a shell completes after --stack."""
+    return stack_names()
+
+
+_STACK = typer.Option("--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml.", autocompletion=complete_stacks)
+_EVERY_STACK = typer.Option("--stack", "-s", help="One stack; without it, all of them.", autocompletion=complete_stacks)
 StackOption = Annotated[str, _STACK]
 EveryStackOption = Annotated[str | None, _EVERY_STACK]
 ConfigFileOption = Annotated[
@@ -57,6 +58,9 @@ ConfigFileOption = Annotated[
     typer.Option("--config-file", exists=True, dir_okay=False, help="The stack's file, if it is not in stacks/."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask. Required without a terminal, for a stack in a cluster.")
+]
 ServiceOption = Annotated[str | None, typer.Option("--service", help="One service of the stack; without it, all.")]
 ContextOption = Annotated[
     str | None, typer.Option("--context", help="kubectl context (default: the stack's own cluster).")

@@ -2,16 +2,17 @@
 
 import typer
 
-from .common import JsonOption, StackOption, app, console, plain_errors, state_dir
+from .checking import data
+from .common import JsonOption, StackOption, YesOption, app, console, plain_errors, state_dir
 
 
 @app.command(epilog="Example: rayline down --stack local")
-def down(stack: StackOption = "local", as_json: JsonOption = False) -> None:
-    """Stop what `up` started: the session on this machine, or the cloud stack with `pulumi destroy`."""
+def down(stack: StackOption = "local", yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Stop what `up` started: the session on this machine, or the stack in a cluster with `pulumi destroy`."""
     with plain_errors():
         # The session's own state decides: a stack file that no longer parses must not keep a session running.
         if not state_dir(stack).exists():
-            _destroy(stack)
+            _destroy(stack, yes=yes, as_json=as_json)
         from rayline.local import runtime
         from rayline.local.report import terminal_report
 
@@ -25,11 +26,20 @@ def down(stack: StackOption = "local", as_json: JsonOption = False) -> None:
         console.print("nothing was running")
 
 
-def _destroy(stack: str) -> None:
+def _destroy(stack: str, *, yes: bool, as_json: bool) -> None:
     """Run `pulumi destroy` for a stack in a cluster, and end the command with its exit code."""
     from components.facts.choices import ClusterMode
     from rayline import deploy, offline
 
     program = offline.record(stack)
-    if program.plan.cluster.mode is not ClusterMode.LOCAL:
-        raise typer.Exit(deploy.run_pulumi(["destroy", "--stack", stack]))
+    if program.plan.cluster.mode is ClusterMode.LOCAL:
+        return
+    deploy.need_yes("down", stack, yes=yes, as_json=as_json)
+    arguments = deploy.arguments("destroy", stack, yes=yes, terminal=deploy.is_terminal() and not as_json)
+    if not as_json:
+        raise typer.Exit(deploy.run_pulumi(arguments))
+    import json
+
+    done = deploy.operate(arguments)
+    print(json.dumps(data(done), indent=2))
+    raise typer.Exit(done.exit_code)

@@ -11,17 +11,27 @@ from .common import EveryStackOption, JsonOption, app, console, plain_errors
 def plan(
     stack: EveryStackOption = None,
     as_json: JsonOption = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a comment on a pull request.")
+    ] = False,
     tree: Annotated[bool, typer.Option(help="Show the tree of resources.")] = True,
 ) -> None:
     """Show what a stack would create: services, hardware, memory fit, concurrency, cost. Creates nothing."""
     from rayline import offline, plan_view
 
+    if as_json and markdown:
+        raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
     with plain_errors():
         programs = [offline.record(name) for name in ([stack] if stack else offline.stack_names())]
     if as_json:
         import json
 
         print(json.dumps([plan_view.program_json(program) for program in programs], indent=2))
+        return
+    if markdown:
+        from rayline import plan_markdown
+
+        print(plan_markdown.markdown(programs))
         return
     for program in programs:
         console.print(plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal))

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rayline.errors import FailedError
+
 from .checking import check_cluster, complain, data, failed, show_checks, show_services
-from .common import JsonOption, StackOption, app, command, console, errors, plain_errors, state_dir
+from .common import JsonOption, StackOption, YesOption, app, command, console, errors, plain_errors, state_dir
 
 if TYPE_CHECKING:
     from rayline.offline import Program
 
 
-@app.command(epilog="Example: rayline up --stack local")
+@app.command(epilog="Example: rayline up --stack local, or rayline up --stack prod-l4 --yes --json in a pipeline")
 def up(
     stack: StackOption = "local",
+    yes: YesOption = False,
     as_json: JsonOption = False,
     policy_config: Annotated[
         pathlib.Path | None,
@@ -25,14 +28,18 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Bring a stack up: on this machine for `cluster.mode: local`, else with `pulumi up`. Then verify it."""
+    """Bring a stack up: on this machine for `cluster.mode: local`, else with `pulumi up`. Then verify it.
+
+    Exit codes: 0 it serves and no check failed, 1 it did not come up or a check failed, 2 the command or the configuration is
+    wrong, 130 interrupted.
+    """
     from components.facts.choices import ClusterMode
     from rayline import offline
 
     with plain_errors():
         program = offline.record(stack)
         if program.plan.cluster.mode is not ClusterMode.LOCAL:
-            raise typer.Exit(_deploy(program, policy_config))
+            raise typer.Exit(_deploy(program, policy_config, yes=yes, as_json=as_json))
         running = _run_here(program)
     if as_json:
         import json
@@ -57,17 +64,19 @@ def _run_here(program: Program) -> Any:
         return runtime.up(render.ray_services(program)[0], state_dir=folder, secrets=secrets, report=report)
 
 
-def _deploy(program: Program, policy_config: pathlib.Path | None) -> int:
+def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, as_json: bool) -> int:
+    """Run `pulumi up` and the checks. Return the exit code."""
     from rayline import deploy, plan_view
 
-    missing = deploy.preflight(program)
-    if missing:
-        raise deploy.DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
+    deploy.need_yes("up", program.stack, yes=yes, as_json=as_json)
+    if as_json:
+        return _deploy_for_a_script(program, policy_config)
+    deploy.refuse_unready(program)
+    arguments = deploy.arguments(
+        "up", program.stack, yes=yes, policy_config=policy_config, terminal=deploy.is_terminal()
+    )
     console.print(plan_view.program_view(program, tree=False, plain=not console.is_terminal))
-    policy = ["--policy-pack", deploy.POLICY_PACK]
-    if policy_config:
-        policy += ["--policy-pack-config", str(policy_config.resolve())]
-    code = deploy.run_pulumi(["up", "--stack", program.stack, *policy])
+    code = deploy.run_pulumi(arguments)
     if code != 0:
         return code
     try:
@@ -77,6 +86,33 @@ def _deploy(program: Program, policy_config: pathlib.Path | None) -> int:
         errors.print("interrupted: the deployment continues in the cluster. Check it with: ", end="")
         errors.print(f"{command()} verify --stack {program.stack}", markup=False)
         return 130
+
+
+def _deploy_for_a_script(program: Program, policy_config: pathlib.Path | None) -> int:
+    """Run `pulumi up` and the checks without asking, and print one object at the end. Return the exit code."""
+    import dataclasses
+    import json
+
+    from rayline import deploy
+
+    stack = program.stack
+    done = deploy.Deployed(stack=stack, command="up", exit_code=1)
+    services: dict[str, Any] = {}
+    try:
+        deploy.refuse_unready(program)
+        done = deploy.operate(deploy.arguments("up", stack, yes=True, policy_config=policy_config, terminal=False))
+        if done.exit_code == 0:
+            with deploy.cluster_access(program, None) as kubectl:
+                services = check_cluster(program, kubectl, wait=True)
+            if any(failed(checks) for checks in services.values()):
+                done = dataclasses.replace(done, exit_code=1, errors=["a check failed: see services"])
+    except FailedError as error:
+        done = dataclasses.replace(done, exit_code=1, errors=[str(error)])
+    except KeyboardInterrupt:
+        said = f"interrupted: the deployment continues in the cluster. Check it with: rayline verify --stack {stack}"
+        done = dataclasses.replace(done, exit_code=130, errors=[said])
+    print(json.dumps(data(done) | {"services": data(services)}, indent=2))
+    return done.exit_code
 
 
 def _show_running(stack: str, running: Any) -> None:

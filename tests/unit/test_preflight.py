@@ -310,7 +310,8 @@ def test_state_in_a_bucket_of_googles_wants_credentials_whatever_the_cluster(sta
 
 def test_the_deployment_asks_the_same_questions(stack, monkeypatch) -> None:
     monkeypatch.setattr(preflight, "missing", lambda program: [program.stack])
-    assert deploy.preflight(stack("kind")) == ["kind"]
+    with pytest.raises(deploy.DeployError, match="not ready to deploy:\n  kind"):
+        deploy.refuse_unready(stack("kind"))
 
 
 # --- without a terminal

@@ -6,6 +6,8 @@ import copy
 import json
 import pathlib
 import re
+import subprocess
+import sys
 import urllib.error
 from collections.abc import Callable
 
@@ -271,7 +273,7 @@ def rayline(*arguments: str) -> Result:
 
 def test_up_ends_with_the_checks(fake: FakeCluster):
     pulumi(fake, 0)
-    result = rayline("up", "--stack", "kind")
+    result = rayline("up", "--stack", "kind", "--yes")
     assert result.exit_code == 0, result.output
     assert re.search(r"pass +direct streaming: way of the tokens: ", result.output)
     assert "every replica runs the declared configuration" in result.stderr
@@ -281,7 +283,7 @@ def test_up_fails_where_a_check_does(fake: FakeCluster):
     pulumi(fake, 0)
     dashboard_open(fake)
     fake.save()
-    result = rayline("up", "--stack", "kind")
+    result = rayline("up", "--stack", "kind", "--yes")
     assert result.exit_code == 1
     assert re.search(r"FAIL +reachable from outside: ", result.output)
     assert "1 of 13 checks failed" in result.stderr
@@ -289,8 +291,37 @@ def test_up_fails_where_a_check_does(fake: FakeCluster):
 
 def test_up_looks_into_nothing_where_pulumi_failed(fake: FakeCluster):
     pulumi(fake, 255)
-    assert rayline("up", "--stack", "kind").exit_code == 255
+    assert rayline("up", "--stack", "kind", "--yes").exit_code == 1
     assert not (fake.folder / "calls").exists()
+
+
+def test_up_ends_with_one_object_for_a_script(fake: FakeCluster):
+    pulumi(fake, 0)
+    done = subprocess.run(
+        [sys.executable, "-m", "rayline.cli", "up", "--stack", "kind", "--yes", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=offline.PROJECT_ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["stack"], said["exit_code"], said["errors"]) == ("kind", 0, [])
+    assert {check["outcome"] for check in said["services"][SERVICE]} == {"pass", "not-applicable"}
+
+
+def test_what_is_missing_for_a_deployment_is_in_the_object_for_a_script(fake: FakeCluster):
+    (fake.folder / "kubectl").unlink()
+    result = rayline("up", "--stack", "kind", "--yes", "--json")
+    assert result.exit_code == 1
+    assert "kubectl is not on PATH" in json.loads(result.stdout)["errors"][0]
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_without_a_terminal_and_without_yes_nothing_is_begun(fake: FakeCluster, command: str):
+    pulumi(fake, 0)
+    result = rayline(command, "--stack", "kind")
+    assert result.exit_code == 2
+    assert f"Fix: rayline {command} --stack kind --yes" in " ".join(result.output.split())
 
 
 def test_verify_gives_data_and_passes_the_context_on(fake: FakeCluster):
