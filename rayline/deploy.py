@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from components.facts.choices import ClusterMode
@@ -111,13 +111,13 @@ class Deployed:
     command: str
     exit_code: int
     """The kit's: 0 done, 1 failed, 2 wrong command, 130 interrupted."""
-    seconds: float
-    planned: dict[str, int]
+    errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    planned: dict[str, int] = field(default_factory=dict)
     """Resources by what the preview announced: create, update, replace, delete, same."""
-    changes: dict[str, int]
+    changes: dict[str, int] = field(default_factory=dict)
     """Resources by what was done; empty where it did not come to that."""
-    errors: list[str]
-    outputs: dict[str, Any]
+    outputs: dict[str, Any] = field(default_factory=dict)
     """Outputs of the stack that are no secret."""
 
 
