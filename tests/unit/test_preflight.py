@@ -2,8 +2,11 @@
 
 import http.server
 import json
+import os
 import pathlib
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from components.gke_cluster import kubeconfig
 from rayline import deploy, preflight
 from rayline.preflight import KINDS, Machine, backend_url, google_credentials, metadata_account, missing
 from tests.conftest import ROOT
@@ -174,7 +178,9 @@ class Metadata(http.server.BaseHTTPRequestHandler):
         self.send_response(200 if self.account else 404)
         self.send_header("Metadata-Flavor", self.flavor)
         self.end_headers()
-        self.wfile.write(b"d@p.iam.gserviceaccount.com")
+        token = self.path.partition("?")[0].endswith("/token")
+        said = {"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer"}
+        self.wfile.write(json.dumps(said).encode() if token else b"d@p.iam.gserviceaccount.com")
 
     def log_message(self, *arguments: Any) -> None:
         pass
@@ -217,6 +223,27 @@ def test_a_metadata_server_that_says_nothing_costs_a_second_at_most() -> None:
 
 def test_nobody_is_asked_where_the_check_is_off(metadata_server) -> None:
     assert not metadata_account({"GCE_METADATA_HOST": metadata_server(), "NO_GCE_CHECK": "true"})
+
+
+@pytest.mark.skipif(not shutil.which("gke-gcloud-auth-plugin"), reason="needs gke-gcloud-auth-plugin on PATH")
+def test_the_plugin_of_the_kubeconfig_takes_what_the_preflight_takes(metadata_server, home) -> None:
+    call = json.loads(kubeconfig("c", "gke-1.gke.goog"))["users"][0]["user"]["exec"]
+
+    def asked(**environment: str) -> subprocess.CompletedProcess[str]:
+        # neither the machine's login nor its metadata server
+        own = {"PATH": os.environ["PATH"], "HOME": str(home), "GCE_METADATA_HOST": "127.0.0.1:1"}
+        return subprocess.run(
+            [call["command"], *call["args"]], env=own | environment, capture_output=True, text=True, timeout=60
+        )
+
+    server = metadata_server()
+    assert metadata_account({"GCE_METADATA_HOST": server})
+    assert json.loads(asked(GCE_METADATA_HOST=server).stdout)["status"]["token"] == "a-token"
+    # Go's libraries do not look into CLOUDSDK_CONFIG
+    written(home / "sdk" / "application_default_credentials.json", '{"type": "authorized_user"}')
+    moved = asked(CLOUDSDK_CONFIG=str(home / "sdk"), NO_GCE_CHECK="true")
+    assert moved.returncode != 0
+    assert moved.stdout == ""
 
 
 # --- Pulumi
