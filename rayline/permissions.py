@@ -9,6 +9,7 @@ from components.facts import deployer
 from components.facts.choices import ClusterMode
 from components.facts.deployer import Needs, Rule
 
+from .errors import FailedError
 from .offline import Declared, Program
 from .render import dump
 
@@ -66,7 +67,7 @@ class Role:
         return f"{command} --condition=None" if self.scope.kind == "project" else command
 
 
-class UnknownType(LookupError):
+class UnknownType(FailedError):
     """The program declares a type of Google's for which there is no row."""
 
 
