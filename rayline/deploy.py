@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from components.facts.choices import ClusterMode
 
-from .offline import PROJECT_ROOT, Program
+from .offline import Program
+from .stack_names import PROJECT_ROOT
 from .verify.cluster import Kubectl
 
 TOOLS = PROJECT_ROOT / ".tools"
