@@ -21,7 +21,8 @@ from components.facts.choices import ClusterMode
 from . import preflight as preflights
 from .errors import FailedError, UsageError
 from .kubectl import Kubectl
-from .offline import PROJECT_ROOT, Program
+from .offline import Program
+from .stack_names import PROJECT_ROOT
 
 TOOLS = PROJECT_ROOT / ".tools"
 # the folder, as Pulumi takes it from the project's root

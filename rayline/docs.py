@@ -45,7 +45,8 @@ from .bench.workloads import WORKLOADS
 from .cli import app
 from .faults import table as faults
 from .local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
-from .offline import PROJECT_ROOT, stack_names
+from .stack_files import MOST_BYTES, TOP_KEYS, in_json, map_of, read_stack, resolved
+from .stack_names import PROJECT_ROOT, stack_names
 from .vllm_logs import LOGGED_STARTS
 
 DOCS = PROJECT_ROOT / "docs"
@@ -249,12 +250,13 @@ def stacks() -> list[tuple[str, str]]:
 def _stacks_part() -> str:
     rows = []
     for name, text in stacks():
-        document = yaml.safe_load((PROJECT_ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text())["config"]
+        values, _ = read_stack(name)
         services = [
             f"{service['model']} on {service.get('replicas', defaults.REPLICAS)} x {service['accelerator']}"
-            for service in document["services"].values()
+            for service in map_of(values, "services").values()
         ]
-        rows.append((f"[{name}](../stacks/Pulumi.{name}.yaml)", document["cluster"]["mode"], "; ".join(services), text))
+        mode = map_of(values, "cluster")["mode"]
+        rows.append((f"[{name}](../stacks/Pulumi.{name}.yaml)", mode, "; ".join(services), text))
     return table(("Stack", "Mode", "Services", "What its file says"), rows)
 
 
@@ -354,10 +356,36 @@ def _commands_part() -> str:
     return "\n\n".join(parts)
 
 
+# A value as people write it, and what to know about it.
+_WRITTEN: tuple[tuple[str, str], ...] = (
+    ("true", "`True` and `TRUE` too. Nothing else is a switch."),
+    ("yes", "`no`, `on` and `off` are texts too."),
+    ("017", "A zero in front makes an octal number, like `0o17`. `08` is 8."),
+    ("1_000", ""),
+    ("1e3", ""),
+    ("2.60", "Put a version in quotes."),
+    ("2026-01-03", "Put a time in quotes."),
+    ("12:30", ""),
+    ("~", "Like `null`, and like no value at all."),
+)
+_MEANINGS = {"!!bool": "a switch", "!!int": "a number", "!!float": "a number", "!!str": "a text", "!!null": "nothing"}
+
+
+def _values_part() -> str:
+    rows = []
+    for written, remark in _WRITTEN:
+        tag, value = resolved(written)
+        rows.append((code(written), _MEANINGS.get(tag, "a time, as the text"), code(in_json(value)), remark))
+    return table(("Written", "Read as", "In JSON", "Remark"), rows)
+
+
 def configuration() -> str:
     """docs/configuration.md."""
     return _CONFIGURATION.format(
         keys=_keys_part(),
+        values=_values_part(),
+        top=listed(TOP_KEYS),
+        bytes=MOST_BYTES >> 20,
         stacks=_stacks_part(),
         switches=_switches_part(),
         variables=_variables_part(),
@@ -375,7 +403,10 @@ _CONFIGURATION = """<!-- Written by `python -m rayline.docs` from the code. Chan
 One environment is one file, `stacks/Pulumi.<stack>.yaml`. It holds only what differs from the defaults below. Pulumi's own
 command changes a single value: `pulumi config set --path services.qwen.replicas 8 --stack dev-l4`.
 
-Keys carry no project prefix.
+Keys need no prefix. Pulumi's CLI writes the project's name before a key (`rayline:services:`), which means the same; a key
+in both forms is refused. After a new `name` in `Pulumi.yaml`, write the new prefix or none. `gcp:project` and `gcp:region`
+always have theirs.
+
 An unknown key, a wrong type and a value that the plan knows to be wrong are refused before anything is created. All mistakes of a
 file are reported together, each with its path; a service with a wrong type or an unknown key is judged by its shape alone until that
 is mended. Not checked is what only Google, Kubernetes, a registry or a hub knows: quota, stock, and whether an image, a bucket, a
@@ -386,6 +417,36 @@ Secret or a model source is there. `rayline up` also runs the [policy pack](poli
 ## Stacks in this repository
 
 {stacks}
+
+## How a stack file is read
+
+As Pulumi's CLI reads it, so that a plan shows what `pulumi up` does. A tier of the tests compares the two.
+
+{values}
+
+Maps can share values within a file. A map's own keys win over those that `<<` merges in:
+
+```yaml
+x-common: &common
+  model: Qwen/Qwen3.5-4B
+  accelerator: l4
+config:
+  services:
+    chat: {{<<: *common, replicas: 4}}
+    batch: {{<<: *common, capacity: spot}}
+```
+
+Pulumi's CLI keeps them as long as it only reads the file. Where it writes the file, it writes merged values out and drops
+the key with the anchors. It writes with `pulumi config set`, and where it stores secrets under a passphrase and finds no
+`encryptionsalt` yet.
+
+At the top, Pulumi reads these keys: {top}. Any other key is refused, unless it begins with `x-` or holds anchors.
+
+Values for all stacks can be in `Pulumi.yaml`, such as `config: {{gcp:region: {{value: us-central1}}}}`. A stack file's own
+value replaces them. What an `environment` of Pulumi ESC adds is known to `pulumi up` only, not to `rayline plan`.
+
+A file is one YAML document in UTF-8, or in UTF-16 with a byte order mark, of {bytes} MiB at most. All values together are
+128 KiB at most: Pulumi hands them to the program in one environment variable, and Linux allows no more.
 
 ## Keys of a stack file
 

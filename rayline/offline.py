@@ -7,34 +7,41 @@ dependencies, protect, time-outs), because it stands where the engine's resource
 import asyncio
 import contextlib
 import io
-import json
 import pathlib
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-import yaml
 from pulumi.runtime import mocks
 from pulumi.runtime.rpc import deserialize_properties
 from pulumi.runtime.settings import set_root_resource
 
 from components.plan import Plan
-from rayline.errors import UsageError
+from rayline.stack_files import (
+    Configuration,
+    ProgramError,
+    UnknownStack,
+    project_name,
+    read_stack,
+    read_stack_file,
+)
 from rayline.stack_names import PROJECT_ROOT, stack_names
+
+# the command line takes them from here
+__all__ = [
+    "PROJECT_ROOT",
+    "ProgramError",
+    "UnknownStack",
+    "read_stack",
+    "read_stack_file",
+    "stack_names",
+]
 
 # The organization that the program sees; no Pulumi Cloud organization can have this name.
 OFFLINE = "rayline offline"
-
-
-class ProgramError(UsageError):
-    """The program refused the stack's configuration; the message says why, for a person."""
-
-
-class UnknownStack(UsageError):
-    """There is no stack file of that name; the message lists those that exist."""
 
 
 @dataclass(frozen=True)
@@ -81,64 +88,31 @@ def is_offline() -> bool:
     return pulumi.get_organization() == OFFLINE
 
 
-def read_stack(
-    stack: str, root: pathlib.Path = PROJECT_ROOT, file: pathlib.Path | None = None
-) -> tuple[dict[str, str], list[str]]:
-    """A stack file's configuration as an engine would hand it over: full keys, texts; and the keys that are secret.
+def record_all(
+    stacks: Iterable[str], root: pathlib.Path = PROJECT_ROOT
+) -> tuple[list[Program], list[tuple[str, ProgramError]]]:
+    """Record several stacks. Return the programs, and each stack that is refused with the reason, in the order given.
 
-    `file` is the stack's file where that lies elsewhere.
+    A stack that is refused does not stop the others. Raises UnknownStack, and ProgramError where Pulumi.yaml is wrong.
     """
-    path = file or root / "stacks" / f"Pulumi.{stack}.yaml"
-    if not path.exists():
-        raise UnknownStack(f"no stack {stack!r}; there are: {', '.join(stack_names(root))}")
-    return read_stack_file(path, root)
+    project_name(root)
+    programs: list[Program] = []
+    refused: list[tuple[str, ProgramError]] = []
+    for stack in stacks:
+        try:
+            programs.append(record(stack, root))
+        except ProgramError as error:
+            refused.append((stack, error))
+    return programs, refused
 
 
-def read_stack_file(path: pathlib.Path, root: pathlib.Path = PROJECT_ROOT) -> tuple[dict[str, str], list[str]]:
-    """Like read_stack, for a file anywhere."""
-    project = yaml.safe_load((root / "Pulumi.yaml").read_text())["name"]
-    try:
-        document = yaml.load(path.read_text(), _NoDuplicates) or {}
-    except yaml.YAMLError as error:
-        raise ProgramError(f"{path.name} is not YAML: {error}") from None
-    config = document.get("config", {}) if isinstance(document, dict) else document
-    if not isinstance(config or {}, dict):
-        raise ProgramError(
-            f"{path.name}: config is a map, such as `config: {{cluster: {{mode: create}}, services: …}}`"
-        )
-    flat: dict[str, str] = {}
-    secret: list[str] = []
-    for key, value in (config or {}).items():
-        key = str(key)
-        name = key if ":" in key else f"{project}:{key}"
-        if isinstance(value, dict) and set(value) == {"secure"}:
-            # encrypted: the recorder has no key, and needs none
-            value = "held elsewhere"
-            secret.append(name)
-        flat[name] = value if isinstance(value, str) else json.dumps(value, default=str)
-    return flat, secret
-
-
-class _NoDuplicates(yaml.SafeLoader):
-    """YAML's last of two equal keys wins silently, in Pulumi's own parser too; here it is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for index, (key, (where, _)) in enumerate(zip(keys, node.value, strict=True)):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", where.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def record(
-    stack: str, root: pathlib.Path = PROJECT_ROOT, config: tuple[dict[str, str], list[str]] | None = None
-) -> Program:
+def record(stack: str, root: pathlib.Path = PROJECT_ROOT, config: Configuration | None = None) -> Program:
     """Run `__main__.py` for a stack and return what it declared.
 
     `config` replaces the stack file. Raises UnknownStack, or ProgramError with the program's own message.
     """
     values, secret = config or read_stack(stack, root)
-    project = yaml.safe_load((root / "Pulumi.yaml").read_text())["name"]
+    project = project_name(root)
     monitor = _Recorder()
     found: dict[str, Any] = {}
 

@@ -8,7 +8,8 @@ import yaml
 
 from components.facts.choices import ClusterMode, OperatorSource
 
-from .offline import PROJECT_ROOT, Declared, Program
+from .offline import Declared, Program
+from .stack_names import PROJECT_ROOT
 
 MANIFESTS = PROJECT_ROOT / "manifests"
 

@@ -7,7 +7,8 @@ components/arguments.py (a test holds the two together), so `arguments()` is wha
 import copy
 import ipaddress
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, get_args, get_origin
 
@@ -34,8 +35,10 @@ from components.facts.choices import (
 )
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
 
+from .stack_files import resolved
+
 Positive = Annotated[int, Field(ge=1)]
-Cpus = Annotated[float, Field(ge=defaults.LEAST_CPUS, allow_inf_nan=False)]
+Cpus = Annotated[float, Field(ge=defaults.LEAST_CPUS)]
 
 
 def _cidr(text: str) -> str:
@@ -63,7 +66,7 @@ class SettingsError(ValueError):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 # An enum arrives as text from YAML, so strictness stops here.
@@ -340,9 +343,11 @@ def read_settings(config: Mapping[str, Any], *, project: str | None = None, regi
             continue
         if isinstance(value, str) and key in Settings.model_fields and key in _MAPS:
             try:
-                value = json.loads(value)
-            except json.JSONDecodeError:
-                problems.append(f"{key} (got {value!r}): a map, such as {_MAPS[key]}")
+                value = _from_json(value)
+            except (ValueError, RecursionError):
+                # half a map can hold a secret
+                shown = " (a text that is not JSON)" if value.startswith(("{", "[")) else _shown(key, value)
+                problems.append(f"{key}{shown}: a map, such as {_MAPS[key]}")
                 told.add(key)
                 continue
         data[key] = value
@@ -354,6 +359,17 @@ def read_settings(config: Mapping[str, Any], *, project: str | None = None, regi
     if problems:
         raise SettingsError(problems, settings.arguments())
     return settings
+
+
+def _from_json(text: str) -> Any:
+    """Read JSON, which has no NaN and no infinity. Raises ValueError or RecursionError."""
+
+    def number(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"{text} is not finite")
+        return value
+
+    return json.loads(text, parse_float=number, parse_constant=number)
 
 
 def _rest(data: dict[str, Any], error: ValidationError) -> dict[str, Any] | None:
@@ -376,14 +392,18 @@ def _rest(data: dict[str, Any], error: ValidationError) -> dict[str, Any] | None
     return Settings.model_validate(left).arguments() if left["services"] else None
 
 
+# Prefixes of the providers that the program uses. `kubernetes:namespace` is the provider's, not this program's.
+_PROVIDERS = ("gcp", "kubernetes", "pulumi", "random")
+
+
 def read_program_settings() -> Settings:
     """The settings of the stack that the running Pulumi program belongs to. Raises SettingsError."""
     # pulumi.Config reads one key at a time and so cannot see the unknown ones
     everything = get_config_env() | CONFIG.get()
-    prefix = f"{pulumi.get_project()}:"
-    own = {key.removeprefix(prefix): value for key, value in everything.items() if key.startswith(prefix)}
-    clear = TOKEN_KEY in own and not is_config_secret(f"{prefix}{TOKEN_KEY}")
-    problems = [f"{TOKEN_KEY}: {IN_CLEAR_TEXT}"] if clear else []
+    keys, problems = _own_keys(everything, pulumi.get_project())
+    own = {name: everything[key] for name, key in keys.items()}
+    if TOKEN_KEY in keys and not is_config_secret(keys[TOKEN_KEY]):
+        problems.append(f"{TOKEN_KEY}: {IN_CLEAR_TEXT}")
     try:
         settings = read_settings(own, project=everything.get("gcp:project"), region=everything.get("gcp:region"))
     except SettingsError as error:
@@ -393,13 +413,37 @@ def read_program_settings() -> Settings:
     return settings
 
 
+def _own_keys(keys: Iterable[str], project: str) -> tuple[dict[str, str], list[str]]:
+    """Return this program's keys as name -> full key; and what is wrong with their prefixes.
+
+    Keys that the project had under a former name count, so that they are not called missing as well.
+    """
+    known = (*Settings.model_fields, TOKEN_KEY)
+    names: dict[str, list[str]] = {}
+    for key in keys:
+        prefix, _, name = key.partition(":")
+        names.setdefault(prefix, []).append(name)
+    problems = []
+    own: dict[str, str] = {}
+    for prefix, found in names.items():
+        if prefix == project or prefix in _PROVIDERS or any(name not in known for name in found):
+            continue
+        own |= {name: f"{prefix}:{name}" for name in found}
+        written = ", ".join(f"{prefix}:{name}" for name in found)
+        problems.append(
+            f"{written}: the project's name in Pulumi.yaml is {project}, not {prefix}. Fix: write {project}: in place of "
+            f"{prefix}:, or no prefix"
+        )
+    return own | {name: f"{project}:{name}" for name in names.get(project, [])}, problems
+
+
 def _explain(error: Any) -> str:
     """One pydantic error in this project's words: path, value, what is wrong, what would be right."""
     parts = [part for part in error["loc"] if part != "[key]"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
     last = str(parts[-1])
-    shown = "" if isinstance(value, (dict, list)) or _secret(last, value) else f" (got {value!r})"
+    shown = _shown(last, value)
     if kind == "missing":
         return f"{path}: required{_example(last)}"
     if kind == "extra_forbidden":
@@ -407,18 +451,18 @@ def _explain(error: Any) -> str:
         near = get_close_matches(last, known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
         hidden = near and _secret(near[0], value)
-        return f"{path}{'' if hidden else shown}: no such key; {hint}"
+        return f"{path}{'' if hidden or value is None else shown}: no such key; {hint}"
     if kind == "enum":
         return f"{path}{shown}: one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}"
     if kind in ("int_type", "int_from_float", "int_parsing"):
-        return f"{path}{shown}: a whole number, without quotes"
-    if kind == "float_type":
-        return f"{path}{shown}: a number, without quotes"
+        return f"{path}{shown}: a whole number{_unquoted(value, '!!int')}"
+    if kind in ("float_type", "finite_number"):
+        return f"{path}{shown}: a number{_unquoted(value, '!!int', '!!float')}"
     if kind == "bool_type":
         own = "; the key itself is made for you" if last == "api_key" else ""
-        return f"{path}{shown}: true or false, without quotes{own}"
+        return f"{path}{shown}: true or false{_unquoted(value, '!!bool')}{own}"
     if kind == "string_type":
-        return f"{path}{shown}: text; put it in quotes"
+        return f"{path}{shown}: text{'' if isinstance(value, dict | list | None) else '; put it in quotes'}"
     if kind in ("dict_type", "model_type", "model_attributes_type"):
         return f"{path}{shown}: a map, such as {_MAPS.get(last, '{model: Qwen/Qwen3.5-4B, accelerator: l4}' if len(parts) == 2 and parts[0] == 'services' else '{key: value}')}"
     if kind == "list_type":
@@ -428,6 +472,30 @@ def _explain(error: Any) -> str:
     if kind == "value_error":
         return f"{path}{shown}: an address range such as 10.0.0.0/18, beginning with its first address"
     return f"{path}{shown}: {error['msg']}"
+
+
+def _shown(key: str, value: Any) -> str:
+    """Return a value as a message shows it after its path: as YAML has it, cut where it is long, never a secret."""
+    if value is None or value == "":
+        return " (empty)"
+    if isinstance(value, dict | list) or _secret(key, value):
+        return ""
+    if isinstance(value, bool):
+        return f" (got {json.dumps(value)})"
+    return f" (got {value[:100] + '…' if isinstance(value, str) and len(value) > 100 else value!r})"
+
+
+def _unquoted(value: Any, *tags: str) -> str:
+    """Say what made a text of what is to be a number or a switch: quotes, or a word that Pulumi reads as a text."""
+    if not isinstance(value, str) or not value:
+        return ""
+    tag, meant = resolved(value)
+    # the program gets 1e3 as 1000
+    if tag in tags or ("!!int" in tags and tag == "!!float" and meant.is_integer()):
+        return ", without quotes"
+    if "!!bool" in tags and value.lower() in ("yes", "no", "on", "off", "y", "n"):
+        return f"; Pulumi reads {value} as a text"
+    return ""
 
 
 def _secret(key: str, value: Any) -> bool:

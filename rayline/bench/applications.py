@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayline.bench.arms import with_env, with_serve
-from rayline.offline import PROJECT_ROOT
+from rayline.stack_names import PROJECT_ROOT
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import yaml
 from components.api_key_manifests import GATE_MIDDLEWARE
 from components.facts.serve_flags import HA_PROXY, SWITCHES
 from components.ray_service_manifest import llm_deployment
-from rayline.offline import PROJECT_ROOT
+from rayline.stack_names import PROJECT_ROOT
 
 SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
 """Engine arguments of the arms that are to be equal: the upstream high-throughput sample sets none, so all stay at vLLM's

@@ -25,6 +25,7 @@ from rayline.bench.workloads import WORKLOADS
 from rayline.local import session
 from rayline.local.report import Report, terminal_report
 from rayline.render import dump
+from rayline.stack_files import read_stack
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _prepared_for_cluster(values: Values) -> cluster_run.Run:
             f"{', '.join(wrong)}: stack {values.stack} is in a cluster, where the one arm is the service as it runs "
             "(another arm is another RayCluster: another stack, or a change of this one)"
         )
-    program = offline.record(values.stack, config=offline.read_stack(values.stack, file=values.config_file))
+    program = offline.record(values.stack, config=read_stack(values.stack, file=values.config_file))
     return cluster_run.prepare(program, run.read_loads(options(values)), values.service)
 
 

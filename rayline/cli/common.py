@@ -4,7 +4,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -73,13 +73,25 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except (UsageError, FailedError) as error:
-        errors.print("[red]error:[/]", end=" ")
-        # the message may hold brackets, which are no markup
-        errors.print(str(error), markup=False, soft_wrap=True)
+        _print_error(error)
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
     except KeyboardInterrupt:
         errors.print("interrupted: nothing that this command started is still running")
         raise typer.Exit(130) from None
+
+
+def complain_of_stacks(refused: Sequence[tuple[str, UsageError]]) -> None:
+    """Print why each stack was refused, and end the command with exit code 2 if one was."""
+    for _, error in refused:
+        _print_error(error)
+    if refused:
+        raise typer.Exit(2)
+
+
+def _print_error(error: Exception) -> None:
+    errors.print("[red]error:[/]", end=" ")
+    # the message may hold brackets, which are no markup
+    errors.print(str(error), markup=False, soft_wrap=True)
 
 
 def state_dir(stack: str) -> pathlib.Path:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EveryStackOption, JsonOption, app, console, plain_errors
+from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, plain_errors
 
 
 @app.command(epilog="Example: rayline plan --stack dev-l4")
@@ -22,16 +22,17 @@ def plan(
     if as_json and markdown:
         raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
     with plain_errors():
-        programs = [offline.record(name) for name in ([stack] if stack else offline.stack_names())]
+        programs, refused = offline.record_all([stack] if stack else offline.stack_names())
     if as_json:
         import json
 
         print(json.dumps([plan_view.program_json(program) for program in programs], indent=2))
-        return
-    if markdown:
+    elif markdown:
         from rayline import plan_markdown
 
         print(plan_markdown.markdown(programs))
-        return
-    for program in programs:
-        console.print(plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal))
+    else:
+        for program in programs:
+            view = plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal)
+            console.print(view)
+    complain_of_stacks(refused)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EveryStackOption, JsonOption, app, console, errors, plain_errors
+from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, errors, plain_errors
 
 
 @app.command(epilog="Example: rayline render --stack dev-l4")
@@ -18,7 +18,7 @@ def render(
     from rayline import render as manifests
 
     with plain_errors():
-        programs = [offline.record(name) for name in ([stack] if stack else offline.stack_names())]
+        programs, refused = offline.record_all([stack] if stack else offline.stack_names())
         if check:
             found = {program.stack: manifests.stale(program) for program in programs}
         else:
@@ -31,6 +31,7 @@ def render(
         for name, files in found.items():
             word = "stale" if check else "written"
             console.print(f"manifests/{name}: " + (f"{word}: {', '.join(files)}" if files else "up to date"))
+    complain_of_stacks(refused)
     if check and any(found.values()):
         errors.print("run `make render` and commit the result")
         raise typer.Exit(1)

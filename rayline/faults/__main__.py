@@ -29,6 +29,7 @@ from rayline.faults.scenarios import Outcome, Scene
 from rayline.local import runtime, session
 from rayline.local.report import Report, terminal_report
 from rayline.local_secrets import secret_values
+from rayline.stack_files import read_stack_file
 
 NAME = "tiny"
 SERVICE: Mapping[str, Any] = {
@@ -162,7 +163,7 @@ def served(one: Session, state_dir: Path, report: Report) -> Iterator[Scene]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "Pulumi.faults.yaml"
             path.write_text(yaml.safe_dump({"config": config}))
-            program = offline.record("faults", config=offline.read_stack_file(path))
+            program = offline.record("faults", config=read_stack_file(path))
         secrets.update(secret_values(render.secrets(program), state_dir))
         manifest = render.ray_services(program)[0]
         cluster = manifest["spec"]["rayClusterConfig"]

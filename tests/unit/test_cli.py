@@ -99,6 +99,15 @@ def test_a_configuration_with_mistakes_gives_exit_code_2_and_every_character_of_
     assert "hf_x" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["plan", "render"])
+def test_a_broken_stack_does_not_stop_the_others(project, command):
+    result = rayline(project, command)
+    assert result.returncode == 2
+    assert "local" in result.stdout
+    assert "services.chat.zones (got 'here')" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_nothing_running_is_exit_code_1_for_status(project):
     result = rayline(project, "status", "--stack", "local", "--json")
     assert result.returncode == 1

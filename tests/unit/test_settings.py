@@ -1,6 +1,8 @@
 """The shape of a stack file: it mirrors the components' arguments, and both say the same about defaults."""
 
 import ast
+import copy
+import functools
 import json
 import pathlib
 import types
@@ -233,3 +235,53 @@ def test_an_error_that_leaves_too_little_keeps_nothing(broken):
     with pytest.raises(SettingsError) as caught:
         read_settings({"cluster": {"mode": "create"}} | broken)
     assert caught.value.rest is None
+
+
+# --- keys and their prefixes
+
+OWN = {"cluster": "rayline:cluster", "services": "rayline:services"}
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "named"),
+    [
+        ([], OWN, None),
+        (["gcp:project", "kubernetes:namespace", "kubernetes:cluster", "pulumi:disable-default-providers"], OWN, None),
+        (["vault:namespace", "vault:address"], OWN, None),
+        (["old:namespace"], OWN | {"namespace": "old:namespace"}, "old:namespace"),
+        (
+            ["old:cluster", "old:hugging_face_token"],
+            OWN | {"hugging_face_token": "old:hugging_face_token"},
+            "old:cluster, old:hugging_face_token",
+        ),
+    ],
+)
+def test_a_key_under_a_former_name_of_the_project_is_found_and_a_providers_is_not(others, own, named):
+    found, problems = settings._own_keys([*others, *OWN.values()], "rayline")
+    assert found == own
+    assert [problem.partition(": the project")[0] for problem in problems] == ([named] if named else [])
+
+
+# --- numbers that are none
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", ["head.cpus", "services.qwen.gpu_memory_utilization"])
+def test_a_number_that_is_none_is_refused(place, value):
+    data: dict[str, Any] = {"cluster": {"mode": "create"}, "services": copy.deepcopy(SERVICES), "head": {}}
+    *path, last = place.split(".")
+    functools.reduce(dict.__getitem__, path, data)[last] = value
+    with pytest.raises(SettingsError) as caught:
+        read_settings(data)
+    assert caught.value.problems == [f"{place} (got {value!r}): a number"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"cpus": NaN}', '{"cpus": -Infinity}', '{"cpus": 1e400}', "[" * 100_000, '{"cpus": ' + "9" * 5000 + "}", "{"],
+    ids=["NaN", "-Infinity", "1e400", "100,000 levels", "5,000 digits", "half"],
+)
+def test_a_text_that_is_not_json_is_refused(text):
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"cluster": {"mode": "create"}, "services": SERVICES, "head": text})
+    assert caught.value.problems == ["head (a text that is not JSON): a map, such as {store: memorystore}"]
