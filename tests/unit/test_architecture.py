@@ -86,6 +86,7 @@ def test_the_platform_alone_composes_the_components():
     components = {p.stem for p in MODULES if p.parent.name == "components"} - {
         *PURE,
         "__init__",
+        "__main__",
         "inference_platform",
         KUBERNETES_OBJECT,
     }

@@ -99,9 +99,9 @@ def test_a_configuration_with_mistakes_gives_exit_code_2_and_every_character_of_
     assert "hf_x" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["plan", "render"])
+@pytest.mark.parametrize("command", [["plan"], ["render", "--check"]])
 def test_a_broken_stack_does_not_stop_the_others(project, command):
-    result = rayline(project, command)
+    result = rayline(project, *command)
     assert result.returncode == 2
     assert "local" in result.stdout
     assert "services.chat.zones (got 'here')" in result.stderr
