@@ -416,6 +416,8 @@ class Google(Provider):
         if token == "gcp:serviceaccount/account:Account":
             made["email"] = f"{inputs['accountId']}@{made['project']}.iam.gserviceaccount.com"
             made["member"] = f"serviceAccount:{made['email']}"
+        if token == "gcp:redis/instance:Instance":
+            made["serverCaCerts"] = [{"cert": f"certificate-of-{identity}"}]
         return made
 
     def answer(self, one: Object) -> Inputs:

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from components.facts.choices import ClusterMode
 from tests.conftest import recorded
 from tests.engine.conftest import Life
 from tests.engine.fake_provider import CRD
@@ -51,7 +52,10 @@ def test_a_preview_only_creates_and_touches_nothing(life: Life) -> None:
 def test_up_creates_what_the_preview_announced(life: Life) -> None:
     announced = {(step.type, step.name) for step in life.custom_steps("preview")}
     created = {(step.type, step.name) for step in life.custom_steps("up")}
-    assert created == announced
+    assert announced <= created
+    # the engine does not ask a provider for a component's children while its cluster is yet to be made
+    unseen = {CRD} if recorded(life.stack).plan.cluster.mode is ClusterMode.CREATE else set()
+    assert {kind for kind, _ in created - announced} == unseen
     assert {step.op for step in life.custom_steps("up")} == {"create"}
 
 
