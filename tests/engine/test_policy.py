@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def production(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> PulumiProject:
-    return a_project(tmp_path_factory.mktemp("policy"), "prod-l4", bytecode)
+def production(tmp_path_factory: pytest.TempPathFactory, stand_ins: pathlib.Path) -> PulumiProject:
+    return a_project(tmp_path_factory.mktemp("policy"), "prod-l4", stand_ins)
 
 
 def test_a_production_stack_passes_and_one_without_protection_is_stopped(production: PulumiProject) -> None:
