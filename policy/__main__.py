@@ -61,11 +61,17 @@ def schema(rule: ResourceRule | StackRule) -> PolicyConfigSchema | None:
     return PolicyConfigSchema(properties={key: SETTINGS[key] for key in rule.settings}) if rule.settings else None
 
 
+# Inputs of each resource, by URN. Rules about one resource get inputs, rules about a stack get outputs. In a preview the outputs
+# of an object are empty while its cluster does not exist, and its inputs take their place.
+declared: dict[str, Resource] = {}
+
+
 def of_one(rule: ResourceRule) -> ResourceValidationPolicy:
     """A rule about one resource as Pulumi's policy engine takes it."""
 
     def validate(args: Any, report: Any) -> None:
-        for message in rule.check(resource_of(args), settings_of(rule, args, args.urn)):
+        resource = declared[args.urn] = resource_of(args)
+        for message in rule.check(resource, settings_of(rule, args, args.urn)):
             report(message)
 
     return ResourceValidationPolicy(rule.name, rule.says, validate, config_schema=schema(rule))
@@ -75,7 +81,10 @@ def of_all(rule: StackRule) -> StackValidationPolicy:
     """A rule about a whole stack as Pulumi's policy engine takes it."""
 
     def validate(args: Any, report: Any) -> None:
-        seen = [(resource_of(one), one.urn) for one in args.resources]
+        seen = [
+            (resource_of(one) if one.props else declared.get(one.urn, resource_of(one)), one.urn)
+            for one in args.resources
+        ]
         if not seen:
             return
         urn_of = {id(resource): urn for resource, urn in seen}

@@ -61,9 +61,11 @@ def need_yes(command: str, stack: str, *, yes: bool, as_json: bool = False, term
 
 def pulumi_command() -> str:
     """Path of the Pulumi CLI: the one on PATH, else the SDK's own version, installed into this project. Raises DeployError."""
-    found = shutil.which("pulumi")
-    if found:
-        return found
+    return shutil.which("pulumi") or str(fetch_pulumi())
+
+
+def fetch_pulumi() -> pathlib.Path:
+    """Install the Pulumi CLI in the SDK's version into this project, and return its path. Raises DeployError."""
     import importlib.metadata
 
     from pulumi.automation import InvalidVersionError, PulumiCommand
@@ -72,9 +74,9 @@ def pulumi_command() -> str:
     version = VersionInfo.parse(importlib.metadata.version("pulumi"))
     root = TOOLS / "pulumi"
     if not (root / "bin" / "pulumi").exists():
-        print(f"the Pulumi CLI is not on PATH: fetching {version} into {root}", file=sys.stderr)
+        print(f"fetching the Pulumi CLI {version} into {root}", file=sys.stderr)
     try:
-        return PulumiCommand.install(root=str(root), version=version).command
+        return pathlib.Path(PulumiCommand.install(root=str(root), version=version).command)
     except (OSError, subprocess.SubprocessError, InvalidVersionError) as error:
         raise DeployError(
             f"the Pulumi CLI is not on PATH and could not be fetched ({error}): https://www.pulumi.com/docs/install"

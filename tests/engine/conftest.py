@@ -3,8 +3,14 @@
 import dataclasses
 import os
 import pathlib
+import shlex
 import stat
+import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any
 
 import pytest
@@ -12,6 +18,7 @@ import yaml
 
 from components.facts.choices import ClusterMode
 from tests.conftest import recorded, stacks_of
+from tests.engine import plugin
 from tests.engine.fake_provider import PROVIDERS, Cloud, Object
 from tests.pulumi_project import ROOT, PulumiProject, Run, Step, missing
 
@@ -33,9 +40,13 @@ class Life:
     """What the cloud held after each command."""
     secrets: set[str] = dataclasses.field(default_factory=set)
     """Every secret value there has been."""
+    over: threading.Event = dataclasses.field(default_factory=threading.Event)
+    """Set when no test will read it any more."""
 
     def do(self, name: str, command: str, *more: str, preview: bool = False) -> Run:
         """Run a command and keep what came of it under `name`."""
+        if self.over.is_set():
+            raise RuntimeError(f"{name} of {self.stack}: the tests are over")
         before = len(self.cloud.operations())
         run = self.runs[name] = self.project.operate(command, *more, preview=preview)
         self.operations[name] = self.cloud.operations()[before:]
@@ -67,53 +78,54 @@ class Life:
 
 
 @pytest.fixture(scope="session")
-def bytecode(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Where Python keeps what it compiled: compiling pulumi_gcp takes longer than a deployment, so it is done once."""
-    return tmp_path_factory.mktemp("bytecode")
-
-
-def a_project(folder: pathlib.Path, stack: str, bytecode: pathlib.Path, overrides: Any = None) -> PulumiProject:
-    """The project with the stand-ins first on PATH, and none of the machine's own plugins, settings or credentials."""
+def stand_ins() -> Iterator[pathlib.Path]:
+    """The socket of the process that starts the stand-ins."""
     absent = missing("pulumi", "pulumi-language-python")
     if absent:
         pytest.skip(f"needs a Pulumi engine; not on PATH: {', '.join(absent)}")
-    plugins = folder / "plugins"
+    with tempfile.TemporaryDirectory(prefix="rayline-") as folder:  # pytest's own may be too long for a socket's name
+        path = pathlib.Path(folder) / "stand-ins"
+        command = [sys.executable, "-m", "tests.engine.fake_provider", str(path)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield path
+            process.terminate()
+
+
+def a_project(folder: pathlib.Path, stack: str, stand_ins: pathlib.Path, overrides: Any = None) -> PulumiProject:
+    """The project with the stand-ins first on PATH, and none of the machine's own plugins, settings or credentials."""
+    plugins, cloud = folder / "plugins", folder / "cloud"
     plugins.mkdir()
     for package in PROVIDERS:
         script = plugins / f"pulumi-resource-{package}"
-        script.write_text(
-            f"#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.engine.fake_provider {package}\n"
-        )
+        asks = [sys.executable, "-IS", plugin.__file__, str(stand_ins), package, str(cloud)]
+        script.write_text(f"#!/bin/sh\nexec {shlex.join(asks)}\n")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return PulumiProject(
         folder,
         stack,
         environment={
-            "FAKE_CLOUD": str(folder / "cloud"),
             "PATH": f"{plugins}{os.pathsep}{os.environ['PATH']}",
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "false",
-            "PYTHONDONTWRITEBYTECODE": "",
-            "PYTHONPYCACHEPREFIX": str(bytecode),
+            "PYTHONDONTWRITEBYTECODE": "",  # compiling pulumi_gcp takes longer than a deployment
         },
         overrides=overrides,
     )
 
 
-def a_life(folder: pathlib.Path, stack: str, bytecode: pathlib.Path, overrides: Any = None) -> Life:
+def a_life(folder: pathlib.Path, stack: str, stand_ins: pathlib.Path, overrides: Any = None) -> Life:
     """A stack that has not been deployed yet."""
-    project = a_project(folder, stack, bytecode, overrides)
-    return Life(stack, project, Cloud(folder / "cloud"))
+    return Life(stack, a_project(folder, stack, stand_ins, overrides), Cloud(folder / "cloud"))
 
 
-@pytest.fixture(scope="session", params=stacks_of("create", "existing"))
-def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> Life:
-    """Preview, up, refresh, up again, another replica count, another model, an end; for every stack that deploys."""
-    stack = request.param
-    life = a_life(tmp_path_factory.mktemp(stack), stack, bytecode)
-    service = recorded(stack).plan.services[0]
-    file = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{stack}.yaml").read_text())["config"]
+def life_of_a_stack(life: Life) -> None:
+    """Preview, up, refresh, up again, another replica count, another model, an end."""
+    plan = recorded(life.stack).plan
+    service = plan.services[0]
+    file = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{life.stack}.yaml").read_text())["config"]
     given = file["services"][service.name]
     life.do("preview", "preview")
     life.must("up", "up")
@@ -124,42 +136,93 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     life.do("other replicas", "up")
     life.project.change(f"services.{service.name}.model", OTHER_MODELS[given["accelerator"]])
     life.do("other model", "up")
-    cluster = recorded(stack).plan.cluster
-    if cluster.mode is ClusterMode.CREATE and cluster.deletion_protection:
+    if plan.cluster.mode is ClusterMode.CREATE and plan.cluster.deletion_protection:
         # without the preview the engine would delete all that depends on the cluster before it meets the protection
         life.do("destroy too early", "destroy", preview=True)
         life.project.change("cluster.deletion_protection", "false")
         life.do("unprotect", "up")
     life.do("destroy", "destroy")
-    return life
 
 
-@pytest.fixture(scope="session")
-def life_with_a_token(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> Life:
-    """`kind` with the Hugging Face token in Pulumi's configuration; up, another token, gone, up again."""
-    life = a_life(
-        tmp_path_factory.mktemp("token"), "kind", bytecode, overrides={"hugging_face": {"source": "pulumi-secret"}}
-    )
+def life_with_tokens(life: Life) -> None:
+    """Up, another token, gone, up again."""
     for name, token in (("up", "hf_firstRecognisableToken"), ("other token", "hf_secondRecognisableToken")):
         life.secrets.add(token)
-        life.project.pulumi("config", "set", "--stack", "kind", "--secret", "hugging_face_token", stdin=token)
+        life.project.pulumi("config", "set", "--stack", life.stack, "--secret", "hugging_face_token", stdin=token)
         life.must(name, "up")
     life.do("destroy", "destroy")
     life.do("up after destroy", "up")
-    return life
 
 
-@pytest.fixture(scope="session")
-def life_with_all_of_it(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> Life:
-    """`dev-l4` with a second service on Spot machines and an endpoint on the internet; up, up again and gone."""
-    second = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "replicas": 1, "capacity": "spot"}
-    overrides = {
-        "cluster": {"system_pool": {"max_nodes": 2}},
-        "services": {"second": second},
-        "endpoint": {"exposure": "public", "domain": "llm.example.com"},
-    }
-    life = a_life(tmp_path_factory.mktemp("all"), "dev-l4", bytecode, overrides)
+def short_life(life: Life) -> None:
+    """Up, up again and gone."""
     life.must("up", "up")
     life.do("up again", "up", "--expect-no-changes")
     life.do("destroy", "destroy")
-    return life
+
+
+# The lives: the stack, what is laid over its configuration, and what it goes through.
+LIVES: dict[str, tuple[str, Any, Callable[[Life], None]]] = {
+    **{stack: (stack, None, life_of_a_stack) for stack in stacks_of("create", "existing")},
+    "token": ("kind", {"hugging_face": {"source": "pulumi-secret"}}, life_with_tokens),
+    "all": (
+        "dev-l4",
+        {
+            "cluster": {"system_pool": {"max_nodes": 2}},
+            "services": {
+                "second": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "replicas": 1, "capacity": "spot"}
+            },
+            "endpoint": {"exposure": "public", "domain": "llm.example.com"},
+        },
+        short_life,
+    ),
+}
+
+
+def asked_for(item: pytest.Item) -> set[str]:
+    """The lives that a test reads."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    names = {"life": parameters.get("life"), "life_with_a_token": "token", "life_with_all_of_it": "all"}
+    return {names[fixture] for fixture in getattr(item, "fixturenames", ()) if fixture in names}
+
+
+@pytest.fixture(scope="session")
+def lives(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stand_ins: pathlib.Path
+) -> Iterator[Callable[[str], Life]]:
+    """The lives that the selected tests read, led side by side: most of a command happens in one process after another."""
+    asked = set().union(*(asked_for(item) for item in request.session.items))
+    over = threading.Event()
+
+    def lead(name: str, folder: pathlib.Path) -> Life:
+        stack, overrides, course = LIVES[name]
+        life = a_life(folder, stack, stand_ins, overrides)
+        life.over = over
+        course(life)
+        return life
+
+    for stack in stacks_of("create", "existing"):
+        recorded(stack)  # here, as one process records one program at a time
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        led = {name: pool.submit(lead, name, tmp_path_factory.mktemp(name)) for name in LIVES if name in asked}
+        yield lambda name: led[name].result()
+        over.set()
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session", params=stacks_of("create", "existing"))
+def life(request: pytest.FixtureRequest, lives: Callable[[str], Life]) -> Life:
+    """The life of every stack that deploys."""
+    return lives(request.param)
+
+
+@pytest.fixture(scope="session")
+def life_with_a_token(lives: Callable[[str], Life]) -> Life:
+    """`kind` with the Hugging Face token in Pulumi's configuration."""
+    return lives("token")
+
+
+@pytest.fixture(scope="session")
+def life_with_all_of_it(lives: Callable[[str], Life]) -> Life:
+    """`dev-l4` with a second service on Spot machines and an endpoint on the internet."""
+    return lives("all")

@@ -1,8 +1,9 @@
 """Stand-ins for the providers gcp, kubernetes and random, which a real Pulumi engine starts as plugins.
 
-`python -m tests.engine.fake_provider gcp` prints its port and serves Pulumi's ResourceProvider on loopback. They check inputs
-against the SDK's types, make up what Google or Kubernetes would compute, and keep every object as a file in the folder
-`$FAKE_CLOUD`, so that the next command finds it. Each change is one line in `$FAKE_CLOUD/operations.jsonl`; values never are.
+`python -m tests.engine.fake_provider SOCKET` waits for plugin.py, which Pulumi starts, and gives each of them a stand-in of its
+own: it prints its port and serves Pulumi's ResourceProvider on loopback. They check inputs against the SDK's types, make up what
+Google or Kubernetes would compute, and keep every object as a file in a folder, so that the next command finds it. Each change is
+one line in its operations.jsonl; values never are.
 
 They refuse what the real ones refuse and a wrong order would run into: a cluster with deletion protection, two operations on
 node pools of one cluster at a time, a network in use, an object without its namespace or its kind, a cluster that is not
@@ -11,6 +12,7 @@ there, a RayService without an operator to finish it.
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import importlib
 import importlib.metadata
@@ -18,6 +20,8 @@ import json
 import os
 import pathlib
 import secrets
+import socket
+import socketserver
 import string
 import sys
 import threading
@@ -416,6 +420,8 @@ class Google(Provider):
         if token == "gcp:serviceaccount/account:Account":
             made["email"] = f"{inputs['accountId']}@{made['project']}.iam.gserviceaccount.com"
             made["member"] = f"serviceAccount:{made['email']}"
+        if token == "gcp:redis/instance:Instance":
+            made["serverCaCerts"] = [{"cert": f"certificate-of-{identity}"}]
         return made
 
     def answer(self, one: Object) -> Inputs:
@@ -682,21 +688,63 @@ class Random(Provider):
 PROVIDERS = {kind.package: kind for kind in (Google, Kubernetes, Random)}
 
 
+def began(pid: int | str) -> str:
+    """When a process began, which tells it from a later one with its number; empty where none lives."""
+    try:
+        state, *fields = pathlib.Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return ""
+    return "" if state == "Z" else fields[18]
+
+
+class StandIn(socketserver.BaseRequestHandler):
+    """One stand-in in a process of its own, for one plugin.py."""
+
+    def handle(self) -> None:
+        asked, outputs, _, _ = socket.recv_fds(self.request, 4096, 2)
+        for output, own in zip(outputs, (1, 2), strict=True):
+            os.dup2(output, own)
+            os.close(output)
+        package, _, folder = asked.decode().partition(" ")
+        cloud = Cloud(pathlib.Path(folder))
+        # a component holds a thread while its children take others
+        threads = futures.ThreadPoolExecutor(max_workers=32)
+        server_ = grpc.server(threads, options=[("grpc.max_receive_message_length", -1)])
+        provider_pb2_grpc.add_ResourceProviderServicer_to_server(PROVIDERS[package](cloud), server_)
+        port = server_.add_insecure_port("127.0.0.1:0")
+        server_.start()
+        with (cloud.folder / "processes").open("a") as log:
+            log.write(f"{os.getpid()} {began(os.getpid())}\n")
+        print(port, flush=True)
+        self.request.recv(1)  # returns when plugin.py ends
+        os._exit(0)
+
+
+class StandIns(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    """Starts each stand-in as a copy of this process, which has loaded the SDKs.
+
+    Pulumi starts every provider anew for every command. Loading an SDK takes longer than the command itself.
+    """
+
+    max_children = 1000  # at this number it would wait for one to end
+    parent = os.getppid()
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        if os.getppid() != self.parent:
+            raise SystemExit("the tests have ended")
+
+
 def main() -> None:
-    provider = PROVIDERS[sys.argv[1]](Cloud(pathlib.Path(os.environ["FAKE_CLOUD"])))
-    engine = os.getppid()
-    # a component holds a thread while its children take others
-    server_ = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=[("grpc.max_receive_message_length", -1)])
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server_)
-    port = server_.add_insecure_port("127.0.0.1:0")
-    server_.start()
-    with (provider.cloud.folder / "processes").open("a") as log:
-        log.write(f"{os.getpid()}\n")
-    print(port, flush=True)
-    # the engine kills its plugins; one whose engine was killed itself ends here
-    while os.getppid() == engine:
-        server_.wait_for_termination(timeout=1)
-    server_.stop(grace=None)
+    for token in replacing.TYPES:
+        resource = sdk_types.resource_class(token)
+        assert resource is not None, token
+        sdk_types.fields(sdk_types.input_class(resource))
+        sdk_types.computed(resource)
+    gc.freeze()  # a copy would copy the memory of what it only looks through
+    with StandIns(sys.argv[1], StandIn) as server_:
+        print("ready", flush=True)
+        server_.serve_forever()
 
 
 if __name__ == "__main__":

@@ -139,6 +139,10 @@ _KUBERNETES = {
 }
 
 
+# The types with rows of their own, and one of each kind that has the same rows for all its types.
+TYPES = (*_GOOGLE, *_KUBERNETES, "kubernetes:helm.sh/v3:Release", "random:index/randomPassword:RandomPassword")
+
+
 def replaces(token: str, path: str) -> bool:
     """Whether a change of the leaf `path` (names on the wire joined by dots, no list indexes) replaces a resource."""
     if token.startswith("random:"):

@@ -111,8 +111,8 @@ def test_a_message_does_not_show_the_value(tmp_path: pathlib.Path) -> None:
     assert found == ["stringData: wants a map, got a text"]
 
 
-def test_the_engine_stops_at_what_a_check_refuses(tmp_path: pathlib.Path, bytecode: pathlib.Path) -> None:
-    project = a_project(tmp_path, "dev-l4", bytecode)
+def test_the_engine_stops_at_what_a_check_refuses(tmp_path: pathlib.Path, stand_ins: pathlib.Path) -> None:
+    project = a_project(tmp_path, "dev-l4", stand_ins)
     (project.folder / "__main__.py").write_text(
         f"import pulumi\npulumi.CustomResource({POOL!r}, 'pool', {{'clutser': 'one'}}, "
         "pulumi.ResourceOptions(version='10.2.0'))\n"

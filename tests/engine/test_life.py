@@ -1,13 +1,14 @@
 """What a real engine does with each stack: every step is one that the change asks for, and the end leaves nothing."""
 
 import json
-import pathlib
 
 import pytest
 
+from components.facts.choices import ClusterMode
 from tests.conftest import recorded
 from tests.engine.conftest import Life
-from tests.engine.fake_provider import CRD
+from tests.engine.fake_provider import CRD, began
+from tests.unit.waiting import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -51,7 +52,10 @@ def test_a_preview_only_creates_and_touches_nothing(life: Life) -> None:
 def test_up_creates_what_the_preview_announced(life: Life) -> None:
     announced = {(step.type, step.name) for step in life.custom_steps("preview")}
     created = {(step.type, step.name) for step in life.custom_steps("up")}
-    assert created == announced
+    assert announced <= created
+    # the engine does not ask a provider for a component's children while its cluster is yet to be made
+    unseen = {CRD} if recorded(life.stack).plan.cluster.mode is ClusterMode.CREATE else set()
+    assert {kind for kind, _ in created - announced} == unseen
     assert {step.op for step in life.custom_steps("up")} == {"create"}
 
 
@@ -149,14 +153,10 @@ def test_a_stack_with_more_of_the_kit_settles_and_leaves_nothing(life_with_all_o
 
 
 def test_no_plugin_outlives_its_engine(life: Life) -> None:
-    started = (life.cloud.folder / "processes").read_text().split()
+    started = [line.split() for line in (life.cloud.folder / "processes").read_text().splitlines()]
     assert started
-    running = []
-    for process in started:
-        command = pathlib.Path("/proc") / process / "cmdline"
-        if command.exists() and b"fake_provider" in command.read_bytes():
-            running.append(process)
-    assert running == []
+    # a stand-in notices the end of its plugin, and a busy machine lets it wait
+    wait_until(lambda: [pid for pid, begin in started if began(pid) == begin] == [], seconds=10)
 
 
 # --- secrets

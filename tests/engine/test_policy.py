@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def production(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> PulumiProject:
-    return a_project(tmp_path_factory.mktemp("policy"), "prod-l4", bytecode)
+def production(tmp_path_factory: pytest.TempPathFactory, stand_ins: pathlib.Path) -> PulumiProject:
+    return a_project(tmp_path_factory.mktemp("policy"), "prod-l4", stand_ins)
 
 
 def test_a_production_stack_passes_and_one_without_protection_is_stopped(production: PulumiProject) -> None:
@@ -22,10 +22,13 @@ def test_a_production_stack_passes_and_one_without_protection_is_stopped(product
     assert fine.code == 0, fine.output[-4000:]
     assert "rayline@v" in fine.output
     production.change("cluster.deletion_protection", "false")
+    production.change("isolation.pod_security", "privileged")
     stopped = production.operate("preview", "--policy-pack", POLICY_PACK)
     assert stopped.code != 0
     assert "production-clusters-are-protected" in stopped.output
     assert "deletionProtection has to be true" in stopped.output
+    # an object in a cluster that is yet to be made, by a rule over the whole stack
+    assert "pod-security.kubernetes.io/enforce is privileged: restricted" in stopped.output
 
 
 def test_a_platform_team_sets_a_limit_in_a_file(production: PulumiProject) -> None:

@@ -3,9 +3,12 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from collections.abc import Iterator
 
 import grpc
@@ -14,6 +17,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 import components
 from components import arguments
+from tests.pulumi_project import missing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -66,6 +70,34 @@ def test_every_argument_of_a_service_is_documented_in_the_schema(schema: dict) -
 def test_the_card_of_a_service_is_a_closed_choice(schema: dict) -> None:
     values = [entry["value"] for entry in schema["types"]["rayline:index:Accelerator"]["enum"]]
     assert {"l4", "b200", "cpu"} <= set(values)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_the_cli_builds_the_package_and_reads_the_same_schema(schema: dict, tmp_path: pathlib.Path) -> None:
+    absent = missing("pulumi", "pulumi-language-python")
+    if absent:
+        pytest.skip(f"needs a Pulumi engine; not on PATH: {', '.join(absent)}")
+    pytest.importorskip("wheel", reason="Pulumi has pip install it, and nothing is fetched here")
+    package = tmp_path / "components"
+    shutil.copytree(ROOT / "components", package, ignore=shutil.ignore_patterns("__pycache__"))
+    # the environment that Pulumi would make, with the SDKs of this one in place of a download
+    place = package / "venv"
+    venv.create(place, with_pip=False)
+    (python,) = (place / "lib").iterdir()
+    (python / "site-packages" / "sdks.pth").write_text(sysconfig.get_path("purelib"))
+    environment = {
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it as the value of "build isolation"
+        "PULUMI_HOME": str(tmp_path / "home"),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+    command = ["pulumi", "package", "get-schema", str(package)]
+    done = subprocess.run(command, env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    read = json.loads(done.stdout)
+    for part in ("resources", "types"):
+        assert read[part].keys() == schema[part].keys()
 
 
 def test_the_packages_modules_and_dependencies_are_those_of_the_program() -> None:
