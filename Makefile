@@ -54,6 +54,10 @@ bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and 
 test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones say why
 	@$(BIN)/python -m pytest
 
+.PHONY: rehearse
+rehearse: $(BIN)/.installed-all ## Deploy and destroy STACK with a real Pulumi engine and stand-ins for the clouds
+	@STACK=$(STACK) $(BIN)/python -m pytest -q -s tests/engine/test_rehearsal.py
+
 .PHONY: check
 check: $(BIN)/.installed-all ## Format, lint, types, and generated files are current
 	@$(BIN)/ruff format --check $(CODE)

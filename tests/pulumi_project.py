@@ -59,7 +59,9 @@ class PulumiProject:
         self.folder = folder / "project"
         self.state = folder / "state"
         self.events = folder / "events.jsonl"
-        tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        # a stack file that git does not track yet, too
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        tracked = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
         for name in filter(None, tracked.split("\0")):
             if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -73,9 +73,9 @@ class Pipeline:
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory, bytecode: pathlib.Path) -> Pipeline:
+def pipeline(tmp_path_factory: pytest.TempPathFactory, stand_ins: pathlib.Path) -> Pipeline:
     """`kind`: a preview, as on a pull request; up, as on the merge; a broken change and its end; gone."""
-    life = a_life(tmp_path_factory.mktemp("pipeline"), "kind", bytecode)
+    life = a_life(tmp_path_factory.mktemp("pipeline"), "kind", stand_ins)
     steps = {"preview": step(life, "preview")}
     left = list(life.cloud.objects())
     assert left == []

@@ -1,6 +1,7 @@
 """The reader of stack files against Pulumi's CLI: the same file, and what a real program gets of it."""
 
 import json
+import pathlib
 import random
 import string
 
@@ -64,9 +65,9 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+def reader(tmp_path_factory: pytest.TempPathFactory, stand_ins: pathlib.Path) -> Reader:
     folder = tmp_path_factory.mktemp("reader")
-    return Reader(a_project(folder, "kind", folder / "bytecode"))
+    return Reader(a_project(folder, "kind", stand_ins))
 
 
 def test_a_program_gets_every_value_as_this_reader_says(reader):
