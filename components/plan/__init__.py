@@ -117,7 +117,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         mounted = any(draft.plan.weights.source is WeightsSource.GCS_FUSE for draft in drafts)
         cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)
     drafts = sized(check, drafts, head)
-    by_key = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else {}
+    by_key = plan_pools(drafts, cluster) if cluster.mode is ClusterMode.CREATE else {}
     check_system_pool(check, drafts, cluster)
     endpoint = plan_endpoint(check, args, cluster, name)
     for api in endpoint.apis:

@@ -9,8 +9,6 @@ from .types import Problem
 
 # RayCluster names get a suffix and become part of Service names; KubeRay 1.7 refuses longer RayService names.
 MAX_RAY_SERVICE_NAME = 47
-# GKE's limit for cluster and node pool names, less the eight characters that Pulumi appends.
-MAX_GKE_LOGICAL_NAME = 40 - 8
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 SECRET_WORDS = ("TOKEN", "KEY", "PASSWORD", "SECRET", "CREDENTIAL")
