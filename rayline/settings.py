@@ -8,7 +8,6 @@ import copy
 import ipaddress
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, get_args, get_origin
 
 import pulumi
@@ -33,6 +32,7 @@ from components.facts.choices import (
     WeightsSource,
 )
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
+from components.spelling import hint, meant
 
 Positive = Annotated[int, Field(ge=1)]
 Cpus = Annotated[float, Field(ge=defaults.LEAST_CPUS, allow_inf_nan=False)]
@@ -404,10 +404,9 @@ def _explain(error: Any) -> str:
         return f"{path}: required{_example(last)}"
     if kind == "extra_forbidden":
         known = _fields_at(error["loc"][:-1])
-        near = get_close_matches(last, known, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        hidden = near and _secret(near[0], value)
-        return f"{path}{'' if hidden else shown}: no such key; {hint}"
+        # hugging_face_tokn: the value is one of the key that was meant
+        shown = "" if _secret(meant(last, known) or "", value) else shown
+        return f"{path}{shown}: no such key; " + hint(last, known, f"known: {', '.join(known)}")
     if kind == "enum":
         return f"{path}{shown}: one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}"
     if kind in ("int_type", "int_from_float", "int_parsing"):

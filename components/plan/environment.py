@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ..facts import defaults
@@ -18,6 +17,7 @@ from ..facts.serve_flags import (
     THROUGHPUT_OPTIMIZED,
     Kind,
 )
+from ..spelling import meant
 from .check import Check, is_secret, shown
 from .drain import drain_times
 
@@ -57,11 +57,11 @@ def plan_environment(check: Check, path: str, given: Mapping[str, Any]) -> dict[
             why = REFUSED[name]
             check.refuse(where, shown(name, value), why if is_secret(name) else f"{why}: leave it out")
         elif flag is None:
-            near = get_close_matches(name, SERVE_FLAGS, n=1, cutoff=0.6)
+            near = meant(name, SERVE_FLAGS)
             check.refuse(
                 where,
                 shown(name, value),
-                f"no such Serve variable{f'; did you mean {near[0]}?' if near else ''} (a new one is a row in facts/serve_flags.py)",
+                f"no such Serve variable{f'; did you mean {near}?' if near else ''} (a new one is a row in facts/serve_flags.py)",
             )
         elif flag.owned:
             owner = next((f"switches.{s}" for s, v in SWITCHES.items() if v == name), "longest_stream_seconds")

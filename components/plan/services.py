@@ -1,7 +1,6 @@
 """One service: what was asked, on a CPU or on GPUs."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from math import ceil, floor
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..facts.models import MODELS
 from ..facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from ..facts.serve_flags import DIRECT_STREAMING
 from ..fit import EngineLimits, cpu_memory_fit
+from ..spelling import hint
 from .capacity import KEYS as CAPACITY_KEYS
 from .capacity import plan_capacity
 from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one, version
@@ -52,10 +52,9 @@ def plan_service(
     model_id = given.get("model", "")
     model = MODELS.get(model_id)
     if model is None:
-        near = get_close_matches(model_id, MODELS, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"the models are {', '.join(MODELS)}"
+        advice = hint(model_id, MODELS, f"the models are {', '.join(MODELS)}")
         check.refuse(
-            f"{path}.model", model_id, f"not known here; {hint} (a new model is a row in components/facts/models.py)"
+            f"{path}.model", model_id, f"not known here; {advice} (a new model is a row in components/facts/models.py)"
         )
     runtime = RUNTIMES.get(given.get("runtime") or DEFAULT_RUNTIME)
     if runtime is None:
