@@ -32,6 +32,7 @@ from components.facts.choices import (
     WeightsSource,
 )
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
+from components.secret_values import may_show
 from components.spelling import hint, meant
 
 Positive = Annotated[int, Field(ge=1)]
@@ -399,13 +400,13 @@ def _explain(error: Any) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
     last = str(parts[-1])
-    shown = "" if isinstance(value, (dict, list)) or _secret(last, value) else f" (got {value!r})"
+    shown = f" (got {value!r})" if not isinstance(value, (dict, list)) and may_show(last, value) else ""
     if kind == "missing":
         return f"{path}: required{_example(last)}"
     if kind == "extra_forbidden":
         known = _fields_at(error["loc"][:-1])
         # hugging_face_tokn: the value is one of the key that was meant
-        shown = "" if _secret(meant(last, known) or "", value) else shown
+        shown = shown if may_show(meant(last, known) or "", value) else ""
         return f"{path}{shown}: no such key; " + hint(last, known, f"known: {', '.join(known)}")
     if kind == "enum":
         return f"{path}{shown}: one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}"
@@ -427,14 +428,6 @@ def _explain(error: Any) -> str:
     if kind == "value_error":
         return f"{path}{shown}: an address range such as 10.0.0.0/18, beginning with its first address"
     return f"{path}{shown}: {error['msg']}"
-
-
-def _secret(key: str, value: Any) -> bool:
-    """Whether a value may be a secret, which no message repeats: by the key's name, or by its own beginning."""
-    if not isinstance(value, str):
-        return False
-    named = any(word in key.lower() for word in ("token", "key", "password", "secret"))
-    return value.startswith(("hf_", "sk-")) or (named and key != "secret_name")
 
 
 _MAPS = {

@@ -20,7 +20,7 @@ from ..facts.choices import (
 )
 from ..facts.google import MAX_DRAINING_SECONDS, MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_API
 from .capacity import capacity_warnings
-from .check import Check
+from .check import Check, refuse_secrets
 from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
 from .drain import DrainTimes, drain_times
 from .endpoint import plan_endpoint
@@ -122,6 +122,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     endpoint = plan_endpoint(check, args, cluster, name)
     for api in endpoint.apis:
         cluster = add_api(cluster, api)
+    refuse_secrets(check, args)
     if check.problems:
         raise PlanError(check.problems)
 

@@ -17,8 +17,9 @@ from ..facts.serve_flags import (
     THROUGHPUT_OPTIMIZED,
     Kind,
 )
+from ..secret_values import may_show, secrets_in
 from ..spelling import meant
-from .check import Check, is_secret, shown
+from .check import IN_CLEAR_TEXT, Check
 from .drain import drain_times
 
 # Engine arguments that the plan decides; a stack sets the field of the same name instead.
@@ -55,12 +56,13 @@ def plan_environment(check: Check, path: str, given: Mapping[str, Any]) -> dict[
         flag = SERVE_FLAGS.get(name)
         if name in REFUSED:
             why = REFUSED[name]
-            check.refuse(where, shown(name, value), why if is_secret(name) else f"{why}: leave it out")
+            shown = may_show(name, value)
+            check.refuse(where, value if shown else None, f"{why}: leave it out" if shown else why)
         elif flag is None:
             near = meant(name, SERVE_FLAGS)
             check.refuse(
                 where,
-                shown(name, value),
+                value if may_show(name, value) else None,
                 f"no such Serve variable{f'; did you mean {near}?' if near else ''} (a new one is a row in facts/serve_flags.py)",
             )
         elif flag.owned:
@@ -108,5 +110,8 @@ def plan_engine_kwargs(check: Check, path: str, given: Mapping[str, Any]) -> dic
         if key in PLANNED_ENGINE_KWARGS:
             check.refuse(where, value, f"set {path}.{key}: the plan computes with it")
         elif key in REFUSED_ENGINE_KWARGS:
-            check.refuse(where, shown(key, value), REFUSED_ENGINE_KWARGS[key])
+            check.refuse(where, value if may_show(key, value) else None, REFUSED_ENGINE_KWARGS[key])
+        else:
+            for below, kind in secrets_in(value, str(key)):
+                check.refuse(f"{where}{below}", None, f"{kind} {IN_CLEAR_TEXT}")
     return kwargs
