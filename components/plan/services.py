@@ -11,6 +11,7 @@ from ..facts.google import FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
 from ..facts.models import MODELS
 from ..facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from ..facts.serve_flags import DIRECT_STREAMING
+from ..facts.variables import HUB_CACHE, HUB_CACHE_INSTEAD
 from ..fit import EngineLimits, cpu_memory_fit
 from ..spelling import hint
 from .capacity import KEYS as CAPACITY_KEYS
@@ -77,7 +78,7 @@ def plan_service(
     scale = plan_scale(check, path, given, cluster, kuberay)
     tensor = at_least_one(check, path, given, "tensor_parallel_size", 1)
     pipeline = at_least_one(check, path, given, "pipeline_parallel_size", 1)
-    env = plan_environment(check, path, given)
+    env, env_warnings = plan_environment(check, path, given, cluster, runtime)
     engine_kwargs = plan_engine_kwargs(check, path, given)
     longest = given.get("longest_stream_seconds", defaults.LONGEST_STREAM_SECONDS)
     if not 10 <= longest <= 86400:
@@ -113,9 +114,11 @@ def plan_service(
         api_key_generation=at_least_one(check, path, given, "api_key_generation", 1),
         ray_token_generation=at_least_one(check, path, given, "ray_token_generation", 1),
         stream_interval=at_least_one(check, path, given, "stream_interval", defaults.STREAM_INTERVAL),
-        longest=longest, cluster=cluster, weights=weights,
+        longest=longest, cluster=cluster, weights=weights, warnings=env_warnings,
     )  # fmt: skip
     draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
+    if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
+        check.refuse(f"{path}.env.{HUB_CACHE}", env[HUB_CACHE], HUB_CACHE_INSTEAD.format(path=path))
     return draft if len(check.problems) == before else None
 
 
