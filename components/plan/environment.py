@@ -59,6 +59,8 @@ REFUSED_ENGINE_KWARGS = {
     "disable_log_stats": "it turns the engine's metrics off: leave it out",
 }
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# module.Class or module.function: vLLM splits it at the last dot and imports it.
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def plan_environment(
@@ -227,6 +229,7 @@ def with_haproxy_threads(env: Mapping[str, str], cpus: float) -> dict[str, str]:
 
 
 def plan_engine_kwargs(check: Check, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The further engine arguments, with `middleware` as the list that vLLM takes."""
     kwargs = dict(given.get("engine_kwargs") or {})
     for key, value in kwargs.items():
         where = f"{path}.engine_kwargs.{key}"
@@ -237,4 +240,17 @@ def plan_engine_kwargs(check: Check, path: str, given: Mapping[str, Any]) -> dic
         else:
             for below, kind in secrets_in(value, str(key)):
                 check.refuse(f"{where}{below}", None, f"{kind} {IN_CLEAR_TEXT}")
+    if "middleware" in kwargs:
+        kwargs["middleware"] = _middleware(check, f"{path}.engine_kwargs.middleware", kwargs["middleware"])
     return kwargs
+
+
+def _middleware(check: Check, where: str, value: Any) -> list[str]:
+    """The list of vLLM's argument, which a stack may write as one text; empty where it is neither."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(one, str) and DOTTED.fullmatch(one) for one in listed):
+        check.refuse(
+            where, value, "a class or function as module.Name, or a list of them, for example [my_module.MyMiddleware]"
+        )
+        return []
+    return listed

@@ -93,6 +93,7 @@ def test_a_refusal_does_not_repeat_a_secret(value):
         {"env": {"RAY_SERVE_SESSION_ID_HEADER_KEY": value}},
         {"env": {"RAY_AUTH_TOKEN": value}},
         {"engine_kwargs": {"additional_config": {"deep": [{"er": value}]}}},
+        {"engine_kwargs": {"middleware": value}},
         {"served_model_name": value},
         {"machine_type": value},
         {"runtime": value},
