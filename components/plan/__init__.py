@@ -188,11 +188,6 @@ def _warnings(
                 f"{service.name}: no source shows an A4 machine that serves without its RDMA networks: try one before you count on it (docs/hardware.md)"
             )
         found += [f"{service.name}: {warning}" for warning in service.warnings]
-        if service.limits.max_model_len < min(defaults.MAX_MODEL_LEN, service.model.max_context):
-            found.append(
-                f"{service.name}: {service.limits.max_model_len:,} tokens of context, less than the usual {defaults.MAX_MODEL_LEN:,}: no more fit beside "
-                f"{service.limits.max_num_seqs} requests (max_model_len, max_num_seqs, tensor_parallel_size and accelerator decide)"
-            )
     for pool in pools:
         here = [service for service in services if service.pool == pool.name and not service.parked]
         used = sum(service.workers.workers * service.workers.gpus for service in here)

@@ -157,6 +157,10 @@ def engine_limits(
             f"every sequence needs a block of its own for its linear-attention state: at most {most_that_fit} fit",
         )
     limits = replace(most, max_model_len=context, max_num_seqs=sequences)
+    if context < most.max_model_len and given.get("max_model_len") is None:
+        # fewer sequences than the context was computed with leave room for more of it
+        longest = min(fit(limits).longest_context // 256 * 256, most.max_model_len)
+        limits = replace(limits, max_model_len=max(context, longest))
     return limits, fit(limits)
 
 

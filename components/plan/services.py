@@ -254,6 +254,12 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
         need_one_zone(check, path, zones, "a reservation lives in one zone")
 
     limits, fit = engine_limits(check, common, spec, utilization)
+    usual = min(defaults.MAX_MODEL_LEN, common.model.max_context)
+    if given.get("max_model_len") is None and limits.max_model_len < usual:
+        common.warnings.append(
+            f"{limits.max_model_len:,} tokens of context, less than the usual {usual:,}: no more fit beside {limits.max_num_seqs} requests "
+            "(max_model_len, max_num_seqs, tensor_parallel_size and accelerator decide)"
+        )
     _check_batch(check, path, given, limits)
     if not fit.fits:
         refuse_fit(check, common, spec, limits, fit)
