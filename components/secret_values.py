@@ -25,6 +25,8 @@ _OWNED = re.compile(rf"({_OWNERS})_?(key|token)s?")
 # The last word of a name of the place where a secret lies.
 _PLACES = {"file", "filename", "keyfile", "certfile", "path", "dir", "folder", "name", "url", "uri", "endpoint"}
 _SWITCHES = {"allow", "enable", "disable", "use", "skip", "require", "return", "no"}
+# Keys that open nothing.
+_HARMLESS = {"public", "partition", "sort", "cache", "hash", "routing", "header", "label", "foreign", "sampling"}
 # Tokens of a text, by their names and by their form: <s>, <|im_end|>, [PAD].
 _SPECIAL = {"bos", "eos", "pad", "unk", "sep", "cls", "mask", "image", "video", "audio", "start", "end", "stop"}
 _SPECIAL_FORM = re.compile(r"<.*>|\[.*\]", re.DOTALL)
@@ -52,7 +54,7 @@ def _secret_by_name(name: str, value: Any) -> bool:
         words.pop()
     if _OWNED.fullmatch("_".join(words[-2:])) or _OWNED.fullmatch(words[-1]):
         return True
-    if words[-1] not in _LAST:
+    if words[-1] not in _LAST or (words[-1] == "key" and _HARMLESS & set(words)):
         return False
     if words[-1] == "token" and (_SPECIAL & set(words) or _SPECIAL_FORM.fullmatch(text)):
         return False

@@ -14,7 +14,7 @@ DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 # What a secret does that stands in a stack file.
-IN_CLEAR_TEXT = "would stand in manifests and state in clear text: leave it out"
+IN_CLEAR_TEXT = "which would stand in manifests and state in clear text: leave it out"
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def refuse_secrets(check: Check, given: Any, path: str = "", key: str = "", name
         if kind is None and key in _ADDRESSES and has_bare_password(given):
             kind = PASSWORD_IN_AN_ADDRESS
         if kind:
-            check.refuse(path, None, f"{kind} {IN_CLEAR_TEXT}")
+            check.refuse(path, None, f"{kind}, {IN_CLEAR_TEXT}")
 
 
 def at_least_one(check: Check, path: str, given: Mapping[str, Any], key: str, default: int) -> int:

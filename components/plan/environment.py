@@ -113,7 +113,7 @@ def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
     if instead:
         return instead.format(path=path)
     if kind := _secret(name, value):
-        return f"{kind} {IN_CLEAR_TEXT}"
+        return f"{kind}, {IN_CLEAR_TEXT}"
     if flag is None:
         return "a NUL byte ends a variable: leave it out" if "\0" in value else None
     if flag.kind is Kind.SWITCH and value not in ("0", "1"):
@@ -239,7 +239,7 @@ def plan_engine_kwargs(check: Check, path: str, given: Mapping[str, Any]) -> dic
             check.refuse(where, value if may_show(key, value) else None, REFUSED_ENGINE_KWARGS[key])
         else:
             for below, kind in secrets_in(value, str(key)):
-                check.refuse(f"{where}{below}", None, f"{kind} {IN_CLEAR_TEXT}")
+                check.refuse(f"{where}{below}", None, f"{kind}, {IN_CLEAR_TEXT}")
     if "middleware" in kwargs:
         kwargs["middleware"] = _middleware(check, f"{path}.engine_kwargs.middleware", kwargs["middleware"])
     return kwargs

@@ -72,6 +72,8 @@ def test_a_name_gives_a_secret_away(name, value):
         ("KEYCLOAK_URL", "https://login.example.com"),
         ("SECRET_NAME", "hf-secret"),
         ("MONKEY", "x"),
+        ("SSH_PUBLIC_KEY", "ssh-ed25519 abc"),
+        ("sort_key", "arrival_time"),
         ("SSH_AUTH_SOCK", "/run/agent"),
         ("NCCL_DEBUG", "INFO"),
         ("API_KEY", ""),
