@@ -24,16 +24,16 @@ _OWNERS = "api|auth|access|secret|private|bearer|refresh|session|client|master|a
 _OWNED = re.compile(rf"({_OWNERS})_?(key|token)s?")
 # The last word of a name of the place where a secret lies.
 _PLACES = {"file", "filename", "keyfile", "certfile", "path", "dir", "folder", "name", "url", "uri", "endpoint"}
-_SWITCHES = {"allow", "enable", "disable", "use", "skip", "require", "return", "no"}
+_SWITCHES = {"enable", "disable", "use", "skip", "require", "return", "no"}
 # Keys that open nothing.
-_HARMLESS = {"public", "partition", "sort", "cache", "hash", "routing", "header", "label", "foreign", "sampling"}
+_HARMLESS = {"public", "partition", "sort", "cache", "hash", "routing", "header", "label", "foreign", "kms"}
 # Tokens of a text, by their names and by their form: <s>, <|im_end|>, [PAD].
 _SPECIAL = {"bos", "eos", "pad", "unk", "sep", "cls", "mask", "image", "video", "audio", "start", "end", "stop"}
 _SPECIAL_FORM = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 # A file. Its first folder is in lower case, so that a key in base64 is none.
 _FILE = re.compile(r"~?/[a-z]+(/[\w.@-]+)*/?")
 _NUMBER = re.compile(r"[\d.,-]+")
-_NOTHING = {"", "0", "1", "true", "false", "none", "null", "auto"}
+_NOTHING = {"", "0", "1", "true", "false", "yes", "no", "on", "off", "none", "null", "auto"}
 
 
 def _words(name: str) -> list[str]:
@@ -43,13 +43,15 @@ def _words(name: str) -> list[str]:
 
 def _secret_by_name(name: str, value: Any) -> bool:
     words, text = _words(name), str(value).strip()
-    if not words or words[-1] in _PLACES or words[0] in _SWITCHES or text.lower() in _NOTHING:
+    if not words or words[-1] in _PLACES or words[0] == "allow" or text.lower() in _NOTHING:
         return False
     # GOOGLE_APPLICATION_CREDENTIALS is a file
     if _FILE.fullmatch(text) and (words[-1] == "credentials" or not any(part in name.lower() for part in _STRONG)):
         return False
     if any(part in word for word in words for part in _STRONG):
         return True
+    if words[0] in _SWITCHES:
+        return False
     while len(words) > 1 and (words[-1] in _WHICH or words[-1].isdigit()):
         words.pop()
     if _OWNED.fullmatch("_".join(words[-2:])) or _OWNED.fullmatch(words[-1]):

@@ -36,6 +36,7 @@ def kind(name: str, value: object) -> str | None:
         ("Authorization", "abc"),
         ("client_secret", "abc"),
         ("SECRET", "abc"),
+        ("ENABLE_PASSWORD", "hunter2"),
         ("PASSPHRASE", "abc"),
     ],
 )
