@@ -144,7 +144,7 @@ class LlmServiceArgs(TypedDict):
     switches: NotRequired[SwitchesArgs]
     """The four switches of the high-throughput mode."""
     env: NotRequired[dict[str, str]]
-    """Other Ray Serve variables, by name; docs/configuration.md lists them. A boolean is "0" or "1"."""
+    """Variables of every Ray container, by name: any that the kit does not own and that holds no secret. A switch of Ray's is "0" or "1"."""
     engine_kwargs: NotRequired[dict[str, Any]]
     """Further vLLM engine arguments; those that the plan decides are refused here."""
     runtime: NotRequired[str]

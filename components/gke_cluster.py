@@ -8,6 +8,7 @@ import pulumi_gcp as gcp
 
 from .facts.choices import ExclusionScope, ReleaseChannel
 from .facts.google import CLOUD_PLATFORM, NODE_ROLES, PODS_RANGE, SERVICES_RANGE
+from .names import GKE, SERVICE_ACCOUNT, fitted
 from .ray_service_manifest import POOL_LABEL
 
 
@@ -100,8 +101,7 @@ class GkeCluster(pulumi.ComponentResource):
         account = gcp.serviceaccount.Account(
             f"{name}-nodes",
             project=args["project"],
-            # Google allows 6 to 30 characters here
-            account_id=f"{name[:24].rstrip('-')}-nodes",
+            account_id=fitted(name, SERVICE_ACCOUNT, tail="nodes"),
             display_name="GKE nodes of the inference platform",
             opts=here,
         )
@@ -116,7 +116,7 @@ class GkeCluster(pulumi.ComponentResource):
             for role in NODE_ROLES
         ]
         cluster = gcp.container.Cluster(
-            f"{name}-cluster",
+            fitted(name, GKE, tail="cluster"),
             **_cluster_arguments(args, account.email),
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -127,7 +127,7 @@ class GkeCluster(pulumi.ComponentResource):
             ),
         )
         self.system_pool = gcp.container.NodePool(
-            f"{name}-system",
+            fitted(name, GKE, tail="system"),
             project=args["project"],
             location=args["location"],
             cluster=cluster.name,

@@ -13,6 +13,7 @@ from .facts.accelerators import ACCELERATORS, GPU_RESOURCE
 from .facts.capacities import FLEX_START_MAX_HOURS
 from .facts.choices import Accelerator, Capacity
 from .facts.google import CLOUD_PLATFORM
+from .names import GKE, fitted
 from .ray_service_manifest import POOL_LABEL
 
 # GKE's managed DRANET runs on nodes with it and hands their RDMA network cards to pods that claim them.
@@ -78,8 +79,10 @@ class GpuNodePool(pulumi.ComponentResource):
         if capacity is Capacity.RESERVATION and not (args.get("reservation") and len(args.get("zones") or ()) == 1):
             raise ValueError("capacity reservation needs the reservation and its one zone")
         drain_seconds = args.get("drain_seconds")
+        end = f"-{args['pool']}"
         pool = gcp.container.NodePool(
-            name,
+            # the pool's own name, with which the platform's ends, stays whole
+            fitted(name.removesuffix(end), GKE, tail=args["pool"] if name.endswith(end) else ""),
             project=args["project"],
             location=args["location"],
             cluster=args["cluster"],

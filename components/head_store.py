@@ -6,6 +6,7 @@ import pulumi
 import pulumi_gcp as gcp
 import pulumi_kubernetes as kubernetes
 
+from .names import MEMORYSTORE, fitted
 from .ray_service_manifest import STORE_CA_KEY, STORE_PASSWORD_KEY
 
 
@@ -39,7 +40,7 @@ class HeadStoreInstance(pulumi.ComponentResource):
     def __init__(self, name: str, args: HeadStoreInstanceArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:HeadStoreInstance", name, dict(args), opts)
         instance = gcp.redis.Instance(
-            name,
+            fitted(name, MEMORYSTORE),
             project=args["project"],
             region=args["region"],
             display_name="What the Ray heads of the inference platform know",

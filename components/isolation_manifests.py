@@ -65,7 +65,9 @@ def isolation(plan: Plan) -> list[dict[str, Any]]:
 def network_policies(plan: Plan, isolation: IsolationPlan) -> list[dict[str, Any]]:
     """Nothing in or out, and then what the services need. Policies add up: each allows, none forbids."""
     namespace = plan.namespace
-    outside = [_rule("to", (), [("UDP", DNS_PORT), ("TCP", DNS_PORT)]), _rule("to", (), _tcp(HTTPS_PORT))]
+    # a proxy or a collector of traces listens on a port of its own, which the stack names
+    ports = dict.fromkeys((HTTPS_PORT, *isolation.outbound_ports))
+    outside = [_rule("to", (), [("UDP", DNS_PORT), ("TCP", DNS_PORT)]), _rule("to", (), _tcp(*ports))]
     if isolation.metadata_server:
         for address, ports in METADATA_SERVER.items():
             outside.append(_rule("to", [{"ipBlock": {"cidr": address}}], _tcp(*ports)))

@@ -95,13 +95,16 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
         "securityContext": RESTRICTED | {"readOnlyRootFilesystem": True},
         "volumeMounts": [{"name": "script", "mountPath": FOLDER, "readOnly": True}],
     }
+    environment: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in mirror.env.items()]
     if hugging_face.secret_name:
-        container["env"] = [from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY)]
+        environment.append(from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
     volumes = [{"name": "script", "configMap": {"name": config_map_name()}}]
     if hugging_face.secret:
-        container["env"] = token_environment()
+        environment += token_environment()
         container["volumeMounts"].append(token_mount())
         volumes.append(token_volume())
+    if environment:
+        container["env"] = environment
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -7,7 +7,7 @@ gcs-fuse: the model's folder of the bucket, mounted read-only by GKE's driver, w
 
 from typing import Any
 
-from .facts.choices import Accelerator, WeightsSource
+from .facts.choices import WeightsSource
 from .facts.google import FUSE_ANNOTATION, FUSE_DRIVER
 from .plan import ServicePlan
 
@@ -50,7 +50,7 @@ def engine_kwargs(service: ServicePlan) -> dict[str, Any]:
 
 def environment(service: ServicePlan) -> list[dict[str, Any]]:
     """Variables of every Ray container."""
-    return [{"name": "HF_HOME", "value": HUB_CACHE}] if _has_hub_cache(service) else []
+    return [{"name": "HF_HOME", "value": HUB_CACHE}] if service.has_hub_cache else []
 
 
 def annotations(service: ServicePlan) -> dict[str, str]:
@@ -62,7 +62,7 @@ def annotations(service: ServicePlan) -> dict[str, str]:
 
 def volumes(service: ServicePlan) -> list[dict[str, Any]]:
     """Volumes of a worker pod."""
-    if _has_hub_cache(service):
+    if service.has_hub_cache:
         size = f"{service.workers.ephemeral_gib}Gi"
         return [{"name": HUB_CACHE_VOLUME, "emptyDir": {"sizeLimit": size}}]
     if service.weights.source is not WeightsSource.GCS_FUSE:
@@ -86,21 +86,11 @@ def volumes(service: ServicePlan) -> list[dict[str, Any]]:
 
 def mounts(service: ServicePlan) -> list[dict[str, Any]]:
     """Volume mounts of a Ray worker."""
-    if _has_hub_cache(service):
+    if service.has_hub_cache:
         return [{"name": HUB_CACHE_VOLUME, "mountPath": HUB_CACHE}]
     if service.weights.source is not WeightsSource.GCS_FUSE:
         return []
     return [{"name": BUCKET_VOLUME, "mountPath": service.weights.uri, "readOnly": True}]
-
-
-def _has_hub_cache(service: ServicePlan) -> bool:
-    """A service with volumes of its own may have its cache in one of them, where Hugging Face puts it by default."""
-    return (
-        service.weights.source is WeightsSource.HUB
-        and service.weights.uri == service.model_id
-        and service.accelerator is not Accelerator.CPU
-        and not service.volumes
-    )
 
 
 def bucket_roles(service: ServicePlan) -> list[str]:

@@ -29,8 +29,20 @@ from components.facts.capacities import CAPACITIES, FLEX_START_MAX_HOURS
 from components.facts.choices import Accelerator, Capacity
 from components.facts.models import MODELS, Model
 from components.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
-from components.facts.serve_flags import LEVERS, REFUSED, SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
+from components.facts.serve_flags import LEVERS, SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
+from components.facts.variables import (
+    HUB_CACHE,
+    HUB_CACHE_INSTEAD,
+    NEVER_THROUGH_A_PROXY,
+    NEVER_THROUGH_A_PROXY_IN_A_CLUSTER,
+    NO_EFFECT,
+    OWNED,
+    OWNED_PREFIXES,
+    PYTHON_PATH,
+    PYTHON_PATH_INSTEAD,
+)
 from components.fit import GIB, GPU_BLOCK_TOKENS, MemoryFit, kv_layout, weights_gib
+from components.names import GKE, PLATFORM, fitted
 from components.plan import environment
 
 from . import settings
@@ -292,8 +304,15 @@ def _variables_part() -> str:
     return table(("Variable", "Kind", "Ray's default", "Set by the kit", "Effect", "Source"), rows)
 
 
-def _refused_part() -> str:
-    return table(("Variable", "Why it is refused"), ((code(name), why) for name, why in REFUSED.items()))
+def _owned_part() -> str:
+    owned = OWNED | {PYTHON_PATH: PYTHON_PATH_INSTEAD, HUB_CACHE: f"with weights hub on GPUs {HUB_CACHE_INSTEAD}"}
+    owned |= {f"{start}...": why for start, why in OWNED_PREFIXES.items()}
+    rows = ((code(name), instead.replace("{path}", "services.<name>")) for name, instead in owned.items())
+    return table(("Variable", "Instead"), rows)
+
+
+def _no_effect_part() -> str:
+    return table(("Variable", "Why it has no effect"), ((code(name), why) for name, why in NO_EFFECT.items()))
 
 
 def _engine_part() -> str:
@@ -389,7 +408,11 @@ def configuration() -> str:
         stacks=_stacks_part(),
         switches=_switches_part(),
         variables=_variables_part(),
-        refused=_refused_part(),
+        longest=PLATFORM,
+        cut=fitted("production-of-the-search-team", GKE, tail="g2-standard-8-spot"),
+        owned=_owned_part(),
+        no_effect=_no_effect_part(),
+        past_the_proxy=listed((*NEVER_THROUGH_A_PROXY, *NEVER_THROUGH_A_PROXY_IN_A_CLUSTER)),
         engine=_engine_part(),
         runtimes=_runtimes_part(),
         commands=_commands_part(),
@@ -411,6 +434,10 @@ An unknown key, a wrong type and a value that the plan knows to be wrong are ref
 file are reported together, each with its path; a service with a wrong type or an unknown key is judged by its shape alone until that
 is mended. Not checked is what only Google, Kubernetes, a registry or a hub knows: quota, stock, and whether an image, a bucket, a
 Secret or a model source is there. `rayline up` also runs the [policy pack](policy.md), `rayline plan` does not.
+
+The name of a stack with `cluster.mode: create` begins the names of Google's resources. It has at most {longest} lower-case letters,
+digits and dashes, first a letter. Google's limits for some resources are lower (a node pool 40 with Pulumi's ending, a service account 30):
+there a long name is cut and gets four digits of a digest, as in `{cut}`.
 
 "derived" in the column Default means that the plan decides: `rayline plan --stack <stack>` shows the result.
 
@@ -459,23 +486,57 @@ says what each does and when it helps.
 
 {switches}
 
-## Ray Serve variables
+## Variables
 
-These go under `services.<name>.env`. Every Ray container of a service gets the same list, the head and all workers. A
-switch is `"0"` or `"1"`: Ray takes any other text for off. A variable that is not in this table is refused; a new one is a
-row in `components/facts/serve_flags.py`. Paths in the column Source are relative to the `ray` package, version
+Any variable goes under `services.<name>.env`, for example `{{NCCL_DEBUG: INFO}}`. Every Ray container of a service gets the same
+list, the head and all workers. A change makes a new RayCluster. Refused are only:
+
+- a variable that the kit, KubeRay or Kubernetes sets, with the key to use instead ([below](#variables-that-the-kit-owns));
+- a secret: `env` stands in the manifest in clear text. A secret is known by its name (`MY_TOKEN`, `DB_PASSWORD`) or by its form (a
+  Hugging Face token, an API key, a private key, a user and password in an address);
+- a value of the wrong kind for a variable of the table of [Ray Serve variables](#ray-serve-variables).
+
+A file is no secret: `GOOGLE_APPLICATION_CREDENTIALS: /etc/keys/key.json` is taken. The file comes with `volumes` or `image`.
+
+`rayline plan` warns about a variable with `RAY_`, `RAYLLM_` or `VLLM_` that Ray {{ray}} and vLLM {{vllm}} do not read, and says
+which one may have been meant. Names come from both packages (`components/facts/runtime_variables.py`). There is no such warning with
+an older `runtime`.
+
+### Proxies
+
+`HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY`, in either case, are for downloads from Hugging Face. The copy of weights into a bucket
+gets them too, and `HF_ENDPOINT`. A proxy's address holds no user and password.
+
+With a proxy the kit sets `NO_PROXY` and `no_proxy`: what the stack says, and {past_the_proxy}. These are the pod itself (the readiness
+probe asks localhost with `wget`, which obeys `http_proxy`), pods and Services by name, and the metadata server. With `cluster.mode: create`
+the ranges of nodes, pods and Services follow. With `mode: existing` they are not known: name them in `NO_PROXY`, as
+`rayline plan` says. Ray's own connections between pods use gRPC, and Ray keeps it off proxies unless `RAY_grpc_enable_http_proxy` is set.
+
+`isolation.network_policies` lets pods out to port 443 only. The ports of addresses in `env` and `engine_kwargs` are opened too: that of
+a proxy, of `HF_ENDPOINT` or of `OTEL_EXPORTER_OTLP_ENDPOINT`. An address of a Service in the cluster needs the port of its pods.
+
+### Ray Serve variables
+
+A switch is `"0"` or `"1"`: Ray takes any other text for off. Paths in the column Source are relative to the `ray` package, version
 {{ray}}, unless they name another.
 
 {variables}
 
-### Refused variables
+### Variables that the kit owns
 
-{refused}
+{owned}
+
+### Variables without an effect
+
+`rayline plan` warns about these.
+
+{no_effect}
 
 ## vLLM engine arguments
 
-Further arguments of vLLM go under `services.<name>.engine_kwargs` and reach the engine as they are. These are refused
-there:
+Further arguments of vLLM go under `services.<name>.engine_kwargs` and reach the engine as they are. `middleware` is one text
+or a list of them; the gate that asks for keys stands outside all of yours. Secrets are refused at any depth, as in
+[variables](#variables), and so are these:
 
 {engine}
 
@@ -491,7 +552,9 @@ Ray, vLLM and the image are chosen together, because an unpinned vLLM has broken
 Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted.
 
 {commands}
-""".replace("{{ray}}", RUNTIMES[DEFAULT_RUNTIME].ray_version)
+""".replace("{{ray}}", RUNTIMES[DEFAULT_RUNTIME].ray_version).replace(
+    "{{vllm}}", RUNTIMES[DEFAULT_RUNTIME].vllm_version
+)
 
 
 # --- hardware.md -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import ipaddress
 import json
 import math
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, get_args, get_origin
 
 import pulumi
@@ -34,6 +33,8 @@ from components.facts.choices import (
     WeightsSource,
 )
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
+from components.secret_values import may_show
+from components.spelling import hint, meant
 
 from .stack_files import resolved
 
@@ -448,10 +449,11 @@ def _explain(error: Any) -> str:
         return f"{path}: required{_example(last)}"
     if kind == "extra_forbidden":
         known = _fields_at(error["loc"][:-1])
-        near = get_close_matches(last, known, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        hidden = near and _secret(near[0], value)
-        return f"{path}{'' if hidden or value is None else shown}: no such key; {hint}"
+        # hugging_face_tokn: the value is one of the key that was meant
+        shown = shown if may_show(meant(last, known) or "", value) else ""
+        return f"{path}{'' if value is None else shown}: no such key; " + hint(
+            last, known, f"known: {', '.join(known)}"
+        )
     if kind == "enum":
         return f"{path}{shown}: one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}"
     if kind in ("int_type", "int_from_float", "int_parsing"):
@@ -478,7 +480,7 @@ def _shown(key: str, value: Any) -> str:
     """Return a value as a message shows it after its path: as YAML has it, cut where it is long, never a secret."""
     if value is None or value == "":
         return " (empty)"
-    if isinstance(value, dict | list) or _secret(key, value):
+    if isinstance(value, dict | list) or not may_show(key, value):
         return ""
     if isinstance(value, bool):
         return f" (got {json.dumps(value)})"
@@ -489,21 +491,13 @@ def _unquoted(value: Any, *tags: str) -> str:
     """Say what made a text of what is to be a number or a switch: quotes, or a word that Pulumi reads as a text."""
     if not isinstance(value, str) or not value:
         return ""
-    tag, meant = resolved(value)
+    tag, number = resolved(value)
     # the program gets 1e3 as 1000
-    if tag in tags or ("!!int" in tags and tag == "!!float" and meant.is_integer()):
+    if tag in tags or ("!!int" in tags and tag == "!!float" and number.is_integer()):
         return ", without quotes"
     if "!!bool" in tags and value.lower() in ("yes", "no", "on", "off", "y", "n"):
         return f"; Pulumi reads {value} as a text"
     return ""
-
-
-def _secret(key: str, value: Any) -> bool:
-    """Whether a value may be a secret, which no message repeats: by the key's name, or by its own beginning."""
-    if not isinstance(value, str):
-        return False
-    named = any(word in key.lower() for word in ("token", "key", "password", "secret"))
-    return value.startswith(("hf_", "sk-")) or (named and key != "secret_name")
 
 
 _MAPS = {

@@ -302,25 +302,3 @@ LEVERS: dict[str, Lever] = {
         "llm/_internal/serve/core/configs/llm_config.py:250",
     ),
 }
-
-# Variables that look useful and do nothing, or must not be set; with the reason a refusal gives.
-REFUSED: dict[str, str] = {
-    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "it follows from RAY_SERVE_ENABLE_HA_PROXY",
-    "RAY_SERVE_DEFAULT_HTTP_HOST": "it is ignored in HAProxy mode",
-    "RAY_SERVE_HAPROXY_INGRESS_RETRY_ON": "Ray parses it and never writes it into haproxy.cfg",
-    "RAY_SERVE_HAPROXY_INGRESS_RETRIES": "Ray parses it and never writes it into haproxy.cfg",
-    "RAY_SERVE_EXPERIMENTAL_PIP_HAPROXY": "only Ray 2.56 knew it",
-    "RAY_SERVE_LLM_ROUTER_TO_MODEL_REPLICA_RATIO": "nothing in Ray 2.60 reads it",
-    "RAY_SERVE_LLM_ROUTER_MIN_REPLICAS": "nothing in Ray 2.60 reads it",
-    "RAY_SERVE_LLM_ROUTER_INITIAL_REPLICAS": "nothing in Ray 2.60 reads it",
-    "RAY_SERVE_LLM_ROUTER_MAX_REPLICAS": "nothing in Ray 2.60 reads it",
-    "RAY_SERVE_LLM_ROUTER_TARGET_ONGOING_REQUESTS": "nothing in Ray 2.60 reads it",
-    "RAY_SERVE_LLM_DEFAULT_MAX_REPLICAS": "nothing in Ray 2.60 reads it",
-    "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "nothing in Ray 2.60 reads it",
-    "RAYLLM_GUIDED_DECODING_BACKEND": "nothing in Ray 2.60 reads it",
-    "RAYLLM_HOME_DIR": "nothing in Ray 2.60 reads it",
-    "VLLM_SERVER_DEV_MODE": "it opens vLLM's development endpoints on the service's port",
-    "VLLM_API_KEY": "a key belongs in a Secret: see `api_key`",
-    "HF_TOKEN": "a token belongs in a Secret: see `hugging_face`",
-    "HUGGING_FACE_HUB_TOKEN": "a token belongs in a Secret: see `hugging_face`",
-}

@@ -20,10 +20,11 @@ from ..facts.choices import (
 )
 from ..facts.google import MAX_DRAINING_SECONDS, MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_API
 from .capacity import capacity_warnings
-from .check import Check
+from .check import Check, refuse_secrets
 from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
 from .drain import DrainTimes, drain_times
 from .endpoint import plan_endpoint
+from .environment import outbound_ports
 from .head import plan_head, sized
 from .isolation import check_namespace, plan_isolation, plan_quota
 from .pools import allocatable, check_system_pool, finish, hourly_cost, plan_pools
@@ -117,11 +118,12 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         mounted = any(draft.plan.weights.source is WeightsSource.GCS_FUSE for draft in drafts)
         cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)
     drafts = sized(check, drafts, head)
-    by_key = plan_pools(check, drafts, cluster, name) if cluster.mode is ClusterMode.CREATE else {}
+    by_key = plan_pools(drafts, cluster) if cluster.mode is ClusterMode.CREATE else {}
     check_system_pool(check, drafts, cluster)
     endpoint = plan_endpoint(check, args, cluster, name)
     for api in endpoint.apis:
         cluster = add_api(cluster, api)
+    refuse_secrets(check, args)
     if check.problems:
         raise PlanError(check.problems)
 
@@ -135,7 +137,8 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         hugging_face=hugging_face,
         head=head,
         endpoint=endpoint,
-        isolation=isolation and replace(isolation, quota=plan_quota(services, pools)),
+        isolation=isolation
+        and replace(isolation, quota=plan_quota(services, pools), outbound_ports=_outbound_ports(services)),
         bucket=bucket,
         mirrors=plan_mirrors(bucket, services),
         pools=pools,
@@ -145,6 +148,10 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
         warnings=_warnings(cluster, kuberay, services, pools, endpoint, bucket),
     )
+
+
+def _outbound_ports(services: tuple[ServicePlan, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set().union(*(outbound_ports(one.env, one.engine_kwargs) for one in services))))
 
 
 def _warnings(
@@ -180,11 +187,7 @@ def _warnings(
             found.append(
                 f"{service.name}: no source shows an A4 machine that serves without its RDMA networks: try one before you count on it (docs/hardware.md)"
             )
-        if service.limits.max_model_len < min(defaults.MAX_MODEL_LEN, service.model.max_context):
-            found.append(
-                f"{service.name}: {service.limits.max_model_len:,} tokens of context, less than the usual {defaults.MAX_MODEL_LEN:,}: no more fit beside "
-                f"{service.limits.max_num_seqs} requests (max_model_len, max_num_seqs, tensor_parallel_size and accelerator decide)"
-            )
+        found += [f"{service.name}: {warning}" for warning in service.warnings]
     for pool in pools:
         here = [service for service in services if service.pool == pool.name and not service.parked]
         used = sum(service.workers.workers * service.workers.gpus for service in here)

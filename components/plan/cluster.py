@@ -19,7 +19,8 @@ from ..facts.google import (
     WORKLOAD_METRICS,
 )
 from ..facts.runtimes import KUBERAY_CHART, KUBERAY_CRD_FILES, KUBERAY_CRDS, KUBERAY_REPOSITORY, KUBERAY_VERSION
-from .check import DNS_LABEL, MAX_GKE_LOGICAL_NAME, Check
+from ..names import PLATFORM
+from .check import DNS_LABEL, Check
 from .maintenance import plan_maintenance
 from .pools import node_price
 from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, SecretManagerSecret, SystemPool
@@ -64,11 +65,11 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
             name,
             "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter",
         )
-    if name and len(name) + len("-cluster") > MAX_GKE_LOGICAL_NAME:
+    if len(name) > PLATFORM:
         check.refuse(
             "stack name",
             name,
-            f"at most {MAX_GKE_LOGICAL_NAME - len('-cluster')} characters, so that GKE accepts the cluster's name",
+            f"{len(name)} characters, and the names of Google resources begin with it: at most {PLATFORM}",
         )
 
     pool = given.get("system_pool") or {}

@@ -60,6 +60,8 @@ class Common:
     longest: int
     cluster: ClusterPlan
     weights: ServiceWeights
+    warnings: list[str]
+    """What a reader should know of the service, without its name."""
 
     @property
     def prefix_caching(self) -> bool:
@@ -94,6 +96,7 @@ class Common:
             ray_token_generation=self.ray_token_generation,
             longest_stream_seconds=self.longest,
             volumes=tuple(given.get("volumes") or ()),
+            warnings=tuple(self.warnings),
             **decided,
         )
 

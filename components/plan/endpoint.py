@@ -8,6 +8,7 @@ from typing import Any
 from ..facts import defaults
 from ..facts.choices import ClusterMode, Exposure, RateLimitKey, Tls, UpgradeStrategy
 from ..facts.google import PROXY_SUBNET_MAX_PREFIX
+from ..names import COMPUTE, fitted
 from .check import DNS_LABEL, Check
 from .types import ClusterPlan, EndpointPlan
 
@@ -68,7 +69,7 @@ def plan_endpoint(check: Check, args: Mapping[str, Any], cluster: ClusterPlan, n
         )
     return EndpointPlan(
         exposure=exposure,
-        resource_name=f"{name}-endpoint" if name else "endpoint",
+        resource_name=fitted(name, COMPUTE, tail="endpoint") if name else "endpoint",
         certificate_name=_certificate_name(name, domain),
         domain=domain,
         tls=tls,
@@ -170,6 +171,8 @@ def _hostnames(check: Check, domain: str, services: Mapping[str, Any]) -> dict[s
                 hostname,
                 f"{domain} or one label before it, such as {service}.{domain}: the certificate covers no others",
             )
+        elif len(hostname) > MAX_DOMAIN:
+            check.refuse(path, hostname, f"{len(hostname)} characters: a name has at most {MAX_DOMAIN} characters")
         other = next((one for one, taken in found.items() if taken == hostname), None)
         if other:
             check.refuse(path, hostname, f"services.{other} has this name already: every service has its own")
@@ -179,4 +182,4 @@ def _hostnames(check: Check, domain: str, services: Mapping[str, Any]) -> dict[s
 
 def _certificate_name(name: str, domain: str) -> str:
     """With the domain in it, so that another domain makes a second certificate before the first one goes."""
-    return "-".join(part for part in (name, domain.replace(".", "-")) if part)[:63].rstrip("-")
+    return fitted("-".join(part for part in (name, domain.replace(".", "-")) if part), COMPUTE)

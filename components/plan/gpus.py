@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from difflib import get_close_matches
 from math import ceil
 
 from ..facts import defaults
@@ -10,6 +9,7 @@ from ..facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from ..facts.choices import ClusterMode
 from ..facts.google import AI_ZONE
 from ..fit import GIB, EngineLimits, MemoryFit, largest, memory_fit
+from ..spelling import hint, meant
 from .capacity import Asked, refuse_machine
 from .check import Check, at_least_one
 from .draft import Common, context_tokens
@@ -84,18 +84,15 @@ def _check_zones(check: Check, path: str, given: list[str], region: str, spec: A
             f"{', '.join(early)} is an AI zone: they stand in Google's lists before GKE clusters can use them, so leave it out",
         )
     if wrong:
-        near = get_close_matches(
-            wrong[0], [zone for zone in spec.zones if zone.startswith(f"{region}-")], n=1, cutoff=0.8
-        )
-        hint = f"did you mean {near[0]}?" if near else f"zones of it only, for example {region}-b"
-        check.refuse(path, given, f"{', '.join(wrong)} is not in {region}: {hint}")
+        inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
+        advice = hint(wrong[0], inside, f"zones of it only, for example {region}-b")
+        check.refuse(path, given, f"{', '.join(wrong)} is not in {region}: {advice}")
 
 
 def _refuse_place(check: Check, common: Common, spec: AcceleratorSpec, where: str, region: str) -> None:
     regions = {zone.rsplit("-", 1)[0] for row in ACCELERATORS.values() for zone in row.zones}
-    near = [] if region in regions else get_close_matches(region, sorted(regions), n=1, cutoff=0.85)
-    if near:
-        check.refuse("gcp:region", region, f"not known here; did you mean {near[0]}?")
+    if region not in regions and meant(region, regions):
+        check.refuse("gcp:region", region, f"not known here; did you mean {meant(region, regions)}?")
         return
     inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
     listed = inside or sorted({zone.rsplit("-", 1)[0] for zone in spec.zones})
@@ -160,6 +157,10 @@ def engine_limits(
             f"every sequence needs a block of its own for its linear-attention state: at most {most_that_fit} fit",
         )
     limits = replace(most, max_model_len=context, max_num_seqs=sequences)
+    if context < most.max_model_len and given.get("max_model_len") is None:
+        # fewer sequences than the context was computed with leave room for more of it
+        longest = min(fit(limits).longest_context // 256 * 256, most.max_model_len)
+        limits = replace(limits, max_model_len=max(context, longest))
     return limits, fit(limits)
 
 

@@ -17,7 +17,7 @@ from ..facts.capacities import (
     gke_version,
 )
 from ..facts.choices import Capacity, ClusterMode, UpgradeStrategy
-from .check import MAX_GKE_LOGICAL_NAME, Check
+from .check import Check
 from .draft import Draft, PoolKey
 from .drain import drain_times
 from .types import ClusterPlan, NodePool, ServicePlan
@@ -31,7 +31,7 @@ DAEMONSET_CPUS = 0.6
 DAEMONSET_MEMORY_GIB = 1.0
 
 
-def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform: str) -> dict[PoolKey, NodePool]:
+def plan_pools(drafts: list[Draft], cluster: ClusterPlan) -> dict[PoolKey, NodePool]:
     """One pool for each machine type, way of getting it and set of zones; services that agree on them share it."""
     shared: dict[PoolKey, list[Draft]] = {}
     for draft in drafts:
@@ -45,17 +45,9 @@ def plan_pools(check: Check, drafts: list[Draft], cluster: ClusterPlan, platform
         # parked services count: resuming one is then a change of that service alone
         most = ceil(sum(group.most_workers * group.gpus for group in groups) / machine.gpus)
         surge = sum(ceil(group.surge_workers * group.gpus / machine.gpus) for group in groups)
-        name = pool_name(key, listed_zones(spec, cluster.region or "", cluster.location))
-        # GKE names the pools of a ladder itself
-        if platform and key.capacity is not Capacity.LADDER and len(f"{platform}-{name}") > MAX_GKE_LOGICAL_NAME:
-            check.refuse(
-                "stack name",
-                platform,
-                f"at most {MAX_GKE_LOGICAL_NAME - len(name) - 1} characters, so that GKE accepts the node pool's name {name}",
-            )
         disk = max(sum(user.plan.workers.ephemeral_gib * machine.gpus // user.plan.workers.gpus for user in users), 1)
         pools[key] = NodePool(
-            name=name,
+            name=pool_name(key, listed_zones(spec, cluster.region or "", cluster.location)),
             accelerator=users[0].plan.accelerator,
             machine=machine,
             capacity=key.capacity,

@@ -1,7 +1,6 @@
 """One service: what was asked, on a CPU or on GPUs."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from math import ceil, floor
 from typing import Any
 
@@ -12,7 +11,9 @@ from ..facts.google import FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
 from ..facts.models import MODELS
 from ..facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from ..facts.serve_flags import DIRECT_STREAMING
+from ..facts.variables import HUB_CACHE, HUB_CACHE_INSTEAD
 from ..fit import EngineLimits, cpu_memory_fit
+from ..spelling import hint
 from .capacity import KEYS as CAPACITY_KEYS
 from .capacity import plan_capacity
 from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one, version
@@ -52,10 +53,9 @@ def plan_service(
     model_id = given.get("model", "")
     model = MODELS.get(model_id)
     if model is None:
-        near = get_close_matches(model_id, MODELS, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"the models are {', '.join(MODELS)}"
+        advice = hint(model_id, MODELS, f"the models are {', '.join(MODELS)}")
         check.refuse(
-            f"{path}.model", model_id, f"not known here; {hint} (a new model is a row in components/facts/models.py)"
+            f"{path}.model", model_id, f"not known here; {advice} (a new model is a row in components/facts/models.py)"
         )
     runtime = RUNTIMES.get(given.get("runtime") or DEFAULT_RUNTIME)
     if runtime is None:
@@ -78,7 +78,7 @@ def plan_service(
     scale = plan_scale(check, path, given, cluster, kuberay)
     tensor = at_least_one(check, path, given, "tensor_parallel_size", 1)
     pipeline = at_least_one(check, path, given, "pipeline_parallel_size", 1)
-    env = plan_environment(check, path, given)
+    env, env_warnings = plan_environment(check, path, given, cluster, runtime)
     engine_kwargs = plan_engine_kwargs(check, path, given)
     longest = given.get("longest_stream_seconds", defaults.LONGEST_STREAM_SECONDS)
     if not 10 <= longest <= 86400:
@@ -114,9 +114,11 @@ def plan_service(
         api_key_generation=at_least_one(check, path, given, "api_key_generation", 1),
         ray_token_generation=at_least_one(check, path, given, "ray_token_generation", 1),
         stream_interval=at_least_one(check, path, given, "stream_interval", defaults.STREAM_INTERVAL),
-        longest=longest, cluster=cluster, weights=weights,
+        longest=longest, cluster=cluster, weights=weights, warnings=env_warnings,
     )  # fmt: skip
     draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
+    if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
+        check.refuse(f"{path}.env.{HUB_CACHE}", env[HUB_CACHE], HUB_CACHE_INSTEAD.format(path=path))
     return draft if len(check.problems) == before else None
 
 
@@ -252,6 +254,12 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
         need_one_zone(check, path, zones, "a reservation lives in one zone")
 
     limits, fit = engine_limits(check, common, spec, utilization)
+    usual = min(defaults.MAX_MODEL_LEN, common.model.max_context)
+    if given.get("max_model_len") is None and limits.max_model_len < usual:
+        common.warnings.append(
+            f"{limits.max_model_len:,} tokens of context, less than the usual {usual:,}: no more fit beside {limits.max_num_seqs} requests "
+            "(max_model_len, max_num_seqs, tensor_parallel_size and accelerator decide)"
+        )
     _check_batch(check, path, given, limits)
     if not fit.fits:
         refuse_fit(check, common, spec, limits, fit)

@@ -184,6 +184,16 @@ class ServicePlan:
         return 0 if self.machine is None else self.replicas * self.tensor_parallel_size * self.pipeline_parallel_size
 
     @property
+    def has_hub_cache(self) -> bool:
+        """Whether the kit keeps what Hugging Face sends on a volume of its own. One of the stack may be the cache as well."""
+        return (
+            self.weights.source is WeightsSource.HUB
+            and self.weights.uri == self.model_id
+            and self.accelerator is not Accelerator.CPU
+            and not self.volumes
+        )
+
+    @property
     def running_workers(self) -> int:
         """Worker pods that exist when nothing drives the count up."""
         return 0 if self.parked else self.workers.workers
@@ -360,6 +370,8 @@ class IsolationPlan:
     managed_prometheus: bool
     """Google's managed Prometheus is there to read a PodMonitoring."""
     quota: Quota = Quota(pods=0, gpus=0)
+    outbound_ports: tuple[int, ...] = ()
+    """Ports outside that the services' variables and engine arguments name."""
 
 
 @dataclass(frozen=True)
@@ -381,6 +393,8 @@ class Mirror:
     folder: str
     image: str
     weights_gib: float
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Of the first service that reads it: how it reaches Hugging Face."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from ..facts import defaults
 from ..facts.choices import ClusterMode, WeightsSource
 from ..facts.runtimes import DEFAULT_RUNTIME, MIN_RAY_VERSION_FOR_BUCKETS, RUNTIMES
 from .check import Check, version
+from .environment import for_downloads
 from .types import BucketPlan, ClusterPlan, Mirror, ServicePlan, ServiceWeights
 
 # Where a mounted model lies in the worker.
@@ -133,6 +134,7 @@ def plan_mirrors(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> 
                     folder=folder,
                     image=service.image,
                     weights_gib=service.model.parameters * service.model.weight_bytes / 2**30,
+                    env=for_downloads(service.env),
                 ),
             )
     return tuple(found.values())

@@ -397,7 +397,7 @@ def _start(
                 session_id=sessions.new_id(),
                 state_dir=state_dir,
                 folder=folder,
-                env=_process_env(translation),
+                env=translate.process_env(os.environ, translation.env, str(Path(sys.executable).parent)),
                 ports=ports,
                 hold=[reserved.hold],
                 restart_key=translate.restart_key(declared, secrets, salt),
@@ -770,13 +770,6 @@ def write_files(folder: Path, files: Mapping[str, str]) -> bool:
             path.unlink()
             changed = True
     return changed
-
-
-def _process_env(translation: translate.Translation) -> dict[str, str]:
-    env = translate.inherited_env(os.environ)
-    # As in an activated environment: some of Ray's helpers look for `python` and `ray` on PATH.
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")])
-    return {**env, **translation.env}
 
 
 def _deployment_names(api: ServeApi) -> list[str]:

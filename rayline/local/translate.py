@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import math
+import os
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,6 +78,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "RAY_*, RAYLLM_*, VLLM_*, PYTHONPATH and PYTHONDONTWRITEBYTECODE of the calling shell are dropped; the rest is inherited.",
         "Only declared switches may decide; and without bytecode each process compiles its imports anew.",
+    ),
+    Difference(
+        "NO_PROXY and no_proxy also name 127.0.0.1 and localhost, and PATH begins with this environment's programs.",
+        "gRPC and urllib send what is for this machine to a proxy as well; some of Ray's helpers look for `python` and `ray`.",
     ),
     Difference(
         "Without a C++ compiler (or Python's headers) TORCH_COMPILE_DISABLE=1 is set.",
@@ -239,7 +244,12 @@ class Declared:
                 declared = self.start_params.get(port.flag, port.number)
             elif isinstance(self.env.get(port.env), str):
                 declared = self.env[port.env]
-            numbers[port.name] = int(declared)
+            try:
+                numbers[port.name] = int(declared)
+            except ValueError:
+                raise TranslationError(
+                    f"{port.env or port.flag} is {declared!r}, which is no port. Fix: a number"
+                ) from None
         return numbers
 
 
@@ -439,6 +449,20 @@ def inherited_env(environ: Mapping[str, str]) -> dict[str, str]:
     if not can_compile(environ):
         kept.setdefault("TORCH_COMPILE_DISABLE", "1")
     return kept
+
+
+def process_env(environ: Mapping[str, str], declared: Mapping[str, str], programs: str) -> dict[str, str]:
+    """The whole environment of Ray's processes: the caller's, and over it what the manifest and `translate` say.
+
+    `programs` is this Python's folder of programs: some of Ray's helpers look for `python` and `ray` on PATH.
+    """
+    inherited = inherited_env(environ)
+    env = {**inherited, **declared}
+    env["PATH"] = os.pathsep.join([programs, env.get("PATH", "/usr/bin:/bin")])
+    for name in ("no_proxy", "NO_PROXY"):
+        both = f"{declared.get(name, '')},{inherited[name]}".split(",")
+        env[name] = ",".join(dict.fromkeys(filter(None, both)))
+    return env
 
 
 def can_compile(environ: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Imports point one way: facts <- fit <- plan <- manifest <- components <- platform <- program; the kit <- the command line."""
+"""Imports point one way: texts, facts <- fit <- plan <- manifest <- components <- platform <- program; the kit <- the command line."""
 
 import ast
 import pathlib
@@ -10,18 +10,21 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "components").rglob("*.py"))
 RAYLINE = sorted((ROOT / "rayline").rglob("*.py"))
 PULUMI = {"pulumi", "pulumi_gcp", "pulumi_kubernetes", "pulumi_random"}
+# rules about texts that facts, plan, components and settings share
+TEXTS = {"names", "secret_values", "spelling"}
 # what a module of the package may import from the package, and from outside it besides the standard library
 MANIFESTS = {p.stem for p in MODULES if p.stem.endswith(("_manifest", "_manifests"))}
 PURE = {
+    **{name: (set(), set()) for name in TEXTS},
     "fit": ({"facts"}, set()),
     # a folder: its files may import each other
-    "plan": ({"facts", "fit", "plan"}, set()),
+    "plan": ({"facts", "fit", "plan"} | TEXTS, set()),
     **{name: ({"facts", "plan"} | MANIFESTS, {"yaml"}) for name in MANIFESTS},
     "arguments": ({"facts"}, {"pulumi"}),
 }
 # not a component: how every component makes a manifest into a resource
 KUBERNETES_OBJECT = "kubernetes_object"
-COMPONENT = ({"facts", KUBERNETES_OBJECT} | MANIFESTS, PULUMI)
+COMPONENT = ({"facts", "names", KUBERNETES_OBJECT} | MANIFESTS, PULUMI)
 
 
 def imports(path: pathlib.Path) -> set[str]:
@@ -104,7 +107,7 @@ def test_the_component_package_reads_no_pydantic_so_that_it_stays_light():
 
 
 def test_settings_know_the_facts_and_not_the_plan():
-    assert own(ROOT / "rayline" / "settings.py") == {"facts"}
+    assert own(ROOT / "rayline" / "settings.py") == {"facts", "secret_values", "spelling"}
 
 
 @pytest.mark.parametrize("path", [*MODULES, *RAYLINE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)

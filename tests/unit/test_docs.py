@@ -12,7 +12,8 @@ import components
 from components.facts.accelerators import ACCELERATORS
 from components.facts.models import MODELS
 from components.facts.runtimes import RUNTIMES
-from components.facts.serve_flags import REFUSED, SERVE_FLAGS
+from components.facts.serve_flags import SERVE_FLAGS
+from components.facts.variables import NO_EFFECT, OWNED
 from rayline import docs
 from rayline.offline import stack_names
 from rayline.vllm_logs import LOGGED_STARTS, LoggedStart
@@ -111,7 +112,7 @@ def test_every_command_is_documented_and_has_help() -> None:
             assert meaning, f"rayline {name} {option} has no help"
 
 
-@pytest.mark.parametrize("name", [*SERVE_FLAGS, *REFUSED])
+@pytest.mark.parametrize("name", [*SERVE_FLAGS, *OWNED, *NO_EFFECT])
 def test_every_serve_variable_is_documented(name: str) -> None:
     assert f"`{name}`" in text_of("configuration.md")
 

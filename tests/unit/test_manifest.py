@@ -187,6 +187,15 @@ def test_no_key_is_in_any_environment(program):
         assert "api-key" not in str([value for value in environment(service).values() if isinstance(value, dict)])
 
 
+@pytest.mark.parametrize("written", ["mine.Logger", "[mine.Logger]"])
+@pytest.mark.parametrize("api_key", ["true", "false"])
+def test_a_middleware_is_a_list_however_it_is_written(record_file, written, api_key):
+    file = f"{L4}    api_key: {api_key}\n    engine_kwargs: {{middleware: {written}}}\n"
+    gate = ["rayline_gate.ApiKeyGate"] if api_key == "true" else []
+    # vLLM goes through it one by one: a text would be letters
+    assert llm(the_service(record_file(file)))["engine_kwargs"]["middleware"] == ["mine.Logger", *gate]
+
+
 def test_the_gate_stands_outside_the_middlewares_of_a_stack(record_file):
     assert llm(the_service(record_file(L4)))["engine_kwargs"]["middleware"] == ["rayline_gate.ApiKeyGate"]
     service = the_service(record_file(L4 + "    engine_kwargs: {middleware: [mine.Logger]}\n"))

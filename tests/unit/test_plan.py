@@ -227,6 +227,54 @@ def test_a_context_that_nobody_asked_for_shrinks_to_what_fits():
     assert service.fit.fits
 
 
+CONTEXT = "no more fit beside"
+
+
+def told_of_little_context(made: Plan) -> bool:
+    return any(CONTEXT in warning for warning in made.warnings)
+
+
+def test_a_context_that_is_small_for_want_of_memory_is_told():
+    made = plan(qwen=QWEN | {"model": "Qwen/Qwen3.5-9B"})
+    (warning,) = (warning for warning in made.warnings if CONTEXT in warning)
+    tokens, sequences = made.services[0].limits.max_model_len, made.services[0].limits.max_num_seqs
+    assert warning.startswith(
+        f"qwen: {tokens:,} tokens of context, less than the usual 16,384: no more fit beside {sequences} requests"
+    )
+
+
+@pytest.mark.parametrize("tokens", [512, 8192, 16383])
+def test_the_stacks_own_limit_of_the_context_is_no_want_of_memory(tokens):
+    assert not told_of_little_context(plan(qwen=QWEN | {"max_model_len": tokens}))
+    assert not told_of_little_context(
+        plan(qwen=QWEN | {"model": "Qwen/Qwen3.5-9B", "max_model_len": min(tokens, 4096)})
+    )
+
+
+def test_a_small_context_on_the_cpu_is_no_want_of_memory():
+    cpu = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "image": "mine/cpu:1"}
+    made = make_plan({"cluster": {"mode": "existing"}, "services": {"qwen": cpu}})
+    assert made.services[0].limits.max_model_len == 2048
+    assert not told_of_little_context(made)
+
+
+@pytest.mark.parametrize("accelerator", [card for card in Accelerator if card is not Accelerator.CPU])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("asked", [{}, {"max_num_seqs": 16}, {"max_num_seqs": 256}], ids=str)
+def test_no_more_is_said_to_fit_only_where_that_is_so(model, accelerator, asked):
+    service = {"model": model, "accelerator": accelerator, "capacity": "spot", "zones": ["us-central1-b"]} | asked
+    try:
+        made = plan(a=service)
+    except PlanError:
+        return
+    limits, fit = made.services[0].limits, made.services[0].fit
+    if told_of_little_context(made):
+        # lengths are whole blocks of 256
+        assert fit.longest_context - limits.max_model_len < 256
+    else:
+        assert limits.max_model_len == min(16384, MODELS[model].max_context)
+
+
 def test_sequences_are_no_more_than_the_cache_holds_at_an_eighth_of_the_context():
     service, _ = one()
     assert service.limits.max_num_seqs % 8 == 0

@@ -21,6 +21,7 @@ from rayline.local.translate import (
     choose_ports,
     haproxy_wrapper,
     inherited_env,
+    process_env,
     read,
     restart_key,
     translate,
@@ -331,6 +332,36 @@ def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
     )
     del kept["TORCH_COMPILE_DISABLE"]  # there is no PATH, so no compiler
     assert kept == {"LANG": "C", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
+
+
+def test_what_the_manifest_declares_wins_over_the_callers_variables():
+    env = process_env({"LANG": "C", "PATH": "/usr/bin"}, {"LANG": "de", "HTTPS_PROXY": "http://p:1"}, "/venv/bin")
+    assert (env["LANG"], env["HTTPS_PROXY"]) == ("de", "http://p:1")
+    assert env["PATH"] == "/venv/bin:/usr/bin"
+    # a folder of the manifest's own does not take Ray's programs away
+    assert process_env({"PATH": "/usr/bin"}, {"PATH": "/opt/bin"}, "/venv/bin")["PATH"] == "/venv/bin:/opt/bin"
+
+
+def test_this_machine_is_never_reached_through_a_proxy():
+    for declared in ({}, {"NO_PROXY": "hub.example.com"}, {"no_proxy": "localhost", "NO_PROXY": "localhost"}):
+        env = process_env({"https_proxy": "http://p:1", "no_proxy": "mine.example.com"}, declared, "/venv/bin")
+        for name in ("no_proxy", "NO_PROXY"):
+            listed = env[name].split(",")
+            assert {"127.0.0.1", "localhost"} <= set(listed)
+            assert len(set(listed)) == len(listed)
+            assert set(declared.get(name, "localhost").split(",")) <= set(listed)
+        assert "mine.example.com" in env["no_proxy"]
+
+
+def test_a_port_that_is_no_number_is_refused_by_its_variable():
+    service = ray_service()
+    for container in (
+        service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0],
+        worker(service)["template"]["spec"]["containers"][0],
+    ):
+        container["env"].append({"name": "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "value": "many"})
+    with pytest.raises(TranslationError, match=r"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT is 'many'.*Fix: a number"):
+        read(service).ports()
 
 
 def test_without_a_compiler_nothing_is_compiled(tmp_path: Path):

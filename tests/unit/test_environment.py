@@ -1,0 +1,227 @@
+"""`env` takes what a company sets, past the proxy where that has to be, and says what does nothing."""
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import threading
+import urllib.request
+from typing import Any
+
+import httpx
+import pytest
+import requests
+
+from components.isolation_manifests import network_policies
+from components.mirror_manifests import mirror_jobs
+from components.plan import Plan, PlanError, make_plan
+
+QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
+ON_CPU = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "image": "mine/cpu:1"}
+PROXY = {"HTTPS_PROXY": "http://proxy.example.com:3128"}
+
+
+def plan(mode: str = "create", more: dict[str, Any] | None = None, **service: Any) -> Plan:
+    base = QWEN if mode == "create" else ON_CPU
+    if mode == "local":
+        base = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "accelerator": "cpu"}
+    google = {"project": "p", "region": "us-central1"} if mode == "create" else {}
+    return make_plan(google | {"cluster": {"mode": mode}, "services": {"qwen": base | service}} | (more or {}))
+
+
+def env_of(made: Plan) -> dict[str, str]:
+    return made.services[0].env
+
+
+def warnings(made: Plan) -> list[str]:
+    return [warning for warning in made.warnings if warning.startswith("qwen: env.")]
+
+
+@pytest.mark.parametrize("mode", ["create", "existing", "local"])
+def test_a_variable_is_taken_as_it_is(mode):
+    given = {
+        "NCCL_DEBUG": "INFO",
+        "OTEL_SERVICE_NAME": "chat",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example.com:4317",
+        "HF_ENDPOINT": "https://hub.example.com",
+        "HF_HUB_DISABLE_XET": "1",
+        "TORCH_COMPILE_DISABLE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        "RAY_worker_niceness": "0",
+        "RAY_START_ULIMIT_OPEN_FILES": "100000",
+        "RAY_RAYLET_GDB": "1",
+        "RAY_RUNTIME_ENV_PIP_CACHE_SIZE_GB": "5",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/etc/keys/key.json",
+        "_lower": "a b\nc",
+    }
+    made = plan(mode, env=given)
+    assert given.items() <= env_of(made).items()
+    assert warnings(made) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        (
+            "RAY_SERVE_HAPROXY_NBTHREADS",
+            "Ray 2.60.0 does not read it; did you mean RAY_SERVE_HAPROXY_NBTHREAD?",
+        ),
+        ("RAY_ENABLE_TIMELINE", "Ray 2.60.0 does not read it; did you mean RAY_enable_timeline?"),
+        ("RAYLLM_UNHEARD_OF_THING", "Ray 2.60.0 does not read it"),
+        ("VLLM_ATTENTION_BACKEND", "vLLM 0.29.0 does not read it"),
+        ("VLLM_LOGING_LEVEL", "vLLM 0.29.0 does not read it; did you mean VLLM_LOGGING_LEVEL?"),
+        ("RAY_SERVE_LLM_ROUTER_MIN_REPLICAS", "Ray parses it and nothing uses it"),
+        ("RAY_SERVE_DEFAULT_HTTP_HOST", "the kit states the address in serveConfigV2"),
+    ],
+)
+def test_a_variable_that_does_nothing_is_taken_with_a_warning(name, warning):
+    made = plan(env={name: "8"})
+    assert env_of(made)[name] == "8"
+    assert warnings(made) == [f"qwen: env.{name} has no effect: {warning}"]
+
+
+def test_nothing_is_said_of_variables_of_a_runtime_whose_table_is_not_here():
+    assert warnings(plan(env={"RAY_UNHEARD_OF_THING": "1"}, runtime="2.56.0")) == []
+
+
+@pytest.mark.parametrize("value", ["hf_abcdefgh", "sk-abcdefgh", "http://a:b@c", "-----BEGIN PRIVATE KEY-----"])
+def test_a_refusal_does_not_repeat_a_secret(value):
+    services: tuple[dict[str, Any], ...] = (
+        {"env": {"SOMETHING": value}},
+        {"env": {"RAY_SERVE_SESSION_ID_HEADER_KEY": value}},
+        {"env": {"RAY_AUTH_TOKEN": value}},
+        {"engine_kwargs": {"additional_config": {"deep": [{"er": value}]}}},
+        {"engine_kwargs": {"middleware": value}},
+        {"served_model_name": value},
+        {"machine_type": value},
+        {"runtime": value},
+    )
+    for service in services:
+        with pytest.raises(PlanError) as caught:
+            plan(**service)
+        assert value not in str(caught.value)
+
+
+def test_where_the_kit_has_no_cache_the_stack_places_it():
+    volumes = [{"name": "cache", "mount_path": "/cache", "claim": "weights"}]
+    assert env_of(plan(env={"HF_HOME": "/cache/hub"}, volumes=volumes))["HF_HOME"] == "/cache/hub"
+    assert env_of(plan("existing", env={"HF_HOME": "/cache/hub"}))["HF_HOME"] == "/cache/hub"
+
+
+def test_without_a_key_python_looks_where_the_stack_says():
+    made = plan(env={"PYTHONPATH": "/code"}, api_key=False)
+    assert env_of(made)["PYTHONPATH"] == "/code"
+
+
+# --- proxies
+
+
+def past(made: Plan) -> list[str]:
+    env = env_of(made)
+    assert env["NO_PROXY"] == env["no_proxy"]
+    return env["NO_PROXY"].split(",")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_pods_services_and_the_metadata_server_are_reached_past_a_proxy(name):
+    assert past(plan(env={name: "http://proxy.example.com:3128"})) == [
+        "localhost", "127.0.0.1", "::1", ".svc", ".cluster.local", "metadata.google.internal", "169.254.169.254",
+        "10.0.0.0/18", "10.4.0.0/14", "10.0.64.0/20",
+    ]  # fmt: skip
+
+
+def test_what_the_stack_sends_past_the_proxy_stays_and_comes_first():
+    given = PROXY | {"NO_PROXY": "hub.example.com, .corp.example.com", "no_proxy": "localhost"}
+    listed = past(plan(env=given))
+    assert listed[:3] == ["hub.example.com", ".corp.example.com", "localhost"]
+    assert len(set(listed)) == len(listed)
+
+
+def test_without_a_proxy_nothing_is_added():
+    assert not {"NO_PROXY", "no_proxy"} & set(env_of(plan()))
+    assert env_of(plan(env={"NO_PROXY": "a"}))["NO_PROXY"] == "a"
+    assert "no_proxy" not in env_of(plan(env={"HTTPS_PROXY": ""}))
+
+
+def test_on_this_machine_only_the_machine_itself_is_past_the_proxy():
+    assert past(plan("local", env=PROXY)) == ["localhost", "127.0.0.1", "::1"]
+
+
+def test_the_ranges_of_a_cluster_that_exists_have_to_be_named():
+    (warning,) = warnings(plan("existing", env=PROXY))
+    assert "NO_PROXY names no address range" in warning
+    for ranges in ("10.0.0.0/8", "*"):
+        assert warnings(plan("existing", env=PROXY | {"NO_PROXY": ranges})) == []
+
+
+@pytest.fixture
+def server():
+    """A server of this machine, as a Ray node's agent is for its probe."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as listening:
+        thread = threading.Thread(target=functools.partial(listening.serve_forever, poll_interval=0.05))
+        thread.start()
+        yield listening.server_address[1]
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def behind_a_proxy(monkeypatch):
+    """The variables of a pod whose proxy does not answer."""
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    env = {name: value for name, value in env_of(plan(env=proxies)).items() if "proxy" in name.lower()}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return env
+
+
+def test_http_clients_reach_their_own_pod_past_the_proxy(server, behind_a_proxy):
+    address = f"http://localhost:{server}/"
+    assert requests.get(address, timeout=5).ok
+    assert httpx.get(address, timeout=5).is_success
+    assert urllib.request.urlopen(address, timeout=5).status == 200
+    if wget := shutil.which("wget"):
+        # KubeRay's readiness probe
+        command = [wget, "--tries", "1", "-T", "4", "-q", "-O-", address]
+        assert (
+            subprocess.run(command, env=os.environ | behind_a_proxy, capture_output=True, check=False).returncode == 0
+        )
+        without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+        assert subprocess.run(command, env=without, capture_output=True, check=False).returncode != 0
+
+
+def test_http_clients_reach_pods_and_the_metadata_server_past_the_proxy(behind_a_proxy):
+    listed = behind_a_proxy["no_proxy"]
+    for host in ("10.4.7.9:8265", "qwen-head-svc.rayline.svc:8265", "metadata.google.internal", "169.254.169.254"):
+        assert requests.utils.should_bypass_proxies(f"http://{host}/", no_proxy=listed)
+    assert not requests.utils.should_bypass_proxies("https://huggingface.co/", no_proxy=listed)
+
+
+def egress(made: Plan) -> set[int]:
+    """Ports to anywhere outside, of every pod."""
+    assert made.isolation
+    policies = network_policies(made, made.isolation)
+    rules = next(one for one in policies if one["metadata"]["name"] == "internet-egress")["spec"]["egress"]
+    return {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]}
+
+
+def test_the_network_lets_pods_out_to_the_addresses_that_the_stack_names():
+    assert egress(plan()) == {53, 443}
+    env = PROXY | {"HF_ENDPOINT": "http://hub.example.com", "http_proxy": "proxy.example.com:8080"}
+    env |= {"LOCAL": "http://localhost:1234", "NONE": "gs://bucket/x", "TEXT": "a:b", "MANY": "http://[bad"}
+    engine = {"otlp_traces_endpoint": "grpc://collector.example.com:4317", "hf_overrides": {"a": ["https://x:8443/y"]}}
+    assert egress(plan(env=env, engine_kwargs=engine)) == {53, 443, 80, 3128, 8080, 4317, 8443}
+
+
+def test_the_copy_of_weights_downloads_as_its_service_does():
+    env = PROXY | {"HF_ENDPOINT": "https://hub.example.com", "NCCL_DEBUG": "INFO"}
+    made = plan(more={"weights": {"bucket": "my-models"}}, env=env, weights="gcs-fuse")
+    (job,) = mirror_jobs(made.mirrors, bucket="my-models", namespace="rayline", hugging_face=made.hugging_face)
+    listed = {one["name"]: one["value"] for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert listed == PROXY | {
+        "HF_ENDPOINT": "https://hub.example.com",
+        "NO_PROXY": env_of(made)["NO_PROXY"],
+        "no_proxy": env_of(made)["no_proxy"],
+    }

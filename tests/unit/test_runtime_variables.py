@@ -1,0 +1,63 @@
+"""The table of the variables that Ray and vLLM read is that of the installed packages."""
+
+import ast
+import importlib.util
+
+import pytest
+
+from components.facts import runtime_variables
+from components.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
+from components.facts.serve_flags import SERVE_FLAGS
+from components.facts.variables import NO_EFFECT, READERS
+from rayline import runtime_variables as generator
+
+needs_packages = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("ray", "vllm")), reason="Ray and vLLM are not installed"
+)
+
+
+def test_the_table_is_that_of_the_default_runtime():
+    runtime = RUNTIMES[DEFAULT_RUNTIME]
+    assert (runtime.ray_version, runtime.vllm_version) == (
+        runtime_variables.RAY_VERSION,
+        runtime_variables.VLLM_VERSION,
+    )
+
+
+def test_what_other_tables_know_is_in_it():
+    ours = {*SERVE_FLAGS, *NO_EFFECT}
+    assert ours <= runtime_variables.NAMES
+    assert all(name.startswith(tuple(READERS)) for name in runtime_variables.NAMES)
+
+
+def test_it_has_what_each_part_of_ray_reads():
+    # Serve, the dashboard, RAY_CONFIG of the C++ programs, vLLM's own list
+    assert {
+        "RAY_SERVE_HAPROXY_NBTHREAD",
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S",
+        "RAY_worker_niceness",
+        "RAY_gcs_rpc_server_reconnect_timeout_s",
+        "RAYLLM_ENGINE_START_TIMEOUT_S",
+        "VLLM_LOGGING_LEVEL",
+    } <= runtime_variables.NAMES
+    assert "VLLM_ATTENTION_BACKEND" not in runtime_variables.NAMES
+
+
+@needs_packages
+def test_the_table_is_current():
+    assert generator.versions() == (runtime_variables.RAY_VERSION, runtime_variables.VLLM_VERSION)
+    assert generator.FILE.read_text() == generator.module(), "run `python -m rayline.runtime_variables`"
+
+
+@needs_packages
+def test_every_variable_that_vllm_itself_knows_is_in_the_table():
+    assigned = next(
+        node.value
+        for node in ast.parse((generator.folder("vllm") / "envs.py").read_text()).body
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "environment_variables"
+    )
+    assert isinstance(assigned, ast.Dict)
+    names = {key.value for key in assigned.keys if isinstance(key, ast.Constant)}
+    own = {name for name in names if str(name).startswith("VLLM_")}
+    assert len(own) > 200
+    assert own <= runtime_variables.NAMES

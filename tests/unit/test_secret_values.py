@@ -1,0 +1,185 @@
+"""A secret is known by its name and its form, and nothing else is taken for one."""
+
+import ast
+import importlib.util
+
+import pytest
+
+from components.facts import runtime_variables
+from components.facts.serve_flags import SERVE_FLAGS
+from components.facts.variables import OWNED
+from components.secret_values import has_bare_password, may_show, secret_form, secrets_in
+from rayline.runtime_variables import folder
+
+
+def kind(name: str, value: object) -> str | None:
+    return next((found for _, found in secrets_in({name: value})), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ssl_keyfile_password", "hunter2"),
+        ("ssl_keyfile_password", 123456),
+        ("DBPASSWORD", "hunter2"),
+        ("DB_PASS", "hunter2"),
+        ("token", "abc"),
+        ("MY_TOKEN_2", "abc"),
+        ("AWS_ACCESS_KEY_ID", "abc"),
+        ("AWS_SECRET_ACCESS_KEY", "/kept/in/base64"),
+        ("apiKey", "abc"),
+        ("x-api-key", "abc"),
+        ("api_key", 12345),
+        ("API_KEYS", ["abc", "def"]),
+        ("hf_token", "abc"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "{}"),
+        ("Authorization", "abc"),
+        ("client_secret", "abc"),
+        ("SECRET", "abc"),
+        ("ENABLE_PASSWORD", "hunter2"),
+        ("PASSPHRASE", "abc"),
+    ],
+)
+def test_a_name_gives_a_secret_away(name, value):
+    assert kind(name, value) == "a secret by its name"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_num_batched_tokens", 8192),
+        ("max_num_batched_tokens", "8192"),
+        ("tokenizer", "Qwen/Qwen3.5-4B"),
+        ("tokenizer_mode", "auto"),
+        ("skip_tokenizer_init", True),
+        ("enable_tokenizer_info_endpoint", True),
+        ("kv_cache_dtype", "fp8"),
+        ("num_speculative_tokens", 3),
+        ("num_key_value_heads", 8),
+        ("long_prefill_token_threshold", "2048"),
+        ("token_limit", 3),
+        ("eos_token_id", 2),
+        ("eos_token_id", [1, 2]),
+        ("eos_token", "</s>"),
+        ("pad_token", "!"),
+        ("image_token", "<image>"),
+        ("think_token", "<|think|>"),
+        ("ssl_keyfile", "/etc/tls/tls.key"),
+        ("allow_credentials", "yes"),
+        ("hf_token_path", "/etc/token"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/keys/key.json"),
+        ("RAY_TLS_SERVER_KEY", "/etc/tls/tls.key"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("KEYCLOAK_URL", "https://login.example.com"),
+        ("SECRET_NAME", "hf-secret"),
+        ("MONKEY", "x"),
+        ("SSH_PUBLIC_KEY", "ssh-ed25519 abc"),
+        ("sort_key", "arrival_time"),
+        ("SSH_AUTH_SOCK", "/run/agent"),
+        ("NCCL_DEBUG", "INFO"),
+        ("API_KEY", ""),
+    ],
+)
+def test_a_name_with_one_of_the_words_need_not_be_a_secrets(name, value):
+    assert kind(name, value) is None
+
+
+def arguments_of_vllm() -> set[str]:
+    """The fields of AsyncEngineArgs and FrontendArgs, read from the code: importing it takes long."""
+    found = set()
+    for path in ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py"):
+        for node in ast.parse((folder("vllm") / path).read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name.endswith(("EngineArgs", "FrontendArgs")):
+                found |= {
+                    one.target.id
+                    for one in node.body
+                    if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+                }
+    return found
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed")
+def test_of_all_arguments_of_vllm_two_are_secrets():
+    names = arguments_of_vllm()
+    assert len(names) > 250
+    for value in ("text", "3", 3):
+        assert {name for name in names if kind(name, value)} == {"api_key", "hf_token"}
+    assert not [name for name in names if kind(name, True)]
+
+
+def test_of_the_variables_of_ray_and_vllm_few_look_like_secrets():
+    # constants of Ray that are no variables, and paths that are taken as such
+    harmless = {"RAY_REDIS_CLIENT_KEY", "RAY_TLS_SERVER_KEY", *SERVE_FLAGS}
+    suspicious = {name for name in runtime_variables.NAMES if kind(name, "text")}
+    left = {one for one in suspicious - harmless - set(OWNED) if not one.startswith("RAY_NODE_")}
+    assert left == {"RAY_RUNTIME_ENV_BEARER_TOKEN", "RAY_SANDBOX_API_TOKEN"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf_abcdefgh",
+        "sk-proj-abcdefgh",
+        "AIzaSyAbcdefghijk",
+        "ghp_abcdefgh",
+        "github_pat_abcdefgh",
+        "glpat-abcdefgh",
+        "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.abc",
+        "-----BEGIN RSA PRIVATE KEY-----\nabc",
+        "-----BEGIN PRIVATE KEY-----",
+        "http://alice:hunter2@proxy:3128",
+        "http://alice:p%40ss@proxy",
+        "http://alice:p/w@proxy",
+        "redis://:hunter2@store:6379",
+        "see https://alice:hunter2@example.com for more",
+        "https://ghp_abcdefgh@github.com/acme/repo",
+        "s3://bucket/model?token=abc",
+        "https://example.com/x?X-Amz-Signature=abc&X-Amz-Credential=def",
+        "authorization=Bearer abcdefgh",
+        "x-tenant=a,api-key=abc",
+        "Bearer abcdefgh",
+        "Server=db;Password=abc",
+        '{"a": [{"token": "abc"}]}',
+    ],
+)
+def test_a_form_gives_a_secret_away(text):
+    assert secret_form(text)
+    assert not may_show("", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Qwen/Qwen3.5-4B",
+        "hf-internal-testing/tiny-random-gpt2",
+        "hf",
+        "sk-SK",
+        "http://proxy.example.com:3128",
+        "http://proxy.example.com:3128/path@x",
+        "https://[::1]:80/x@y",
+        "ssh://git@github.com/acme/repo",
+        "rayproject/ray-llm@sha256:0123456789abcdef",
+        "ray:2.60@sha256:0123456789abcdef",
+        "service.name=chat,team=search",
+        "group:ml@example.com",
+        "gs://my-models/Qwen/Qwen3.5-4B/main",
+        '{"type": "filesystem", "params": {"directory_path": "/tmp"}}',
+        "{not json",
+        "{% for m in messages %}{{ bos_token }} token: {{ m }} secret: x{% endfor %}",
+        "-----BEGIN CERTIFICATE-----",
+    ],
+)
+def test_an_ordinary_text_is_no_secret(text):
+    assert secret_form(text) is None
+
+
+def test_an_address_without_a_scheme_may_have_a_password():
+    assert has_bare_password("alice:hunter2@proxy:3128")
+    assert not has_bare_password("proxy.example.com:3128")
+    assert not has_bare_password("ray:2.60@sha256:0123456789abcdef")
+
+
+def test_secrets_are_found_at_any_depth_with_their_places():
+    value = {"a": {"b": [{"token": "x"}, {"c": "hf_abcdefgh"}]}, "tokens": 3, "keys": [{"password": ["y"]}]}
+    assert [path for path, _ in secrets_in(value)] == [".a.b[0].token", ".a.b[1].c", ".keys[0].password[0]"]
