@@ -10,7 +10,7 @@ from components.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
 from components.plan import drain_times
 from components.ray_service_manifest import llm_deployment
 from rayline import plan_view, render
-from rayline.offline import Program
+from rayline.offline import Program, ProgramError
 from tests.conftest import stacks_of
 
 L4 = """
@@ -74,6 +74,33 @@ def test_the_head_and_every_worker_have_the_same_environment(program):
         # the head alone talks to its store
         shared = [one for one in head if one["name"] != "RAY_REDIS_CA_CERT"]
         assert all(worker == shared for worker in workers)
+
+
+EVERY_SOURCE = """
+gcp:project: p
+gcp:region: us-central1
+cluster: {mode: create}
+head: {store: memorystore}
+hugging_face: {source: %s}
+services:
+  qwen:
+    model: Qwen/Qwen3.5-4B
+    accelerator: l4
+"""
+
+
+@pytest.mark.parametrize("source", ["existing-secret", "secret-manager, secret: hugging-face"])
+def test_a_stack_can_name_no_variable_that_the_kit_sets_without_a_key_for_it(record_file, source):
+    text = EVERY_SOURCE % source
+    names = {one["name"] for pod in pods(the_service(record_file(text))) for one in pod["containers"][0]["env"]}
+    own = {name for name in names if name not in SERVE_FLAGS or SERVE_FLAGS[name].owned}
+    assert {"HF_HOME", "PYTHONPATH", "RAYLINE_KEYS_FOLDER", "RAY_REDIS_CA_CERT"} <= own
+    for name in own:
+        with pytest.raises(ProgramError, match=rf"services\.qwen\.env\.{name}\b"):
+            record_file(f'{text}    env: {{{name}: "1"}}\n')
+    for name in names - own:
+        listed = environment(the_service(record_file(f'{text}    env: {{{name}: "1"}}\n')))
+        assert listed[name] == "1"
 
 
 def test_every_variable_is_named_once_and_is_text_or_a_reference(program):
