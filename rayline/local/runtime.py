@@ -777,8 +777,6 @@ def write_files(folder: Path, files: Mapping[str, str]) -> bool:
     return changed
 
 
-
-
 def _api(session: Session) -> ServeApi:
     return ServeApi(_url(session.ports["dashboard"]), session.variable("RAY_AUTH_TOKEN"))
 
