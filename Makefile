@@ -56,7 +56,7 @@ test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones
 
 .PHONY: rehearse
 rehearse: $(BIN)/.installed-all ## Deploy and destroy STACK with a real Pulumi engine and stand-ins for the clouds
-	@STACK=$(STACK) $(BIN)/python -m pytest -q -s tests/engine/test_rehearsal.py
+	@$(BIN)/python -m tests.engine.rehearse $(STACK)
 
 .PHONY: check
 check: $(BIN)/.installed-all ## Format, lint, types, and generated files are current

@@ -261,7 +261,7 @@ class ClusterArgs(TypedDict):
     network: NotRequired[NetworkArgs]
     """mode create: address ranges."""
     zones: NotRequired[list[str]]
-    """mode create, regional: zones of the CPU pool and of pools that name none. Default: Google picks."""
+    """mode create, regional: zones of the CPU pool. Default: Google picks. GPU pools follow `services.*.zones`."""
     dns_endpoint: NotRequired[bool]
     """mode create: reach the control plane under its DNS name; IAM decides who may. Default true."""
     authorized_networks: NotRequired[list[AuthorizedNetworkArgs]]

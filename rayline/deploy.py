@@ -265,9 +265,12 @@ def _kubeconfig(stack: str) -> str:
         capture_output=True,
         text=True,
     )
-    if done.returncode != 0 or not done.stdout.strip():
-        raise DeployError(
-            f"the cluster's kubeconfig is not among the outputs of stack {stack}: name a context of yours with --context"
-            f"\n{done.stderr.strip()[-500:]}"
-        )
-    return done.stdout
+    said = done.stderr.strip()
+    if done.returncode == 0 and done.stdout.strip():
+        return done.stdout
+    if done.returncode == 0 or "does not have output property" in said or "no stack named" in said:
+        raise DeployError(f"stack {stack} is not deployed, so there is no cluster. Fix: rayline up --stack {stack}")
+    raise DeployError(
+        f"Pulumi cannot read stack {stack}: {said[-500:]}\nFix: log in to the stack's backend (pulumi login), or name a "
+        "kubectl context of yours with --context"
+    )

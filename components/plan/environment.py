@@ -114,6 +114,8 @@ def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
         return instead.format(path=path)
     if kind := _secret(name, value):
         return f"{kind}, {IN_CLEAR_TEXT}"
+    if name.lower() in PROXIES and value and not _is_address_of_a_proxy(value):
+        return "no address of a proxy, such as http://proxy.example.com:3128"
     if flag is None:
         return "a NUL byte ends a variable: leave it out" if "\0" in value else None
     if flag.kind is Kind.SWITCH and value not in ("0", "1"):
@@ -151,6 +153,17 @@ def _unread(name: str, runtime: Runtime) -> str | None:
 
 
 # --- proxies
+
+
+def _is_address_of_a_proxy(text: str) -> bool:
+    """Return whether a text names a host and at most a port, with or without a scheme, as curl takes it."""
+    try:
+        address = urlsplit(text if "://" in text else f"//{text}")
+        port = address.port
+    except ValueError:
+        return False
+    schemes = ("", "http", "https", "socks4", "socks5", "socks5h")
+    return bool(address.hostname) and port != 0 and address.scheme in schemes and address.path in ("", "/")
 
 
 def _has_proxy(env: Mapping[str, str]) -> bool:

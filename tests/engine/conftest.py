@@ -1,5 +1,6 @@
 """The life of each stack that deploys, once: a real engine runs the commands, the tests read what came of them."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -21,6 +22,8 @@ from tests.conftest import recorded, stacks_of
 from tests.engine import plugin
 from tests.engine.fake_provider import PROVIDERS, Cloud, Object
 from tests.pulumi_project import ROOT, PulumiProject, Run, Step, missing
+
+TOOLS = ("pulumi", "pulumi-language-python")
 
 # Another model of the same pool for each card; a model's weights decide about the disk and with it about the machine.
 OTHER_MODELS = {"l4": "Qwen/Qwen3.5-2B", "b200": "google/gemma-4-E4B-it", "cpu": "rayline/tiny-random-qwen3"}
@@ -77,20 +80,29 @@ class Life:
         return files | {f"output of {name}": run.output for name, run in self.runs.items()}
 
 
-@pytest.fixture(scope="session")
-def stand_ins() -> Iterator[pathlib.Path]:
-    """The socket of the process that starts the stand-ins."""
-    absent = missing("pulumi", "pulumi-language-python")
-    if absent:
-        pytest.skip(f"needs a Pulumi engine; not on PATH: {', '.join(absent)}")
+@contextlib.contextmanager
+def started_stand_ins() -> Iterator[pathlib.Path]:
+    """Start the process that starts the stand-ins, and give its socket."""
     with tempfile.TemporaryDirectory(prefix="rayline-") as folder:  # pytest's own may be too long for a socket's name
         path = pathlib.Path(folder) / "stand-ins"
         command = [sys.executable, "-m", "tests.engine.fake_provider", str(path)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            yield path
-            process.terminate()
+            try:
+                yield path
+            finally:
+                process.terminate()
+
+
+@pytest.fixture(scope="session")
+def stand_ins() -> Iterator[pathlib.Path]:
+    """The socket of the process that starts the stand-ins."""
+    absent = missing(*TOOLS)
+    if absent:
+        pytest.skip(f"needs a Pulumi engine; not on PATH: {', '.join(absent)}")
+    with started_stand_ins() as path:
+        yield path
 
 
 def a_project(folder: pathlib.Path, stack: str, stand_ins: pathlib.Path, overrides: Any = None) -> PulumiProject:

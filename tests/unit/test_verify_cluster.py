@@ -355,7 +355,11 @@ def test_a_made_clusters_kubeconfig_is_pulumis_and_is_gone_afterwards(
         assert path.stat().st_mode & 0o077 == 0
     assert not path.exists()
     pulumi(fake, 1)
-    with pytest.raises(deploy.DeployError, match="--context"), deploy.cluster_access(program, None):
+    with pytest.raises(deploy.DeployError, match=r"Fix: log in .*--context"), deploy.cluster_access(program, None):
+        pass
+    tool.write_text("#!/bin/sh\necho \"error: current stack does not have output property 'kubeconfig'\" >&2\nexit 1\n")
+    never = pytest.raises(deploy.DeployError, match=r"is not deployed.* Fix: rayline up --stack dev-l4")
+    with never, deploy.cluster_access(program, None):
         pass
     tool.unlink()
 
