@@ -21,6 +21,7 @@ import yaml
 
 from components.api_key_manifests import API_KEY_KEY, GATE_FOLDER, GATE_PATH, KEYS_PATH, KEYS_VARIABLE
 from components.ray_service_manifest import llm_deployment
+from rayline.local import ray_start
 
 LOOPBACK = "127.0.0.1"
 REPLICA_PORTS = 1000
@@ -91,7 +92,15 @@ DIFFERENCES: tuple[Difference, ...] = (
         "So Serve's num_replicas can be raised as in a cluster, without machines to add.",
     ),
     Difference(
-        "The session's scheduling group has niceness 10 (/proc/PID/autogroup), where the kernel makes such groups.",
+        "Neither Ray Client's server nor the autoscaler's monitor starts (rayline/local/ray_start.py, --no-monitor).",
+        "Nothing here uses them. Ray Client's server gives up after 30 s on a busy machine, and its end ends Ray.",
+    ),
+    Difference(
+        "The raylet does not wait for the port of the dashboard agent, and time-outs of a start (START_TIMEOUTS) are an hour.",
+        "Beside compilers a start takes minutes, and no kubelet tries again. `up` ends when nothing moves any more.",
+    ),
+    Difference(
+        "Once it serves, the session's scheduling group has niceness 5 (/proc/PID/autogroup), where the kernel makes such groups.",
         "vLLM's engine waits by yielding in a loop, and Linux then lets other programs, clients among them, wait for seconds.",
     ),
     Difference(
@@ -133,20 +142,54 @@ PORTS: tuple[Port, ...] = (
     Port("serve", 8000),  # http_options.port
     Port("dashboard", 8265, flag="dashboard-port"),
     Port("gcs", 6379, flag="port"),
-    Port("client", 10001, flag="ray-client-server-port"),
     Port("agent", 52365, flag="dashboard-agent-listen-port"),
+    # Any free ports in a pod. The raylet waits 15 s for an agent to say its port, and not where it is told before.
+    Port("agent-grpc", 52366, flag="dashboard-agent-grpc-port"),
+    Port("runtime-env-agent", 52367, flag="runtime-env-agent-port"),
     Port("metrics", 8080, flag="metrics-export-port"),  # KubeRay's default, not Ray's
     Port("haproxy-metrics", 9101, env="RAY_SERVE_HAPROXY_METRICS_PORT"),
     Port("haproxy-stats", 8404, env="RAY_SERVE_HAPROXY_STATS_PORT"),
     Port("fallback", 8500, env="RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"),
-    Port("autoscaler-metrics", 44217, env="AUTOSCALER_METRIC_PORT"),
     Port("dashboard-metrics", 44227, env="DASHBOARD_METRIC_PORT"),
     Port("replicas", 30000, env="RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", width=REPLICA_PORTS),
 )
 
+
+@dataclass(frozen=True)
+class StartTimeout:
+    """A time-out of Ray, Serve or vLLM that ends a start that is merely slow."""
+
+    variable: str
+    default_seconds: float
+    source: str
+    """The file that reads the variable, in site-packages."""
+    per_second: int = 1
+    """What the variable counts in: 1000 for milliseconds."""
+
+
+START_TIMEOUTS: tuple[StartTimeout, ...] = (
+    # until the dashboard answers, and each of its modules
+    StartTimeout("RAY_DASHBOARD_STARTUP_TIMEOUT_S", 60, "ray/_private/ray_constants.py"),
+    StartTimeout("RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT", 30, "ray/dashboard/consts.py"),
+    # until the raylet has registered: the defaults of ray_config_def.h are compiled into both files
+    StartTimeout("RAY_raylet_start_wait_time_s", 30, "ray/_raylet.so"),
+    StartTimeout("RAY_agent_register_timeout_ms", 30, "ray/core/src/ray/raylet/raylet", per_second=1000),
+    # until a worker's process has registered; it is killed and started anew else
+    StartTimeout("RAY_worker_register_timeout_seconds", 60, "ray/core/src/ray/raylet/raylet"),
+    # until HAProxyManager answers, and HAProxy its manager; three such waits, and the manager is started anew
+    StartTimeout("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", 5, "ray/serve/_private/constants.py"),
+    StartTimeout("RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S", 30, "ray/serve/_private/constants.py"),
+    # until the engine's process is ready
+    StartTimeout("VLLM_ENGINE_READY_TIMEOUT_S", 600, "vllm/envs.py"),
+)
+"""Each of them is an hour here unless the manifest declares it: `up` watches whether something moves (waiting.py)."""
+_START_TIMEOUT_SECONDS = 3600
+
 # Written by `translate` itself, or meaningless on one node; everything else in rayStartParams is passed on as declared.
-_OWN_START_PARAMS = {"head", "block", "node-ip-address", "dashboard-host", "temp-dir", "num-cpus", "resources"} | {
-    port.flag for port in PORTS if port.flag
+_OWN_START_PARAMS = {
+    *("head", "block", "node-ip-address", "dashboard-host", "temp-dir", "num-cpus", "resources"),
+    *("no-monitor", "ray-client-server-port"),
+    *(port.flag for port in PORTS if port.flag),
 }
 # `ray start` takes these with a value, other booleans as a bare flag (KubeRay: common/pod.go, convertParamMap).
 _START_PARAMS_WITH_BOOLEAN_VALUE = {"log-color", "include-dashboard"}
@@ -376,6 +419,9 @@ def translate(
 
     env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     env.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    env["RAY_START_HOOK"] = ray_start.HOOK
+    for one in START_TIMEOUTS:
+        env.setdefault(one.variable, str(_START_TIMEOUT_SECONDS * one.per_second))
     env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir / "torchinductor"))
     env.update({port.env: str(ports[port.name]) for port in PORTS if port.env})
     env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] = str(ports["replicas"] + REPLICA_PORTS - 1)
@@ -422,7 +468,9 @@ def restart_key(declared: Declared, secrets: Mapping[tuple[str, str], str], salt
         for name, value in {**declared.env, "authOptions": declared.auth_token}.items()
     }
     mounts = sorted(declared.secret_mounts.items())
-    parts = [salt, values, mounts, declared.start_params, sorted(declared.resources), once_per_controller]
+    # a session of another version of this project has other ports
+    ports = [port.name for port in PORTS]
+    parts = [salt, values, mounts, declared.start_params, sorted(declared.resources), once_per_controller, ports]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -620,7 +668,7 @@ def _resolve(
 def _ray_start_args(declared: Declared, ports: Mapping[str, int], folder: Path) -> list[str]:
     args = ["--head", "--block", f"--node-ip-address={LOOPBACK}", f"--dashboard-host={LOOPBACK}"]
     args += [f"--{port.flag}={ports[port.name]}" for port in PORTS if port.flag]
-    args += [f"--temp-dir={folder}", f"--num-cpus={declared.num_cpus}"]
+    args += [f"--temp-dir={folder}", f"--num-cpus={declared.num_cpus}", "--no-monitor"]
     if declared.resources:
         args.append(f"--resources={json.dumps(dict(declared.resources), sort_keys=True)}")
     if "worker-port-list" not in declared.start_params and "min-worker-port" not in declared.start_params:
