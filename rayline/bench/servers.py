@@ -27,6 +27,7 @@ from rayline.local import bundled_models, question, runtime, translate
 from rayline.local import session as sessions
 from rayline.local.report import Report
 from rayline.local.session import Session
+from rayline.local.supervisor import stand_behind_other_sessions
 
 MEMORY_PER_VLLM_GIB = 2.0
 """One plain vLLM server with a tiny model on the CPU, without its KV cache: API server and engine."""
@@ -209,6 +210,7 @@ def _start_processes(
             _wait_ready(server.session, one["ready"], report, one["name"])
             report.done(one["name"], time.monotonic() - started, " ".join(one["argv"][1:4]))
         server.wait_until_it_answers(READY_SECONDS)
+        stand_behind_other_sessions(server.session.supervisor_pid)  # as `up` does with an arm of Ray
     except BaseException:
         server.stop()
         raise
