@@ -8,7 +8,7 @@ from typing import Any
 from components.api_key_manifests import KEYS_VARIABLE
 from components.facts.serve_flags import SWITCHES
 from components.ray_service_manifest import Role
-from rayline.local import translate
+from rayline.local import translate, waiting
 from rayline.local.session import Session
 from rayline.verify import Expected, Node, View, inside
 from rayline.verify.check import Verdict, verdict
@@ -22,11 +22,12 @@ class LocalTarget:
     """Implements rayline.verify.Target for one session on this machine. `expected` may be changed before it is checked."""
 
     endpoint = "serve"
-    settles_seconds = SETTLES_SECONDS
 
     def __init__(self, session: Session, declared: translate.Declared, translation: translate.Translation) -> None:
         self._session = session
         self._translation = translation
+        self._patience = waiting.slowdown()
+        self.settles_seconds = SETTLES_SECONDS * self._patience
         # After the translation: a port that had to move is no difference to complain about.
         env: dict[str, str | None] = {
             name: value for name, value in translation.env.items() if name in declared.env or name in KNOWN
@@ -57,6 +58,7 @@ class LocalTarget:
                 "serve": f"http://{translate.LOOPBACK}:{ports['serve']}",
                 "token": self._translation.auth_token,
                 "key": self._translation.api_key or "",
+                "patience": self._patience,
             },
         )
 

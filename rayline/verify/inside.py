@@ -29,6 +29,7 @@ PLACE = {
     "token": None,  # Ray's own; None: KubeRay's variable
     "key": None,  # of the endpoint; None: the mounted file
     "key_file": "/etc/rayline/api-keys/api_key",
+    "patience": 1.0,  # times as long as usual an answer may take: a machine that does something else is slow
 }
 _LONGEST_TEXT = 2_000_000
 _LOG_BYTES = 4_000_000  # an engine says at its start what it is
@@ -118,7 +119,7 @@ def _haproxies(place):
             if lua:
                 with open(lua.group(1)) as file:
                     one["lua"] = file.read()
-            one["stat"] = haproxy_counters(_admin_socket(one["config"]))
+            one["stat"] = haproxy_counters(_admin_socket(one["config"]), place["patience"])
         except (OSError, ValueError) as error:
             one["error"] = f"{type(error).__name__}: {error}"
     return list(found.values())
@@ -131,10 +132,10 @@ def _admin_socket(config):
     return line.group(1)
 
 
-def haproxy_says(path, command):
+def haproxy_says(path, command, patience=1.0):
     """The answer to one command on an admin socket. Raises OSError where nobody listens."""
     with socket.socket(socket.AF_UNIX) as one:
-        one.settimeout(5)
+        one.settimeout(5 * patience)
         one.connect(str(path))
         one.sendall((command + "\n").encode())
         parts = []
@@ -143,9 +144,9 @@ def haproxy_says(path, command):
     return b"".join(parts).decode(errors="replace")
 
 
-def haproxy_counters(path):
+def haproxy_counters(path, patience=1.0):
     """HAProxy's counters: one row for each frontend, backend and server. Raises OSError where nobody listens."""
-    rows = csv.DictReader(io.StringIO(haproxy_says(path, "show stat").lstrip("# ")))
+    rows = csv.DictReader(io.StringIO(haproxy_says(path, "show stat", patience).lstrip("# ")))
     return [{name: row.get(name) or "" for name in _STAT} for row in rows]
 
 
@@ -249,7 +250,7 @@ def settings(place, names):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=120 * place["patience"],
         )
         if done.returncode != 0:
             raise RuntimeError("Serve's constants cannot be read: " + done.stderr.strip()[-500:])
@@ -289,14 +290,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
-def _open(place, base, path, method, body, auth, timeout=60):
+def _open(place, base, path, method, body, auth, seconds=60):
     headers = {"Content-Type": "application/json"} if body is not None else {}
     secret = (_token(place) if base == "dashboard" else _key(place)) if auth else None
     if secret:
         headers["Authorization"] = f"Bearer {secret}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(_url(place, base) + path, data=data, headers=headers, method=method)
-    return _OPENER.open(request, timeout=timeout)
+    return _OPENER.open(request, timeout=seconds * place["patience"])
 
 
 def _url(place, base):
@@ -328,7 +329,7 @@ def stream(place, base, path, body, counters=False):
     if counters:
         said["before"] = _haproxies(place)
     try:
-        with _open(place, base, path, "POST", {**body, "stream": True}, True, timeout=180) as answer:
+        with _open(place, base, path, "POST", {**body, "stream": True}, True, seconds=180) as answer:
             said["status"] = answer.status
             for line in answer:
                 said["bytes"] += len(line)
@@ -345,7 +346,7 @@ def stream(place, base, path, body, counters=False):
         said["text"] = f"{type(error).__name__}: {error}"
     if counters:
         # the process thread adds the last bytes to its counters when it is done with the stream
-        time.sleep(0.1)
+        time.sleep(0.1 * place["patience"])
         said["after"] = _haproxies(place)
     for one in (*said["before"], *said["after"]):
         del one["config"], one["lua"]
