@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.serve)
             item.add_marker(pytest.mark.slow)
+            # `up` ends by itself when nothing moves any more; a test may bring up two sessions, on a busy machine
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -26,10 +28,14 @@ import psutil  # noqa: E402
 
 from rayline import offline, render  # noqa: E402
 from rayline.faults import parts  # noqa: E402
-from rayline.local import runtime, session  # noqa: E402
+from rayline.local import runtime, session, waiting  # noqa: E402
 from rayline.local.runtime import Running  # noqa: E402
 from rayline.local.target import LocalTarget  # noqa: E402
 
+PATIENCE = 300.0
+"""Seconds for one request. No test is about how long an answer takes, and a machine may be busy."""
+get = functools.partial(httpx.get, trust_env=False, timeout=PATIENCE)
+post = functools.partial(httpx.post, trust_env=False, timeout=PATIENCE)
 API_KEY = "sk-serve-tests"
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRETS = {
@@ -100,11 +106,13 @@ def ray_service(**service: Any) -> dict:
     return render.ray_services(program_of(**service))[0]
 
 
-def with_engine(manifest: dict, **engine_kwargs: Any) -> dict:
-    """`manifest` with engine arguments that the plan would have refused."""
+def with_model(manifest: dict, **parts: Mapping[str, Any]) -> dict:
+    """`manifest` with more in parts of its LLMConfig, such as engine arguments that the plan would have refused."""
     manifest = copy.deepcopy(manifest)
     serve = yaml.safe_load(manifest["spec"]["serveConfigV2"])
-    serve["applications"][0]["args"]["llm_configs"][0]["engine_kwargs"] |= engine_kwargs
+    config = serve["applications"][0]["args"]["llm_configs"][0]
+    for name, more in parts.items():
+        config[name] = {**config.get(name, {}), **more}
     manifest["spec"]["serveConfigV2"] = yaml.safe_dump(serve)
     return manifest
 
@@ -192,10 +200,15 @@ class UpProcess:
         self.process.send_signal(number)
 
 
+def patient(seconds: float) -> float:
+    """`seconds` of an idle machine, which are more on a busy one."""
+    return seconds * waiting.slowdown()
+
+
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Polls `condition`; whether it came true within `seconds`."""
-    give_up = time.monotonic() + seconds
-    while time.monotonic() < give_up:
+    """Polls `condition`; whether it came true within `seconds` of an idle machine."""
+    began = time.monotonic()
+    while time.monotonic() - began < patient(seconds):
         if condition():
             return True
         time.sleep(0.1)

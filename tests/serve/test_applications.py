@@ -10,7 +10,7 @@ from rayline.bench.applications import APPLICATIONS, with_application
 from rayline.bench.http_load import Request
 from rayline.local import runtime
 from rayline.verify import Outcome
-from tests.serve.serving import SECRETS, Recorder, ray_service, run
+from tests.serve.serving import PATIENCE, SECRETS, Recorder, ray_service, run
 
 
 def test_applications_come_up_behind_haproxy_and_answer_through_both_of_their_deployments(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_applications_come_up_behind_haproxy_and_answer_through_both_of_their_de
         again = runtime.up(manifest, state_dir=tmp_path, secrets=SECRETS, report=Recorder())
         assert again.ports == served.running.ports
         scores = [
-            httpx.get(f"{again.url}/recommend?user_id={user}", trust_env=False, timeout=30).json()["scores"]
+            httpx.get(f"{again.url}/recommend?user_id={user}", trust_env=False, timeout=PATIENCE).json()["scores"]
             for user in (1, 2, 1)
         ]
         assert [len(one) for one in scores] == [32, 32, 32]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from rayline.local import runtime
-from tests.serve.serving import API_KEY, Served, ray_service, replicas_of_the_model, run, wait_until
+from tests.serve.serving import API_KEY, PATIENCE, Served, ray_service, replicas_of_the_model, run, wait_until
 
 SCALING = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}
 UNHURRIED = SCALING | {"downscale_delay_seconds": 600}
@@ -38,7 +38,7 @@ def load(served: Served, clients: int, tokens: int, pause: float = 0) -> Iterato
                 f"{served.running.url}/v1/completions",
                 json=body,
                 headers={"Authorization": f"Bearer {API_KEY}"},
-                timeout=120,
+                timeout=PATIENCE,
                 trust_env=False,
             )
             if answer.status_code != 200:

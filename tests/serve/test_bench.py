@@ -18,7 +18,7 @@ from rayline.bench.servers import Server
 from rayline.local import question, runtime
 from rayline.local.session import SESSION_VARIABLE, environ
 from rayline.verify import Outcome
-from tests.serve.serving import API_KEY, Served, takes_ctrl_c, wait_until
+from tests.serve.serving import API_KEY, Served, patient, takes_ctrl_c, wait_until
 
 ROOT = Path(__file__).parents[2]
 FROZEN_SECONDS = 25
@@ -81,7 +81,7 @@ def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
         assert first.poll() is None, (tmp_path / "output").read_text()
         assert left_over(tmp_path)
         os.kill(first.pid, signal.SIGINT)
-        assert first.wait(60) == 130
+        assert first.wait(patient(60)) == 130
     finally:
         first.kill()
         first.wait()
@@ -93,7 +93,7 @@ def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
     stopped.write(path)
 
     second = bench(tmp_path, "--resume", str(path))
-    said, _ = second.communicate(timeout=200)
+    said, _ = second.communicate(timeout=patient(200))
     assert second.returncode == 0, (tmp_path / "output").read_text()
     ended = receipt.read(path)
     assert len(ended.points) == measured + 1

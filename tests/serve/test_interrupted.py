@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rayline.local import runtime, session
+from rayline.local import runtime, session, waiting
 from rayline.local.runtime import LocalRuntimeError
-from tests.serve.serving import SECRETS, Recorder, UpProcess, ray_service, wait_until
+from tests.serve.serving import SECRETS, Recorder, UpProcess, patient, ray_service, wait_until
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,34 @@ def test_an_interrupted_up_leaves_no_process(up_process: UpProcess, number: sign
     assert started is not None
     assert started.processes()
     up_process.send(number)
-    up_process.process.wait(timeout=30)
+    up_process.process.wait(timeout=patient(30))
     assert wait_until(lambda: not started.processes(), 30), started.processes()
     assert wait_until(lambda: not started.folder.exists(), 5)
+
+
+class Freezes(Recorder):
+    """A report that stops every process of Ray as soon as Serve is to start."""
+
+    state_dir = Path()
+
+    def phase(self, name: str, detail: str) -> None:
+        super().phase(name, detail)
+        started = session.load(self.state_dir)
+        if name == "deployments" and started is not None:
+            for process in started.processes():
+                if process.pid != started.supervisor_pid:
+                    process.suspend()
+
+
+def test_an_up_in_which_nothing_moves_any_more_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(waiting, "QUIET_SECONDS", 15.0)
+    report = Freezes()
+    report.state_dir = tmp_path
+    with pytest.raises(LocalRuntimeError, match="nothing has moved for") as raised:
+        runtime.up(ray_service(), state_dir=tmp_path, secrets=SECRETS, report=report)
+    assert "it was waiting for: Serve's controller and proxies to start" in str(raised.value)
+    assert "Ray runtime started" in str(raised.value), "its last words"
+    assert session.load(tmp_path) is None, "nothing is left behind"
 
 
 def test_a_service_for_gpus_is_refused_before_anything_starts(tmp_path: Path):

@@ -16,7 +16,7 @@ from rayline import local_secrets, render
 from rayline.local import runtime
 from rayline.local.translate import SECRETS_FOLDER
 from rayline.verify import Outcome
-from tests.serve.serving import API_KEY, TOKEN, Recorder, Served, program_of, ray_service, wait_until
+from tests.serve.serving import API_KEY, PATIENCE, TOKEN, Recorder, Served, program_of, ray_service, wait_until
 
 SECRET = "tiny-api-key"
 TOKENS = 900
@@ -54,7 +54,7 @@ class Rotating:
             json={"model": "tiny", "prompt": "a"},
             headers={"Authorization": f"Bearer {key}"},
             trust_env=False,
-            timeout=30,
+            timeout=PATIENCE,
         ).status_code
 
 
@@ -79,7 +79,7 @@ class Readers:
             started, tokens, done = time.time(), 0, False
             headers = {"Authorization": f"Bearer {self.rotating.key}"}
             url = f"{self.rotating.served.running.url}/v1/chat/completions"
-            with httpx.stream("POST", url, json=STREAMED, headers=headers, trust_env=False, timeout=60) as answer:
+            with httpx.stream("POST", url, json=STREAMED, headers=headers, trust_env=False, timeout=PATIENCE) as answer:
                 for line in answer.iter_lines():
                     done = done or line == "data: [DONE]"
                     if line.startswith("data: {"):

@@ -13,7 +13,7 @@ from rayline.local import runtime
 from rayline.local.session import environ
 from rayline.local.translate import LISTENS_ON_ALL_INTERFACES, SECRETS_FOLDER
 from rayline.verify import Outcome
-from tests.serve.serving import API_KEY, SWITCHES, TOKEN, Served, listeners
+from tests.serve.serving import API_KEY, PATIENCE, SWITCHES, TOKEN, Served, get, listeners, post
 
 
 def test_up_ends_with_an_answer_from_the_model(served: Served):
@@ -49,6 +49,12 @@ def test_every_actor_of_serve_has_the_declared_switches(served: Served):
         assert {name: found.get(name) for name in SWITCHES} == SWITCHES, title
 
 
+def test_what_nobody_uses_does_not_run(served: Served):
+    commands = [" ".join(process.cmdline()) for process in served.session.processes()]
+    assert any("raylet" in command for command in commands)
+    assert [command for command in commands if "ray.util.client.server" in command or "/autoscaler/" in command] == []
+
+
 def test_only_this_machine_can_connect(served: Served):
     found = listeners(served.session.processes())
     assert {port for _, _, port in found} >= {served.running.ports[name] for name in ("serve", "dashboard", "gcs")}
@@ -69,7 +75,7 @@ def test_what_others_can_connect_to_asks_for_rays_token(served: Served):
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
             with pytest.raises(grpc.RpcError) as refused:
-                call(b"", timeout=10)
+                call(b"", timeout=PATIENCE)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -86,7 +92,9 @@ ANSWERED = [
 @pytest.mark.parametrize(("method", "path", "body"), ANSWERED)
 def test_every_path_is_answered_with_the_key_and_refused_without(served: Served, method, path, body):
     def ask(headers: dict[str, str]) -> httpx.Response:
-        return httpx.request(method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=60)
+        return httpx.request(
+            method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=PATIENCE
+        )
 
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {API_KEY}"}):
         refused = ask(headers)
@@ -96,7 +104,7 @@ def test_every_path_is_answered_with_the_key_and_refused_without(served: Served,
 
 
 def test_many_refusals_stay_refusals(served: Served):
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         answers = [client.get(f"{served.running.url}/v1/models") for _ in range(200)]
     assert {answer.status_code for answer in answers} == {401}
     assert len({len(answer.headers) for answer in answers}) == 1
@@ -112,12 +120,12 @@ def test_a_replica_asked_past_haproxy_asks_for_the_key_as_well(served: Served):
     assert ports
     for port in ports:
         url = f"http://127.0.0.1:{port}"
-        assert httpx.post(f"{url}/invocations", json=CHAT, trust_env=False).status_code == 401
-        assert httpx.get(f"{url}/-/healthz", trust_env=False).status_code == 200, "HAProxy's own check brings no key"
+        assert post(f"{url}/invocations", json=CHAT).status_code == 401
+        assert get(f"{url}/-/healthz").status_code == 200, "HAProxy's own check brings no key"
 
 
 def test_what_probes_and_balancers_ask_needs_no_key(served: Served):
-    assert httpx.get(f"{served.running.url}/-/healthz", trust_env=False).status_code == 200
+    assert get(f"{served.running.url}/-/healthz").status_code == 200
 
 
 def test_no_process_has_the_key_in_its_environment(served: Served):
@@ -129,8 +137,8 @@ def test_no_process_has_the_key_in_its_environment(served: Served):
 
 def test_the_dashboard_asks_for_rays_token(served: Served):
     url = f"{served.running.dashboard_url}/api/serve/applications/"
-    assert httpx.get(url, trust_env=False).status_code == 401
-    assert httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False).status_code == 200
+    assert get(url).status_code == 401
+    assert get(url, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
 def test_no_secret_is_in_arguments_reports_state_or_logs(served: Served):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from rayline.local import runtime, session
 from rayline.local.runtime import LocalRuntimeError
 from rayline.verify import Outcome, check_switches
-from tests.serve.serving import API_KEY, SECOND, Served, ray_service, wait_until, with_engine
+from tests.serve.serving import API_KEY, SECOND, Served, get, ray_service, wait_until, with_model
 
 
 def test_the_second_session_takes_other_ports_and_says_so(served: Served, second: Served):
@@ -18,9 +17,9 @@ def test_the_second_session_takes_other_ports_and_says_so(served: Served, second
 
 def test_both_sessions_answer_on_their_own_port(served: Served, second: Served):
     key = {"Authorization": f"Bearer {API_KEY}"}
-    assert httpx.get(f"{served.running.url}/v1/models", headers=key, trust_env=False).status_code == 200
+    assert get(f"{served.running.url}/v1/models", headers=key).status_code == 200
     # The second declares no key, so it answers without one: the two are not confused.
-    assert httpx.get(f"{second.running.url}/v1/models", trust_env=False).status_code == 200
+    assert get(f"{second.running.url}/v1/models").status_code == 200
 
 
 def test_no_process_belongs_to_both(served: Served, second: Served):
@@ -75,7 +74,7 @@ def test_a_changed_serve_config_is_applied_in_place(second: Served):
     changed = second.up(ray_service(**SECOND, max_model_len=512))
     assert not changed.already_running
     assert second.session.supervisor_pid == ray_before, "Ray was not restarted"
-    served_length = httpx.get(f"{changed.url}/v1/models", trust_env=False).json()["data"][0].get("max_model_len")
+    served_length = get(f"{changed.url}/v1/models").json()["data"][0].get("max_model_len")
     assert served_length in (512, None), "the answer came from the new configuration"
     assert "512" in str(second.session.sent)
 
@@ -87,7 +86,12 @@ def test_a_wrong_engine_argument_is_told_in_vllms_words(second: Served):
 
 def test_a_context_longer_than_the_model_is_told_in_vllms_words(second: Served):
     with pytest.raises(LocalRuntimeError, match=r"max_model_len \(100000\) is greater than"):
-        second.up(with_engine(ray_service(**SECOND), max_model_len=100000))
+        second.up(with_model(ray_service(**SECOND), engine_kwargs={"max_model_len": 100000}))
+
+
+def test_more_cpus_than_ray_has_are_told_with_both_numbers(second: Served):
+    with pytest.raises(LocalRuntimeError, match=r"All replicas together ask for 1\d\d CPU, and this Ray has \d\."):
+        second.up(with_model(ray_service(**SECOND), deployment_config={"ray_actor_options": {"num_cpus": 100}}))
 
 
 def test_a_dead_ray_takes_everything_with_it_and_down_cleans_up(second: Served):
