@@ -23,7 +23,7 @@ import psutil
 
 from rayline.bench import processes
 from rayline.bench.arms import Built, ProcessArm, RayArm
-from rayline.local import bundled_models, question, runtime, translate
+from rayline.local import bundled_models, memory, question, runtime, translate
 from rayline.local import session as sessions
 from rayline.local.report import Report
 from rayline.local.session import Session
@@ -123,7 +123,7 @@ def memory_needed_gib(built: Built, model_folders: Mapping[str, Path]) -> float:
     """About how much memory an arm takes."""
     if isinstance(built, ProcessArm):
         return built.engines * (MEMORY_PER_VLLM_GIB + built.kv_cache_gib)
-    return runtime.memory_needed_gib(translate.read(built.manifest), model_folders)
+    return memory.needed_gib(translate.read(built.manifest), model_folders)
 
 
 def start(

@@ -22,7 +22,7 @@ import httpx
 import psutil
 
 from rayline.errors import FailedError
-from rayline.local import bundled_models, failures, question, translate, waiting
+from rayline.local import bundled_models, failures, memory, question, translate, waiting
 from rayline.local import session as sessions
 from rayline.local.question import Answer, NoAnswer
 from rayline.local.report import Report
@@ -46,10 +46,6 @@ from rayline.verify import Check, Outcome, check_switches, summary
 
 GET_SECONDS = 60.0
 """For one GET of many: the next one follows."""
-MEMORY_FOR_RAY_GIB = 2.0
-MEMORY_PER_REPLICA_GIB = 2.5
-"""Proportional set sizes with Ray 2.60 and vLLM 0.29 on the CPU: 5.4 GiB in all for one replica of a tiny model with
-VLLM_CPU_KVCACHE_SPACE=1, of which API server 0.7, engine 0.65, worker 0.7 without the cache, config task 0.65."""
 
 
 class LocalRuntimeError(FailedError):
@@ -224,12 +220,13 @@ def status(state_dir: Path) -> Status:
     if root is None:
         left = f", {len(processes)} processes are left over (`down` ends them)" if processes else ""
         return Status(running=False, healthy=False, detail=f"Ray has ended{left}", processes=len(processes))
+    haproxies = [str(process.pid) for process in session.named("haproxy")]
     common: dict[str, Any] = {
         "running": True,
         "url": _url(session.ports["serve"]),
         "dashboard_url": _url(session.ports["dashboard"]),
         "started_at": session.started_at,
-        "haproxy": _haproxy_line(processes, session.ports["serve"]),
+        "haproxy": f"port {session.ports['serve']}, process {' '.join(haproxies)}" if haproxies else None,
         "processes": len(processes),
         "memory_gib": _resident_gib(processes),
     }
@@ -340,7 +337,8 @@ def _start(
     started: float,
 ) -> tuple[Running, sessions.Starting]:
     """A new session that answers. What Ray gives up by itself is tried once more."""
-    _check_memory(declared, model_folders)
+    if problem := memory.shortage(declared, model_folders):
+        raise LocalRuntimeError(problem)
     try:
         return _start_once(declared, secrets, model_folders, state_dir, cache_dir, report, started)
     except RayGaveUp as error:
@@ -703,34 +701,6 @@ def _keep_logs(session: Session) -> Path | None:
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def memory_needed_gib(declared: translate.Declared, model_folders: Mapping[str, Path]) -> float:
-    """About how much memory the service takes on this machine."""
-    return MEMORY_FOR_RAY_GIB + declared.llm_replicas() * _memory_of_replica_gib(declared, model_folders)
-
-
-def _kv_cache_gib(declared: translate.Declared) -> float:
-    declared_text = declared.env.get("VLLM_CPU_KVCACHE_SPACE")
-    return float(declared_text) if isinstance(declared_text, str) and declared_text else 0.0
-
-
-def _memory_of_replica_gib(declared: translate.Declared, model_folders: Mapping[str, Path]) -> float:
-    weights = (path.stat().st_size for folder in model_folders.values() for path in folder.glob("*.safetensors"))
-    return MEMORY_PER_REPLICA_GIB + _kv_cache_gib(declared) + sum(weights) / 2**30
-
-
-def _check_memory(declared: translate.Declared, model_folders: Mapping[str, Path]) -> None:
-    """Refuses what would be killed halfway: Ray's memory monitor and the kernel give far worse reasons, later."""
-    needed = memory_needed_gib(declared, model_folders)
-    available = psutil.virtual_memory().available / 2**30
-    if available < needed:
-        raise LocalRuntimeError(
-            f"not enough memory: about {needed:.1f} GiB are needed, {available:.1f} GiB are free. "
-            f"Ray takes {MEMORY_FOR_RAY_GIB:g} and each of {declared.llm_replicas()} replica(s) "
-            f"{_memory_of_replica_gib(declared, model_folders):.1f}: vLLM {MEMORY_PER_REPLICA_GIB:g}, "
-            f"VLLM_CPU_KVCACHE_SPACE {_kv_cache_gib(declared):g}, and the weights"
-        )
-
-
 def _haproxy_declared(declared: translate.Declared) -> bool:
     return declared.env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
@@ -783,17 +753,6 @@ def _api(session: Session) -> ServeApi:
 
 def _url(port: int) -> str:
     return f"http://{translate.LOOPBACK}:{port}"
-
-
-def _haproxy_line(processes: Sequence[psutil.Process], port: int) -> str | None:
-    pids = []
-    for process in processes:
-        try:
-            if process.name() == "haproxy":
-                pids.append(str(process.pid))
-        except psutil.NoSuchProcess:
-            continue
-    return f"port {port}, process {' '.join(pids)}" if pids else None
 
 
 def _resident_gib(processes: Sequence[psutil.Process]) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("psutil", reason="needs the `local` extra")
 
-from rayline.local import runtime
+from rayline.local import memory, runtime
 from rayline.local.runtime import LocalRuntimeError, RayGaveUp
 from rayline.local.serve_api import ServeApi
 from rayline.local.translate import read
@@ -123,7 +123,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Any:
         monkeypatch.setattr(runtime, "_start_once", once)
         notes = Notes()
         declared = read(ray_service())
-        monkeypatch.setattr(runtime, "_check_memory", lambda *_: None)
+        monkeypatch.setattr(memory, "shortage", lambda *_: "")
         return runtime._start(declared, {}, {}, tmp_path, tmp_path, notes, 0.0), notes.lines
 
     return begin
