@@ -26,9 +26,9 @@ TERM_GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL. Short: Serve would drain for 35 s, and there is no traffic left to wait for."""
 KILL_TIMEOUT_SECONDS = 10.0
 AUTOGROUP_NICE = 5
-"""Measured on two cores beside 8 to 40 busy processes, each figure twice, a client that streams 16 answers: with 0 it could
-run and had to wait for 11 of 13 s, and up to 1.6 s at a time; with 2 for 6 of 14, with 5 for 1.7 of 15, with 10 for 1.1. The
-service made 734 tokens/s with 0, 488 with 2, 258 with 5, 15 with 10."""
+"""Measured on two cores while other programs ran (load 20 to 41, unsteady), twice, with 10 once; a client that streams 16
+answers. With 0 it could run and had to wait for 11 of 14 s, with 2 for 6 of 14, with 5 for 1.7 of 16, with 10 for 1.1 of 103.
+The service made 631 and 837 tokens/s with 0, 488 twice with 2, 196 and 321 with 5, 15 with 10."""
 
 
 def main(pipe: int, folder: str, command: list[str]) -> int:
