@@ -11,6 +11,7 @@ import typer
 from .common import command, console, errors, state_dir
 
 if TYPE_CHECKING:
+    from components.plan import ServicePlan
     from rayline.kubectl import Kubectl
     from rayline.offline import Program
     from rayline.verify import Check
@@ -29,9 +30,7 @@ def check_cluster(
     policies = render.network_policies(program)
     found = {}
     with terminal_report() as report:
-        for plan in program.plan.services:
-            if service not in (None, plan.name):
-                continue
+        for plan in chosen(program, service):
             if plan.parked:
                 found[plan.name] = [Check("parked", Outcome.NOT_APPLICABLE, "the service is parked: nothing runs")]
                 continue
@@ -66,11 +65,12 @@ def check_this_machine(program: Program, all_on: bool) -> dict[str, list[Check]]
     return {target.expected.service: check_switches(target)}
 
 
-def known_service(program: Program, service: str | None) -> None:
-    """Refuse a --service that the stack does not have. Raises typer.BadParameter."""
+def chosen(program: Program, service: str | None) -> list[ServicePlan]:
+    """Return the service that --service names, or all of the stack. Raises typer.BadParameter where it has no such service."""
     names = [plan.name for plan in program.plan.services]
     if service is not None and service not in names:
         raise typer.BadParameter(f"--service {service}: the stack {program.stack} has {', '.join(names)}")
+    return [plan for plan in program.plan.services if service in (None, plan.name)]
 
 
 def failed(checks: Sequence[Check]) -> list[Check]:

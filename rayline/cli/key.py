@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .checking import known_service
+from .checking import chosen
 from .common import ContextOption, StackOption, app, plain_errors, state_dir
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def _service(program: Program, name: str | None) -> ServicePlan:
     """Return the service whose key is wanted. Raises typer.BadParameter, or DeployError where it has no key."""
     from rayline.deploy import DeployError
 
-    known_service(program, name)
-    services = [plan for plan in program.plan.services if name in (None, plan.name)]
+    services = chosen(program, name)
     with_key = [plan for plan in services if plan.api_key]
     if not with_key:
         raise DeployError(f"{', '.join(plan.name for plan in services)}: `api_key: false`, so there is no key")

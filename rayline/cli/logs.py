@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .checking import known_service
+from .checking import chosen
 from .common import ContextOption, ServiceOption, StackOption, app, plain_errors, state_dir
 
 
@@ -39,7 +39,7 @@ def _lines(stack: str, component: str | None, lines: int, service: str | None, c
         from rayline import deploy, in_cluster, offline
 
         program = offline.record(stack)
-        known_service(program, service)
+        services = chosen(program, service)
         if program.plan.cluster.mode is not ClusterMode.LOCAL:
             with deploy.cluster_access(program, context) as kubectl:
                 if component == in_cluster.OPERATOR:
@@ -47,9 +47,8 @@ def _lines(stack: str, component: str | None, lines: int, service: str | None, c
                     namespace = isolation.operator_namespace if isolation else None
                     yield from in_cluster.operator_logs(kubectl, namespace, lines=lines)
                     return
-                for plan in program.plan.services:
-                    if service in (None, plan.name):
-                        yield from in_cluster.logs(kubectl, plan.name, component=component, lines=lines)
+                for plan in services:
+                    yield from in_cluster.logs(kubectl, plan.name, component=component, lines=lines)
             return
     from rayline.local import runtime
 

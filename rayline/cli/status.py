@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from .checking import data, known_service
+from .checking import chosen, data
 from .common import ContextOption, JsonOption, ServiceOption, StackOption, app, console, plain_errors, state_dir
 
 
@@ -43,14 +43,10 @@ def _find(stack: str, service: str | None, context: str | None) -> Any:
         from rayline import deploy, in_cluster, offline
 
         program = offline.record(stack)
-        known_service(program, service)
+        services = chosen(program, service)
         if program.plan.cluster.mode is not ClusterMode.LOCAL:
             with deploy.cluster_access(program, context) as kubectl:
-                return {
-                    plan.name: in_cluster.status(kubectl, plan.name)
-                    for plan in program.plan.services
-                    if service in (None, plan.name)
-                }
+                return {plan.name: in_cluster.status(kubectl, plan.name) for plan in services}
     from rayline.local import runtime
 
     return runtime.status(state_dir(stack))

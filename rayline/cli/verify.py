@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .checking import check_cluster, check_this_machine, data, failed, known_service, show_services
+from .checking import check_cluster, check_this_machine, chosen, data, failed, show_services
 from .common import ConfigFileOption, ContextOption, JsonOption, ServiceOption, StackOption, app, plain_errors
 
 
@@ -72,7 +72,7 @@ def _check_stack(stack, service, kube_context, config_file, all_on: bool):
     from rayline import offline
 
     program = offline.record(stack, config=offline.read_stack(stack, file=config_file))
-    known_service(program, service)
+    chosen(program, service)
     if program.plan.cluster.mode is ClusterMode.LOCAL:
         if kube_context:
             raise typer.BadParameter(f"stack {stack} runs on this machine: --context is for a cluster")
