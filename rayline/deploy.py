@@ -46,7 +46,7 @@ def refuse_unready(program: Program) -> None:
 
 def is_terminal() -> bool:
     """Return whether a person can be asked."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return preflights.Machine.this().terminal
 
 
 def need_yes(command: str, stack: str, *, yes: bool, as_json: bool = False, terminal: bool | None = None) -> None:
