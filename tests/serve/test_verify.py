@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rayline import cli
+from rayline.cli import checking
 from rayline.local.session import SESSION_VARIABLE
 from rayline.local.target import LocalTarget
 from rayline.verify import Check, Outcome, check_switches
@@ -151,7 +152,7 @@ def test_the_command_reads_the_session_from_its_folder(
     for (name, key), value in SECRETS.items():
         secrets.setdefault(name, {})[key] = value
     (bare.state_dir / "secrets.json").write_text(json.dumps(secrets))
-    monkeypatch.setattr(cli, "_state_dir", lambda stack: bare.state_dir)
+    monkeypatch.setattr(checking, "state_dir", lambda stack: bare.state_dir)
     result = CliRunner().invoke(cli.app, ["verify", "--stack", "bare", "--config-file", str(path), "--json", *options])
     assert result.exit_code == exit_code, result.output
     said = json.loads(result.stdout)
