@@ -8,7 +8,7 @@ PYTHON ?= python3
 STACK ?= local
 BIN := .venv/bin
 UV := .tools/uv/bin/uv
-CODE := components rayline policy tests bench __main__.py
+CODE := components rayline_cli policy tests bench __main__.py
 
 # A stack on this machine needs Ray and vLLM beside it, a deployment needs Pulumi alone.
 RUNTIME := $(if $(shell grep -ls 'mode: *local' stacks/Pulumi.$(STACK).yaml),all,base)
@@ -44,7 +44,7 @@ render: $(BIN)/.installed-base ## Write manifests/ for every stack
 
 .PHONY: docs
 docs: $(BIN)/.installed-base ## Write the generated parts of docs/
-	@$(BIN)/python -m rayline.docs
+	@$(BIN)/python -m rayline_cli.docs
 
 .PHONY: bench
 bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and plain vLLM on this machine, ten minutes
@@ -64,7 +64,7 @@ check: $(BIN)/.installed-all ## Format, lint, types, and generated files are cur
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/basedpyright --level error
 	@$(BIN)/rayline render --check
-	@$(BIN)/python -m rayline.docs --check
+	@$(BIN)/python -m rayline_cli.docs --check
 
 .PHONY: format
 format: $(BIN)/.installed-all ## Format the code and mend what the linter can
@@ -96,10 +96,10 @@ $(BIN)/python: | $(UV)
 	@$(UV) venv -q --seed --python $(PYTHON) .venv
 
 # --link-mode copy would double the disk; hard links keep a second clone cheap
-$(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/%.txt pyproject.toml components/__init__.py | $(UV) $(BIN)/python
+$(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/%.txt pyproject.toml components/pyproject.toml components/rayline/__init__.py | $(UV) $(BIN)/python
 	@echo "installing requirements/$*.txt into .venv"
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/$*.txt
-	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e components -e .
 	@# Where PYTHONDONTWRITEBYTECODE is set, each command would compile Pulumi's SDKs anew and take twice the time.
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/rayline plan >/dev/null 2>&1 || true
 	@touch $@

@@ -4,11 +4,12 @@ from typing import Any
 
 import pulumi
 
-from components import InferencePlatform
-from components.facts.choices import ClusterMode, TokenSource
-from components.plan import PlanError, make_plan
-from rayline.offline import is_offline
-from rayline.settings import TOKEN_KEY, SettingsError, read_program_settings
+from rayline import InferencePlatform
+from rayline.facts.choices import ClusterMode, TokenSource
+from rayline.platform.plan import make_plan
+from rayline.schema.check import PlanError
+from rayline_cli.offline import is_offline
+from rayline_cli.settings import TOKEN_KEY, SettingsError, read_program_settings
 
 
 def with_token(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,11 @@ def cpu_seconds(*arguments: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(
-        [sys.executable, "-m", "rayline.cli", *arguments], cwd=ROOT, env=environment, check=True, capture_output=True
+        [sys.executable, "-m", "rayline_cli.cli", *arguments],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

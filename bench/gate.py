@@ -16,7 +16,7 @@ import tempfile
 import time
 from typing import Any
 
-from components.in_pods.rayline_gate import FOLDER_VARIABLE, ApiKeyGate
+from rayline.service.in_pods.rayline_gate import FOLDER_VARIABLE, ApiKeyGate
 
 REQUESTS = 5000
 ROUNDS = 30

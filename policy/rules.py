@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.facts.accelerators import GPU_RESOURCE
-from components.facts.serve_flags import SWITCHES
+from rayline.facts.accelerators import GPU_RESOURCE
+from rayline.facts.serve_flags import SWITCHES
 
 Violation = tuple["Resource", str]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from rayline import offline
-from rayline.offline import Program
+from rayline_cli import offline
+from rayline_cli.offline import Program
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STACKS = ["dev-l4", "kind", "local", "prod-b200", "prod-l4"]

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from rayline import render
+from rayline_cli import render
 from tests.conftest import recorded
 from tests.contract.upstream import load
 

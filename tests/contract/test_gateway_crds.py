@@ -6,7 +6,7 @@ import functools
 import jsonschema
 import pytest
 
-from rayline.offline import Declared
+from rayline_cli.offline import Declared
 from tests.contract.test_crd import strict
 from tests.contract.upstream import load
 from tests.program.test_endpoint import exposing

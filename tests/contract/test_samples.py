@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rayline import render
+from rayline_cli import render
 from tests.conftest import recorded
 from tests.contract.upstream import load
 

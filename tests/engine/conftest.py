@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.facts.choices import ClusterMode
+from rayline.facts.choices import ClusterMode
 from tests.conftest import recorded, stacks_of
 from tests.engine import plugin
 from tests.engine.fake_provider import PROVIDERS, Cloud, Object

@@ -10,9 +10,9 @@ import sys
 import tempfile
 from collections import Counter
 
-from components.facts.choices import ClusterMode
-from rayline import deploy, offline
-from rayline.errors import FailedError, UsageError
+from rayline.facts.choices import ClusterMode
+from rayline_cli import deploy, offline
+from rayline_cli.errors import FailedError, UsageError
 from tests.engine.conftest import TOOLS, Life, a_life, started_stand_ins
 from tests.engine.fake_provider import CRD
 from tests.pulumi_project import missing

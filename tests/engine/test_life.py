@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from components.facts.choices import ClusterMode
+from rayline.facts.choices import ClusterMode
 from tests.conftest import recorded
 from tests.engine.conftest import Life
 from tests.engine.fake_provider import CRD, began

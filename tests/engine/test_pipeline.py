@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rayline.deploy import OUTPUTS
+from rayline_cli.deploy import OUTPUTS
 from tests.engine.conftest import Life, a_life
 from tests.engine.fake_provider import CRD
 from tests.unit.waiting import wait_until
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 # What `rayline up --yes --json` does with Pulumi, before it looks into the cluster.
 SCRIPT = """
 import dataclasses, json, sys
-from rayline import deploy
+from rayline_cli import deploy
 command, stack = sys.argv[1:]
 done = deploy.operate(deploy.arguments(command, stack, yes=True, terminal=False))
 print(json.dumps(dataclasses.asdict(done)))

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from rayline.deploy import POLICY_PACK
+from rayline_cli.deploy import POLICY_PACK
 from tests.engine.conftest import a_project
 from tests.pulumi_project import PulumiProject
 

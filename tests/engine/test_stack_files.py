@@ -7,7 +7,7 @@ import string
 
 import pytest
 
-from rayline.stack_files import MOST_HANDED_OVER, ProgramError, read_stack_file
+from rayline_cli.stack_files import MOST_HANDED_OVER, ProgramError, read_stack_file
 from tests.engine.conftest import a_project
 from tests.pulumi_project import PulumiProject
 from tests.stack_file_cases import READ, REFUSED, REFUSED_HERE, VALUES

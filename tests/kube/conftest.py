@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from rayline import offline
+from rayline_cli import offline
 from tests.kube.cluster import kubectl
 from tests.pulumi_project import PulumiProject, missing
 

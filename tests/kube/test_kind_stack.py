@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rayline import offline, render
-from rayline.local.report import PlainReport
-from rayline.verify.cluster import Kubectl, wait_until_served
+from rayline_cli import offline, render
+from rayline_cli.local.report import PlainReport
+from rayline_cli.verify.cluster import Kubectl, wait_until_served
 from tests.kube.cluster import kubectl, kubectl_apply, objects, wait_until
 from tests.kube.conftest import NAMESPACE, SERVICE, Stack, ask
 from tests.pulumi_project import ROOT
@@ -47,7 +47,7 @@ def test_the_fast_path_is_wired_in_the_worker_pod(stack: Stack) -> None:
 
 def verify(stack: Stack) -> subprocess.CompletedProcess[str]:
     """`rayline verify` as a person calls it, with the stack's own file."""
-    command = [sys.executable, "-m", "rayline.cli", "verify", "--stack", "kind", "--config-file", str(stack.path)]
+    command = [sys.executable, "-m", "rayline_cli.cli", "verify", "--stack", "kind", "--config-file", str(stack.path)]
     return subprocess.run([*command, "--json", "--all-on"], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
@@ -83,7 +83,7 @@ def test_bench_measures_the_service_from_a_job_beside_it_and_leaves_nothing(stac
     command = [
         sys.executable,
         "-m",
-        "rayline.cli",
+        "rayline_cli.cli",
         "bench",
         "--stack",
         "kind",

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from components.facts.google import APIS
-from components.gke_cluster import kubeconfig
-from rayline.offline import Declared, Program
+from rayline.cluster.gke_cluster import kubeconfig
+from rayline.facts.google import APIS
+from rayline_cli.offline import Declared, Program
 from tests.conftest import recorded, stacks_of
 from tests.program.test_program import needs
 

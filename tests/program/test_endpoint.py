@@ -6,8 +6,8 @@ import tempfile
 
 import pytest
 
-from rayline import offline
-from rayline.offline import Declared, Program
+from rayline_cli import offline
+from rayline_cli.offline import Declared, Program
 from tests.program.test_program import needs, urns
 
 STACK = """

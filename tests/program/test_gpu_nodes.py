@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayline.offline import Declared, Program
+from rayline_cli.offline import Declared, Program
 from tests.program.test_program import needs, node_pools, urns
 
 STACK = """

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rayline.offline import MASK, Program
+from rayline_cli.offline import MASK, Program
 from tests.conftest import recorded
 from tests.program.test_program import needs
 

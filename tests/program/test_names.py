@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from components.names import PLATFORM, PULUMI_SUFFIX
-from components.plan.check import MAX_RAY_SERVICE_NAME
-from rayline.offline import Program
+from rayline.facts.names import PLATFORM, PULUMI_SUFFIX
+from rayline.schema.check import MAX_RAY_SERVICE_NAME
+from rayline_cli.offline import Program
 
 STACK_NAME = "production-of-the-platform-team-in-europe"[:PLATFORM]
 SERVICE_NAME = ("qwen-for-the-search-of-" * 3)[:MAX_RAY_SERVICE_NAME].ljust(MAX_RAY_SERVICE_NAME, "s")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import pytest
 import yaml
 
-from rayline import offline
-from rayline.offline import MASK, Declared, Program
+from rayline_cli import offline
+from rayline_cli.offline import MASK, Declared, Program
 from tests.conftest import recorded, stacks_of
 
 ON_GOOGLE = stacks_of("create")

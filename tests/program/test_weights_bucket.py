@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from components.in_pods import mirror_model
-from components.mirror_manifests import job_name
-from components.plan import Mirror
-from rayline.offline import Declared, Program
+from rayline.weights.in_pods import mirror_model
+from rayline.weights.mirror_manifests import job_name
+from rayline.weights.types import Mirror
+from rayline_cli.offline import Declared, Program
 from tests.program.test_program import needs
 
 FUSE = "qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: gcs-fuse}"

@@ -58,14 +58,23 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def up_process(tmp_path: Path) -> Iterator[UpProcess]:
     """`up` as a command in a process of its own, to be interrupted."""
-    from rayline.local import runtime
+    from rayline_cli.local import runtime
     from tests.serve.serving import API_KEY, TOKEN, Recorder, UpProcess, ray_service, takes_ctrl_c
 
     state_dir = tmp_path / "state"
     manifest = tmp_path / "ray-service.yaml"
     manifest.write_text(yaml.safe_dump(ray_service()))
     output = tmp_path / "output"
-    command = [sys.executable, "-m", "rayline.local", "up", "--manifest", str(manifest), "--state-dir", str(state_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "rayline_cli.local",
+        "up",
+        "--manifest",
+        str(manifest),
+        "--state-dir",
+        str(state_dir),
+    ]
     command += ["--secret", "tiny-api-key/api_key=TEST_KEY", "--secret", "tiny-ray-auth/auth_token=TEST_TOKEN"]
     with output.open("w") as file:
         process = subprocess.Popen(

@@ -26,11 +26,11 @@ if MISSING:
 
 import psutil  # noqa: E402
 
-from rayline import offline, render  # noqa: E402
-from rayline.faults import parts  # noqa: E402
-from rayline.local import runtime, session, waiting  # noqa: E402
-from rayline.local.runtime import Running  # noqa: E402
-from rayline.local.target import LocalTarget  # noqa: E402
+from rayline_cli import offline, render  # noqa: E402
+from rayline_cli.faults import parts  # noqa: E402
+from rayline_cli.local import runtime, session, waiting  # noqa: E402
+from rayline_cli.local.runtime import Running  # noqa: E402
+from rayline_cli.local.target import LocalTarget  # noqa: E402
 
 PATIENCE = 300.0
 """Seconds for one request. No test is about how long an answer takes, and a machine may be busy."""
@@ -150,7 +150,7 @@ class Served:
     report: Recorder
 
     def target(self, manifest: dict | None = None) -> LocalTarget:
-        """It as rayline.verify sees it, at once; what it is expected to be is `manifest`'s (default: its own)."""
+        """It as rayline_cli.verify sees it, at once; what it is expected to be is `manifest`'s (default: its own)."""
         found = runtime.target(manifest or self.manifest, state_dir=self.state_dir, secrets=SECRETS)
         found.settles_seconds = 0
         return found

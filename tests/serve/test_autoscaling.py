@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rayline.local import runtime
+from rayline_cli.local import runtime
 from tests.serve.serving import API_KEY, PATIENCE, Served, ray_service, replicas_of_the_model, run, wait_until
 
 SCALING = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rayline.bench import cpu, receipt
-from rayline.bench.servers import Server
-from rayline.local import question, runtime
-from rayline.local.session import SESSION_VARIABLE, environ
-from rayline.verify import Outcome
+from rayline_cli.bench import cpu, receipt
+from rayline_cli.bench.servers import Server
+from rayline_cli.local import question, runtime
+from rayline_cli.local.session import SESSION_VARIABLE, environ
+from rayline_cli.verify import Outcome
 from tests.serve.serving import API_KEY, Served, patient, takes_ctrl_c, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -59,9 +59,7 @@ FIRST = ("--arms", "vllm", "--base", "vllm", "--concurrency", "4", "--requests",
 
 def bench(folder: Path, *options: str) -> subprocess.Popen:
     # `rayline` with its files elsewhere, so that a benchmark of whoever runs the tests is left alone
-    script = (
-        f"import pathlib, rayline.cli as cli; cli.common.STATE = pathlib.Path({str(folder / 'state')!r}); cli.main()"
-    )
+    script = f"import pathlib, rayline_cli.cli as cli; cli.common.STATE = pathlib.Path({str(folder / 'state')!r}); cli.main()"
     command = [sys.executable, "-c", script, "bench", "--json", *options]
     output = (folder / "output").open("ab")
     return subprocess.Popen(

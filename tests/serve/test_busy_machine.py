@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rayline.local import session
-from rayline.verify import Outcome
+from rayline_cli.local import session
+from rayline_cli.verify import Outcome
 from tests.serve.serving import SECRETS, Recorder, ray_service, runtime
 
 CPUS = len(os.sched_getaffinity(0))

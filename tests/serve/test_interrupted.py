@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rayline.local import runtime, session, waiting
-from rayline.local.runtime import LocalRuntimeError
+from rayline_cli.local import runtime, session, waiting
+from rayline_cli.local.runtime import LocalRuntimeError
 from tests.serve.serving import SECRETS, Recorder, UpProcess, patient, ray_service, wait_until
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from rayline import local_secrets, render
-from rayline.local import runtime
-from rayline.local.translate import SECRETS_FOLDER
-from rayline.verify import Outcome
+from rayline_cli import local_secrets, render
+from rayline_cli.local import runtime
+from rayline_cli.local.translate import SECRETS_FOLDER
+from rayline_cli.verify import Outcome
 from tests.serve.serving import API_KEY, PATIENCE, TOKEN, Recorder, Served, program_of, ray_service, wait_until
 
 SECRET = "tiny-api-key"

@@ -9,10 +9,10 @@ import httpx
 import psutil
 import pytest
 
-from rayline.local import runtime
-from rayline.local.session import environ
-from rayline.local.translate import LISTENS_ON_ALL_INTERFACES, SECRETS_FOLDER
-from rayline.verify import Outcome
+from rayline_cli.local import runtime
+from rayline_cli.local.session import environ
+from rayline_cli.local.translate import LISTENS_ON_ALL_INTERFACES, SECRETS_FOLDER
+from rayline_cli.verify import Outcome
 from tests.serve.serving import API_KEY, PATIENCE, SWITCHES, TOKEN, Served, get, listeners, post
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rayline.local import runtime, session
-from rayline.local.runtime import LocalRuntimeError
-from rayline.verify import Outcome, check_switches
+from rayline_cli.local import runtime, session
+from rayline_cli.local.runtime import LocalRuntimeError
+from rayline_cli.verify import Outcome, check_switches
 from tests.serve.serving import API_KEY, SECOND, Served, get, ray_service, wait_until, with_model
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rayline import cli
-from rayline.cli import checking
-from rayline.local.session import SESSION_VARIABLE
-from rayline.local.target import LocalTarget
-from rayline.verify import Check, Outcome, check_switches
-from rayline.verify.outside import UrlTarget
+from rayline_cli import cli
+from rayline_cli.cli import checking
+from rayline_cli.local.session import SESSION_VARIABLE
+from rayline_cli.local.target import LocalTarget
+from rayline_cli.verify import Check, Outcome, check_switches
+from rayline_cli.verify.outside import UrlTarget
 from tests.serve.serving import API_KEY, BARE, SECRETS, Served, ray_service, stack_file
 
 SWITCHED = {

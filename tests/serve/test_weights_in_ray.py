@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.plan import make_plan
-from components.ray_service_manifest import serve_config
+from rayline.platform.plan import make_plan
+from rayline.service.manifest import serve_config
 
 SERVICES = {
     "gcs-fuse": {},

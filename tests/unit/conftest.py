@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from rayline.verify import cluster
+from rayline_cli.verify import cluster
 from tests.unit.fake_cluster import FakeCluster
 
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rayline import offline, render
-from rayline.kubectl import Kubectl
-from rayline.verify import Check, check_switches, expected
-from rayline.verify.cluster import ClusterTarget
+from rayline_cli import offline, render
+from rayline_cli.kubectl import Kubectl
+from rayline_cli.verify import Check, check_switches, expected
+from rayline_cli.verify.cluster import ClusterTarget
 from tests.unit.verify_service import Service
 
 STAND_IN = '''#!{python} -IS
@@ -225,7 +225,7 @@ GUARDED = {
 
 
 def _head_role() -> Any:
-    from components.ray_service_manifest import Role
+    from rayline.facts.labels import Role
 
     return Role.HEAD
 

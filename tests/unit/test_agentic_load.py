@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("ray", reason="needs the `local` extra")
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
-from rayline.bench import agentic_load
+from rayline_cli.bench import agentic_load
 
 TURNS, TOKENS_OUT = 3, 4
 ARGUMENTS = [

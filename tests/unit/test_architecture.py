@@ -1,4 +1,4 @@
-"""Imports point one way: texts, facts <- fit <- plan <- manifest <- components <- platform <- program; the kit <- the command line."""
+"""Imports point one way: facts <- schema <- types <- plans <- manifests <- resources <- platform <- program; the package <- the command line."""
 
 import ast
 import pathlib
@@ -7,120 +7,129 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODULES = sorted((ROOT / "components").rglob("*.py"))
-RAYLINE = sorted((ROOT / "rayline").rglob("*.py"))
+PACKAGE = ROOT / "components" / "rayline"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+COMMAND_LINE = sorted((ROOT / "rayline_cli").rglob("*.py"))
 PULUMI = {"pulumi", "pulumi_gcp", "pulumi_kubernetes", "pulumi_random"}
-# rules about texts that facts, plan, components and settings share
-TEXTS = {"names", "secret_values", "spelling"}
-# what a module of the package may import from the package, and from outside it besides the standard library
-MANIFESTS = {p.stem for p in MODULES if p.stem.endswith(("_manifest", "_manifests"))}
-PURE = {
-    **{name: (set(), set()) for name in TEXTS},
-    "fit": ({"facts"}, set()),
-    # a folder: its files may import each other
-    "plan": ({"facts", "fit", "plan"} | TEXTS, set()),
-    **{name: ({"facts", "plan"} | MANIFESTS, {"yaml"}) for name in MANIFESTS},
-    "arguments": ({"facts"}, {"pulumi"}),
+
+# The layers of a room, lowest first, with the packages that each may import besides the standard library. A module that is
+# named in none makes Pulumi resources.
+LAYERS: dict[str, tuple[set[str], set[str]]] = {
+    "facts": (set(), set()),
+    "schema": (set(), {"pulumi"}),
+    "types": ({"types"}, set()),
+    "plan": (
+        {"plan", "maintenance", "capacity", "gpus", "draft", "drain", "scale", "environment", "fit"},
+        set(),
+    ),
+    "manifests": ({"manifests", "manifest", "mirror_manifests", "api_key"}, {"yaml"}),
+    "resources": (set(), PULUMI),
+    "platform": (set(), PULUMI),
 }
-# not a component: how every component makes a manifest into a resource
-KUBERNETES_OBJECT = "kubernetes_object"
-COMPONENT = ({"facts", "names", KUBERNETES_OBJECT} | MANIFESTS, PULUMI)
+ORDER = list(LAYERS)
 
 
 def imports(path: pathlib.Path) -> set[str]:
-    """Full names of everything that a file imports, at whatever depth; relative ones made absolute."""
-    package = list(path.relative_to(ROOT).parent.parts)
+    """Return the full names of everything that a file imports, at whatever depth; relative ones made absolute."""
+    base = ROOT / "components" if PACKAGE in path.parents else ROOT
+    package = list(path.relative_to(base).parent.parts)
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *(node.module.split(".") if node.module else [])])
             # `from . import plan` names modules, `from .plan import Plan` a name in one
             found |= {f"{module}.{alias.name}" for alias in node.names}
     return found
 
 
-def own(path: pathlib.Path) -> set[str]:
-    """The modules of the component package that a file imports."""
-    return {name.split(".")[1] for name in imports(path) if name.startswith("components.")}
+def module_of(name: str) -> pathlib.Path | None:
+    """Return the file of the package's module that a full name lies in; None for a name from elsewhere."""
+    parts = name.split(".")
+    if parts[0] != "rayline":
+        return None
+    for end in range(len(parts), 0, -1):
+        path = PACKAGE.joinpath(*parts[1:end])
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def own(path: pathlib.Path) -> set[pathlib.Path]:
+    """Return the modules of the component package that a file imports, without packages that say nothing."""
+    return {module for name in imports(path) if (module := module_of(name)) and module.stem != "__init__"}
 
 
 def foreign(path: pathlib.Path) -> set[str]:
-    """The packages outside the project and the standard library that a file imports."""
-    return {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"components"}
+    """Return the packages outside the project and the standard library that a file imports."""
+    return {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"rayline"}
 
 
 def layer(path: pathlib.Path) -> str:
-    """The folder of a module that lies in one, else its own name."""
-    return path.stem if path.parent.name == "components" else path.parent.name
+    """Return the layer of a module of the component package."""
+    room = path.relative_to(PACKAGE).parts[0]
+    if room in ("facts", "schema"):
+        return room
+    for name, (stems, _) in LAYERS.items():
+        # the platform's plan and types are the top of their layers
+        if path.stem in stems:
+            return name
+    return "platform" if room == "platform" else "resources"
 
 
 def name_of(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name == "facts"], ids=name_of)
-def test_facts_know_only_facts(path):
-    assert own(path) <= {"facts"}
-    assert foreign(path) == set()
+ROOMS = [path for path in MODULES if path.parent != PACKAGE and "in_pods" not in path.parts and path.stem != "__init__"]
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if layer(p) in PURE], ids=name_of)
-def test_pure_modules_know_only_what_is_below_them(path):
-    inside, outside = PURE[layer(path)]
-    assert own(path) <= inside
-    assert foreign(path) <= outside
+@pytest.mark.parametrize("path", ROOMS, ids=name_of)
+def test_a_module_imports_from_its_own_layer_or_one_below(path):
+    above = [name_of(other) for other in own(path) if ORDER.index(layer(other)) > ORDER.index(layer(path))]
+    assert above == []
+    assert foreign(path) <= LAYERS[layer(path)][1]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in MODULES if p.parent.name == "components" and p.stem not in {*PURE, "__init__", "inference_platform"}],
-    ids=name_of,
-)
-def test_components_never_know_each_other_nor_the_plan(path):
-    inside, outside = COMPONENT
-    assert own(path) <= inside
-    assert foreign(path) <= outside
+def test_no_module_imports_itself_through_others():
+    graph = {path: own(path) - {path} for path in ROOMS}
+    while free := [path for path, below in graph.items() if not below & graph.keys()]:
+        for path in free:
+            del graph[path]
+    assert [name_of(path) for path in graph] == []
+
+
+def test_components_never_know_each_other():
+    resources = {path for path in ROOMS if layer(path) == "resources" and path.stem != "kubernetes_object"}
+    assert len(resources) >= 12
+    assert {name_of(path): [name_of(other) for other in own(path) & resources] for path in resources} == {
+        name_of(path): [] for path in resources
+    }
 
 
 def test_the_platform_alone_composes_the_components():
-    components = {p.stem for p in MODULES if p.parent.name == "components"} - {
-        *PURE,
-        "__init__",
-        "__main__",
-        "inference_platform",
-        KUBERNETES_OBJECT,
-    }
-    assert len(components) >= 6
-    assert components <= own(ROOT / "components" / "inference_platform.py")
+    resources = {path for path in ROOMS if layer(path) == "resources" and path.stem != "kubernetes_object"}
+    assert resources <= own(PACKAGE / "platform" / "inference_platform.py")
+
+
+def test_a_reader_finds_at_most_fourteen_entries_at_the_top():
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 14
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_the_component_package_never_knows_the_command_line(path):
-    assert not {name for name in imports(path) if name.split(".")[0] == "rayline"}
+    assert not {name for name in imports(path) if name.split(".")[0] == "rayline_cli"}
 
 
-def test_the_component_package_reads_no_pydantic_so_that_it_stays_light():
-    assert not [path for path in MODULES if "pydantic" in foreign(path)]
-
-
-def test_settings_know_the_facts_and_not_the_plan():
-    assert own(ROOT / "rayline" / "settings.py") == {"facts", "secret_values", "spelling"}
-
-
-@pytest.mark.parametrize("path", [*MODULES, *RAYLINE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *COMMAND_LINE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)
 def test_nobody_imports_the_program(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "__main__"}
 
 
 def test_imports_are_read_whatever_their_form():
     # the other tests are worth what this is worth
-    assert {"components.facts.defaults", "components.fit.memory_fit"} <= imports(
-        ROOT / "components" / "plan" / "cluster.py"
-    ) | imports(ROOT / "components" / "plan" / "gpus.py")
-    assert "components.facts" in {
-        ".".join(name.split(".")[:2]) for name in imports(ROOT / "components" / "gpu_node_pool.py")
-    }
-    assert own(ROOT / "rayline" / "offline.py") == {"plan"}
+    assert {PACKAGE / "facts" / "defaults.py", PACKAGE / "service" / "fit.py"} <= own(PACKAGE / "service" / "gpus.py")
+    assert PACKAGE / "platform" / "types.py" in own(ROOT / "rayline_cli" / "offline.py")

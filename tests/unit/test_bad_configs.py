@@ -10,7 +10,7 @@ import re
 import pytest
 from pulumi.runtime import settings as pulumi_settings
 
-from rayline import offline
+from rayline_cli import offline
 
 FILES = sorted((pathlib.Path(__file__).parent.parent / "bad_configs").glob("*.yaml"))
 # The others fail before the program runs.

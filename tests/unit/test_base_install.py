@@ -25,7 +25,7 @@ def only_base(name, path=None, target=None):
     return None if name.split(".")[0] in BLOCKED else find_spec(name, path, target)
 
 PathFinder.find_spec = staticmethod(only_base)
-from rayline import cli
+from rayline_cli import cli
 
 cli.common.STATE = pathlib.Path.home()
 results = {}
@@ -67,7 +67,7 @@ def modules_of_extras() -> set[str]:
         return re.sub(r"[-_.]+", "-", name).lower()
 
     text = (ROOT / "requirements" / "base.txt").read_text()
-    base = {plain(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)} | {"rayline-kit", "pip"}
+    base = {plain(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)} | {"rayline", "rayline-cli", "pip"}
     found = importlib.metadata.packages_distributions()
     return {module for module, packages in found.items() if not {plain(name) for name in packages} & base}
 
@@ -82,7 +82,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     done = subprocess.run(
         [sys.executable, "-c", f"BLOCKED = {blocked!r}\n{PROGRAM}", json.dumps(COMMANDS)],
         cwd=ROOT,
-        env=environment | {"HOME": str(home), "PATH": str(home), "PYTHONPATH": str(ROOT)},
+        env=environment | {"HOME": str(home), "PATH": str(home), "PYTHONPATH": f"{ROOT}:{ROOT / 'components'}"},
         capture_output=True,
         text=True,
         timeout=500,

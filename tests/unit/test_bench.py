@@ -13,16 +13,16 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from components.api_key_manifests import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
-from components.facts.serve_flags import SWITCHES
-from rayline import cli
-from rayline.bench import arms, command, cpu, goals, load, page, receipt, report, run, schedule, summary
-from rayline.bench.arms import ARMS, Base, RayArm
-from rayline.bench.cpu import Spent
-from rayline.bench.errors import BenchUsageError
-from rayline.bench.receipt import Configuration, Measured, Receipt, ReceiptError
-from rayline.bench.schedule import DoesNotFit, Point
-from rayline.local import translate
+from rayline.facts.serve_flags import SWITCHES
+from rayline.service.api_key import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
+from rayline_cli import cli
+from rayline_cli.bench import arms, command, cpu, goals, load, page, receipt, report, run, schedule, summary
+from rayline_cli.bench.arms import ARMS, Base, RayArm
+from rayline_cli.bench.cpu import Spent
+from rayline_cli.bench.errors import BenchUsageError
+from rayline_cli.bench.receipt import Configuration, Measured, Receipt, ReceiptError
+from rayline_cli.bench.schedule import DoesNotFit, Point
+from rayline_cli.local import translate
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from rayline import offline, render
-from rayline.bench import arms
-from rayline.bench.applications import APPLICATIONS, with_application
+from rayline_cli import offline, render
+from rayline_cli.bench import arms
+from rayline_cli.bench.applications import APPLICATIONS, with_application
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(man
     changed = with_application(manifest, APPLICATIONS[name], replicas=2)
     before, after = (yaml.safe_load(one["spec"]["serveConfigV2"]) for one in (manifest, changed))
     (application,) = after["applications"]
-    assert application["import_path"] == f"rayline.bench.apps:{name}"
+    assert application["import_path"] == f"rayline_cli.bench.apps:{name}"
     assert [one["num_replicas"] for one in application["deployments"]] == [2, 2]
     assert {k: v for k, v in after.items() if k != "applications"} == {
         k: v for k, v in before.items() if k != "applications"
@@ -35,7 +35,7 @@ def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(man
     for old, new in zip(environment(manifest), environment(changed), strict=True):
         assert new == old | {"PYTHONPATH": new["PYTHONPATH"]}
         # where Ray's processes find the application
-        assert (offline.PROJECT_ROOT / "rayline" / "bench" / "apps.py").is_file()
+        assert (offline.PROJECT_ROOT / "rayline_cli" / "bench" / "apps.py").is_file()
         assert new["PYTHONPATH"] == str(offline.PROJECT_ROOT)
     assert changed["spec"]["rayClusterConfig"].keys() == manifest["spec"]["rayClusterConfig"].keys()
 
@@ -47,7 +47,7 @@ def test_what_a_receipt_keeps_of_an_arm_does_not_name_the_folder_of_this_clone(m
 
 
 def test_the_import_paths_lead_to_applications_with_the_named_deployments():
-    apps = pytest.importorskip("rayline.bench.apps", reason="needs the `local` extra")
+    apps = pytest.importorskip("rayline_cli.bench.apps", reason="needs the `local` extra")
     for name, application in APPLICATIONS.items():
         bound = getattr(apps, name)(dict(application.args))
         assert bound._bound_deployment.name == application.ingress
@@ -56,7 +56,7 @@ def test_the_import_paths_lead_to_applications_with_the_named_deployments():
 
 def test_the_recommender_scores_each_candidate_by_itself():
     torch = pytest.importorskip("torch", reason="needs the `local` extra")
-    apps = pytest.importorskip("rayline.bench.apps", reason="needs the `local` extra")
+    apps = pytest.importorskip("rayline_cli.bench.apps", reason="needs the `local` extra")
     torch.manual_seed(0)
     model = apps.Dlrm(cardinality=50).eval()
     dense, sparse = torch.rand(4, apps.DENSE), torch.randint(0, 50, (4, apps.SPARSE))

@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("psutil", reason="needs the `local` extra")
 
-from rayline.bench import processes
-from rayline.bench.processes import answers
-from rayline.bench.servers import free_ports
-from rayline.local import session as sessions
+from rayline_cli.bench import processes
+from rayline_cli.bench.processes import answers
+from rayline_cli.bench.servers import free_ports
+from rayline_cli.local import session as sessions
 from tests.unit.waiting import wait_until
 
 

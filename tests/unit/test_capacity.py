@@ -4,13 +4,17 @@ from typing import Any
 
 import pytest
 
-from components.compute_class_manifests import compute_class, network_claim_template
-from components.facts.accelerators import ACCELERATORS
-from components.facts.capacities import CAPACITIES, RESERVATION, gke_version
-from components.facts.choices import Capacity
-from components.plan import NodePool, Plan, PlanError, ServicePlan, make_plan
-from components.ray_service_manifest import ray_service
-from rayline.plan_view import rows
+from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.capacities import CAPACITIES, RESERVATION, gke_version
+from rayline.facts.choices import Capacity
+from rayline.platform.plan import make_plan
+from rayline.platform.types import Plan
+from rayline.pools.manifests import compute_class, network_claim_template
+from rayline.pools.types import NodePool
+from rayline.schema.check import PlanError
+from rayline.service.manifest import ray_service
+from rayline.service.types import ServicePlan
+from rayline_cli.plan_view import rows
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 WIDE = {

@@ -10,7 +10,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 from pulumi.automation import PulumiCommand
 
-from rayline import deploy
+from rayline_cli import deploy
 from tests.conftest import ROOT
 
 TEXT = (ROOT / ".github" / "workflows" / "ci.yml").read_text()

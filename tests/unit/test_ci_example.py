@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rayline import docs
-from rayline.offline import stack_names
+from rayline_cli import docs
+from rayline_cli.offline import stack_names
 from tests.conftest import ROOT
 
 TEXT = (docs.DOCS / "examples" / "github-deploy.yml").read_text()

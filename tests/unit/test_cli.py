@@ -12,8 +12,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from rayline import cli
-from rayline.stack_names import stack_names
+from rayline_cli import cli
+from rayline_cli.stack_names import stack_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback]
@@ -33,7 +33,7 @@ def run(*arguments: str):
 def project(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A copy of the project with one good and one bad stack, so that no test writes into the repository."""
     copy = tmp_path_factory.mktemp("project")
-    for name in ("components", "rayline"):
+    for name in ("components", "rayline_cli"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("__main__.py", "Pulumi.yaml"):
         shutil.copy(ROOT / name, copy / name)
@@ -47,9 +47,9 @@ def rayline(project: pathlib.Path, *arguments: str) -> subprocess.CompletedProce
     """The command in a process of its own, with its output in pipes and a terminal that knows colours."""
     environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "FORCE_COLOR")}
     return subprocess.run(
-        [sys.executable, "-m", "rayline.cli", *arguments],
+        [sys.executable, "-m", "rayline_cli.cli", *arguments],
         cwd=project,
-        env=environment | {"TERM": "xterm-256color", "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment | {"TERM": "xterm-256color", "PYTHONPATH": f"{project}:{project / 'components'}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=120,

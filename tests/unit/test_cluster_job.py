@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from components.isolation_manifests import network_policies
-from components.ray_service_manifest import SERVICE_LABEL
-from rayline import offline
-from rayline.bench import cluster_job, cluster_run, in_job
-from rayline.bench.errors import BenchError, BenchUsageError
-from rayline.bench.run import Load
-from rayline.bench.workloads import WORKLOADS
+from rayline.facts.labels import SERVICE_LABEL
+from rayline.isolation.manifests import network_policies
+from rayline_cli import offline
+from rayline_cli.bench import cluster_job, cluster_run, in_job
+from rayline_cli.bench.errors import BenchError, BenchUsageError
+from rayline_cli.bench.run import Load
+from rayline_cli.bench.workloads import WORKLOADS
 from tests.engine import sdk_types
 
 LOADS = [Load(WORKLOADS["tokens"], 64, 256), Load(WORKLOADS["agentic"], 8, 48)]

@@ -35,7 +35,7 @@ sys.exit({code})
 """
 SCRIPT = """
 import dataclasses, json, sys
-from rayline import deploy
+from rayline_cli import deploy
 done = deploy.operate(deploy.arguments("up", "s", yes=True, terminal=False))
 print(json.dumps(dataclasses.asdict(done)))
 sys.exit(done.exit_code)

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 
-import components
-from components.facts.accelerators import ACCELERATORS
-from components.facts.models import MODELS
-from components.facts.runtimes import RUNTIMES
-from components.facts.serve_flags import SERVE_FLAGS
-from components.facts.variables import NO_EFFECT, OWNED
-from rayline import docs
-from rayline.offline import stack_names
-from rayline.vllm_logs import LOGGED_STARTS, LoggedStart
+import rayline
+from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.models import MODELS
+from rayline.facts.runtimes import RUNTIMES
+from rayline.facts.serve_flags import SERVE_FLAGS
+from rayline.facts.variables import NO_EFFECT, OWNED
+from rayline_cli import docs
+from rayline_cli.offline import stack_names
+from rayline_cli.vllm_logs import LOGGED_STARTS, LoggedStart
 
 ROOT = docs.PROJECT_ROOT
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *docs.DOCS.rglob("*.md")])
@@ -135,7 +135,7 @@ def test_every_machine_type_is_documented(machine: str) -> None:
 def test_every_class_of_the_component_package_is_in_its_table() -> None:
     table = text_of("platform-teams.md").partition("| Class | What it makes |")[2].partition("\n\n")[0]
     listed = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.partition(" | ")[0])]
-    assert sorted(listed) == sorted(components.__all__)
+    assert sorted(listed) == sorted(rayline.__all__)
 
 
 def test_every_stack_says_what_it_is() -> None:

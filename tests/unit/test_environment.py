@@ -13,9 +13,11 @@ import httpx
 import pytest
 import requests
 
-from components.isolation_manifests import network_policies
-from components.mirror_manifests import mirror_jobs
-from components.plan import Plan, PlanError, make_plan
+from rayline.isolation.manifests import network_policies
+from rayline.platform.plan import make_plan
+from rayline.platform.types import Plan
+from rayline.schema.check import PlanError
+from rayline.weights.mirror_manifests import mirror_jobs
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 ON_CPU = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "image": "mine/cpu:1"}

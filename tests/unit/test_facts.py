@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from components.facts import choices, google, prices
-from components.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
-from components.facts.choices import Accelerator, Capacity
-from components.facts.defaults import SYSTEM_MACHINE_TYPE
-from components.facts.models import MODELS
-from components.facts.runtimes import DEFAULT_RUNTIME, MIN_RAY_VERSION, RUNTIMES
-from components.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS, Kind
-from components.facts.variables import NO_EFFECT, OWNED
+from rayline.facts import choices, google, prices
+from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
+from rayline.facts.choices import Accelerator, Capacity
+from rayline.facts.defaults import SYSTEM_MACHINE_TYPE
+from rayline.facts.models import MODELS
+from rayline.facts.runtimes import DEFAULT_RUNTIME, MIN_RAY_VERSION, RUNTIMES
+from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS, Kind
+from rayline.facts.variables import NO_EFFECT, OWNED
 
 MACHINES = [machine for spec in ACCELERATORS.values() for machine in spec.machines]
 

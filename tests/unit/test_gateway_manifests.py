@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from components import gateway_manifests
-from components.facts.choices import Exposure, RateLimitKey, Tls
-from components.plan import Plan, make_plan
+from rayline.endpoint import manifests as gateway_manifests
+from rayline.facts.choices import Exposure, RateLimitKey, Tls
+from rayline.platform.plan import make_plan
+from rayline.platform.types import Plan
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "l4"}

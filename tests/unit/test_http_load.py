@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("pycurl", reason="needs the `bench` extra")
 
-from rayline.bench import http_load
-from rayline.bench.http_load import Request
+from rayline_cli.bench import http_load
+from rayline_cli.bench.http_load import Request
 
 
 class Recorded:

@@ -7,8 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner, Result
 
-from components.api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
-from rayline import cli
+from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
+from rayline_cli import cli
 from tests.unit.fake_cluster import HEAD, SERVICE, WORKER, FakeCluster
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from components.facts.google import LOAD_BALANCER_RANGES
-from components.plan import drain_times
-from rayline import render
-from rayline.offline import PROJECT_ROOT, Program
-from rayline.plan_view import program_view
+from rayline.facts.google import LOAD_BALANCER_RANGES
+from rayline.service.drain import drain_times
+from rayline_cli import render
+from rayline_cli.offline import PROJECT_ROOT, Program
+from rayline_cli.plan_view import program_view
 from tests.conftest import recorded, stacks_of
 
 ON_GOOGLE = """

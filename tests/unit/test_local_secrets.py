@@ -3,8 +3,8 @@
 import json
 import stat
 
-from rayline import render
-from rayline.local_secrets import FILE, secret_values
+from rayline_cli import render
+from rayline_cli.local_secrets import FILE, secret_values
 from tests.conftest import recorded
 
 DECLARED = {"chat-api-key": ["api_key"], "chat-ray-auth": ["auth_token"]}

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
-from components.plan import drain_times
-from components.ray_service_manifest import llm_deployment
-from rayline import plan_view, render
-from rayline.offline import Program, ProgramError
+from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
+from rayline.service.drain import drain_times
+from rayline.service.manifest import llm_deployment
+from rayline_cli import plan_view, render
+from rayline_cli.offline import Program, ProgramError
 from tests.conftest import stacks_of
 
 L4 = """

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from components.facts.accelerators import ACCELERATORS
-from components.facts.choices import Capacity
-from components.names import COMPUTE, GKE, PLATFORM, fitted
-from components.plan import PlanError, make_plan
+from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.choices import Capacity
+from rayline.facts.names import COMPUTE, GKE, PLATFORM, fitted
+from rayline.platform.plan import make_plan
+from rayline.schema.check import PlanError
 
 LONGEST = ("production-of-the-platform-team-in-europe-west4" * 2)[:PLATFORM].rstrip("-").ljust(PLATFORM, "a")
 RESERVATION = "projects/another-project/reservations/my-reservation"

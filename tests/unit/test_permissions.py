@@ -8,10 +8,10 @@ import pulumi_gcp
 import pytest
 import yaml
 
-from components.facts import deployer
-from rayline import permissions
-from rayline.offline import Declared, Program
-from rayline.permissions import UnknownType, plural, roles_for, rules_for
+from rayline.facts import deployer
+from rayline_cli import permissions
+from rayline_cli.offline import Declared, Program
+from rayline_cli.permissions import UnknownType, plural, roles_for, rules_for
 from tests.conftest import ROOT, stacks_of
 
 # Everything of Google's that a stack file can ask for at once.
@@ -35,7 +35,7 @@ services:
 def calls_of_google() -> set[str]:
     """Names after `gcp.` that the components call: classes of resources, and functions that look something up."""
     found = set()
-    for path in (ROOT / "components").glob("*.py"):
+    for path in (ROOT / "components").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 found.add(ast.unparse(node.func))

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
-from components.facts.accelerators import ACCELERATORS, MachineType
-from components.facts.choices import Accelerator, Capacity
-from components.facts.models import MODELS
-from components.fit import EngineLimits, memory_fit
-from components.plan import NodePool, Plan, PlanError, ServicePlan, allocatable, make_plan
+from rayline.facts.accelerators import ACCELERATORS, MachineType
+from rayline.facts.choices import Accelerator, Capacity
+from rayline.facts.models import MODELS
+from rayline.platform.plan import make_plan
+from rayline.platform.types import Plan
+from rayline.pools.plan import allocatable
+from rayline.pools.types import NodePool
+from rayline.schema.check import PlanError
+from rayline.service.fit import memory_fit
+from rayline.service.types import EngineLimits, ServicePlan
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "capacity": "spot"}

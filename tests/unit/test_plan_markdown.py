@@ -6,8 +6,8 @@ from html import unescape
 import pytest
 from markdown_it import MarkdownIt
 
-from rayline.plan_markdown import LIMIT, bounded, escaped, markdown
-from rayline.plan_view import stack_card
+from rayline_cli.plan_markdown import LIMIT, bounded, escaped, markdown
+from rayline_cli.plan_view import stack_card
 
 
 def shown(text: str) -> str:

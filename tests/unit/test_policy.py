@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from policy.rules import RULES, Resource, Settings, pinned, violations
-from rayline.offline import Program
+from rayline_cli.offline import Program
 from tests.conftest import recorded, stacks_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -372,9 +372,9 @@ def test_an_image_is_pinned_by_a_version_or_a_digest(image, fixed):
 
 def test_the_rules_know_the_facts_alone():
     text = (ROOT / "policy" / "rules.py").read_text()
-    imports = [line for line in text.splitlines() if line.startswith(("import ", "from ")) and "components" in line]
+    imports = [line for line in text.splitlines() if line.startswith(("import ", "from ")) and "rayline" in line]
     assert imports
-    assert all(line.startswith("from components.facts.") for line in imports)
+    assert all(line.startswith("from rayline.facts.") for line in imports)
 
 
 def test_the_page_about_policy_lists_every_rule_with_its_settings():

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from components.gke_cluster import kubeconfig
-from rayline import deploy, preflight
-from rayline.preflight import KINDS, Machine, backend_url, google_credentials, metadata_account, missing
+from rayline.cluster.gke_cluster import kubeconfig
+from rayline_cli import deploy, preflight
+from rayline_cli.preflight import KINDS, Machine, backend_url, google_credentials, metadata_account, missing
 from tests.conftest import ROOT
 
 KEY = '{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\\nhush\\n"}'

@@ -17,8 +17,8 @@ from ray import _raylet
 from ray._private import services
 from ray._private.parameter import RayParams
 
-from rayline.local import ray_start
-from rayline.local.translate import START_TIMEOUTS
+from rayline_cli.local import ray_start
+from rayline_cli.local.translate import START_TIMEOUTS
 
 NODE = "ab" * 28
 

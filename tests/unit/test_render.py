@@ -2,9 +2,9 @@
 
 import yaml
 
-from components.api_key_manifests import GATE_SOURCE, gate_name
-from rayline import offline, render
-from rayline.offline import MASK
+from rayline.service.api_key import GATE_SOURCE, gate_name
+from rayline_cli import offline, render
+from rayline_cli.offline import MASK
 from tests.conftest import STACKS, recorded
 
 

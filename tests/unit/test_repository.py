@@ -12,7 +12,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 from setuptools.config.pyprojecttoml import read_configuration
 
-import components
+import rayline
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROJECTS = [ROOT / "pyproject.toml", ROOT / "components" / "pyproject.toml"]
@@ -23,20 +23,20 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_setuptools_finds_the_one_version_from_each_project_file(project: pathlib.Path) -> None:
     assert "version" not in tomllib.loads(project.read_text())["project"]
-    assert read_configuration(project)["project"]["version"] == components.__version__
+    assert read_configuration(project)["project"]["version"] == rayline.__version__
 
 
 def test_the_installed_version_is_the_sources_version() -> None:
-    installed = importlib.metadata.version("rayline-kit")
-    assert installed == components.__version__, "touch pyproject.toml and run `make check`: the environment is older"
+    installed = importlib.metadata.version("rayline-cli")
+    assert installed == rayline.__version__, "touch pyproject.toml and run `make check`: the environment is older"
 
 
 def test_the_newest_changes_and_the_shown_tags_are_of_this_version() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert newest
-    assert newest[1] == components.__version__
+    assert newest[1] == rayline.__version__
     tags = re.findall(r"@v(\d[\w.]*)", (ROOT / "docs" / "platform-teams.md").read_text())
-    assert set(tags) == {components.__version__}
+    assert set(tags) == {rayline.__version__}
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -5,11 +5,11 @@ import importlib.util
 
 import pytest
 
-from components.facts import runtime_variables
-from components.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
-from components.facts.serve_flags import SERVE_FLAGS
-from components.facts.variables import NO_EFFECT, READERS
-from rayline import runtime_variables as generator
+from rayline.facts import runtime_variables
+from rayline.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
+from rayline.facts.serve_flags import SERVE_FLAGS
+from rayline.facts.variables import NO_EFFECT, READERS
+from rayline_cli import runtime_variables as generator
 
 needs_packages = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("ray", "vllm")), reason="Ray and vLLM are not installed"
@@ -46,7 +46,7 @@ def test_it_has_what_each_part_of_ray_reads():
 @needs_packages
 def test_the_table_is_current():
     assert generator.versions() == (runtime_variables.RAY_VERSION, runtime_variables.VLLM_VERSION)
-    assert generator.FILE.read_text() == generator.module(), "run `python -m rayline.runtime_variables`"
+    assert generator.FILE.read_text() == generator.module(), "run `python -m rayline_cli.runtime_variables`"
 
 
 @needs_packages

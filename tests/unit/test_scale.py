@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import yaml
 
-from components.facts import defaults
-from components.facts.choices import Capacity
-from components.plan import PlanError, make_plan
-from components.plan.scale import default_target, start_timeout
-from components.ray_service_manifest import ray_service
-from rayline.plan_view import rows
+from rayline.facts import defaults
+from rayline.facts.choices import Capacity
+from rayline.platform.plan import make_plan
+from rayline.schema.check import PlanError
+from rayline.service.manifest import ray_service
+from rayline.service.scale import default_target, start_timeout
+from rayline_cli.plan_view import rows
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "capacity": "spot"}

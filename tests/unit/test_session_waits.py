@@ -15,9 +15,9 @@ pytest.importorskip("psutil", reason="needs the `local` extra")
 
 import psutil
 
-from rayline.local import waiting
-from rayline.local.session import Session
-from rayline.local.waiting import Observation, Phase, Stuck, Watch, session_seconds, share_of_others, used
+from rayline_cli.local import waiting
+from rayline_cli.local.session import Session
+from rayline_cli.local.waiting import Observation, Phase, Stuck, Watch, session_seconds, share_of_others, used
 
 CPUS = 2
 MINUTE = 60.0

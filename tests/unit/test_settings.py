@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from components import arguments
-from components.facts import defaults
-from components.facts.capacities import FLEX_START_MAX_HOURS
-from components.facts.choices import Accelerator, ClusterMode, UpgradeStrategy
-from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_VERSION
-from rayline import settings
-from rayline.settings import SettingsError, read_settings
+from rayline.facts import defaults
+from rayline.facts.capacities import FLEX_START_MAX_HOURS
+from rayline.facts.choices import Accelerator, ClusterMode, UpgradeStrategy
+from rayline.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_VERSION
+from rayline.schema import arguments
+from rayline_cli import settings
+from rayline_cli.settings import SettingsError, read_settings
 
 # the model of a stack file -> the arguments of the component
 PAIRS: dict[type[BaseModel], Any] = {
@@ -61,7 +61,7 @@ def shape(kind: Any) -> Any:
 
 
 def docstrings() -> dict[tuple[str, str], str]:
-    """(class, field) -> the text under the field in components/arguments.py; None where there is none."""
+    """(class, field) -> the text under the field in components/rayline/schema/arguments.py; None where there is none."""
     tree = ast.parse(pathlib.Path(arguments.__file__).read_text())
     found: dict[tuple[str, str], str] = {}
     for klass in (node for node in tree.body if isinstance(node, ast.ClassDef)):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from components.arguments import LlmServiceArgs
-from components.facts.accelerators import ACCELERATORS
-from components.facts.models import MODELS
-from components.spelling import distance, hint, meant
+from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.models import MODELS
+from rayline.schema.arguments import LlmServiceArgs
+from rayline.schema.spelling import distance, hint, meant
 
 KEYS = list(LlmServiceArgs.__annotations__)
 REGIONS = sorted({zone.rsplit("-", 1)[0] for spec in ACCELERATORS.values() for zone in spec.zones})

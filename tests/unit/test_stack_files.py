@@ -13,9 +13,9 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from rayline import offline, stack_files
-from rayline.stack_files import ProgramError, read_stack, read_stack_file
-from rayline.stack_names import PROJECT_ROOT
+from rayline_cli import offline, stack_files
+from rayline_cli.stack_files import ProgramError, read_stack, read_stack_file
+from rayline_cli.stack_names import PROJECT_ROOT
 from tests.stack_file_cases import READ, REFUSED, REFUSED_HERE, VALUES
 
 STACK = "Pulumi.test.yaml"
@@ -82,7 +82,7 @@ def test_an_encrypted_value_is_a_secret_wherever_it_is(tmp_path):
 
 
 def test_a_stack_file_is_read_without_pulumi():
-    code = "import sys; from rayline import stack_files; sys.exit(any(m.split('.')[0] in ('pulumi', 'grpc', 'components') for m in sys.modules))"
+    code = "import sys; from rayline_cli import stack_files; sys.exit(any(m.split('.')[0] in ('pulumi', 'grpc', 'rayline') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT).returncode == 0
 
 
@@ -222,7 +222,7 @@ def test_a_stack_that_is_refused_does_not_stop_the_others(project):
     good = (PROJECT_ROOT / "stacks" / "Pulumi.local.yaml").read_text()
     root = project("name: rayline\n", good=good, list="config: [\n", latin="", wrong="config: {cluster: {mode: local}}")
     (root / "stacks" / "Pulumi.latin.yaml").write_bytes(b"config: {a: \xe9}")
-    for name in ("__main__.py", "components", "rayline"):
+    for name in ("__main__.py", "components", "rayline_cli"):
         (root / name).symlink_to(PROJECT_ROOT / name)
     programs, refused = offline.record_all(["list", "good", "latin", "wrong"], root)
     assert [program.stack for program in programs] == ["good"]

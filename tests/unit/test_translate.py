@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.api_key_manifests import GATE_PATH, gate_environment, gate_mounts, gate_volumes
-from components.in_pods import rayline_gate
-from rayline.local import failures
-from rayline.local.serve_api import State, lacking, progress, wanted_resources
-from rayline.local.translate import (
+from rayline.service.api_key import GATE_PATH, gate_environment, gate_mounts, gate_volumes
+from rayline.service.in_pods import rayline_gate
+from rayline_cli.local import failures
+from rayline_cli.local.serve_api import State, lacking, progress, wanted_resources
+from rayline_cli.local.translate import (
     DIFFERENCES,
     PORTS,
     START_TIMEOUTS,
@@ -250,7 +250,7 @@ def test_what_nobody_here_uses_is_not_started():
     head = service["spec"]["rayClusterConfig"]["headGroupSpec"]
     head["rayStartParams"] |= {"no-monitor": "false", "ray-client-server-port": "10001"}
     result = translated(read(service))
-    assert result.env["RAY_START_HOOK"] == "rayline.local.ray_start.before_start"
+    assert result.env["RAY_START_HOOK"] == "rayline_cli.local.ray_start.before_start"
     assert [arg for arg in result.ray_start_args if "monitor" in arg or "client" in arg] == ["--no-monitor"]
 
 

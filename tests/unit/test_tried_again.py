@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("psutil", reason="needs the `local` extra")
 
-from rayline.local import memory, runtime
-from rayline.local.runtime import LocalRuntimeError, RayGaveUp
-from rayline.local.serve_api import ServeApi
-from rayline.local.translate import read
-from rayline.local.waiting import Phase
+from rayline_cli.local import memory, runtime
+from rayline_cli.local.runtime import LocalRuntimeError, RayGaveUp
+from rayline_cli.local.serve_api import ServeApi
+from rayline_cli.local.translate import read
+from rayline_cli.local.waiting import Phase
 from tests.unit.test_translate import ray_service
 
 SLOW = "Traceback ...\nTimeoutError: HTTP proxies not available after 60s."

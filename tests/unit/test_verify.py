@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from components.facts.serve_flags import SWITCHES, THROUGHPUT_SETTINGS
-from rayline.verify import Check, Outcome, Target, check_switches, summary
-from rayline.verify import checks as verify_checks
+from rayline.facts.serve_flags import SWITCHES, THROUGHPUT_SETTINGS
+from rayline_cli.verify import Check, Outcome, Target, check_switches, summary
+from rayline_cli.verify import checks as verify_checks
 from tests.unit.verify_service import Service
 
 MANAGERS = "HAProxy: managers and processes"

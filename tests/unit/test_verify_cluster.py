@@ -14,10 +14,10 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner, Result
 
-from rayline import cli, deploy, kubectl, offline
-from rayline.kubectl import Kubectl
-from rayline.verify import NotSeen, Outcome, View, expected
-from rayline.verify.cluster import NotServed, wait_until_served
+from rayline_cli import cli, deploy, kubectl, offline
+from rayline_cli.kubectl import Kubectl
+from rayline_cli.verify import NotSeen, Outcome, View, expected
+from rayline_cli.verify.cluster import NotServed, wait_until_served
 from tests.unit.fake_cluster import ACTIVE, HEAD, NAMESPACE, SERVICE, WORKER, FakeCluster
 from tests.unit.verify_service import RECORDED
 
@@ -298,7 +298,7 @@ def test_up_looks_into_nothing_where_pulumi_failed(fake: FakeCluster):
 def test_up_ends_with_one_object_for_a_script(fake: FakeCluster):
     pulumi(fake, 0)
     done = subprocess.run(
-        [sys.executable, "-m", "rayline.cli", "up", "--stack", "kind", "--yes", "--json"],
+        [sys.executable, "-m", "rayline_cli.cli", "up", "--stack", "kind", "--yes", "--json"],
         capture_output=True,
         text=True,
         cwd=offline.PROJECT_ROOT,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rayline.verify import inside
+from rayline_cli.verify import inside
 
 HERE = {"pids": [os.getpid()], "logs": "/no/such/folder", "key": "sk-1", "token": "t-1"}
 

@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from rayline import offline, render
-from rayline.bench import servers
-from rayline.bench.arms import CONSISTENT_HASH, ROUND_ROBIN, Base, routed_vllm
+from rayline_cli import offline, render
+from rayline_cli.bench import servers
+from rayline_cli.bench.arms import CONSISTENT_HASH, ROUND_ROBIN, Base, routed_vllm
 
 
 @pytest.fixture(scope="module")

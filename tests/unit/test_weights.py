@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from components.facts.choices import WeightsSource
-from components.plan import make_plan
-from components.ray_service_manifest import ray_service, serve_config
+from rayline.facts.choices import WeightsSource
+from rayline.platform.plan import make_plan
+from rayline.service.manifest import ray_service, serve_config
 
 CREATE: dict[str, Any] = {"project": "p", "region": "us-central1", "cluster": {"mode": "create"}}
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "api_key": False}

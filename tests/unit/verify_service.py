@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.facts.serve_flags import SWITCHES
-from components.ray_service_manifest import Role
-from rayline.verify import Expected, Node, View
-from rayline.verify.check import Outcome, Verdict
+from rayline.facts.labels import Role
+from rayline.facts.serve_flags import SWITCHES
+from rayline_cli.verify import Expected, Node, View
+from rayline_cli.verify.check import Outcome, Verdict
 
 RECORDED = json.loads((pathlib.Path(__file__).parent / "recorded_verify.json").read_text())
 

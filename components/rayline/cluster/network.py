@@ -1,0 +1,76 @@
+"""The VPC of a platform: one subnet with ranges for pods and Services, and Cloud NAT for nodes without public addresses."""
+
+from typing import TypedDict
+
+import pulumi
+import pulumi_gcp as gcp
+
+from rayline.facts.google import PODS_RANGE, SERVICES_RANGE
+
+
+class PlatformNetworkArgs(TypedDict):
+    """A VPC for one GKE cluster."""
+
+    project: str
+    """Google Cloud project."""
+    region: str
+    """Region of the subnet."""
+    nodes_cidr: str
+    """Primary range: nodes."""
+    pods_cidr: str
+    """Secondary range: pods."""
+    services_cidr: str
+    """Secondary range: Kubernetes Services."""
+
+
+class PlatformNetwork(pulumi.ComponentResource):
+    """VPC, subnet, router and NAT. Creates no firewall rules: GKE makes those that it needs."""
+
+    network_id: pulumi.Output[str]
+    """Id of the VPC."""
+    subnetwork_id: pulumi.Output[str]
+    """Id of the subnet."""
+
+    def __init__(self, name: str, args: PlatformNetworkArgs, opts: pulumi.ResourceOptions | None = None):
+        super().__init__("rayline:index:PlatformNetwork", name, dict(args), opts)
+        here = pulumi.ResourceOptions(parent=self)
+        network = gcp.compute.Network(
+            f"{name}-vpc",
+            project=args["project"],
+            auto_create_subnetworks=False,
+            routing_mode="REGIONAL",
+            opts=here,
+        )
+        subnetwork = gcp.compute.Subnetwork(
+            f"{name}-subnet",
+            project=args["project"],
+            region=args["region"],
+            network=network.id,
+            ip_cidr_range=args["nodes_cidr"],
+            private_ip_google_access=True,
+            secondary_ip_ranges=[
+                gcp.compute.SubnetworkSecondaryIpRangeArgs(range_name=PODS_RANGE, ip_cidr_range=args["pods_cidr"]),
+                gcp.compute.SubnetworkSecondaryIpRangeArgs(
+                    range_name=SERVICES_RANGE, ip_cidr_range=args["services_cidr"]
+                ),
+            ],
+            opts=here,
+        )
+        router = gcp.compute.Router(
+            f"{name}-router", project=args["project"], region=args["region"], network=network.id, opts=here
+        )
+        # private nodes pull images and weights through it
+        gcp.compute.RouterNat(
+            f"{name}-nat",
+            project=args["project"],
+            region=args["region"],
+            router=router.name,
+            nat_ip_allocate_option="AUTO_ONLY",
+            source_subnetwork_ip_ranges_to_nat="ALL_SUBNETWORKS_ALL_IP_RANGES",
+            # ports that ran out look like a slow internet otherwise
+            log_config=gcp.compute.RouterNatLogConfigArgs(enable=True, filter="ERRORS_ONLY"),
+            opts=here,
+        )
+        self.network_id = network.id
+        self.subnetwork_id = subnetwork.id
+        self.register_outputs({"network_id": self.network_id, "subnetwork_id": self.subnetwork_id})

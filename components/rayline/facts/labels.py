@@ -1,0 +1,71 @@
+"""Names, labels, keys and ports that several rooms and the command line share."""
+
+from enum import Enum
+
+APPLICATION = "llm"
+SERVE_PORT = 8000
+DASHBOARD_PORT = 8265
+RAY_METRICS_PORT, AUTOSCALER_METRICS_PORT, DASHBOARD_METRICS_PORT = 8080, 44217, 44227
+AGENT_PORT = 52365  # the dashboard agent, which answers the kubelet's probes
+# Every Ray pod of a service carries it, whatever RayCluster it belongs to: KubeRay's own ray.io/cluster changes with every
+# upgrade. Budgets, policies and monitors select by it.
+SERVICE_LABEL = "rayline/service"
+# Every object of a benchmark's run carries it; the value is the run's name. Never SERVICE_LABEL: that would let its Job into all
+# of Ray's ports.
+BENCH_LABEL = "rayline/bench"
+# Every object of the kit carries it.
+MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
+# Nodes of this kit's pools carry it; the value is "system" or the GPU pool's name.
+POOL_LABEL = "rayline/pool"
+# KubeRay's: "head" or "worker".
+NODE_TYPE_LABEL = "ray.io/node-type"
+# GKE's label and taint of a ComputeClass's nodes; the value is the class's name.
+COMPUTE_CLASS_LABEL = "cloud.google.com/compute-class"
+# The claim template of the namespace for the network cards between machines, and the claim's name in a pod.
+NETWORK_CLAIM = "rdma"
+# Of the Secrets that belong to the heads' Redis.
+STORE_PASSWORD_KEY, STORE_CA_KEY = "password", "ca.crt"
+STORE_FOLDER = "/etc/rayline/head-store"
+HF_TOKEN_KEY = "hf_api_token"
+RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
+# The rayproject images run as this user and group.
+RAY_USER, RAY_GROUP = 1000, 100
+# What Pod Security restricted asks of a pod, and of each of its containers.
+NON_ROOT = {
+    "runAsNonRoot": True,
+    "runAsUser": RAY_USER,
+    "runAsGroup": RAY_GROUP,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+class Role(str, Enum):
+    """What a pod of a platform is there for. The first two are KubeRay's node types."""
+
+    HEAD = "head"
+    WORKER = "worker"
+    BATCH = "batch"
+
+
+def service_account(service: str, role: Role) -> str:
+    """Name of the ServiceAccount of a service's head or workers; the same through all upgrades."""
+    return f"{service}-{role.value}"
+
+
+def priority_class(namespace: str, role: Role) -> str:
+    """Name of a platform's PriorityClass, which is an object of the whole cluster."""
+    return f"{namespace}-{role.value}"
+
+
+def ray_token_secret(service: str, generation: int = 1) -> str:
+    """Name of the Secret with Ray's own token (dashboard, jobs, GCS).
+
+    Ray reads the token when a process starts, so another generation is another Secret, and with it another RayCluster.
+    """
+    return f"{service}-ray-auth" + (f"-{generation}" if generation > 1 else "")
+
+
+def serve_service_name(service: str) -> str:
+    """Name of the Kubernetes Service that KubeRay makes for the endpoint; the same through all upgrades."""
+    return f"{service}-serve-svc"

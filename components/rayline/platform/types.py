@@ -1,0 +1,37 @@
+"""The whole platform, decided."""
+
+from dataclasses import dataclass
+
+from rayline.cluster.types import ClusterPlan
+from rayline.endpoint.types import EndpointPlan
+from rayline.head.types import HeadPlan
+from rayline.hugging_face.types import HuggingFacePlan
+from rayline.isolation.types import IsolationPlan
+from rayline.kuberay.types import KuberayPlan
+from rayline.pools.types import NodePool
+from rayline.service.types import ServicePlan
+from rayline.weights.types import BucketPlan, Mirror
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole platform, decided."""
+
+    namespace: str
+    cluster: ClusterPlan
+    kuberay: KuberayPlan
+    hugging_face: HuggingFacePlan
+    head: HeadPlan
+    endpoint: EndpointPlan
+    isolation: IsolationPlan | None
+    """None on this machine."""
+    bucket: BucketPlan | None
+    mirrors: tuple[Mirror, ...]
+    pools: tuple[NodePool, ...]
+    services: tuple[ServicePlan, ...]
+    hourly_usd: float | None
+    """Running cost at the planned sizes, with the cluster fee, without what is in `unpriced`; None where nothing is bought."""
+    unpriced: tuple[str, ...]
+    """Machines whose price in this region is not known here."""
+    price_source: str
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,166 @@
+"""How a service's machines are to be had: what the stack asks for, and a refusal of what Google does not sell or GKE refuses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayline.cluster.types import ClusterPlan
+from rayline.facts import defaults
+from rayline.facts.accelerators import ACCELERATORS, MachineType
+from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, LADDER_ORDER, RESERVATION, SPOT_GRACE_SECONDS
+from rayline.facts.choices import Capacity
+from rayline.pools.plan import default_ladder
+from rayline.pools.types import NodePool
+from rayline.schema.check import Check
+from rayline.service.types import ServicePlan
+
+# Keys that say how the nodes of a new cluster come; the nodes of an existing one are there already.
+KEYS = ("capacity", "capacity_order", "reservation", "max_run_hours", "secondary_boot_disk")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a service says about how its nodes come. `order` is None where the stack leaves a ladder's order to the plan."""
+
+    capacity: Capacity
+    order: tuple[Capacity, ...] | None = None
+    reservation: str | None = None
+    max_run_hours: int | None = None
+    secondary_boot_disk: str | None = None
+
+    def ways(self, machine: MachineType) -> tuple[Capacity, ...]:
+        """How nodes of this machine may come, what is tried first standing first; empty where they cannot."""
+        if self.capacity is not Capacity.LADDER:
+            return (self.capacity,) if self.capacity in machine.capacities else ()
+        wanted = default_ladder(machine, self.reservation) if self.order is None else self.order
+        if self.order is None and self.reservation and Capacity.RESERVATION not in wanted:
+            return ()
+        return wanted if len(wanted) > 1 and set(wanted) <= machine.capacities else ()
+
+
+def plan_capacity(check: Check, path: str, given: Mapping[str, Any], cluster: ClusterPlan) -> Asked:
+    """Read and check the keys. What depends on the machine is `choose_machine`'s."""
+    capacity = Capacity(given.get("capacity", defaults.CAPACITY))
+    order = _order(check, path, given.get("capacity_order"), capacity)
+    ways = {capacity} if capacity is not Capacity.LADDER else set(order or LADDER_ORDER)
+    reservation = given.get("reservation")
+    if reservation is None and (capacity is Capacity.RESERVATION or Capacity.RESERVATION in (order or ())):
+        check.refuse(
+            f"{path}.reservation",
+            None,
+            f"required with {'capacity reservation' if order is None else 'reservation in capacity_order'}: the reservation's name",
+        )
+    elif reservation is not None and Capacity.RESERVATION not in ways:
+        why = f"it is {capacity.value}" if order is None else "capacity_order leaves it out"
+        check.refuse(f"{path}.reservation", reservation, f"only with capacity reservation or ladder, and {why}")
+    elif reservation is not None and not RESERVATION.fullmatch(reservation):
+        check.refuse(
+            f"{path}.reservation",
+            reservation,
+            "NAME, NAME/reservationBlocks/BLOCK, or with projects/PROJECT/reservations/ before it for another project's",
+        )
+    hours = given.get("max_run_hours")
+    if hours is not None and Capacity.FLEX_START not in ways:
+        check.refuse(
+            f"{path}.max_run_hours", hours, f"only with flex-start, and capacity is {capacity.value}: leave it out"
+        )
+    elif hours is not None and not 1 <= hours <= FLEX_START_MAX_HOURS:
+        check.refuse(
+            f"{path}.max_run_hours", hours, f"1 to {FLEX_START_MAX_HOURS}: flex-start machines live seven days at most"
+        )
+    image = given.get("secondary_boot_disk")
+    if image is not None and not DISK_IMAGE.fullmatch(image):
+        check.refuse(
+            f"{path}.secondary_boot_disk", image, "a disk image in the form projects/PROJECT/global/images/IMAGE"
+        )
+    elif image is not None and not cluster.image_streaming:
+        check.refuse(f"{path}.secondary_boot_disk", image, "needs image streaming, and cluster.image_streaming is off")
+    return Asked(
+        capacity=capacity,
+        order=order,
+        reservation=reservation,
+        max_run_hours=(hours or FLEX_START_MAX_HOURS) if Capacity.FLEX_START in ways else None,
+        secondary_boot_disk=image,
+    )
+
+
+def _order(check: Check, path: str, given: list[Any] | None, capacity: Capacity) -> tuple[Capacity, ...] | None:
+    if given is None:
+        return None
+    order = tuple(Capacity(way) for way in given)
+    shown = ", ".join(way.value for way in order)
+    where = f"{path}.capacity_order"
+    if capacity is not Capacity.LADDER:
+        check.refuse(where, shown, f"only with capacity ladder, and it is {capacity.value}: leave it out")
+    elif Capacity.LADDER in order or len(set(order)) != len(order) or len(order) < 2:
+        rungs = ", ".join(way.value for way in Capacity if way is not Capacity.LADDER)
+        check.refuse(where, shown, f"at least two of {rungs}, each once, the one to try first standing first")
+    else:
+        return order
+    return None
+
+
+def refuse_machine(check: Check, path: str, asked: Asked, machine: MachineType) -> None:
+    """Say that a machine cannot be had in the asked way, and in which it can."""
+    sold = [way for way in Capacity if way in machine.capacities]
+    offered = " or ".join(sorted(way.value for way in sold))
+    missing = [way.value for way in asked.order or () if way not in machine.capacities]
+    if asked.capacity is not Capacity.LADDER:
+        check.refuse(
+            f"{path}.capacity", asked.capacity, f"{machine.name} is not sold {asked.capacity.value}: {offered}"
+        )
+    elif missing:
+        check.refuse(
+            f"{path}.capacity_order",
+            ", ".join(way.value for way in asked.order or ()),
+            f"{machine.name} is not sold {' or '.join(missing)}: {offered}",
+        )
+    elif asked.reservation:
+        check.refuse(f"{path}.reservation", asked.reservation, f"{machine.name} is not sold reservation: {offered}")
+    else:
+        check.refuse(f"{path}.capacity", asked.capacity, f"{machine.name} is sold {offered} only: say that instead")
+
+
+def capacity_warnings(services: tuple[ServicePlan, ...], pools: tuple[NodePool, ...]) -> list[str]:
+    """What is allowed and may still surprise."""
+    found = []
+    for pool in pools:
+        unlisted = [zone for zone in pool.zones if zone not in ACCELERATORS[pool.accelerator].zones]
+        if unlisted and ACCELERATORS[pool.accelerator].zones:
+            found.append(f"{pool.name}: no source here lists {pool.machine.name} in {', '.join(unlisted)}")
+        ways = pool.order or (pool.capacity,)
+        if Capacity.FLEX_START in ways:
+            after = [way.value for way in ways[ways.index(Capacity.FLEX_START) + 1 :]]
+            if after:
+                found.append(
+                    f"{pool.name}: flex-start waits before it gives up, so {' and '.join(after)} would come minutes later: `capacity_order` may have it last"
+                )
+            if pool.capacity is Capacity.FLEX_START:
+                found.append(
+                    f"{pool.name}: a flex-start machine comes when Google has one and ends {pool.max_run_hours} hours later at most"
+                )
+        if (
+            Capacity.ANY_RESERVATION in ways[:-1]
+            and ways[ways.index(Capacity.ANY_RESERVATION) + 1] is not Capacity.ON_DEMAND
+        ):
+            found.append(
+                f"{pool.name}: any-reservation goes on to on-demand machines by itself before {ways[ways.index(Capacity.ANY_RESERVATION) + 1].value} is tried"
+            )
+        if pool.secondary_boot_disk:
+            found.append(
+                f"{pool.name}: another secondary_boot_disk is another pool: services move to it as in an upgrade"
+            )
+        if pool.rdma:
+            found.append(
+                f"{pool.name}: replicas span machines over RDMA networks that GKE makes; nobody here has run this: try one replica first"
+            )
+        for service in services:
+            if (
+                service.pool == pool.name
+                and Capacity.SPOT in ways
+                and service.longest_stream_seconds > SPOT_GRACE_SECONDS
+            ):
+                found.append(
+                    f"{service.name}: a spot machine that Google takes back leaves its streams {SPOT_GRACE_SECONDS} to 25 s, not {service.longest_stream_seconds}"
+                )
+    return found

@@ -1,0 +1,127 @@
+"""One RayService in a cluster, with the Secrets that only it uses."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_random as random
+
+from rayline.cluster.kubernetes_object import KubernetesObject
+from rayline.facts.labels import APPLICATION, RAY_TOKEN_KEY, SERVE_PORT, ray_token_secret, serve_service_name
+from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret, gate_config_map
+
+# What a running service has to reach. A parked one is waited for by nothing: KubeRay leaves observedGeneration alone while it
+# is suspended, so that any wait would hang at the next edit of its spec (handleSuspend in KubeRay 1.7's
+# rayservice_controller.go; Pulumi's waitFor asks for the observed generation first).
+# Ready alone is true as soon as one replica of eight answers, and stays true from the old cluster during an upgrade.
+WAIT_FOR = [
+    "condition=Ready",
+    "condition=UpgradeInProgress=False",
+    f"jsonpath={{.status.activeServiceStatus.applicationStatuses.{APPLICATION}.status}}=RUNNING",
+]
+
+
+class LlmServiceDeploymentArgs(TypedDict):
+    """A RayService to deploy."""
+
+    ray_service: dict[str, Any]
+    """The manifest: ray.io/v1 RayService."""
+    api_key: bool
+    """Make a key that clients of the endpoint have to send."""
+    start_timeout_seconds: int
+    """How long a start may take: GPU node, image, weights, compilation."""
+    api_key_generation: NotRequired[int]
+    """Which key it is, counted from 1. The key before it stays valid. Default 1."""
+    ray_token_generation: NotRequired[int]
+    """Which of Ray's tokens the manifest names, counted from 1. The Secret before it stays. Default 1."""
+
+
+class LlmService(pulumi.ComponentResource):
+    """The RayService and its Secrets. Succeeds when the service runs, not when it is merely accepted; at once when parked."""
+
+    endpoint: pulumi.Output[str]
+    """Address of the OpenAI-compatible API inside the cluster."""
+    api_key: pulumi.Output[str]
+    """The key that clients send as a bearer token; a secret, empty when the service asks for none."""
+
+    def __init__(self, name: str, args: LlmServiceDeploymentArgs, opts: pulumi.ResourceOptions | None = None):
+        super().__init__("rayline:index:LlmService", name, dict(args), opts)
+        manifest = args["ray_service"]
+        metadata = manifest["metadata"]
+        # where a change waits until the RayCluster is deleted, the live one goes on with whatever token it began with
+        waits = manifest["spec"]["upgradeStrategy"]["type"] == "None"
+        generation = args.get("ray_token_generation", 1)
+        needed = self._ray_tokens(name, metadata, range(1 if waits else max(1, generation - 1), generation + 1))
+        self.api_key = pulumi.Output.secret("")
+        if args["api_key"]:
+            needed += self._api_keys(name, metadata, args.get("api_key_generation", 1))
+        patience = f"{args['start_timeout_seconds'] // 60 + 10}m"
+        wait = {} if manifest["spec"].get("suspend") else {"pulumi.com/waitFor": json.dumps(WAIT_FOR)}
+        service = kubernetes.apiextensions.CustomResource(
+            name,
+            api_version=manifest["apiVersion"],
+            kind=manifest["kind"],
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name=metadata["name"],
+                namespace=metadata["namespace"],
+                labels=metadata["labels"],
+                annotations={**metadata["annotations"], **wait},
+            ),
+            spec=manifest["spec"],
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=needed,
+                custom_timeouts=pulumi.CustomTimeouts(create=patience, update=patience, delete="30m"),
+            ),
+        )
+        host = f"{serve_service_name(metadata['name'])}.{metadata['namespace']}.svc.cluster.local"
+        # known once the service runs, so that whoever takes it waits for that
+        self.endpoint = service.id.apply(lambda _: f"http://{host}:{SERVE_PORT}/v1")
+        self.register_outputs({"endpoint": self.endpoint, "api_key": self.api_key})
+
+    def _ray_tokens(self, name: str, metadata: dict[str, Any], generations: range) -> list[pulumi.Resource]:
+        """One Secret for each token. Those before stay: the operator talks to the old RayCluster with them."""
+        return [
+            self._secret(
+                _numbered(f"{name}-ray-auth", one),
+                ray_token_secret(metadata["name"], one),
+                metadata["namespace"],
+                {RAY_TOKEN_KEY: self._random(_numbered(f"{name}-ray-auth", one))},
+            )
+            for one in generations
+        ]
+
+    def _api_keys(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:
+        """One Secret for both keys, because pods mount it by its name and learn of a new key without a restart."""
+        previous = self._random(_numbered(f"{name}-api-key", generation - 1)) if generation > 1 else ""
+        self.api_key = self._random(_numbered(f"{name}-api-key", generation))
+        # always both: a key that is left out would stay in the Secret, because server-side apply does not see stringData
+        keys = {API_KEY_KEY: self.api_key, PREVIOUS_API_KEY_KEY: previous}
+        return [
+            self._secret(f"{name}-api-key", api_key_secret(metadata["name"]), metadata["namespace"], keys),
+            KubernetesObject(
+                f"{name}-api-key-gate",
+                gate_config_map(metadata["name"], metadata["namespace"]),
+                opts=pulumi.ResourceOptions(parent=self),
+            ),
+        ]
+
+    def _random(self, name: str) -> pulumi.Output[str]:
+        return random.RandomPassword(name, length=48, special=False, opts=pulumi.ResourceOptions(parent=self)).result
+
+    def _secret(
+        self, name: str, secret_name: str, namespace: str, values: Mapping[str, pulumi.Input[str]]
+    ) -> kubernetes.core.v1.Secret:
+        return kubernetes.core.v1.Secret(
+            name,
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=secret_name, namespace=namespace),
+            string_data=values,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+def _numbered(name: str, generation: int) -> str:
+    """A resource's name: the first generation has none in it, so that stacks from before generations keep theirs."""
+    return f"{name}-{generation}" if generation > 1 else name

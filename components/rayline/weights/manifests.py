@@ -1,0 +1,102 @@
+"""Pure: what weights need of a worker pod and of the engine. No Pulumi, no I/O.
+
+hub: a cache on the node's ephemeral storage (its local SSDs, where the machine has them), one for all replicas of a worker.
+gcs-stream: vLLM's Run:ai streamer, from the bucket into the GPU; nothing on disk.
+gcs-fuse: the model's folder of the bucket, mounted read-only by GKE's driver, whose cache is on the ephemeral storage too.
+"""
+
+from typing import Any
+
+from rayline.facts.choices import WeightsSource
+from rayline.facts.google import FUSE_ANNOTATION, FUSE_DRIVER
+from rayline.service.types import ServicePlan
+
+# Under /tmp, which every container may write to: the head has the variable and not the volume.
+HUB_CACHE = "/tmp/huggingface"
+HUB_CACHE_VOLUME, BUCKET_VOLUME = "hub-cache", "weights"
+
+# GoogleCloudPlatform/accelerated-platforms, inference-ref-arch online-inference-gpu/vllm at 9320f3b: nothing expires because a
+# folder of a revision never changes, whole files are fetched in parallel, and ranges that are read fetch their file.
+FUSE_OPTIONS = (
+    "implicit-dirs",
+    "file-cache:max-size-mb:-1",
+    "file-cache:cache-file-for-range-read:true",
+    "file-cache:enable-parallel-downloads:true",
+    "file-system:kernel-list-cache-ttl-secs:-1",
+    "metadata-cache:ttl-secs:-1",
+    "metadata-cache:negative-ttl-secs:0",
+    "metadata-cache:stat-cache-max-size-mb:-1",
+    "metadata-cache:type-cache-max-size-mb:-1",
+)
+# "0" takes the sidecar's limits away, as there: 256 MiB and 250m would throttle the loading of every model.
+FUSE_LIMITS = ("cpu-limit", "memory-limit", "ephemeral-storage-limit")
+
+
+def engine_kwargs(service: ServicePlan) -> dict[str, Any]:
+    """Engine arguments of the way that the weights come."""
+    source = service.weights.source
+    if source is WeightsSource.GCS_FUSE:
+        # read ahead in large pieces; memory-mapped, the default, every page is a round trip to the mount (vllm config/load.py)
+        return {"safetensors_load_strategy": "prefetch"}
+    if source is WeightsSource.GCS_STREAM:
+        # bytes of host memory that each GPU's reader may fill. The streamer's default of 40 GB is more than an L4 worker has.
+        extra: dict[str, Any] = {"memory_limit": service.workers.memory_gib * 2**30 // service.workers.gpus // 4}
+        if service.tensor_parallel_size > 1:
+            # each GPU reads its part and hands it to the others (docs.vllm.ai, Run:ai Model Streamer)
+            extra["distributed"] = True
+        return {"load_format": "runai_streamer", "model_loader_extra_config": extra}
+    return {"revision": service.weights.revision} if service.weights.revision else {}
+
+
+def environment(service: ServicePlan) -> list[dict[str, Any]]:
+    """Variables of every Ray container."""
+    return [{"name": "HF_HOME", "value": HUB_CACHE}] if service.has_hub_cache else []
+
+
+def annotations(service: ServicePlan) -> dict[str, str]:
+    """Annotations of a worker pod."""
+    if service.weights.source is not WeightsSource.GCS_FUSE:
+        return {}
+    return {FUSE_ANNOTATION: "true"} | {f"gke-gcsfuse/{limit}": "0" for limit in FUSE_LIMITS}
+
+
+def volumes(service: ServicePlan) -> list[dict[str, Any]]:
+    """Volumes of a worker pod."""
+    if service.has_hub_cache:
+        size = f"{service.workers.ephemeral_gib}Gi"
+        return [{"name": HUB_CACHE_VOLUME, "emptyDir": {"sizeLimit": size}}]
+    if service.weights.source is not WeightsSource.GCS_FUSE:
+        return []
+    return [
+        {
+            "name": BUCKET_VOLUME,
+            "csi": {
+                "driver": FUSE_DRIVER,
+                "readOnly": True,
+                "volumeAttributes": {
+                    "bucketName": service.weights.bucket,
+                    "mountOptions": ",".join((*FUSE_OPTIONS, f"only-dir:{service.weights.folder}")),
+                    # it asks for a right beyond reading objects, at every start of a pod
+                    "skipCSIBucketAccessCheck": "true",
+                },
+            },
+        }
+    ]
+
+
+def mounts(service: ServicePlan) -> list[dict[str, Any]]:
+    """Volume mounts of a Ray worker."""
+    if service.has_hub_cache:
+        return [{"name": HUB_CACHE_VOLUME, "mountPath": HUB_CACHE}]
+    if service.weights.source is not WeightsSource.GCS_FUSE:
+        return []
+    return [{"name": BUCKET_VOLUME, "mountPath": service.weights.uri, "readOnly": True}]
+
+
+def bucket_roles(service: ServicePlan) -> list[str]:
+    """Roles on the bucket of the account that a service's workers run as; none where no bucket is read."""
+    if service.weights.source is WeightsSource.HUB:
+        return []
+    # the streamer's Python part gets the bucket before its objects (runai-model-streamer-gcs 0.17.1, files.py)
+    streamer = ["roles/storage.bucketViewer"] if service.weights.source is WeightsSource.GCS_STREAM else []
+    return ["roles/storage.objectViewer", *streamer]

@@ -1,5 +1,0 @@
-"""`python -m rayline.cli`: the same as `rayline`."""
-
-from . import main
-
-main()

@@ -1,0 +1,5 @@
+"""`python -m rayline_cli.cli`: the same as `rayline`."""
+
+from . import main
+
+main()

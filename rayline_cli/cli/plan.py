@@ -1,0 +1,38 @@
+"""`rayline plan`."""
+
+from typing import Annotated
+
+import typer
+
+from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, plain_errors
+
+
+@app.command(epilog="Example: rayline plan --stack dev-l4")
+def plan(
+    stack: EveryStackOption = None,
+    as_json: JsonOption = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a comment on a pull request.")
+    ] = False,
+    tree: Annotated[bool, typer.Option(help="Show the tree of resources.")] = True,
+) -> None:
+    """Show what a stack would create: services, hardware, memory fit, concurrency, cost. Creates nothing."""
+    from rayline_cli import offline, plan_view
+
+    if as_json and markdown:
+        raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
+    with plain_errors():
+        programs, refused = offline.record_all([stack] if stack else offline.stack_names())
+    if as_json:
+        import json
+
+        print(json.dumps([plan_view.program_json(program) for program in programs], indent=2))
+    elif markdown:
+        from rayline_cli import plan_markdown
+
+        print(plan_markdown.markdown(programs))
+    else:
+        for program in programs:
+            view = plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal)
+            console.print(view)
+    complain_of_stacks(refused)

@@ -1,0 +1,37 @@
+"""`rayline render`."""
+
+from typing import Annotated
+
+import typer
+
+from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, errors, plain_errors
+
+
+@app.command(epilog="Example: rayline render --stack dev-l4")
+def render(
+    stack: EveryStackOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where manifests/ is stale.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write manifests/<stack>/ for review and for `kubectl apply`. The values of Secrets are left out."""
+    from rayline_cli import offline
+    from rayline_cli import render as manifests
+
+    with plain_errors():
+        programs, refused = offline.record_all([stack] if stack else offline.stack_names())
+        if check:
+            found = {program.stack: manifests.stale(program) for program in programs}
+        else:
+            found = {program.stack: [path.name for path in manifests.write(program)] for program in programs}
+    if as_json:
+        import json
+
+        print(json.dumps(found, indent=2))
+    else:
+        for name, files in found.items():
+            word = "stale" if check else "written"
+            console.print(f"manifests/{name}: " + (f"{word}: {', '.join(files)}" if files else "up to date"))
+    complain_of_stacks(refused)
+    if check and any(found.values()):
+        errors.print("run `make render` and commit the result")
+        raise typer.Exit(1)

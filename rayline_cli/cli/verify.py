@@ -1,0 +1,83 @@
+"""`rayline verify`."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from .checking import check_cluster, check_this_machine, chosen, data, failed, show_services
+from .common import ConfigFileOption, ContextOption, JsonOption, ServiceOption, StackOption, app, plain_errors
+
+
+@app.command(
+    epilog="Example: rayline verify --stack local, or RAYLINE_API_KEY=KEY rayline verify --url https://llm.example.com"
+)
+def verify(
+    context: typer.Context,
+    stack: StackOption = "local",
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Check an address as a client, in place of a stack; the key is $RAYLINE_API_KEY."),
+    ] = None,
+    service: ServiceOption = None,
+    kube_context: ContextOption = None,
+    config_file: ConfigFileOption = None,
+    all_on: Annotated[
+        bool, typer.Option("--all-on", help="Expect every switch on, also those that the stack file turns off.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove on the running service that each switch is on.
+
+    HAProxy and direct streaming are checked by their effect, the throughput settings as Ray reads them in each process, vLLM's
+    Ray executor on GPUs (n/a on a CPU). Also checked: the API key, the model list, and who can connect.
+
+    A switch that the stack file turns off is reported as off. With --all-on it must be on.
+    Exit codes: 0 no check failed, 1 one failed, 2 the command or the configuration is wrong.
+    """
+    with plain_errors():
+        if url:
+            _refuse_beside_url(context)
+            found = _check_url(url)
+        else:
+            found = _check_stack(stack, service, kube_context, config_file, all_on)
+    if as_json:
+        import json
+
+        passed = not any(failed(checks) for checks in found.values())
+        print(json.dumps({"target": url or f"stack {stack}", "passed": passed, "services": data(found)}, indent=2))
+        raise typer.Exit(0 if passed else 1)
+    raise typer.Exit(show_services(found))
+
+
+def _refuse_beside_url(context: typer.Context) -> None:
+    flags = {"stack": "--stack", "service": "--service", "kube_context": "--context", "config_file": "--config-file"}
+    for name, flag in flags.items():
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--url needs no stack. Fix: leave out {flag}")
+
+
+def _check_url(url: str):
+    from rayline_cli.verify import check_switches
+    from rayline_cli.verify.outside import KEY_VARIABLE, UrlTarget
+
+    target = UrlTarget(url, os.environ.get(KEY_VARIABLE))
+    target.reach()
+    return {target.expected.service: check_switches(target)}
+
+
+def _check_stack(stack, service, kube_context, config_file, all_on: bool):
+    from rayline.facts.choices import ClusterMode
+    from rayline_cli import offline
+
+    program = offline.record(stack, config=offline.read_stack(stack, file=config_file))
+    chosen(program, service)
+    if program.plan.cluster.mode is ClusterMode.LOCAL:
+        if kube_context:
+            raise typer.BadParameter(f"stack {stack} runs on this machine: --context is for a cluster")
+        return check_this_machine(program, all_on)
+    from rayline_cli import deploy
+
+    with deploy.cluster_access(program, kube_context) as kubectl:
+        return check_cluster(program, kubectl, service=service, all_on=all_on)

@@ -1,0 +1,218 @@
+"""What an engineer on call needs of a service in a cluster: its status, its logs and its key, through kubectl."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rayline.facts.defaults import OPERATOR_NAMESPACE
+from rayline.facts.labels import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_service_name
+from rayline.isolation.manifests import OPERATOR_POD
+from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
+from rayline_cli.errors import FailedError, UsageError
+from rayline_cli.kubectl import Kubectl
+from rayline_cli.local.serve_api import replica_counts
+from rayline_cli.ray_logs import LOG_COMPONENTS
+from rayline_cli.verify.cluster import APPLICATIONS, pod_selector, ray_container, ray_pods
+from rayline_cli.verify.target import NotSeen
+
+OPERATOR = "operator"
+RAY_LOGS = "/tmp/ray/session_latest/logs"
+"""Where Ray writes its log files in a pod (ray/_private/utils.py, get_ray_temp_dir)."""
+OUTPUT = "ray"
+"""The component whose logs are the containers' own output, too."""
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """One service in a cluster."""
+
+    running: bool
+    """Whether a RayCluster of it exists."""
+    healthy: bool
+    """Whether the RayService is ready and every application is RUNNING."""
+    detail: str
+    url: str
+    """Address of the endpoint inside the cluster."""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """Condition of the RayService -> "True", "False" or "Unknown"."""
+    applications: Mapping[str, str] = field(default_factory=dict)
+    """Application -> Serve's status."""
+    replicas: Mapping[str, str] = field(default_factory=dict)
+    """Deployment -> "running/target"."""
+    pods: Mapping[str, str] = field(default_factory=dict)
+    """Pod -> role, phase and, where a container waits or has ended, the reason."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return label and value of each line that a terminal shows."""
+        return [
+            ("endpoint", f"{self.url}/v1 in the cluster"),
+            *(("application", f"{name} {state}") for name, state in self.applications.items()),
+            *(("replicas", f"{count} {name}") for name, count in self.replicas.items()),
+            *(("pod", f"{name}  {state}") for name, state in self.pods.items()),
+        ]
+
+
+def status(kubectl: Kubectl, service: str) -> ClusterStatus:
+    """Return what runs of a service. Raises NotSeen where the cluster does not answer."""
+    url = f"http://{serve_service_name(service)}.{kubectl.namespace}:{SERVE_PORT}"
+    try:
+        found = kubectl.get("rayservice", service)
+    except NotSeen as error:
+        if "NotFound" not in str(error) and "not found" not in str(error):
+            raise
+        return ClusterStatus(False, False, f"no RayService {service} in namespace {kubectl.namespace}", url)
+    state = found.get("status") or {}
+    conditions = {one["type"]: one for one in state.get("conditions") or []}
+    pods = _pods(kubectl, service)
+    applications, replicas, unseen = _serve(kubectl, service, found)
+    ready = conditions.get("Ready", {})
+    healthy = ready.get("status") == "True" and bool(applications) and set(applications.values()) == {"RUNNING"}
+    if healthy:
+        detail = "serving"
+    elif found["spec"].get("suspend"):
+        detail = "parked"
+    else:
+        wrong = [f"{name} is {said}" for name, said in applications.items() if said != "RUNNING"]
+        detail = "; ".join(wrong) or ready.get("message") or unseen or "KubeRay has reported no status yet"
+    return ClusterStatus(
+        running=bool(pods),
+        healthy=healthy,
+        detail=detail,
+        url=url,
+        conditions={name: one["status"] for name, one in conditions.items()},
+        applications=applications,
+        replicas=replicas,
+        pods={pod["metadata"]["name"]: _pod_line(pod) for pod in pods},
+    )
+
+
+def _serve(
+    kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, str], str]:
+    """Return applications and replica counts as Serve reports them, else KubeRay's copy and why Serve was not asked."""
+    try:
+        head = ray_pods(kubectl, service, ray_service).nodes(kubectl, {})[0]
+        (answer,) = head.run({"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS}]})
+        if answer["status"] != 200:
+            raise NotSeen(f"Serve's dashboard answers HTTP {answer['status']}")
+        details = json.loads(answer["text"])
+        return {name: app["status"] for name, app in details["applications"].items()}, replica_counts(details), ""
+    except NotSeen as error:
+        active = (ray_service.get("status") or {}).get("activeServiceStatus") or {}
+        copied = active.get("applicationStatuses") or {}
+        return {name: app.get("status", "UNKNOWN") for name, app in copied.items()}, {}, str(error)
+
+
+def _pods(kubectl: Kubectl, service: str) -> list[dict[str, Any]]:
+    """Return every Ray pod of a service, of an old and a coming RayCluster too, heads first."""
+    found = kubectl.get("pods", "-l", pod_selector(service))["items"]
+    return sorted(found, key=lambda pod: (_role(pod) != Role.HEAD.value, pod["metadata"]["name"]))
+
+
+def _role(pod: Mapping[str, Any]) -> str:
+    return pod["metadata"]["labels"][NODE_TYPE_LABEL]
+
+
+def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the status of each container, those that run before the others included."""
+    state = pod.get("status") or {}
+    return [*(state.get("initContainerStatuses") or []), *(state.get("containerStatuses") or [])]
+
+
+def _pod_line(pod: Mapping[str, Any]) -> str:
+    state = pod.get("status") or {}
+    parts = [_role(pod), "Terminating" if pod["metadata"].get("deletionTimestamp") else state.get("phase", "Unknown")]
+    for one in _containers(pod):
+        waiting = (one.get("state") or {}).get("waiting")
+        ended = (one.get("state") or {}).get("terminated")
+        if waiting:
+            parts.append(f"{one['name']} waits: {_reason(waiting)}")
+        elif ended and ended.get("exitCode"):
+            parts.append(f"{one['name']} ended with {ended['exitCode']}: {_reason(ended)}")
+        if one.get("restartCount"):
+            parts.append(f"{one['name']} restarted {one['restartCount']} times")
+    unscheduled = [one for one in state.get("conditions") or [] if one.get("reason") == "Unschedulable"]
+    parts += [f"unschedulable: {one.get('message', '')}" for one in unscheduled]
+    return ", ".join(parts)
+
+
+def _reason(state: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, [state.get("reason", "Unknown"), state.get("message", "")])).strip()
+
+
+def logs(kubectl: Kubectl, service: str, *, component: str | None, lines: int) -> Iterator[str]:
+    """Yield the last `lines` lines of each log of a service's pods, each log below a line with its name.
+
+    The containers' output comes with component "ray" or without one, for a container that restarted also the output before its
+    last crash. Ray's log files are read in each running pod. Raises UsageError for an unknown component, FailedError where
+    the service has no pod.
+    """
+    if component is not None and component not in LOG_COMPONENTS:
+        known = ", ".join([*LOG_COMPONENTS, OPERATOR])
+        raise UsageError(f"--component {component}: unknown. Fix: one of {known}")
+    pods = _pods(kubectl, service)
+    if not pods:
+        raise FailedError(
+            f"service {service} has no pod in namespace {kubectl.namespace}. "
+            f"Fix: kubectl -n {kubectl.namespace} describe rayservice {service}"
+        )
+    patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        yield f"==> {name}: {_pod_line(pod)} <=="
+        if component in (None, OUTPUT):
+            for one in _containers(pod):
+                yield from _output(kubectl, name, one, lines)
+        if (pod.get("status") or {}).get("phase") == "Running":
+            yield from _files(kubectl, pod, patterns, lines)
+
+
+def _output(kubectl: Kubectl, pod: str, container: Mapping[str, Any], lines: int) -> Iterator[str]:
+    crashed = ["--previous"] if container.get("restartCount") else []
+    for which in [*([crashed] if crashed else []), []]:
+        title = f"==> {pod}/{container['name']}{' before its last restart' if which else ''} <=="
+        try:
+            said = kubectl("logs", pod, "-c", container["name"], f"--tail={lines}", *which)
+        except NotSeen as error:
+            said = str(error)
+        if said.strip():
+            yield title
+            yield from said.splitlines()
+
+
+def _files(kubectl: Kubectl, pod: Mapping[str, Any], patterns: Sequence[str], lines: int) -> Iterator[str]:
+    """Yield the end of Ray's log files in a pod. The patterns are the kit's own, so the shell gets nothing foreign."""
+    name = pod["metadata"]["name"]
+    show = f'[ -s "$f" ] && echo "==> {name}:$f <==" && tail -n {lines} "$f"'
+    script = f"cd {RAY_LOGS} && for f in {' '.join(patterns)}; do {show}; done; true"
+    try:
+        said = kubectl("exec", name, "-c", ray_container(pod)["name"], "--", "sh", "-c", script)
+    except NotSeen as error:
+        said = f"==> {name}: Ray's log files cannot be read: {error} <=="
+    yield from said.splitlines()
+
+
+def operator_logs(kubectl: Kubectl, namespace: str | None, *, lines: int) -> Iterator[str]:
+    """Yield the last lines of the KubeRay operator, which runs in `namespace` (default kuberay-system).
+
+    Raises FailedError where no operator runs there: GKE's add-on runs outside of the cluster.
+    """
+    there = replace(kubectl, namespace=namespace or OPERATOR_NAMESPACE)
+    selector = ",".join(f"{name}={value}" for name, value in OPERATOR_POD.items())
+    said = there("logs", "-l", selector, f"--tail={lines}")
+    if not said.strip():
+        raise FailedError(f"no KubeRay operator in namespace {there.namespace}: GKE's add-on logs to Cloud Logging")
+    yield from said.splitlines()
+
+
+def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:
+    """Return the API key of a service from its Secret, or the previous one. Raises NotSeen or FailedError."""
+    secret = kubectl.get("secret", api_key_secret(service))
+    value = (secret.get("data") or {}).get(PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY)
+    if not value:
+        raise FailedError(f"the Secret {api_key_secret(service)} holds no {'previous ' if previous else ''}key")
+    return base64.b64decode(value).decode()

@@ -1,0 +1,64 @@
+"""Secrets of the local runtime: random values kept in a file that only its owner can read.
+
+In a cluster Pulumi makes them and keeps them encrypted; here the declared Secrets' names and keys decide what is made.
+"""
+
+import json
+import os
+import pathlib
+import secrets as random_source
+from collections.abc import Mapping, Sequence
+
+from rayline.facts.labels import HF_TOKEN_KEY
+from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
+from rayline_cli import render
+from rayline_cli.offline import Program
+
+FILE = "secrets.json"
+
+
+def stack_secrets(program: Program, state_dir: pathlib.Path) -> dict[tuple[str, str], str]:
+    """Return a value for every (Secret, key) that the stack's program declares, kept in `state_dir`."""
+    generations = {api_key_secret(service.name): service.api_key_generation for service in program.plan.services}
+    return secret_values(render.secrets(program), state_dir, generations)
+
+
+def secret_values(
+    declared: Mapping[str, Sequence[str]], state_dir: pathlib.Path, generations: Mapping[str, int] | None = None
+) -> dict[tuple[str, str], str]:
+    """A value for every (Secret, key): kept from an earlier run, else made now. The Hugging Face token is $HF_TOKEN.
+
+    `generations` maps the Secret of a service's API keys to api_key_generation (else 1), which says what is the current
+    key and what the previous one. As in a cluster, the generations before these two are forgotten.
+    """
+    path = state_dir / FILE
+    known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+    kept: dict[str, dict[str, str]] = {}
+    values: dict[tuple[str, str], str] = {}
+    for name, keys in declared.items():
+        generation = (generations or {}).get(name, 1)
+        for key in keys:
+            if key == HF_TOKEN_KEY:
+                values[name, key] = os.environ.get("HF_TOKEN", "")
+                continue
+            stored = key
+            if key == API_KEY_KEY:
+                stored = _stored(generation)
+            elif key == PREVIOUS_API_KEY_KEY:
+                if generation == 1:
+                    values[name, key] = ""
+                    continue
+                stored = _stored(generation - 1)
+            value = known.get(name, {}).get(stored) or random_source.token_urlsafe(36)
+            kept.setdefault(name, {})[stored] = values[name, key] = value
+    state_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # a file that is there keeps its own mode otherwise
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(kept, file)
+    return values
+
+
+def _stored(generation: int) -> str:
+    """Under which name a generation of an API key is kept."""
+    return API_KEY_KEY if generation == 1 else f"{API_KEY_KEY}-{generation}"

@@ -1,0 +1,288 @@
+"""What a deployer of a stack has to be allowed, derived from the resources that its program declares."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rayline.facts import deployer
+from rayline.facts.choices import ClusterMode
+from rayline.facts.deployer import Needs, Rule
+
+from .errors import FailedError
+from .offline import Declared, Program
+from .render import dump
+
+MEMBER = "serviceAccount:deployer@{project}.iam.gserviceaccount.com"
+"""Whom the commands grant to unless told otherwise; a principalSet of a workload identity pool is the other usual one."""
+
+# Kinds that stand for objects of other kinds.
+_BEHIND = {
+    "kubernetes:helm.sh/v3:Release": deployer.RELEASE,
+    "kubernetes:yaml/v2:ConfigGroup": deployer.CONFIG_GROUP,
+    "kubernetes:batch/v1:Job": deployer.JOB,
+}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a role is granted on."""
+
+    kind: str
+    """project, bucket, secret, service account or key."""
+    name: str
+    project: str
+
+
+@dataclass(frozen=True)
+class Role:
+    """A predefined role of Google's that a deployer needs."""
+
+    role: str
+    scope: Scope
+    permissions: tuple[str, ...]
+    """What the deployer uses of it."""
+    needed_for: tuple[str, ...]
+    """Types of resources, or what else needs it."""
+    grants_only: tuple[str, ...] = ()
+    """Roles that it may grant and take away, where a condition limits it to those."""
+
+    def command(self, member: str) -> str:
+        """The gcloud command that grants it; `member` as a shell reads it."""
+        name, project = shlex.quote(self.scope.name), shlex.quote(self.scope.project)
+        granted = {
+            "project": f"projects add-iam-policy-binding {name}",
+            "bucket": f"storage buckets add-iam-policy-binding gs://{name}",
+            "secret": f"secrets add-iam-policy-binding {name} --project={project}",
+            "service account": f"iam service-accounts add-iam-policy-binding {name} --project={project}",
+            "key": f"kms keys add-iam-policy-binding {name}",
+        }[self.scope.kind]
+        command = f"gcloud {granted} --member={member} --role={self.role}"
+        if self.grants_only:
+            roles = ", ".join(f"'{one}'" for one in self.grants_only)
+            expression = deployer.GRANTS_ONLY.format(roles=roles)
+            # the expression has commas, so the parts are separated by a colon (`gcloud topic escaping`)
+            return f'{command} --condition="^:^title=rayline-grants:expression={expression}"'
+        # else gcloud asks for one where the policy has any
+        return f"{command} --condition=None" if self.scope.kind == "project" else command
+
+
+class UnknownType(FailedError):
+    """The program declares a type of Google's for which there is no row."""
+
+
+def roles_for(program: Program, *, state: str | None = None, secrets_provider: str | None = None) -> list[Role]:
+    """The roles that a deployer of the program needs in Google Cloud, by name.
+
+    `state` is the address of Pulumi's backend and `secrets_provider` what encrypts the stack's secrets; both count where
+    they are Google's. Raises UnknownType.
+    """
+    found: dict[tuple[str, Scope], tuple[set[str], set[str]]] = {}
+
+    def add(needs: Needs, scope: Scope, reason: str) -> None:
+        permissions, reasons = found.setdefault((needs.role, scope), (set(), set()))
+        permissions.update(needs.permissions)
+        reasons.add(reason)
+
+    for resource in program.resources:
+        if resource.type.startswith("gcp:"):
+            for needs in _needs(resource.type):
+                add(needs, _scope(program, resource, needs), _short(resource.type))
+    if state and state.startswith("gs://"):
+        add(deployer.STATE, Scope("bucket", state.removeprefix("gs://").partition("/")[0], ""), "Pulumi's state")
+    if secrets_provider and secrets_provider.startswith("gcpkms://"):
+        key = secrets_provider.removeprefix("gcpkms://").partition("?")[0]
+        add(deployer.SECRETS_KEY, Scope("key", key, ""), "the stack's secrets")
+    return [
+        Role(role, scope, tuple(sorted(permissions)), tuple(sorted(reasons)), _grants_only(program, role, scope))
+        for (role, scope), (permissions, reasons) in sorted(found.items(), key=lambda one: (one[0][0], one[0][1].name))
+        if not any((other, scope) in found for other in deployer.HELD_BY.get(role, ()))
+    ]
+
+
+def _needs(kind: str) -> tuple[Needs, ...]:
+    try:
+        return deployer.GOOGLE[kind]
+    except KeyError:
+        raise UnknownType(
+            f"no role is known for {kind}. Fix: add a row to GOOGLE in components/rayline/facts/deployer.py"
+        ) from None
+
+
+def _short(kind: str) -> str:
+    """A type as the SDK writes it: compute.Network."""
+    _, module, name = kind.split(":")
+    return f"{module.partition('/')[0]}.{name}"
+
+
+def _scope(program: Program, resource: Declared, needs: Needs) -> Scope:
+    project = program.plan.cluster.project or ""
+    if needs.on == "stack":
+        return Scope("project", project, project)
+    project = resource.inputs.get("project") or project
+    everywhere = Scope("project", project, project)
+    if needs.on == "project":
+        return everywhere
+    value: Any = resource.inputs
+    for step in needs.on.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    # what the stack makes itself is not there yet when the role is granted; the recorder writes outputs in brackets
+    if not isinstance(value, str) or value.startswith("(") or value in _made(program):
+        return everywhere
+    kind = {"bucket": "bucket", "secretId": "secret", "nodeConfig.serviceAccount": "service account"}[needs.on]
+    return Scope(kind, value, project)
+
+
+def _made(program: Program) -> set[str]:
+    return {one.inputs["name"] for one in program.of_type("storage/bucket:Bucket") if "name" in one.inputs}
+
+
+def _grants_only(program: Program, role: str, scope: Scope) -> tuple[str, ...]:
+    if role != deployer.PROJECT_IAM_ADMIN:
+        return ()
+    grants = [one.inputs for one in program.of_type("projects/iAMMember:IAMMember")]
+    return tuple(sorted({one["role"] for one in grants if (one.get("project") or scope.project) == scope.project}))
+
+
+# --- Kubernetes
+
+
+def rules_for(program: Program) -> dict[str, list[Rule]]:
+    """The rules that a deployer needs in the cluster, by namespace; those of the whole cluster under an empty name.
+
+    Empty on this machine, and for a cluster of the stack's own, whose IAM role covers it.
+    """
+    if program.plan.cluster.mode is not ClusterMode.EXISTING:
+        return {}
+    found: dict[str, dict[tuple[str, str], set[str]]] = {}
+    for namespace, rule in _rules(program):
+        verbs = found.setdefault(namespace, {}).setdefault((rule.group, rule.resource), set())
+        verbs.update(rule.verbs)
+    return {
+        namespace: [Rule(*key, tuple(sorted(verbs))) for key, verbs in sorted(rules.items())]
+        for namespace, rules in sorted(found.items())
+    }
+
+
+def _rules(program: Program) -> Iterator[tuple[str, Rule]]:
+    namespace = program.plan.namespace
+    for resource in program.resources:
+        if not resource.type.startswith("kubernetes:"):
+            continue
+        # a Release has its namespace beside its values
+        here = (resource.inputs.get("metadata") or resource.inputs).get("namespace") or ""
+        for rule in _BEHIND.get(resource.type, ()):
+            yield here, rule
+        if resource.type.endswith(":Release"):
+            for rule in deployer.RELEASE_WATCHED:
+                yield namespace, rule
+        elif "kind" in resource.inputs:
+            yield here, Rule(_group(resource.inputs["apiVersion"]), plural(resource.inputs["kind"]), deployer.VERBS)
+    for rule in deployer.VERIFY:
+        yield namespace, rule
+
+
+def _group(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
+
+
+def plural(kind: str) -> str:
+    """The name of a kind's resource, as Kubernetes forms it for every kind that the kit declares."""
+    name = kind.lower()
+    if name.endswith(("s", "x", "ch", "sh")):
+        return f"{name}es"
+    if name.endswith("y") and name[-2] not in "aeiou":
+        return f"{name[:-1]}ies"
+    return f"{name}s"
+
+
+def cluster_roles(program: Program, name: str = "rayline-deployer") -> list[dict[str, Any]]:
+    """The rules as ClusterRoles: one for the whole cluster, one for each namespace."""
+    return [
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": f"{name}-{namespace}" if namespace else name},
+            "rules": [
+                {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
+                for (group, verbs), resources in _together(rules).items()
+            ],
+        }
+        for namespace, rules in rules_for(program).items()
+    ]
+
+
+def _together(rules: list[Rule]) -> dict[tuple[str, tuple[str, ...]], list[str]]:
+    """Resources of one group with the same verbs: one rule each would be four times as long."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for rule in rules:
+        found.setdefault((rule.group, rule.verbs), []).append(rule.resource)
+    return found
+
+
+def _bindings(program: Program, name: str = "rayline-deployer") -> Iterator[str]:
+    made = {one.inputs["metadata"]["name"] for one in program.of_type("core/v1:Namespace")}
+    for namespace in rules_for(program):
+        role = f"{name}-{namespace}" if namespace else name
+        # in a namespace that the stack makes there is no place for a RoleBinding yet
+        where = (
+            f"-n {namespace} create rolebinding" if namespace and namespace not in made else "create clusterrolebinding"
+        )
+        yield f'kubectl {where} {role} --clusterrole={role} --user="$DEPLOYER"'
+
+
+# --- how it looks
+
+
+def as_data(program: Program, roles: Iterable[Role], member: str | None = None) -> dict[str, Any]:
+    """Roles and rules for a machine."""
+    member = shlex.quote(member or _member(program))
+    return {
+        "stack": program.stack,
+        "mode": program.plan.cluster.mode.value,
+        "roles": [
+            {
+                "role": one.role,
+                "on": {"kind": one.scope.kind, "name": one.scope.name},
+                "permissions": list(one.permissions),
+                "needed_for": list(one.needed_for),
+                "grants_only": list(one.grants_only),
+                "command": one.command(member),
+            }
+            for one in roles
+        ],
+        "cluster_roles": cluster_roles(program),
+    }
+
+
+def _member(program: Program) -> str:
+    return MEMBER.format(project=program.plan.cluster.project or "PROJECT")
+
+
+def as_text(program: Program, roles: list[Role], member: str | None = None) -> str:
+    """A table, and the commands to paste."""
+    mode = program.plan.cluster.mode
+    if mode is ClusterMode.LOCAL:
+        return f"{program.stack}: nothing, it runs on this machine"
+    lines = []
+    if roles:
+        table = [("role", "on", "for")] + [(one.role, _on(one.scope), ", ".join(one.needed_for)) for one in roles]
+        widths = [max(len(row[column]) for row in table) for column in (0, 1)]
+        lines += [f"{program.stack}: what a deployer needs in Google Cloud", ""]
+        lines += [f"{role:<{widths[0]}}  {on:<{widths[1]}}  {what}" for role, on, what in table]
+        lines += ["", "# MEMBER may also be a principalSet of a workload identity pool"]
+        lines += [f"MEMBER={shlex.quote(member or _member(program))}"]
+        lines += [one.command('"$MEMBER"') for one in roles]
+    if mode is ClusterMode.CREATE:
+        lines += ["", f"{deployer.CONTAINER_ADMIN} covers the objects in the cluster."]
+    elif manifests := cluster_roles(program):
+        lines += ["", f"# {program.stack}: what a deployer needs in the cluster; kubectl apply -f takes it"]
+        lines += ["---\n".join(dump(one) for one in manifests).rstrip()]
+        lines += ["", "# DEPLOYER is the user that the API server sees; on GKE an e-mail, which also needs"]
+        lines += ["# roles/container.clusterViewer to reach the cluster"]
+        lines += list(_bindings(program))
+    return "\n".join(lines).strip("\n")
+
+
+def _on(scope: Scope) -> str:
+    return f"{scope.kind} {scope.name}"

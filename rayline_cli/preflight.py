@@ -1,0 +1,292 @@
+"""What a machine lacks for a deployment: tools, Google's credentials, and what Pulumi asks for where there is no terminal.
+
+Pulumi's Google provider and the kubeconfig's gke-gcloud-auth-plugin load the credentials themselves. This says in words, and
+all at once, what they would say one after the other in the middle of a deployment.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from rayline.facts.choices import ClusterMode
+
+from . import offline
+from .offline import PROJECT_ROOT, Program
+
+KUBECTL = (
+    "kubectl is not on PATH; it looks at what was deployed. "
+    "Fix: gcloud components install kubectl, or https://kubernetes.io/docs/tasks/tools"
+)
+PLUGIN = (
+    "gke-gcloud-auth-plugin is not on PATH; the kubeconfig of a GKE cluster calls it. Fix: gcloud components install "
+    "gke-gcloud-auth-plugin, or apt-get install google-cloud-cli-gke-gcloud-auth-plugin"
+)
+# The provider's own ways, before application default credentials (hashicorp/terraform-provider-google
+# google/provider/provider.go at e03b7622; pulumi-gcp's provider/resources.go names the same).
+_OWN_SETTINGS = ("gcp:externalCredentials", "gcp:accessToken", "gcp:credentials")
+_KEY_VARIABLES = ("GOOGLE_CREDENTIALS", "GOOGLE_CLOUD_KEYFILE_JSON", "GCLOUD_KEYFILE_JSON")
+_TOKEN_VARIABLE = "GOOGLE_OAUTH_ACCESS_TOKEN"
+_IMPERSONATION = ("gcp:impersonateServiceAccount", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT")
+_FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+_FILE_NAME = "application_default_credentials.json"
+# googleapis/google-cloud-go auth/internal/credsfile/credsfile.go
+KINDS = (
+    "service_account",
+    "authorized_user",
+    "impersonated_service_account",
+    "external_account",
+    "external_account_authorized_user",
+    "gdch_service_account",
+)
+# Where the metadata server answers on every kind of machine of Google's; no name has to be resolved for it.
+_METADATA_ADDRESS = "169.254.169.254"
+_METADATA_ACCOUNT = "/computeMetadata/v1/instance/service-accounts/default/email"
+METADATA_SECONDS = 1.0
+_HIDDEN = "(secret)"
+_LOGIN = (
+    f"Fix: gcloud auth application-default login, or set {_FILE_VARIABLE} to a file: a service account's key or a "
+    "workload identity configuration"
+)
+
+
+def metadata_account(environment: Mapping[str, str], seconds: float = METADATA_SECONDS) -> bool:
+    """Whether a metadata server of Google's offers this machine a service account. Waits `seconds` at most."""
+    if environment.get("NO_GCE_CHECK") == "true":
+        return False
+    host = environment.get("GCE_METADATA_HOST") or environment.get("GCE_METADATA_IP") or _METADATA_ADDRESS
+    # no proxy: the address belongs to the machine
+    connection = http.client.HTTPConnection(host, timeout=seconds)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", _METADATA_ACCOUNT, headers={"Metadata-Flavor": "Google"})
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            return False
+        return answer.status == 200 and answer.headers.get("Metadata-Flavor") == "Google"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a deployment finds on a machine."""
+
+    environment: Mapping[str, str]
+    home: pathlib.Path
+    terminal: bool
+    """Whether Pulumi can ask a person."""
+    which: Callable[[str], str | None] = shutil.which
+    metadata: Callable[[Mapping[str, str]], bool] = metadata_account
+    """Asked only where nothing else is found."""
+    windows: bool = os.name == "nt"
+
+    @classmethod
+    def this(cls) -> "Machine":
+        """The machine that this runs on."""
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        return cls(environment=os.environ, home=pathlib.Path.home(), terminal=terminal)
+
+    def default_credentials(self) -> pathlib.Path:
+        """The file of `gcloud auth application-default login`, where Google's Go libraries look for it."""
+        if self.windows:
+            return pathlib.Path(self.environment.get("APPDATA", ""), "gcloud", _FILE_NAME)
+        return self.home / ".config" / "gcloud" / _FILE_NAME
+
+
+def missing(program: Program, machine: Machine | None = None, root: pathlib.Path = PROJECT_ROOT) -> list[str]:
+    """What is missing for the stack on this machine, each as `what is wrong. Fix: what to do`; empty when nothing is."""
+    machine = machine or Machine.this()
+    stack = _StackFile.read(program.stack, root)
+    backend = backend_url(machine, root)
+    created = program.plan.cluster.mode is ClusterMode.CREATE
+    found = []
+    if not machine.which("kubectl"):
+        found.append(KUBECTL)
+    if created:
+        if program.plan.cluster.project == "my-project":
+            found.append(
+                "gcp:project is my-project, the example's. "
+                f"Fix: pulumi config set gcp:project YOUR-PROJECT --stack {program.stack}"
+            )
+        if not machine.which("gke-gcloud-auth-plugin"):
+            found.append(PLUGIN)
+    found += _backend(machine, backend)
+    found += _secrets(machine, stack, backend)
+    if created:
+        found += google_credentials(machine, stack.config)
+    elif (backend or "").startswith("gs://") or stack.secrets_provider.startswith("gcpkms://"):
+        # state and key in Google Cloud, whatever the cluster is
+        found += google_credentials(machine, {})
+    return list(dict.fromkeys(found))
+
+
+# --- Google
+
+
+def google_credentials(machine: Machine, config: Mapping[str, str]) -> list[str]:
+    """What is wrong with the credentials for Google Cloud; empty where the libraries will find sound ones.
+
+    Two readers count: Pulumi's Google provider, which has settings of its own, and gke-gcloud-auth-plugin, the state's bucket
+    and its key, which take application default credentials alone.
+    """
+    environment = machine.environment
+    own = next((name for name in _OWN_SETTINGS if config.get(name)), None)
+    problems: list[str] = []
+    if own is None:
+        own = next((name for name in (*_KEY_VARIABLES, _TOKEN_VARIABLE) if environment.get(name)), None)
+        if own in _KEY_VARIABLES:
+            problems += _key(own, environment[own], machine)
+    elif own == "gcp:credentials" and config[own] != _HIDDEN:
+        problems += _key(own, config[own], machine)
+    if named := environment.get(_FILE_VARIABLE):
+        return problems + _file(_FILE_VARIABLE, pathlib.Path(named))
+    if (usual := machine.default_credentials()).exists():
+        return problems + _file("", usual)
+    if problems or machine.metadata(environment):
+        return problems
+    configured = environment.get("CLOUDSDK_CONFIG")
+    if configured and (moved := pathlib.Path(configured, _FILE_NAME)).exists():
+        return [
+            f"the credentials in {moved} are not found: Google's Go libraries do not read CLOUDSDK_CONFIG. "
+            f"Fix: export {_FILE_VARIABLE}={moved}"
+        ]
+    if own:
+        return [
+            f"{own} reaches Pulumi's Google provider alone; kubectl and a state bucket take application default "
+            f"credentials, and there are none. {_LOGIN}"
+        ]
+    borrowed = next((name for name in _IMPERSONATION if config.get(name) or environment.get(name)), None)
+    if borrowed:
+        return [f"{borrowed} names whom to impersonate, but there are no credentials to do it with. {_LOGIN}"]
+    return [f"there are no Google credentials, and no metadata server offers any. {_LOGIN}"]
+
+
+def _key(name: str, value: str, machine: Machine) -> list[str]:
+    """A variable that holds a key, or the path of one. The value is never shown unless it is a path."""
+    if value.lstrip().startswith("{"):
+        return _document(name, value)
+    path = pathlib.Path(value.replace("~", str(machine.home), 1) if value.startswith("~") else value)
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            return _file(name, path)
+    if "\n" in value or not value.endswith(".json"):
+        return [f"{name} is neither JSON nor the path of a file. Fix: set it to a key in JSON, or to a key's file"]
+    return [f"{name} names {value}, which does not exist. Fix: name a file that does, or unset it"]
+
+
+def _file(name: str, path: pathlib.Path) -> list[str]:
+    what = f"{name} names {path}, which" if name else str(path)
+    if not path.exists():
+        return [f"{what} does not exist. Fix: name a file that does, or unset {name}"]
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        return [f"{what} cannot be read: {reason}. Fix: name a file of credentials in JSON"]
+    return _document(what, text)
+
+
+def _document(what: str, text: str) -> list[str]:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        # the error would quote the text
+        return [
+            f"{what} is not JSON. Fix: get the file anew; a key passed through a variable often loses its line ends"
+        ]
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind not in KINDS:
+        return [f"{what} has no type of credentials that Google's libraries know. Fix: one of {', '.join(KINDS)}"]
+    token = (document.get("credential_source") or {}).get("file") if kind == "external_account" else None
+    if token and not pathlib.Path(token).exists():
+        return [
+            f"{what} reads its identity token from {token}, which does not exist. "
+            "Fix: let the job write its OIDC token there first"
+        ]
+    return []
+
+
+# --- Pulumi
+
+
+@dataclass(frozen=True)
+class _StackFile:
+    """What a stack's file says beside the kit's own keys."""
+
+    config: Mapping[str, str]
+    secrets_provider: str
+    passphrase: bool
+    """Whether its secrets are encrypted with a passphrase."""
+    other_key: bool
+    """Whether they are encrypted with something else."""
+
+    @classmethod
+    def read(cls, stack: str, root: pathlib.Path) -> "_StackFile":
+        config, secret = offline.read_stack(stack, root)
+        document = yaml.safe_load((root / "stacks" / f"Pulumi.{stack}.yaml").read_text()) or {}
+        provider = str(document.get("secretsprovider") or "")
+        salted = "encryptionsalt" in document
+        other = bool(provider and provider != "passphrase") or "encryptedkey" in document
+        shown = {key: _HIDDEN if key in secret else value for key, value in config.items()}
+        return cls(shown, provider, (salted or provider == "passphrase") and not other, other)
+
+
+def secrets_provider(stack: str, root: pathlib.Path = PROJECT_ROOT) -> str:
+    """What encrypts a stack's secrets, as its file names it; empty for Pulumi's default."""
+    return _StackFile.read(stack, root).secrets_provider
+
+
+def backend_url(machine: Machine, root: pathlib.Path = PROJECT_ROOT) -> str | None:
+    """The address of the backend that Pulumi will use; None where it knows none (pulumi pkg/workspace/creds.go)."""
+    if url := machine.environment.get("PULUMI_BACKEND_URL"):
+        return url
+    project = yaml.safe_load((root / "Pulumi.yaml").read_text())
+    return (project.get("backend") or {}).get("url") or _stored(machine).get("current") or None
+
+
+def _stored(machine: Machine) -> dict[str, Any]:
+    folder = machine.environment.get("PULUMI_CREDENTIALS_PATH") or machine.environment.get("PULUMI_HOME")
+    path = pathlib.Path(folder) if folder else machine.home / ".pulumi"
+    try:
+        document = json.loads((path / "credentials.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _backend(machine: Machine, url: str | None) -> Iterator[str]:
+    """Without a terminal Pulumi can ask nobody to log in."""
+    if machine.terminal or machine.environment.get("PULUMI_ACCESS_TOKEN"):
+        return
+    if url is None:
+        yield (
+            "Pulumi knows no place for the state, and no terminal is there to ask. Fix: pulumi login gs://MY-STATE-BUCKET, "
+            "or set PULUMI_BACKEND_URL, or PULUMI_ACCESS_TOKEN for Pulumi Cloud"
+        )
+    elif url.startswith("http"):
+        stored = _stored(machine)
+        if url not in {**(stored.get("accessTokens") or {}), **(stored.get("accounts") or {})}:
+            yield f"nobody is logged in to {url}. Fix: set PULUMI_ACCESS_TOKEN"
+
+
+def _secrets(machine: Machine, stack: _StackFile, backend: str | None) -> Iterator[str]:
+    """A passphrase that Pulumi would ask for (pulumi pkg/secrets/passphrase/manager.go)."""
+    # a bucket encrypts with a passphrase unless the stack names something else; Pulumi Cloud has keys of its own
+    by_default = backend is not None and not backend.startswith("http") and not stack.other_key
+    if not (stack.passphrase or by_default) or "PULUMI_CONFIG_PASSPHRASE" in machine.environment:
+        return
+    if file := machine.environment.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
+        if not pathlib.Path(file).is_file():
+            yield f"PULUMI_CONFIG_PASSPHRASE_FILE names {file}, which does not exist. Fix: name a file that does"
+    elif not machine.terminal:
+        yield (
+            "the stack's secrets are encrypted with a passphrase, and no terminal is there to ask for it. Fix: set "
+            "PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE, or use a key: pulumi stack change-secrets-provider"
+        )

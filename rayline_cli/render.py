@@ -1,0 +1,120 @@
+"""Rendered manifests: what a reviewer reads in a diff and what `kubectl apply` takes. The program never reads them."""
+
+import copy
+import pathlib
+from typing import Any
+
+import yaml
+
+from rayline.facts.choices import ClusterMode, OperatorSource
+
+from .offline import Declared, Program
+from .stack_names import PROJECT_ROOT
+
+MANIFESTS = PROJECT_ROOT / "manifests"
+
+
+# Secrets are values, which are never rendered; charts and files of CRDs are other projects' text.
+_NOT_APPLIED = ("Secret", "Release", "ConfigGroup", "RayService")
+# What a reader looks for first; the engine's wire format keeps no order, so the rest is alphabetical.
+_FIRST = ("apiVersion", "kind", "metadata", "name", "namespace", "groupName", "value", "image")
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Text of several lines as a block, which a diff shows line by line: the Serve configuration, files."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def ray_services(program: Program) -> list[dict[str, Any]]:
+    """The RayServices that the program declares, without what only Pulumi reads."""
+    return [_manifest(resource) for resource in program.of_type(":RayService")]
+
+
+def network_policies(program: Program) -> list[dict[str, Any]]:
+    """The NetworkPolicies that the program declares."""
+    return [_manifest(resource) for resource in program.of_type(":NetworkPolicy")]
+
+
+def secrets(program: Program) -> dict[str, list[str]]:
+    """Names of the Secrets that the program declares, with their keys; never the values."""
+    found = program.of_type("core/v1:Secret")
+    return {secret.inputs["metadata"]["name"]: sorted(secret.inputs["stringData"]) for secret in found}
+
+
+def files(program: Program) -> dict[str, str]:
+    """File name -> text for one stack."""
+    head = f"# Rendered by `make render` from stacks/Pulumi.{program.stack}.yaml: change that, not this.\n"
+    if program.plan.cluster.mode is ClusterMode.LOCAL:
+        head += "# In this mode `rayline up` plays Kubernetes and KubeRay; the RayService is what it runs.\n"
+    result = {}
+    for resource in program.resources:
+        kind = resource.type.rpartition(":")[2]
+        if resource.type.startswith("kubernetes:") and kind not in _NOT_APPLIED:
+            name = resource.inputs["metadata"]["name"].replace(":", "-")
+            result[f"{kind.lower()}-{name}.yaml"] = head + dump(_manifest(resource))
+    needed = "".join(f"#   {name}: {', '.join(keys)}\n" for name, keys in secrets(program).items())
+    needs = f"# Needs these Secrets, whose values Pulumi keeps encrypted in its state:\n{needed}" if needed else ""
+    for service in ray_services(program):
+        result[f"rayservice-{service['metadata']['name']}.yaml"] = head + needs + dump(service)
+    if program.plan.kuberay.source is OperatorSource.HELM:
+        for release in program.of_type("helm.sh/v3:Release"):
+            chart = f"# helm upgrade --install kuberay-operator {program.plan.kuberay.chart} --version {program.plan.kuberay.version} --repo {program.plan.kuberay.repository} --skip-crds -f this-file\n"
+            result["kuberay-operator.values.yaml"] = head + chart + dump(_whole_numbers(release.inputs["values"]))
+    return result
+
+
+def write(program: Program, root: pathlib.Path = MANIFESTS) -> list[pathlib.Path]:
+    """Write a stack's manifests and remove those that it no longer has. Returns the files that changed."""
+    folder = root / program.stack
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = files(program)
+    changed = []
+    for path in folder.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+            changed.append(path)
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            changed.append(path)
+    return changed
+
+
+def stale(program: Program, root: pathlib.Path = MANIFESTS) -> list[str]:
+    """Files of a stack that differ from what the program declares now."""
+    folder = root / program.stack
+    present = {path.name: path.read_text() for path in folder.iterdir()} if folder.exists() else {}
+    wanted = files(program)
+    return sorted(name for name in present.keys() | wanted.keys() if present.get(name) != wanted.get(name))
+
+
+def _manifest(resource: Declared) -> dict[str, Any]:
+    manifest = {key: copy.deepcopy(value) for key, value in resource.inputs.items()}
+    annotations = manifest["metadata"].get("annotations", {})
+    for key in [key for key in annotations if key.startswith("pulumi.com/")]:
+        del annotations[key]
+    return _whole_numbers(manifest)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """The engine's wire format knows floats only; a manifest says 8000, not 8000.0."""
+    if isinstance(value, dict):
+        first = [key for key in _FIRST if key in value]
+        return {key: _whole_numbers(value[key]) for key in [*first, *sorted(value.keys() - set(first))]}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def dump(manifest: dict[str, Any]) -> str:
+    """One object as YAML, texts of several lines as blocks."""
+    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120)
