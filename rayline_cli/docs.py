@@ -5,26 +5,19 @@ docs/configuration.md is generated as a whole. In the other pages only what stan
 """
 
 import argparse
-import ast
 import pathlib
 import re
 import sys
-import types
-import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum
-from functools import cache
 from itertools import cycle
 from typing import Any
 
 import typer
 import yaml
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from rayline.facts import defaults, prices
 from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
-from rayline.facts.capacities import CAPACITIES, FLEX_START_MAX_HOURS
+from rayline.facts.capacities import CAPACITIES
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.facts.models import MODELS, Model
 from rayline.facts.names import GKE, PLATFORM, fitted
@@ -41,12 +34,13 @@ from rayline.facts.variables import (
     PYTHON_PATH,
     PYTHON_PATH_INSTEAD,
 )
-from rayline.platform import plan
+from rayline.platform.plan import make_plan
+from rayline.pools import plan as pools_plan
+from rayline.schema.check import PlanError
 from rayline.service import environment
 from rayline.service.fit import GIB, GPU_BLOCK_TOKENS, kv_layout, weights_gib
 from rayline.service.types import MemoryFit
 
-from . import settings
 from .bench import goals as bench_goals
 from .bench import receipt as receipts
 from .bench.arms import ARMS, DEFAULT_ARMS
@@ -57,6 +51,7 @@ from .bench.summary import METRICS, Line, cpu_by_process, cpu_unit, lines
 from .bench.workloads import WORKLOADS
 from .cli import app
 from .faults import table as faults
+from .keys_page import keys_part
 from .local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
 from .stack_files import MOST_BYTES, TOP_KEYS, in_json, map_of, read_stack, resolved
 from .stack_names import PROJECT_ROOT, stack_names
@@ -92,158 +87,6 @@ def code(text: object) -> str:
 def listed(items: Iterable[str]) -> str:
     """Texts, each as it is typed, with commas."""
     return ", ".join(code(item) for item in items)
-
-
-# --- configuration.md: the keys ----------------------------------------------------------------------------------------
-
-# The settings' model of each place in a stack file, the TypedDict whose field texts document it, and a heading.
-PLACES: tuple[tuple[str, type[BaseModel], str], ...] = (
-    ("", settings.Settings, "InferencePlatformArgs"),
-    ("cluster", settings.Cluster, "ClusterArgs"),
-    ("cluster.system_pool", settings.SystemPool, "SystemPoolArgs"),
-    ("cluster.network", settings.Network, "NetworkArgs"),
-    ("cluster.authorized_networks[]", settings.AuthorizedNetwork, "AuthorizedNetworkArgs"),
-    ("cluster.maintenance", settings.Maintenance, "MaintenanceArgs"),
-    ("cluster.maintenance.exclusions[]", settings.MaintenanceExclusion, "MaintenanceExclusionArgs"),
-    ("cluster.monitoring", settings.Monitoring, "MonitoringArgs"),
-    ("services.<name>", settings.Service, "LlmServiceArgs"),
-    ("services.<name>.autoscaling", settings.Autoscaling, "AutoscalingArgs"),
-    ("services.<name>.incremental_upgrade", settings.IncrementalUpgrade, "IncrementalUpgradeArgs"),
-    ("services.<name>.switches", settings.Switches, "SwitchesArgs"),
-    ("services.<name>.volumes[]", settings.Volume, "VolumeArgs"),
-    ("endpoint", settings.Endpoint, "EndpointArgs"),
-    ("head", settings.Head, "HeadArgs"),
-    ("kuberay", settings.Kuberay, "KuberayArgs"),
-    ("hugging_face", settings.HuggingFace, "HuggingFaceArgs"),
-    ("isolation", settings.Isolation, "IsolationArgs"),
-    ("weights", settings.Weights, "WeightsArgs"),
-)
-# Keys that a stack file writes with their provider's prefix.
-PROVIDER_KEYS = {"project": "gcp:project", "region": "gcp:region"}
-# Defaults that the plan applies to a field which the settings leave open.
-PLAN_DEFAULTS: dict[str, Any] = {
-    "services.<name>.tensor_parallel_size": 1,
-    "services.<name>.pipeline_parallel_size": 1,
-    "services.<name>.max_model_len": defaults.MAX_MODEL_LEN,
-    "services.<name>.revision": defaults.REVISION,
-    "services.<name>.gpu_memory_utilization": defaults.GPU_MEMORY_UTILIZATION,
-    "services.<name>.capacity": defaults.CAPACITY,
-    "services.<name>.max_run_hours": FLEX_START_MAX_HOURS,
-    "services.<name>.upgrade": defaults.UPGRADE,
-    "services.<name>.cpus_per_worker": defaults.CPU_WORKER_CPUS,
-    "services.<name>.memory_gib_per_worker": defaults.CPU_WORKER_MEMORY_GIB,
-    "services.<name>.kv_cache_gib": defaults.CPU_KV_CACHE_GIB,
-    "hugging_face.secret_name": "hf-secret",
-    "isolation.operator_namespace": defaults.OPERATOR_NAMESPACE,
-} | settings.DERIVED_DEFAULTS
-
-# Keys that say something only where they are set.
-WITHOUT_DEFAULT = (
-    "services.<name>.reservation",
-    "services.<name>.secondary_boot_disk",
-    "services.<name>.autoscaling",
-    "services.<name>.incremental_upgrade",
-    "services.<name>.volumes[].host_path",
-    "services.<name>.volumes[].claim",
-    "endpoint.domain",
-    "endpoint.certificate",
-    "endpoint.rate_limit_per_minute",
-    "cluster.maintenance.exclusions[].end",
-    "head.address",
-    "head.password_secret",
-    "head.ca_secret",
-)
-
-
-@cache
-def field_texts() -> dict[str, dict[str, str]]:
-    """The text under each field of each class in components/rayline/schema/arguments.py, and under "" the class's own."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(ARGUMENTS.read_text()).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        texts = {"": ast.get_docstring(node) or ""}
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-                texts[field.target.id] = str(ast.literal_eval(text.value))
-        found[node.name] = texts
-    return found
-
-
-def configuration_keys() -> list[tuple[str, str, str, str]]:
-    """Every key of a stack file: (path, type, default, text)."""
-    found = []
-    for place, model, arguments in PLACES:
-        for name, field in model.model_fields.items():
-            path = PROVIDER_KEYS.get(name, name) if not place else f"{place}.{name}"
-            default = _default(path, field)
-            # the column says it already
-            text = field_texts()[arguments][name].replace(f" Default {default.strip('`')}.", "")
-            kind = "address range" if name.endswith("_cidr") else _type(field.annotation)
-            found.append((path, kind, default, text))
-    found.append((settings.TOKEN_KEY, "text, encrypted", "none", _TOKEN_TEXT))
-    return found
-
-
-_TOKEN_TEXT = (
-    "The Hugging Face token, with `hugging_face.source: pulumi-secret`. "
-    "Never write it by hand: `pulumi config set --secret hugging_face_token`."
-)
-
-
-def _default(path: str, field: Any) -> str:
-    if field.default is PydanticUndefined:
-        return "required"
-    value = field.default
-    if value is None:
-        if path in PROVIDER_KEYS.values():
-            return "required with `mode: create`"
-        if path in PLAN_DEFAULTS:
-            return code(_plain(PLAN_DEFAULTS[path]))
-        return NOTHING if path in WITHOUT_DEFAULT else "derived"
-    if isinstance(value, BaseModel):
-        return "see below"
-    return code(_plain(value)) if value not in ({}, []) else "empty"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _type(annotation: Any) -> str:
-    """The type in a reader's words, with allowed values."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _type(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return _type(next(one for one in typing.get_args(annotation) if one is not type(None)))
-    if origin is list:
-        return f"list of {_type(typing.get_args(annotation)[0])}"
-    if origin is dict or annotation is dict:
-        return "map"
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return " · ".join(code(choice.value) for choice in annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "map"
-    return {str: "text", int: "whole number", float: "number", bool: "true · false"}[annotation]
-
-
-def _keys_part() -> str:
-    parts = []
-    everything = configuration_keys()
-    for place, _, arguments in PLACES:
-        depth = place + "." if place else ""
-        own = [row for row in everything if row[0].startswith(depth) and "." not in row[0][len(depth) :]]
-        heading = f"### {code(place)}" if place else "### At the top"
-        rows = [
-            (code(path.split(".")[-1] if place else path), kind, default, text) for path, kind, default, text in own
-        ]
-        parts.append(
-            f"{heading}\n\n{field_texts()[arguments]['']}\n\n" + table(("Key", "Type", "Default", "Meaning"), rows)
-        )
-    return "\n\n".join(parts)
 
 
 # --- configuration.md: the rest ----------------------------------------------------------------------------------------
@@ -358,7 +201,7 @@ def _commands(name: str, command: Any) -> Iterable[tuple[str, str, list[tuple[st
         value = (
             ""
             if default is None or default is False or not isinstance(default, (str, int, float))
-            else code(_plain(default))
+            else code(str(default).lower() if isinstance(default, bool) else default)
         )
         options.append((shown, value, getattr(parameter, "help", None) or ""))
     yield name, " ".join((command.help or "").split()), options, (command.epilog or "").strip()
@@ -402,7 +245,7 @@ def _values_part() -> str:
 def configuration() -> str:
     """docs/configuration.md."""
     return _CONFIGURATION.format(
-        keys=_keys_part(),
+        keys=keys_part(),
         values=_values_part(),
         top=listed(TOP_KEYS),
         bytes=MOST_BYTES >> 20,
@@ -602,7 +445,7 @@ def _machines_part() -> str:
     rows = []
     for accelerator, spec in ACCELERATORS.items():
         for machine in spec.machines:
-            cpus, memory = plan.allocatable(machine)
+            cpus, memory = pools_plan.allocatable(machine)
             on_demand, spot = prices.PRICES.get(machine.name, {}).get(PRICED_REGION, (None, None))
             listed_only = on_demand is not None and Capacity.ON_DEMAND not in machine.capacities
             row: list[object] = [code(accelerator.value), code(machine.name), machine.gpus, machine.vcpus]
@@ -630,7 +473,7 @@ def _capacities_part() -> str:
 def _system_machines_part() -> str:
     rows = []
     for machine in SYSTEM_MACHINES.values():
-        cpus, memory = plan.allocatable(machine)
+        cpus, memory = pools_plan.allocatable(machine)
         on_demand, _ = prices.PRICES.get(machine.name, {}).get(PRICED_REGION, (None, None))
         default = " (default)" if machine.name == defaults.SYSTEM_MACHINE_TYPE else ""
         rows.append(
@@ -742,10 +585,11 @@ def _models_part() -> str:
 
 def planned_fit(model_id: str, accelerator: Accelerator, tensor_parallel_size: int) -> MemoryFit | None:
     """The fit that the plan would choose on a cluster that exists; None where the memory is too small."""
-    service = {"model": model_id, "accelerator": accelerator, "tensor_parallel_size": tensor_parallel_size}
+    engine = {"tensor_parallel_size": tensor_parallel_size}
+    service = {"model": model_id, "accelerator": accelerator, "engine": engine}
     try:
-        made = plan.make_plan({"cluster": {"mode": "existing"}, "services": {"one": service}})
-    except plan.PlanError as error:
+        made = make_plan({"cluster": {"mode": "existing"}, "services": {"one": service}})
+    except PlanError as error:
         if not all("does not fit" in problem.message for problem in error.problems):
             raise
         return None

@@ -19,7 +19,7 @@ FILE = "secrets.json"
 
 def stack_secrets(program: Program, state_dir: pathlib.Path) -> dict[tuple[str, str], str]:
     """Return a value for every (Secret, key) that the stack's program declares, kept in `state_dir`."""
-    generations = {api_key_secret(service.name): service.api_key_generation for service in program.plan.services}
+    generations = {api_key_secret(service.name): service.asked.api.key_generation for service in program.plan.services}
     return secret_values(render.secrets(program), state_dir, generations)
 
 
@@ -28,7 +28,7 @@ def secret_values(
 ) -> dict[tuple[str, str], str]:
     """A value for every (Secret, key): kept from an earlier run, else made now. The Hugging Face token is $HF_TOKEN.
 
-    `generations` maps the Secret of a service's API keys to api_key_generation (else 1), which says what is the current
+    `generations` maps the Secret of a service's API keys to api.key_generation (else 1), which says what is the current
     key and what the previous one. As in a cluster, the generations before these two are forgotten.
     """
     path = state_dir / FILE

@@ -200,7 +200,8 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
     """The lines of a service's card."""
     fit, limits = service.fit, service.limits
     per = "worker" if service.accelerator is Accelerator.CPU else "GPU"
-    parallel = f"tensor parallel {service.tensor_parallel_size}, pipeline parallel {service.pipeline_parallel_size}"
+    engine = service.asked.engine
+    parallel = f"tensor parallel {engine.tensor_parallel_size}, pipeline parallel {engine.pipeline_parallel_size}"
     lines = [
         ("replicas", _replicas(service) if per == "worker" else f"{_replicas(service)} ({parallel})"),
         ("workers", _workers(service)),
@@ -228,7 +229,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         lines.append(
             (
                 "upgrade",
-                f"{service.upgrade.value}{_surge(service)}; streams of up to {service.longest_stream_seconds} s survive",
+                f"{service.upgrade.value}{_surge(service)}; streams of up to {service.asked.rollout.longest_stream_seconds} s survive",
             )
         )
         if plan.endpoint.exposure is not Exposure.NONE:
@@ -245,11 +246,11 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
 
 
 def _access(service: ServicePlan) -> str:
-    if not service.api_key:
+    if not service.asked.api.key:
         return "no key asked"
-    if service.api_key_generation == 1:
+    if service.asked.api.key_generation == 1:
         return "API key"
-    return f"API key of generation {service.api_key_generation}, and the one before it"
+    return f"API key of generation {service.asked.api.key_generation}, and the one before it"
 
 
 def _image(plan: Plan, service: ServicePlan) -> str:

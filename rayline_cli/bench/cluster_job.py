@@ -150,7 +150,7 @@ def job(name: str, plan: Plan, service: ServicePlan, points: Sequence[Mapping[st
         {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH}},
         *declared_volumes(service),
     ]
-    if service.api_key:
+    if service.asked.api.key:
         # the name that vLLM's bench reads
         environment.append(from_secret("OPENAI_API_KEY", api_key_secret(service.name), API_KEY_KEY))
     if plan.hugging_face.secret:

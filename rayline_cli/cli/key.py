@@ -30,7 +30,7 @@ def key(
     with plain_errors():
         program = offline.record(stack)
         plan = _service(program, service)
-        if previous and plan.api_key_generation == 1:
+        if previous and plan.asked.api.key_generation == 1:
             raise deploy.DeployError(f"the service {plan.name} has its first key: there is no previous one")
         if program.plan.cluster.mode is ClusterMode.LOCAL:
             print(_local_key(program, plan, previous))
@@ -44,9 +44,9 @@ def _service(program: Program, name: str | None) -> ServicePlan:
     from rayline_cli.deploy import DeployError
 
     services = chosen(program, name)
-    with_key = [plan for plan in services if plan.api_key]
+    with_key = [plan for plan in services if plan.asked.api.key]
     if not with_key:
-        raise DeployError(f"{', '.join(plan.name for plan in services)}: `api_key: false`, so there is no key")
+        raise DeployError(f"{', '.join(plan.name for plan in services)}: `api: {key: false}`, so there is no key")
     if len(with_key) > 1:
         raise typer.BadParameter(f"the stack has several keys. Fix: --service {with_key[0].name}, or another of them")
     return with_key[0]

@@ -1,12 +1,11 @@
 """When GKE may upgrade the cluster: the window, and times without upgrades."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
+from rayline.cluster.arguments import MaintenanceArgs, MaintenanceExclusionArgs
 from rayline.cluster.types import Maintenance, MaintenanceExclusion
-from rayline.facts import defaults
 from rayline.facts.choices import ExclusionScope
 from rayline.facts.google import MAINTENANCE_DAYS, MAINTENANCE_HOURS, MAINTENANCE_STRETCH_HOURS
 from rayline.schema.check import Check
@@ -17,11 +16,9 @@ WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 HOUR = 3600
 
 
-def plan_maintenance(check: Check, given: Mapping[str, Any]) -> Maintenance:
-    path = "cluster.maintenance"
-    start = given.get("start") or defaults.MAINTENANCE_START
-    end = given.get("end") or defaults.MAINTENANCE_END
-    recurrence = given.get("recurrence") or defaults.MAINTENANCE_RECURRENCE
+def plan_maintenance(check: Check, asked: MaintenanceArgs) -> Maintenance:
+    """Decide when GKE may upgrade."""
+    path, start, end, recurrence = "cluster.maintenance", asked.start, asked.end, asked.recurrence
     first, last = _time(check, f"{path}.start", start), _time(check, f"{path}.end", end)
     windows = _windows(recurrence)
     if windows is None:
@@ -45,18 +42,18 @@ def plan_maintenance(check: Check, given: Mapping[str, Any]) -> Maintenance:
                 f"{windows} windows of {hours:g} hours are {windows * hours:g} hours in {MAINTENANCE_DAYS} days, and GKE asks "
                 f"for {MAINTENANCE_HOURS}: more days, or a longer window",
             )
-    return Maintenance(start, end, recurrence, tuple(_exclusions(check, given.get("exclusions") or [])))
+    return Maintenance(start, end, recurrence, tuple(_exclusions(check, asked.exclusions)))
 
 
-def _exclusions(check: Check, given: list[Mapping[str, Any]]) -> list[MaintenanceExclusion]:
+def _exclusions(check: Check, given: Sequence[MaintenanceExclusionArgs]) -> list[MaintenanceExclusion]:
     found: list[MaintenanceExclusion] = []
     for index, one in enumerate(given):
         path = f"cluster.maintenance.exclusions[{index}]"
-        scope, end = ExclusionScope(one["scope"]), one.get("end")
-        first = _time(check, f"{path}.start", one["start"])
+        scope, end = one.scope, one.end
+        first = _time(check, f"{path}.start", one.start)
         last = _time(check, f"{path}.end", end) if end else None
         if first and last and last <= first:
-            check.refuse(f"{path}.end", end, f"after start, which is {one['start']}")
+            check.refuse(f"{path}.end", end, f"after start, which is {one.start}")
         if not end and scope is ExclusionScope.NO_UPGRADES:
             check.refuse(
                 f"{path}.end",
@@ -64,9 +61,9 @@ def _exclusions(check: Check, given: list[Mapping[str, Any]]) -> list[Maintenanc
                 "required with scope no-upgrades, which stops security patches too; "
                 "no-minor-or-node-upgrades may last until the end of support",
             )
-        if any(other.name == one["name"] for other in found):
-            check.refuse(f"{path}.name", one["name"], "another exclusion has this name: choose a second one")
-        found.append(MaintenanceExclusion(one["name"], one["start"], end, scope))
+        if any(other.name == one.name for other in found):
+            check.refuse(f"{path}.name", one.name, "another exclusion has this name: choose a second one")
+        found.append(MaintenanceExclusion(one.name, one.start, end, scope))
     return found
 
 

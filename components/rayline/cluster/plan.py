@@ -1,37 +1,37 @@
 """Decisions about the cluster, the operator and the Hugging Face token."""
 
+import ipaddress
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+from rayline.cluster.arguments import ClusterArgs, MonitoringArgs, NetworkArgs, SystemPoolArgs
 from rayline.cluster.maintenance import plan_maintenance
 from rayline.cluster.types import ClusterPlan, SystemPool
-from rayline.facts import defaults
 from rayline.facts.accelerators import SYSTEM_MACHINES
-from rayline.facts.choices import Capacity, ClusterMode, ReleaseChannel
+from rayline.facts.choices import Capacity, ClusterMode
 from rayline.facts.google import (
     AI_ZONE,
     APIS,
     GPU_METRICS,
     IMAGE_STREAMING_API,
-    LABEL_KEY,
-    LABEL_VALUE,
     SYSTEM_METRICS,
     WORKLOAD_METRICS,
 )
 from rayline.facts.names import PLATFORM
 from rayline.facts.prices import node_price
+from rayline.platform.arguments import InferencePlatformArgs
 from rayline.schema.check import DNS_LABEL, Check
 
 EXISTING_ONLY = ("context", "kubeconfig")
 
 
-def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPlan:
-    given = args.get("cluster") or {}
-    mode = ClusterMode(given.get("mode", ClusterMode.CREATE))
-    for key in given:
-        belongs_to = mode if key == "mode" else ClusterMode.EXISTING if key in EXISTING_ONLY else ClusterMode.CREATE
+def plan_cluster(check: Check, args: InferencePlatformArgs, name: str) -> ClusterPlan:
+    """Decide about the cluster. `name` is the platform's, with which the names of Google resources begin."""
+    asked, mode = args.cluster, args.cluster.mode
+    for key in sorted(asked.model_fields_set - {"mode"}):
+        belongs_to = ClusterMode.EXISTING if key in EXISTING_ONLY else ClusterMode.CREATE
         if belongs_to is not mode:
             check.refuse(
                 f"cluster.{key}",
@@ -39,30 +39,50 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
                 f"only with cluster.mode {belongs_to.value}, and it is {mode.value}: leave it out",
             )
     if mode is not ClusterMode.CREATE:
-        kubeconfig = None if mode is ClusterMode.LOCAL else given.get("kubeconfig")
-        return ClusterPlan(mode=mode, context=given.get("context"), kubeconfig=kubeconfig, region=args.get("region"))
+        kubeconfig = None if mode is ClusterMode.LOCAL else asked.kubeconfig
+        return ClusterPlan(mode=mode, context=asked.context, kubeconfig=kubeconfig, region=args.region)
 
-    project, region = args.get("project"), args.get("region")
-    if not project:
-        check.refuse(
-            "gcp:project", project, "required with cluster.mode create: `pulumi config set gcp:project my-project`"
-        )
-    if not region:
-        check.refuse(
-            "gcp:region", region, "required with cluster.mode create: `pulumi config set gcp:region us-central1`"
-        )
-    location = given.get("location") or region
-    if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):
-        check.refuse("cluster.location", location, f"the region {region} or one of its zones, for example {region}-b")
-    elif location and AI_ZONE in location:
-        check.refuse(
-            "cluster.location", location, f"a zone for accelerators only: take another, for example {region}-b"
-        )
+    for key, value, example in (("project", args.project, "my-project"), ("region", args.region, "us-central1")):
+        if not value:
+            check.refuse(
+                f"gcp:{key}", None, f"required with cluster.mode create: `pulumi config set gcp:{key} {example}`"
+            )
+    region = args.region or ""
+    _check_name(check, name)
+    location = _location(check, asked, region)
+    _check_ranges(check, asked.network)
+    return ClusterPlan(
+        mode=mode,
+        project=args.project,
+        region=args.region,
+        location=location,
+        release_channel=asked.release_channel,
+        private_nodes=asked.private_nodes,
+        deletion_protection=asked.deletion_protection,
+        nodes_cidr=asked.network.nodes_cidr,
+        pods_cidr=asked.network.pods_cidr,
+        services_cidr=asked.network.services_cidr,
+        system_pool=_system_pool(check, asked.system_pool, region),
+        zones=_zones(check, asked.zones, region, location or ""),
+        dns_endpoint=asked.dns_endpoint,
+        authorized_networks=_authorized_networks(check, asked),
+        maintenance=plan_maintenance(check, asked.maintenance),
+        metrics=_metrics(check, asked.monitoring),
+        managed_prometheus=asked.monitoring.managed_prometheus,
+        workload_logs=asked.monitoring.workload_logs,
+        image_streaming=asked.image_streaming,
+        cost_allocation=asked.cost_allocation,
+        labels=asked.labels,
+        apis=(*APIS, *([IMAGE_STREAMING_API] if asked.image_streaming else [])) if asked.enable_apis else (),
+    )
+
+
+def _check_name(check: Check, name: str) -> None:
     if name and not DNS_LABEL.fullmatch(name):
         check.refuse(
             "stack name",
             name,
-            "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter",
+            "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter, last no dash",
         )
     if len(name) > PLATFORM:
         check.refuse(
@@ -71,49 +91,43 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
             f"{len(name)} characters, and the names of Google resources begin with it: at most {PLATFORM}",
         )
 
-    pool = given.get("system_pool") or {}
-    machine = SYSTEM_MACHINES.get(pool.get("machine_type") or defaults.SYSTEM_MACHINE_TYPE)
+
+def _location(check: Check, asked: ClusterArgs, region: str) -> str | None:
+    location = asked.location or region or None
+    if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):
+        check.refuse("cluster.location", location, f"the region {region} or one of its zones, for example {region}-b")
+    elif location and AI_ZONE in location:
+        check.refuse(
+            "cluster.location", location, f"a zone for accelerators only: take another, for example {region}-b"
+        )
+    return location
+
+
+def _system_pool(check: Check, asked: SystemPoolArgs, region: str) -> SystemPool:
+    machine = SYSTEM_MACHINES.get(asked.machine_type)
     if machine is None:
         known = ", ".join(SYSTEM_MACHINES)
         check.refuse(
             "cluster.system_pool.machine_type",
-            pool.get("machine_type"),
+            asked.machine_type,
             f"one of {known}; others are a row in facts/accelerators.py",
         )
-        machine = SYSTEM_MACHINES[defaults.SYSTEM_MACHINE_TYPE]
-    low = pool.get("min_nodes", defaults.SYSTEM_MIN_NODES)
-    high = pool.get("max_nodes", max(low, defaults.SYSTEM_MAX_NODES))
-    if low < 1:
-        check.refuse("cluster.system_pool.min_nodes", low, "at least 1: the Ray heads and the operator need a node")
-    if high < low:
-        check.refuse("cluster.system_pool.max_nodes", high, f"at least min_nodes, which is {low}")
-    network = given.get("network") or {}
-    monitoring = given.get("monitoring") or {}
-    image_streaming = given.get("image_streaming", True)
-    return ClusterPlan(
-        mode=mode,
-        project=project,
-        region=region,
-        location=location,
-        release_channel=ReleaseChannel(given.get("release_channel") or defaults.RELEASE_CHANNEL),
-        private_nodes=given.get("private_nodes", True),
-        deletion_protection=given.get("deletion_protection", True),
-        nodes_cidr=network.get("nodes_cidr") or defaults.NODES_CIDR,
-        pods_cidr=network.get("pods_cidr") or defaults.PODS_CIDR,
-        services_cidr=network.get("services_cidr") or defaults.SERVICES_CIDR,
-        system_pool=SystemPool(machine, low, high, node_price(machine.name, region or "", (Capacity.ON_DEMAND,))),
-        zones=_zones(check, given.get("zones"), region or "", location or ""),
-        dns_endpoint=given.get("dns_endpoint", True),
-        authorized_networks=_authorized_networks(check, given),
-        maintenance=plan_maintenance(check, given.get("maintenance") or {}),
-        metrics=_metrics(check, monitoring),
-        managed_prometheus=monitoring.get("managed_prometheus", True),
-        workload_logs=monitoring.get("workload_logs", True),
-        image_streaming=image_streaming,
-        cost_allocation=given.get("cost_allocation", True),
-        labels=_labels(check, given.get("labels") or {}),
-        apis=(*APIS, *([IMAGE_STREAMING_API] if image_streaming else [])) if given.get("enable_apis", True) else (),
-    )
+        machine = next(iter(SYSTEM_MACHINES.values()))
+    most = asked.max_nodes if asked.said("max_nodes") else max(asked.min_nodes, asked.max_nodes)
+    if most < asked.min_nodes:
+        check.refuse("cluster.system_pool.max_nodes", most, f"at least min_nodes, which is {asked.min_nodes}")
+    price = node_price(machine.name, region, (Capacity.ON_DEMAND,))
+    return SystemPool(machine, asked.min_nodes, most, price)
+
+
+def _check_ranges(check: Check, network: NetworkArgs) -> None:
+    """Refuse ranges of the VPC that overlap."""
+    ranges = {key: ipaddress.IPv4Network(getattr(network, key)) for key in NetworkArgs.model_fields}
+    for (one, first), (other, second) in itertools.combinations(ranges.items(), 2):
+        if first.overlaps(second):
+            check.refuse(
+                f"cluster.network.{other}", str(second), f"overlaps cluster.network.{one} {first}: a range of its own"
+            )
 
 
 def add_api(cluster: ClusterPlan, api: str) -> ClusterPlan:
@@ -121,7 +135,7 @@ def add_api(cluster: ClusterPlan, api: str) -> ClusterPlan:
     return replace(cluster, apis=(*cluster.apis, api)) if cluster.apis and api not in cluster.apis else cluster
 
 
-def _zones(check: Check, given: list[str] | None, region: str, location: str) -> tuple[str, ...]:
+def _zones(check: Check, given: Sequence[str] | None, region: str, location: str) -> tuple[str, ...]:
     if given is None:
         return ()
     path = "cluster.zones"
@@ -139,49 +153,33 @@ def _zones(check: Check, given: list[str] | None, region: str, location: str) ->
     return tuple(given)
 
 
-def _authorized_networks(check: Check, given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    path, networks = "cluster.authorized_networks", given.get("authorized_networks") or []
-    if not networks and not given.get("dns_endpoint", True):
+def _authorized_networks(check: Check, asked: ClusterArgs) -> tuple[tuple[str, str], ...]:
+    path, networks = "cluster.authorized_networks", asked.authorized_networks
+    if not networks and not asked.dns_endpoint:
         check.refuse(
             "cluster.dns_endpoint",
             False,
             "nobody could reach the control plane: leave it on, or name cluster.authorized_networks",
         )
     for index, network in enumerate(networks):
-        if network["cidr"].endswith("/0"):
+        if network.cidr.endswith("/0"):
             check.refuse(
                 f"{path}[{index}].cidr",
-                network["cidr"],
+                network.cidr,
                 "the whole internet: name the addresses of your people and pipelines, or use the DNS endpoint",
             )
-        if any(other["cidr"] == network["cidr"] for other in networks[:index]):
-            check.refuse(f"{path}[{index}].cidr", network["cidr"], "each range once")
-    return tuple((network["cidr"], network.get("name") or network["cidr"]) for network in networks)
+        if any(other.cidr == network.cidr for other in networks[:index]):
+            check.refuse(f"{path}[{index}].cidr", network.cidr, "each range once")
+    return tuple((network.cidr, network.name or network.cidr) for network in networks)
 
 
-def _metrics(check: Check, monitoring: Mapping[str, Any]) -> tuple[str, ...]:
-    prometheus = monitoring.get("managed_prometheus", True)
-    if not prometheus:
-        if monitoring.get("dcgm"):
+def _metrics(check: Check, monitoring: MonitoringArgs) -> tuple[str, ...]:
+    if not monitoring.managed_prometheus:
+        if monitoring.dcgm:
             check.refuse(
                 "cluster.monitoring.dcgm",
                 True,
                 "GPU metrics need cluster.monitoring.managed_prometheus, and it is false",
             )
         return SYSTEM_METRICS
-    return (*SYSTEM_METRICS, *WORKLOAD_METRICS, *([GPU_METRICS] if monitoring.get("dcgm", True) else []))
-
-
-def _labels(check: Check, labels: Mapping[str, str]) -> dict[str, str]:
-    for key, value in labels.items():
-        if not re.fullmatch(LABEL_KEY, key):
-            check.refuse(
-                f"cluster.labels.{key}",
-                None,
-                "a key: lower-case letters, digits, dashes and underscores, first a letter",
-            )
-        elif not re.fullmatch(LABEL_VALUE, value):
-            check.refuse(
-                f"cluster.labels.{key}", value, "at most 63 lower-case letters, digits, dashes and underscores"
-            )
-    return dict(labels)
+    return (*SYSTEM_METRICS, *WORKLOAD_METRICS, *([GPU_METRICS] if monitoring.dcgm is not False else []))

@@ -103,9 +103,11 @@ def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: st
     target = {"group": "", "kind": "Service", "name": serve_service_name(service.name)}
     health = {"portSpecification": "USE_FIXED_PORT", "port": SERVE_PORT, "requestPath": HEALTH_PATH}
     backend: dict[str, Any] = {
-        "timeoutSec": max(BACKEND_TIMEOUT_SECONDS, service.longest_stream_seconds),
+        "timeoutSec": max(BACKEND_TIMEOUT_SECONDS, service.asked.rollout.longest_stream_seconds),
         "connectionDraining": {
-            "drainingTimeoutSec": min(MAX_DRAINING_SECONDS, drain_times(service.longest_stream_seconds).gateway)
+            "drainingTimeoutSec": min(
+                MAX_DRAINING_SECONDS, drain_times(service.asked.rollout.longest_stream_seconds).gateway
+            )
         },
         "logging": {"enabled": True},
     }

@@ -3,30 +3,27 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from rayline.cluster.types import ClusterPlan
+from rayline.endpoint.arguments import HOST_LABEL, EndpointArgs
 from rayline.endpoint.types import EndpointPlan
-from rayline.facts import defaults
-from rayline.facts.choices import ClusterMode, Exposure, RateLimitKey, Tls, UpgradeStrategy
+from rayline.facts.choices import ClusterMode, Exposure, Tls, UpgradeStrategy
 from rayline.facts.google import PROXY_SUBNET_MAX_PREFIX
 from rayline.facts.names import COMPUTE, fitted
-from rayline.schema.check import DNS_LABEL, Check
+from rayline.schema.check import Check
+from rayline.service.arguments import ServiceArgs
 
-LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-DOMAIN = re.compile(rf"({LABEL}\.)+{LABEL}")
-MAX_DOMAIN = 253
-# Principals of an IAM binding; allUsers and allAuthenticatedUsers are none that guard anything.
-IAM_MEMBER = re.compile(r"(user|group|serviceAccount):[^@\s]+@\S+|domain:\S+|principal(Set)?://\S+")
 PUBLIC_ONLY = ("rate_limit_per_minute", "rate_limit_by", "iap_members")
+MAX_DOMAIN = 253
 
 
-def plan_endpoint(check: Check, args: Mapping[str, Any], cluster: ClusterPlan, name: str) -> EndpointPlan:
-    """`args` are those of InferencePlatform; `name` is the platform's, with which the names of Google resources begin."""
-    given, services = args.get("endpoint") or {}, args.get("services") or {}
-    exposure = Exposure(given.get("exposure", defaults.EXPOSURE))
+def plan_endpoint(
+    check: Check, asked: EndpointArgs, services: Mapping[str, ServiceArgs], cluster: ClusterPlan, name: str
+) -> EndpointPlan:
+    """Decide about the endpoint. `name` is the platform's, with which the names of Google resources begin."""
+    exposure = asked.exposure
     if exposure is Exposure.NONE:
-        _refuse_without_exposure(check, given, services)
+        _refuse_without_exposure(check, asked, services)
         return EndpointPlan(exposure)
     if cluster.mode is not ClusterMode.CREATE:
         check.refuse(
@@ -34,104 +31,90 @@ def plan_endpoint(check: Check, args: Mapping[str, Any], cluster: ClusterPlan, n
             exposure,
             f"only with cluster.mode create, and it is {cluster.mode.value}: the load balancer needs a GKE cluster with the Gateway API in this kit's own VPC; elsewhere point a gateway of yours at <service>-serve-svc:8000 and let it pass /v1",
         )
-    for service, asked in services.items():
-        if asked.get("upgrade") == UpgradeStrategy.INCREMENTAL:
+    for service, one in services.items():
+        if one.rollout.strategy is UpgradeStrategy.INCREMENTAL:
             check.refuse(
-                f"services.{service}.upgrade",
-                asked["upgrade"],
+                f"services.{service}.rollout.strategy",
+                one.rollout.strategy,
                 "KubeRay makes a Gateway of its own for it and leaves the Service empty that the endpoint leads to (kuberay 5148): new-cluster or none with endpoint.exposure",
             )
-    tls = Tls(given.get("tls", defaults.TLS))
-    _check_tls(check, exposure, tls, given.get("certificate"))
+    _check_tls(check, asked)
     if exposure is Exposure.PUBLIC:
-        _check_public(check, given, services)
-        if given.get("proxy_cidr"):
-            check.refuse(
-                "endpoint.proxy_cidr",
-                given["proxy_cidr"],
-                "only with exposure internal, and it is public: leave it out",
-            )
+        _check_public(check, asked, services)
     else:
-        for key in PUBLIC_ONLY:
-            if given.get(key):
-                check.refuse(
-                    f"endpoint.{key}",
-                    given[key],
-                    "only with exposure public: the kit puts neither Cloud Armor nor IAP before an internal endpoint",
-                )
-    proxy_cidr = given.get("proxy_cidr") or defaults.PROXY_CIDR
-    if exposure is Exposure.INTERNAL and cluster.mode is ClusterMode.CREATE:
-        _check_proxy_cidr(check, proxy_cidr, cluster)
-    domain = _domain(check, given.get("domain"))
-    rate_limit = given.get("rate_limit_per_minute")
-    if rate_limit is None and given.get("rate_limit_by") and exposure is Exposure.PUBLIC:
-        check.refuse(
-            "endpoint.rate_limit_by", given["rate_limit_by"], "counts nothing without endpoint.rate_limit_per_minute"
-        )
+        _check_internal(check, asked, cluster)
+    if not asked.domain:
+        check.refuse("endpoint.domain", None, "required with exposure internal and public, for example llm.example.com")
+    domain = asked.domain or ""
     return EndpointPlan(
         exposure=exposure,
         resource_name=fitted(name, COMPUTE, tail="endpoint") if name else "endpoint",
         certificate_name=_certificate_name(name, domain),
         domain=domain,
-        tls=tls,
-        certificate=given.get("certificate"),
+        tls=asked.tls,
+        certificate=asked.certificate,
         hostnames=_hostnames(check, domain, services),
-        rate_limit_per_minute=rate_limit,
-        rate_limit_by=RateLimitKey(given.get("rate_limit_by") or defaults.RATE_LIMIT_BY),
-        iap_members=tuple(given.get("iap_members") or ()),
-        proxy_cidr=proxy_cidr if exposure is Exposure.INTERNAL else None,
+        rate_limit_per_minute=asked.rate_limit_per_minute,
+        rate_limit_by=asked.rate_limit_by,
+        iap_members=tuple(asked.iap_members),
+        proxy_cidr=asked.proxy_cidr if exposure is Exposure.INTERNAL else None,
     )
 
 
-def _refuse_without_exposure(check: Check, given: Mapping[str, Any], services: Mapping[str, Any]) -> None:
-    for key in given:
-        if key != "exposure":
+def _refuse_without_exposure(check: Check, asked: EndpointArgs, services: Mapping[str, ServiceArgs]) -> None:
+    why = "has no meaning without endpoint.exposure internal or public: leave it out"
+    for key in sorted(asked.model_fields_set - {"exposure"}):
+        value = getattr(asked, key)
+        check.refuse(f"endpoint.{key}", None if isinstance(value, list) else value, why)
+    for service, one in services.items():
+        if one.api.hostname:
+            check.refuse(f"services.{service}.api.hostname", one.api.hostname, why)
+
+
+def _check_tls(check: Check, asked: EndpointArgs) -> None:
+    public = asked.exposure is Exposure.PUBLIC
+    what = "the name of a Certificate Manager map" if public else "the name of a TLS Secret in the platform's namespace"
+    if asked.tls is Tls.NONE and public:
+        check.refuse(
+            "endpoint.tls", asked.tls, "keys and prompts would cross the internet in clear text: managed or own"
+        )
+    if asked.tls is Tls.OWN and not asked.certificate:
+        check.refuse("endpoint.certificate", None, f"required with endpoint.tls own: {what}")
+    elif asked.tls is not Tls.OWN and asked.certificate:
+        check.refuse(
+            "endpoint.certificate", asked.certificate, f"only with endpoint.tls own, and it is {asked.tls.value}"
+        )
+
+
+def _check_public(check: Check, asked: EndpointArgs, services: Mapping[str, ServiceArgs]) -> None:
+    for service, one in services.items():
+        if not one.api.key and not asked.iap_members:
+            check.refuse(
+                f"services.{service}.api.key",
+                False,
+                "with endpoint.exposure public everybody could use the model: leave api.key on, or name endpoint.iap_members",
+            )
+    if asked.said("proxy_cidr"):
+        check.refuse(
+            "endpoint.proxy_cidr", asked.proxy_cidr, "only with exposure internal, and it is public: leave it out"
+        )
+    if asked.rate_limit_per_minute is None and asked.said("rate_limit_by"):
+        check.refuse(
+            "endpoint.rate_limit_by", asked.rate_limit_by, "counts nothing without endpoint.rate_limit_per_minute"
+        )
+
+
+def _check_internal(check: Check, asked: EndpointArgs, cluster: ClusterPlan) -> None:
+    for key in PUBLIC_ONLY:
+        if asked.said(key):
+            value = getattr(asked, key)
             check.refuse(
                 f"endpoint.{key}",
-                given[key],
-                "has no meaning without endpoint.exposure internal or public: leave it out",
+                None if isinstance(value, list) else value,
+                "only with exposure public: the kit puts neither Cloud Armor nor IAP before an internal endpoint",
             )
-    for service, asked in services.items():
-        if asked.get("hostname"):
-            check.refuse(
-                f"services.{service}.hostname",
-                asked["hostname"],
-                "has no meaning without endpoint.exposure internal or public: leave it out",
-            )
-
-
-def _check_tls(check: Check, exposure: Exposure, tls: Tls, certificate: str | None) -> None:
-    what = (
-        "the name of a Certificate Manager map"
-        if exposure is Exposure.PUBLIC
-        else "the name of a TLS Secret in the platform's namespace"
-    )
-    if tls is Tls.NONE and exposure is Exposure.PUBLIC:
-        check.refuse("endpoint.tls", tls, "keys and prompts would cross the internet in clear text: managed or own")
-    if tls is Tls.OWN and not certificate:
-        check.refuse("endpoint.certificate", None, f"required with endpoint.tls own: {what}")
-    elif tls is not Tls.OWN and certificate:
-        check.refuse("endpoint.certificate", certificate, f"only with endpoint.tls own, and it is {tls.value}")
-    elif certificate and not DNS_LABEL.fullmatch(certificate):
-        check.refuse("endpoint.certificate", certificate, f"{what}: lower-case letters, digits and dashes, no path")
-
-
-def _check_public(check: Check, given: Mapping[str, Any], services: Mapping[str, Any]) -> None:
-    members = given.get("iap_members") or ()
-    for service, asked in services.items():
-        if not asked.get("api_key", True) and not members:
-            check.refuse(
-                f"services.{service}.api_key",
-                False,
-                "with endpoint.exposure public everybody could use the model: leave api_key on, or name endpoint.iap_members",
-            )
-    for index, member in enumerate(members):
-        if not IAM_MEMBER.fullmatch(member):
-            check.refuse(
-                f"endpoint.iap_members[{index}]",
-                member,
-                "a principal such as group:ml@example.com, user:, serviceAccount:, domain:example.com or principalSet://; allUsers guards nothing",
-            )
+    if cluster.mode is ClusterMode.CREATE:
+        _check_proxy_cidr(check, asked.proxy_cidr, cluster)
 
 
 def _check_proxy_cidr(check: Check, proxy_cidr: str, cluster: ClusterPlan) -> None:
@@ -146,27 +129,13 @@ def _check_proxy_cidr(check: Check, proxy_cidr: str, cluster: ClusterPlan) -> No
             )
 
 
-def _domain(check: Check, domain: str | None) -> str:
-    if not domain:
-        check.refuse(
-            "endpoint.domain", domain, "required with exposure internal and public, for example llm.example.com"
-        )
-    elif not DOMAIN.fullmatch(domain) or len(domain) > MAX_DOMAIN:
-        check.refuse(
-            "endpoint.domain",
-            domain,
-            "a domain name such as llm.example.com: lower-case, no scheme, no path, no wildcard",
-        )
-    return domain or ""
-
-
-def _hostnames(check: Check, domain: str, services: Mapping[str, Any]) -> dict[str, str]:
+def _hostnames(check: Check, domain: str, services: Mapping[str, ServiceArgs]) -> dict[str, str]:
     """Service -> name. The certificate covers the domain and one label before it, so names beyond that are refused."""
     found: dict[str, str] = {}
     for service, asked in services.items():
-        path, hostname = f"services.{service}.hostname", asked.get("hostname") or f"{service}.{domain}"
+        path, hostname = f"services.{service}.api.hostname", asked.api.hostname or f"{service}.{domain}"
         label, _, rest = hostname.partition(".")
-        if domain and hostname != domain and (rest != domain or not re.fullmatch(LABEL, label)):
+        if domain and hostname != domain and (rest != domain or not re.fullmatch(HOST_LABEL, label)):
             check.refuse(
                 path,
                 hostname,

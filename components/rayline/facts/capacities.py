@@ -28,11 +28,11 @@ MIN_GKE_RDMA = "1.34.1-gke.1829001"
 
 _NAME = "[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
 # Project ids are 6 to 30 characters; domain-scoped ones have the domain and a colon before them.
-_PROJECT = r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]"
+PROJECT = r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]"
 RESERVATION = re.compile(
-    rf"(projects/(?P<project>{_PROJECT})/reservations/)?(?P<name>{_NAME})(/reservationBlocks/(?P<block>{_NAME}))?"
+    rf"(projects/(?P<project>{PROJECT})/reservations/)?(?P<name>{_NAME})(/reservationBlocks/(?P<block>{_NAME}))?"
 )
-DISK_IMAGE = re.compile(rf"projects/(?P<project>{_PROJECT})/global/images/(?P<image>{_NAME})")
+DISK_IMAGE = re.compile(rf"projects/(?P<project>{PROJECT})/global/images/(?P<image>{_NAME})")
 
 
 @dataclass(frozen=True)

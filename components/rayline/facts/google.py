@@ -58,6 +58,8 @@ GPU_METRICS = "DCGM"  # deploys Google's dcgm-exporter on GPU nodes
 # Keys and values of labels on Google's resources (Resource Manager, "Requirements for labels").
 LABEL_KEY = r"[a-z][-_a-z0-9]{0,62}"
 LABEL_VALUE = r"[-_a-z0-9]{0,63}"
+# A resource has at most 64 (the same page).
+MOST_LABELS = 64
 
 # Where Google's health checks and, of global load balancers, the proxies come from
 # (cloud.google.com/load-balancing/docs/firewall-rules). Proxies of regional ones come from the VPC's proxy-only subnet.

@@ -1,17 +1,16 @@
 """Decisions about the Ray heads: their size, and where they keep what another head needs to go on."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from rayline.facts import defaults
 from rayline.facts.choices import Accelerator, ClusterMode, HeadStore, OperatorSource
-from rayline.facts.google import MEMORYSTORE_SIZES, MEMORYSTORE_TLS_PORT
+from rayline.facts.google import MEMORYSTORE_TLS_PORT
+from rayline.head.arguments import HeadArgs
 from rayline.head.types import HeadPlan
 from rayline.kuberay.types import KuberayPlan
-from rayline.schema.check import DNS_LABEL, Check
-from rayline.service.draft import Draft
+from rayline.schema.check import Check
+from rayline.service.types import Draft
 
 # The Secret that the kit makes for Memorystore, with password and authority.
 MEMORYSTORE_SECRET = "head-store"
@@ -24,16 +23,17 @@ ONLY_WITH = {
 }
 
 
-def plan_head(check: Check, given: Mapping[str, Any], mode: ClusterMode, kuberay: KuberayPlan) -> HeadPlan:
-    if mode is ClusterMode.LOCAL and given:
+def plan_head(check: Check, asked: HeadArgs, mode: ClusterMode, kuberay: KuberayPlan) -> HeadPlan:
+    """Decide where the Ray heads keep their state."""
+    if mode is ClusterMode.LOCAL and asked.model_fields_set:
         check.refuse("head", None, "only with a cluster: on this machine the head lives and dies with its service")
         return HeadPlan()
-    store = HeadStore(given.get("store", HeadStore.NONE))
+    store = asked.store
     for key, belongs_to in ONLY_WITH.items():
-        if given.get(key) is not None and store is not belongs_to:
+        if asked.said(key) and store is not belongs_to:
             # not shown: an address may hold a password
             check.refuse(f"head.{key}", None, f"only with head.store {belongs_to.value}, and it is {store.value}")
-    sizes = HeadPlan(cpus=given.get("cpus"), memory_gib=given.get("memory_gib"))
+    sizes = HeadPlan(cpus=asked.cpus, memory_gib=asked.memory_gib)
     if store is not HeadStore.NONE and kuberay.source is OperatorSource.GKE_ADDON:
         check.refuse(
             "head.store",
@@ -41,32 +41,29 @@ def plan_head(check: Check, given: Mapping[str, Any], mode: ClusterMode, kuberay
             "GKE decides the add-on's KubeRay version, and high availability needs 1.3 or newer: kuberay.source helm",
         )
     if store is HeadStore.MEMORYSTORE:
-        return _memorystore(check, given, mode, sizes)
-    return _redis(check, given, sizes) if store is HeadStore.REDIS else sizes
+        return _memorystore(check, asked, mode, sizes)
+    return _redis(check, asked, sizes) if store is HeadStore.REDIS else sizes
 
 
-def _memorystore(check: Check, given: Mapping[str, Any], mode: ClusterMode, sizes: HeadPlan) -> HeadPlan:
-    size, (least, most) = given.get("memorystore_gib", defaults.MEMORYSTORE_GIB), MEMORYSTORE_SIZES
+def _memorystore(check: Check, asked: HeadArgs, mode: ClusterMode, sizes: HeadPlan) -> HeadPlan:
     if mode is not ClusterMode.CREATE:
         check.refuse(
             "head.store",
             HeadStore.MEMORYSTORE,
             f"only with cluster.mode create, whose network it lies in, and it is {mode.value}: redis, with an address of yours",
         )
-    if not least <= size <= most:
-        check.refuse("head.memorystore_gib", size, f"{least} to {most}")
     return replace(
         sizes,
         store=HeadStore.MEMORYSTORE,
         port=MEMORYSTORE_TLS_PORT,
         password_secret=MEMORYSTORE_SECRET,
         ca_secret=MEMORYSTORE_SECRET,
-        memorystore_gib=size,
+        memorystore_gib=asked.memorystore_gib,
     )
 
 
-def _redis(check: Check, given: Mapping[str, Any], sizes: HeadPlan) -> HeadPlan:
-    address, found = given.get("address"), ADDRESS.fullmatch(given.get("address") or "")
+def _redis(check: Check, asked: HeadArgs, sizes: HeadPlan) -> HeadPlan:
+    address, found = asked.address, ADDRESS.fullmatch(asked.address or "")
     scheme, port = (found[1], int(found[3])) if found else (None, None)
     if not address:
         check.refuse(
@@ -83,27 +80,22 @@ def _redis(check: Check, given: Mapping[str, Any], sizes: HeadPlan) -> HeadPlan:
     if scheme == "rediss":
         needed["ca_secret"] = "Ray trusts no authority that it is not given"
     for key in ("password_secret", "ca_secret"):
-        name = given.get(key)
-        if name and not DNS_LABEL.fullmatch(name):
-            check.refuse(f"head.{key}", name, "a Secret's name: lower-case letters, digits and dashes")
-        elif key in needed and not name:
+        if key in needed and not getattr(asked, key):
             check.refuse(f"head.{key}", None, f"required here, the name of a Secret: {needed[key]}")
-    if given.get("ca_secret") and found and scheme != "rediss":
-        check.refuse("head.ca_secret", given["ca_secret"], "only with a rediss:// address")
+    if asked.ca_secret and found and scheme != "rediss":
+        check.refuse("head.ca_secret", asked.ca_secret, "only with a rediss:// address")
     return replace(
         sizes,
         store=HeadStore.REDIS,
         address=address,
         port=port,
-        password_secret=given.get("password_secret"),
-        ca_secret=given.get("ca_secret") if scheme == "rediss" else None,
+        password_secret=asked.password_secret,
+        ca_secret=asked.ca_secret if scheme == "rediss" else None,
     )
 
 
 def sized(check: Check, drafts: list[Draft], head: HeadPlan) -> list[Draft]:
     """The services with the heads that the stack asks for."""
-    if head.cpus is not None and head.cpus < defaults.CPU_HEAD_CPUS:
-        check.refuse("head.cpus", head.cpus, f"at least {defaults.CPU_HEAD_CPUS}")
     gpus = any(draft.plan.accelerator is not Accelerator.CPU for draft in drafts)
     least = defaults.MIN_HEAD_MEMORY_GIB if gpus else defaults.CPU_HEAD_MEMORY_GIB
     if head.memory_gib is not None and head.memory_gib < least:

@@ -1,13 +1,12 @@
 """Decide where the Hugging Face token is."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts.choices import ClusterMode, TokenSource
+from rayline.hugging_face.arguments import HuggingFaceArgs
 from rayline.hugging_face.types import HuggingFacePlan, SecretManagerSecret
-from rayline.schema.check import DNS_LABEL, Check
+from rayline.schema.check import Check
 
 # A secret's name, alone or with its project, and a version (cloud.google.com/secret-manager/docs/reference/rest).
 _SECRET = re.compile(
@@ -16,7 +15,7 @@ _SECRET = re.compile(
 )
 
 
-def _secret_manager(check: Check, given: Mapping[str, Any], cluster: ClusterPlan) -> SecretManagerSecret | None:
+def _secret_manager(check: Check, asked: HuggingFaceArgs, cluster: ClusterPlan) -> SecretManagerSecret | None:
     """The secret that hugging_face.secret names."""
     if cluster.mode is not ClusterMode.CREATE:
         check.refuse(
@@ -25,13 +24,13 @@ def _secret_manager(check: Check, given: Mapping[str, Any], cluster: ClusterPlan
             f"the add-on and the pods' identities are those of a cluster of this kit, and cluster.mode is {cluster.mode.value}: "
             + ("$HF_TOKEN with pulumi-secret" if cluster.mode is ClusterMode.LOCAL else "existing-secret"),
         )
-    if given.get("secret_name"):
+    if asked.secret_name:
         check.refuse(
             "hugging_face.secret_name",
-            given["secret_name"],
+            asked.secret_name,
             "a Secret of Kubernetes; with source secret-manager name the one of Secret Manager in hugging_face.secret",
         )
-    text = given.get("secret")
+    text = asked.secret
     found = _SECRET.fullmatch(text or "")
     if not found:
         check.refuse(
@@ -43,29 +42,28 @@ def _secret_manager(check: Check, given: Mapping[str, Any], cluster: ClusterPlan
     return SecretManagerSecret(found["project"] or cluster.project or "", found["name"], found["version"] or "latest")
 
 
-def plan_hugging_face(check: Check, given: Mapping[str, Any], cluster: ClusterPlan) -> HuggingFacePlan:
-    source = TokenSource(given.get("source", TokenSource.NONE))
+def plan_hugging_face(check: Check, asked: HuggingFaceArgs, cluster: ClusterPlan) -> HuggingFacePlan:
+    """Decide where the token is."""
+    source = asked.source
     if source is TokenSource.SECRET_MANAGER:
-        return HuggingFacePlan(source, None, _secret_manager(check, given, cluster))
-    if given.get("secret"):
+        return HuggingFacePlan(source, None, _secret_manager(check, asked, cluster))
+    if asked.secret:
         check.refuse(
             "hugging_face.secret",
-            given["secret"],
+            asked.secret,
             f"only with hugging_face.source secret-manager, and it is {source.value}",
         )
-    if source is TokenSource.PULUMI_SECRET and not given.get("token"):
+    if source is TokenSource.PULUMI_SECRET and asked.token is None:
         check.refuse(
             "hugging_face_token",
             None,
             "required with hugging_face.source pulumi-secret: `pulumi config set --secret hugging_face_token`",
         )
-    if source is TokenSource.NONE and given.get("secret_name"):
+    if source is TokenSource.NONE and asked.secret_name:
         check.refuse(
             "hugging_face.secret_name",
-            given["secret_name"],
+            asked.secret_name,
             "it names a Secret, so hugging_face.source has to be existing-secret or pulumi-secret",
         )
-    name = given.get("secret_name") or "hf-secret"
-    if not DNS_LABEL.fullmatch(name):
-        check.refuse("hugging_face.secret_name", name, "a DNS label: lower-case letters, digits and dashes")
-    return HuggingFacePlan(source, None if source is TokenSource.NONE else name)
+    name = None if source is TokenSource.NONE else asked.secret_name or "hf-secret"
+    return HuggingFacePlan(source, name, token=asked.token)

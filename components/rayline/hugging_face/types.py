@@ -1,6 +1,7 @@
 """Where the Hugging Face token is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from rayline.facts.choices import TokenSource
 
@@ -26,3 +27,5 @@ class HuggingFacePlan:
     source: TokenSource
     secret_name: str | None
     secret: SecretManagerSecret | None = None
+    token: Any = field(default=None, repr=False)
+    """The token itself, a secret of Pulumi, with source pulumi-secret."""

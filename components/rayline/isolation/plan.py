@@ -1,15 +1,16 @@
 """Who may reach the services, what their pods may do, and how much of the cluster they may take."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, OperatorSource, PodSecurity
+from rayline.isolation.arguments import IsolationArgs
 from rayline.isolation.types import IsolationPlan, Quota
 from rayline.kuberay.types import KuberayPlan
 from rayline.pools.types import NodePool
-from rayline.schema.check import DNS_LABEL, Check
+from rayline.schema.check import Check
+from rayline.service.arguments import ServiceArgs
 from rayline.service.types import ServicePlan
 
 # Kubernetes refuses PriorityClasses whose name begins with the first, and keeps namespaces with the second for itself.
@@ -17,39 +18,35 @@ RESERVED_PREFIXES = ("system-", "kube-")
 
 
 def plan_isolation(
-    check: Check, args: Mapping[str, Any], cluster: ClusterPlan, kuberay: KuberayPlan
+    check: Check,
+    asked: IsolationArgs,
+    services: Mapping[str, ServiceArgs],
+    cluster: ClusterPlan,
+    kuberay: KuberayPlan,
 ) -> IsolationPlan | None:
     """What keeps a platform apart from its neighbours; None on this machine, which has no Kubernetes to do it."""
-    given = args.get("isolation") or {}
     if cluster.mode is ClusterMode.LOCAL:
-        for key in given:
+        for key in sorted(asked.model_fields_set):
             check.refuse(f"isolation.{key}", None, "there is no Kubernetes on this machine to do it: leave it out")
         return None
-    pod_security = PodSecurity(given.get("pod_security") or defaults.POD_SECURITY)
-    if pod_security is not PodSecurity.PRIVILEGED:
-        _refuse_host_paths(check, args.get("services") or {}, pod_security)
-    for key in ("allow_from_namespaces", "allow_metrics_from_namespaces"):
-        for index, name in enumerate(given.get(key) or ()):
-            if not DNS_LABEL.fullmatch(name):
-                check.refuse(f"isolation.{key}[{index}]", name, "a namespace's name, for example chat-frontend")
-    operator = given.get("operator_namespace")
+    if asked.pod_security is not PodSecurity.PRIVILEGED:
+        _refuse_host_paths(check, services, asked.pod_security)
+    operator = asked.operator_namespace
     if operator and kuberay.source is not OperatorSource.PREINSTALLED:
         check.refuse(
             "isolation.operator_namespace",
             operator,
             f"only with kuberay.source preinstalled, and it is {kuberay.source.value}: leave it out",
         )
-    elif operator and not DNS_LABEL.fullmatch(operator):
-        check.refuse("isolation.operator_namespace", operator, "a namespace's name, for example kuberay-system")
     on_google = cluster.mode is ClusterMode.CREATE
     collected = on_google and cluster.managed_prometheus
-    metrics = given.get("allow_metrics_from_namespaces")
+    metrics = asked.allow_metrics_from_namespaces
     if metrics is None:
         metrics = defaults.GOOGLE_COLLECTOR_NAMESPACES if collected else ()
     return IsolationPlan(
-        pod_security=pod_security,
-        network_policies=given.get("network_policies", True),
-        allow_from_namespaces=tuple(given.get("allow_from_namespaces") or ()),
+        pod_security=asked.pod_security,
+        network_policies=asked.network_policies,
+        allow_from_namespaces=tuple(asked.allow_from_namespaces),
         allow_metrics_from_namespaces=tuple(metrics),
         operator_namespace=operator or _OPERATOR_NAMESPACES[kuberay.source],
         metadata_server=on_google,
@@ -67,11 +64,7 @@ _OPERATOR_NAMESPACES = {
 
 def check_namespace(check: Check, namespace: str) -> None:
     """The namespace is a valid one that is not Kubernetes' own."""
-    if not DNS_LABEL.fullmatch(namespace) or len(namespace) > 63:
-        check.refuse(
-            "namespace", namespace, "a DNS label: lower-case letters, digits and dashes, at most 63 characters"
-        )
-    elif namespace.startswith(RESERVED_PREFIXES):
+    if namespace.startswith(RESERVED_PREFIXES):
         check.refuse("namespace", namespace, "names with kube- and system- are Kubernetes' own: another one")
     elif namespace in ("default", defaults.OPERATOR_NAMESPACE):
         check.refuse(
@@ -81,13 +74,13 @@ def check_namespace(check: Check, namespace: str) -> None:
         )
 
 
-def _refuse_host_paths(check: Check, services: Mapping[str, Any], standard: PodSecurity) -> None:
+def _refuse_host_paths(check: Check, services: Mapping[str, ServiceArgs], standard: PodSecurity) -> None:
     for name, service in services.items():
-        for index, volume in enumerate(service.get("volumes") or ()):
-            if volume.get("host_path"):
+        for index, volume in enumerate(service.pods.volumes):
+            if volume.host_path:
                 check.refuse(
-                    f"services.{name}.volumes[{index}].host_path",
-                    volume["host_path"],
+                    f"services.{name}.pods.volumes[{index}].host_path",
+                    volume.host_path,
                     f"isolation.pod_security {standard.value} forbids folders of a node: put the data on a "
                     "PersistentVolumeClaim and say `claim`, or pod_security privileged where that cannot be",
                 )

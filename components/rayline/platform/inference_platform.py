@@ -1,6 +1,7 @@
 """The one class that platform teams use: a cluster, its pools, the operator, and the services."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -22,6 +23,7 @@ from rayline.isolation.isolation import Isolation
 from rayline.isolation.manifests import isolation, pod_security_labels
 from rayline.kuberay.crds import KuberayCrds
 from rayline.kuberay.operator import KuberayOperator, KuberayOperatorArgs
+from rayline.platform.arguments import InferencePlatformArgs
 from rayline.platform.plan import make_plan
 from rayline.platform.types import Plan
 from rayline.pools.compute_class import ComputeClass
@@ -29,8 +31,8 @@ from rayline.pools.gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from rayline.pools.manifests import compute_class, network_claim_template
 from rayline.pools.network_claim import NetworkClaim
 from rayline.pools.types import NodePool
-from rayline.schema.arguments import InferencePlatformArgs
 from rayline.schema.check import PlanError
+from rayline.schema.pulumi_types import typed_dict
 from rayline.service.llm_service import LlmService
 from rayline.service.manifest import ray_service
 from rayline.weights.bucket import WeightsBucket
@@ -39,6 +41,12 @@ from rayline.weights.mirror import WeightsMirror
 from rayline.weights.mirror_manifests import ACCOUNT as MIRROR_ACCOUNT
 from rayline.weights.mirror_manifests import BUCKET_ROLES as MIRROR_ROLES
 from rayline.weights.mirror_manifests import mirror_jobs, mirror_prerequisites
+
+if TYPE_CHECKING:
+    InferencePlatformInput = Mapping[str, Any] | InferencePlatformArgs
+else:
+    # what Pulumi's schema reader knows
+    InferencePlatformInput = typed_dict(InferencePlatformArgs)
 
 
 class Google(NamedTuple):
@@ -67,7 +75,7 @@ class InferencePlatform(pulumi.ComponentResource):
     api_keys: pulumi.Output[dict[str, str]]
     """Key of each service; secret."""
 
-    def __init__(self, name: str, args: InferencePlatformArgs, opts: pulumi.ResourceOptions | None = None):
+    def __init__(self, name: str, args: InferencePlatformInput, opts: pulumi.ResourceOptions | None = None):
         try:
             self.plan = make_plan(args, name=name)
         except PlanError as error:
@@ -124,7 +132,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     {
                         "namespace": namespace.metadata["name"],
                         "secret_name": plan.hugging_face.secret_name,
-                        "token": args.get("hugging_face", {}).get("token", ""),
+                        "token": plan.hugging_face.token,
                     },
                     opts=in_namespace,
                 )
@@ -179,10 +187,10 @@ class InferencePlatform(pulumi.ComponentResource):
                         head=plan.head,
                         store_address=store_address,
                     ),
-                    "api_key": service.api_key,
+                    "api_key": service.asked.api.key,
                     "start_timeout_seconds": service.start_timeout_seconds,
-                    "api_key_generation": service.api_key_generation,
-                    "ray_token_generation": service.ray_token_generation,
+                    "api_key_generation": service.asked.api.key_generation,
+                    "ray_token_generation": service.asked.rollout.ray_token_generation,
                 },
                 opts=pulumi.ResourceOptions.merge(in_cluster, pulumi.ResourceOptions(depends_on=needed)),
             )

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from rayline.cluster.plan import add_api, plan_cluster
-from rayline.cluster.types import ClusterPlan, MaintenanceExclusion, SystemPool
+from rayline.cluster.types import ClusterPlan
 from rayline.endpoint.plan import plan_endpoint
 from rayline.endpoint.types import EndpointPlan
-from rayline.facts import defaults, prices
+from rayline.facts import prices
 from rayline.facts.choices import (
     Accelerator,
     ClusterMode,
@@ -24,84 +24,64 @@ from rayline.facts.choices import (
 )
 from rayline.facts.google import MAX_DRAINING_SECONDS, MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_API
 from rayline.head.plan import plan_head, sized
-from rayline.head.types import HeadPlan
 from rayline.hugging_face.plan import plan_hugging_face
-from rayline.hugging_face.types import HuggingFacePlan, SecretManagerSecret
 from rayline.isolation.plan import check_namespace, plan_isolation, plan_quota
-from rayline.isolation.types import IsolationPlan
 from rayline.kuberay.plan import plan_kuberay
 from rayline.kuberay.types import KuberayPlan
+from rayline.platform.arguments import InferencePlatformArgs
 from rayline.platform.types import Plan
 from rayline.pools.capacity import capacity_warnings
-from rayline.pools.plan import allocatable, check_system_pool, finish, hourly_cost, plan_pools
+from rayline.pools.plan import check_system_pool, finish, hourly_cost, plan_pools
 from rayline.pools.types import NodePool
-from rayline.schema.check import Check, PlanError, Problem, refuse_secrets
-from rayline.service.drain import DrainTimes, drain_times
+from rayline.schema.check import Check, PlanError, refuse_secrets
+from rayline.schema.read import read
 from rayline.service.environment import outbound_ports
 from rayline.service.plan import plan_service
 from rayline.service.scale import scale_warnings
-from rayline.service.types import Autoscaling, IncrementalUpgrade, ServicePlan, WorkerGroup
+from rayline.service.types import ServicePlan
 from rayline.weights.plan import plan_bucket, plan_mirrors, source_warnings
-from rayline.weights.types import BucketPlan, Mirror, ServiceWeights
-
-__all__ = [
-    "Autoscaling",
-    "BucketPlan",
-    "ClusterPlan",
-    "DrainTimes",
-    "EndpointPlan",
-    "HeadPlan",
-    "HuggingFacePlan",
-    "IncrementalUpgrade",
-    "IsolationPlan",
-    "KuberayPlan",
-    "MaintenanceExclusion",
-    "Mirror",
-    "NodePool",
-    "Plan",
-    "PlanError",
-    "Problem",
-    "SecretManagerSecret",
-    "ServicePlan",
-    "ServiceWeights",
-    "SystemPool",
-    "WorkerGroup",
-    "allocatable",
-    "drain_times",
-    "make_plan",
-]
+from rayline.weights.types import BucketPlan
 
 
-def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
-    """Decide everything for the arguments of InferencePlatform (plain values, keys as in arguments.py).
+def make_plan(args: Mapping[str, Any] | InferencePlatformArgs, *, name: str = "") -> Plan:
+    """Decide everything for the arguments of InferencePlatform, as plain values or read already.
 
-    `name` is the platform's logical name, which the names of Google resources begin with. Raises PlanError with every
-    mistake when the arguments cannot work.
+    `name` is the platform's logical name, which the names of Google resources begin with. Raises PlanError with every mistake,
+    of the arguments' shape and of what they mean.
     """
-    check = Check()
+    asked, problems = (args, []) if isinstance(args, InferencePlatformArgs) else read(InferencePlatformArgs, args)
+    check = Check(problems)
+    if asked is None:
+        raise PlanError(check.problems)
+    plan = _decide(check, asked, name)
+    refuse_secrets(check, asked)
+    if plan is None or check.problems:
+        raise PlanError(check.problems)
+    return plan
+
+
+def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None:
     cluster = plan_cluster(check, args, name)
-    hugging_face = plan_hugging_face(check, args.get("hugging_face") or {}, cluster)
+    hugging_face = plan_hugging_face(check, args.hugging_face, cluster)
     if hugging_face.secret and cluster.mode is ClusterMode.CREATE:
         cluster = add_api(replace(cluster, secret_manager=True), SECRET_MANAGER_API)
-    bucket = plan_bucket(check, args.get("weights"), cluster)
-    kuberay = plan_kuberay(check, args.get("kuberay") or {}, cluster.mode)
-    namespace = args.get("namespace") or defaults.NAMESPACE
-    check_namespace(check, namespace)
-    head = plan_head(check, args.get("head") or {}, cluster.mode, kuberay)
+    bucket = plan_bucket(check, args.weights, cluster)
+    kuberay = plan_kuberay(check, args.kuberay, cluster.mode)
+    check_namespace(check, args.namespace)
+    head = plan_head(check, args.head, cluster.mode, kuberay)
     if head.store is HeadStore.MEMORYSTORE:
         cluster = add_api(cluster, MEMORYSTORE_API)
-    isolation = plan_isolation(check, args, cluster, kuberay)
-    asked = args.get("services") or {}
-    if not asked:
+    isolation = plan_isolation(check, args.isolation, args.services, cluster, kuberay)
+    if not args.services:
         check.refuse(
             "services", None, "name at least one, for example `qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}`"
         )
-    if cluster.mode is ClusterMode.LOCAL and len(asked) > 1:
-        check.refuse("services", sorted(asked), "one machine runs one service: keep one here")
+    if cluster.mode is ClusterMode.LOCAL and len(args.services) > 1:
+        check.refuse("services", sorted(args.services), "one machine runs one service: keep one here")
 
     drafts = [
         draft
-        for key, service in asked.items()
+        for key, service in args.services.items()
         if (draft := plan_service(check, key, service, cluster, hugging_face, kuberay, bucket))
     ]
     if bucket:
@@ -110,18 +90,17 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
     drafts = sized(check, drafts, head)
     by_key = plan_pools(drafts, cluster) if cluster.mode is ClusterMode.CREATE else {}
     check_system_pool(check, drafts, cluster)
-    endpoint = plan_endpoint(check, args, cluster, name)
+    endpoint = plan_endpoint(check, args.endpoint, args.services, cluster, name)
     for api in endpoint.apis:
         cluster = add_api(cluster, api)
-    refuse_secrets(check, args)
     if check.problems:
-        raise PlanError(check.problems)
+        return None
 
     services = tuple(finish(draft, by_key) for draft in drafts)
     pools = tuple(by_key.values())
     hourly, unpriced = hourly_cost(cluster, pools)
     return Plan(
-        namespace=namespace,
+        namespace=args.namespace,
         cluster=cluster,
         kuberay=kuberay,
         hugging_face=hugging_face,
@@ -155,7 +134,7 @@ def _warnings(
     found = capacity_warnings(services, pools) + source_warnings(cluster, services)
     if bucket and not any(service.weights.bucket for service in services):
         found.append(
-            f"weights: no service reads the bucket {bucket.name}; `weights: gcs-fuse` or `gcs-stream` in a service does"
+            f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"
         )
     if bucket and bucket.create and not bucket.keep:
         found.append(
@@ -168,9 +147,12 @@ def _warnings(
     if endpoint.exposure is Exposure.PUBLIC and endpoint.rate_limit_per_minute is None:
         found.append("the public endpoint limits nobody's requests: set endpoint.rate_limit_per_minute")
     for service in services:
-        if endpoint.exposure is not Exposure.NONE and service.longest_stream_seconds > MAX_DRAINING_SECONDS:
+        if (
+            endpoint.exposure is not Exposure.NONE
+            and service.asked.rollout.longest_stream_seconds > MAX_DRAINING_SECONDS
+        ):
             found.append(
-                f"{service.name}: the load balancer leaves a stream {MAX_DRAINING_SECONDS} s at most when its pod goes, less than longest_stream_seconds {service.longest_stream_seconds}"
+                f"{service.name}: the load balancer leaves a stream {MAX_DRAINING_SECONDS} s at most when its pod goes, less than longest_stream_seconds {service.asked.rollout.longest_stream_seconds}"
             )
     for service in services:
         if service.machine and service.machine.name == "a4-highgpu-8g":
@@ -199,8 +181,8 @@ def _warnings(
                 f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set runtime"
             )
         found += scale_warnings(service, cluster, kuberay)
-        if service.upgrade is UpgradeStrategy.NONE and service.ray_token_generation > 1:
+        if service.upgrade is UpgradeStrategy.NONE and service.asked.rollout.ray_token_generation > 1:
             found.append(
-                f"{service.name}: ray_token_generation {service.ray_token_generation} with upgrade none: Ray keeps its old token until the RayCluster is deleted"
+                f"{service.name}: rollout.ray_token_generation {service.asked.rollout.ray_token_generation} with strategy none: Ray keeps its old token until the RayCluster is deleted"
             )
     return tuple(found)

@@ -1,21 +1,16 @@
 """How a service's machines are to be had: what the stack asks for, and a refusal of what Google does not sell or GKE refuses."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rayline.cluster.types import ClusterPlan
-from rayline.facts import defaults
 from rayline.facts.accelerators import ACCELERATORS, MachineType
-from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, LADDER_ORDER, RESERVATION, SPOT_GRACE_SECONDS
+from rayline.facts.capacities import FLEX_START_MAX_HOURS, LADDER_ORDER, SPOT_GRACE_SECONDS
 from rayline.facts.choices import Capacity
 from rayline.pools.plan import default_ladder
 from rayline.pools.types import NodePool
 from rayline.schema.check import Check
+from rayline.service.arguments import NodesArgs
 from rayline.service.types import ServicePlan
-
-# Keys that say how the nodes of a new cluster come; the nodes of an existing one are there already.
-KEYS = ("capacity", "capacity_order", "reservation", "max_run_hours", "secondary_boot_disk")
 
 
 @dataclass(frozen=True)
@@ -38,56 +33,44 @@ class Asked:
         return wanted if len(wanted) > 1 and set(wanted) <= machine.capacities else ()
 
 
-def plan_capacity(check: Check, path: str, given: Mapping[str, Any], cluster: ClusterPlan) -> Asked:
-    """Read and check the keys. What depends on the machine is `choose_machine`'s."""
-    capacity = Capacity(given.get("capacity", defaults.CAPACITY))
-    order = _order(check, path, given.get("capacity_order"), capacity)
+def plan_capacity(check: Check, path: str, nodes: NodesArgs, cluster: ClusterPlan) -> Asked:
+    """Check how a service asks for its nodes. What depends on the machine is `choose_machine`'s."""
+    capacity, order = nodes.capacity, _order(check, path, nodes)
     ways = {capacity} if capacity is not Capacity.LADDER else set(order or LADDER_ORDER)
-    reservation = given.get("reservation")
-    if reservation is None and (capacity is Capacity.RESERVATION or Capacity.RESERVATION in (order or ())):
+    if nodes.reservation is None and (capacity is Capacity.RESERVATION or Capacity.RESERVATION in (order or ())):
         check.refuse(
             f"{path}.reservation",
             None,
             f"required with {'capacity reservation' if order is None else 'reservation in capacity_order'}: the reservation's name",
         )
-    elif reservation is not None and Capacity.RESERVATION not in ways:
+    elif nodes.reservation is not None and Capacity.RESERVATION not in ways:
         why = f"it is {capacity.value}" if order is None else "capacity_order leaves it out"
-        check.refuse(f"{path}.reservation", reservation, f"only with capacity reservation or ladder, and {why}")
-    elif reservation is not None and not RESERVATION.fullmatch(reservation):
+        check.refuse(f"{path}.reservation", nodes.reservation, f"only with capacity reservation or ladder, and {why}")
+    if nodes.max_run_hours is not None and Capacity.FLEX_START not in ways:
         check.refuse(
-            f"{path}.reservation",
-            reservation,
-            "NAME, NAME/reservationBlocks/BLOCK, or with projects/PROJECT/reservations/ before it for another project's",
+            f"{path}.max_run_hours",
+            nodes.max_run_hours,
+            f"only with flex-start, and capacity is {capacity.value}: leave it out",
         )
-    hours = given.get("max_run_hours")
-    if hours is not None and Capacity.FLEX_START not in ways:
+    if nodes.secondary_boot_disk is not None and not cluster.image_streaming:
         check.refuse(
-            f"{path}.max_run_hours", hours, f"only with flex-start, and capacity is {capacity.value}: leave it out"
+            f"{path}.secondary_boot_disk",
+            nodes.secondary_boot_disk,
+            "needs image streaming, and cluster.image_streaming is off",
         )
-    elif hours is not None and not 1 <= hours <= FLEX_START_MAX_HOURS:
-        check.refuse(
-            f"{path}.max_run_hours", hours, f"1 to {FLEX_START_MAX_HOURS}: flex-start machines live seven days at most"
-        )
-    image = given.get("secondary_boot_disk")
-    if image is not None and not DISK_IMAGE.fullmatch(image):
-        check.refuse(
-            f"{path}.secondary_boot_disk", image, "a disk image in the form projects/PROJECT/global/images/IMAGE"
-        )
-    elif image is not None and not cluster.image_streaming:
-        check.refuse(f"{path}.secondary_boot_disk", image, "needs image streaming, and cluster.image_streaming is off")
     return Asked(
         capacity=capacity,
         order=order,
-        reservation=reservation,
-        max_run_hours=(hours or FLEX_START_MAX_HOURS) if Capacity.FLEX_START in ways else None,
-        secondary_boot_disk=image,
+        reservation=nodes.reservation,
+        max_run_hours=(nodes.max_run_hours or FLEX_START_MAX_HOURS) if Capacity.FLEX_START in ways else None,
+        secondary_boot_disk=nodes.secondary_boot_disk,
     )
 
 
-def _order(check: Check, path: str, given: list[Any] | None, capacity: Capacity) -> tuple[Capacity, ...] | None:
-    if given is None:
+def _order(check: Check, path: str, nodes: NodesArgs) -> tuple[Capacity, ...] | None:
+    if nodes.capacity_order is None:
         return None
-    order = tuple(Capacity(way) for way in given)
+    order, capacity = tuple(nodes.capacity_order), nodes.capacity
     shown = ", ".join(way.value for way in order)
     where = f"{path}.capacity_order"
     if capacity is not Capacity.LADDER:
@@ -158,9 +141,9 @@ def capacity_warnings(services: tuple[ServicePlan, ...], pools: tuple[NodePool, 
             if (
                 service.pool == pool.name
                 and Capacity.SPOT in ways
-                and service.longest_stream_seconds > SPOT_GRACE_SECONDS
+                and service.asked.rollout.longest_stream_seconds > SPOT_GRACE_SECONDS
             ):
                 found.append(
-                    f"{service.name}: a spot machine that Google takes back leaves its streams {SPOT_GRACE_SECONDS} to 25 s, not {service.longest_stream_seconds}"
+                    f"{service.name}: a spot machine that Google takes back leaves its streams {SPOT_GRACE_SECONDS} to 25 s, not {service.asked.rollout.longest_stream_seconds}"
                 )
     return found

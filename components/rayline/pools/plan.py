@@ -19,11 +19,10 @@ from rayline.facts.capacities import (
 )
 from rayline.facts.choices import Capacity, ClusterMode, UpgradeStrategy
 from rayline.facts.prices import node_price
-from rayline.pools.types import NodePool
+from rayline.pools.types import NodePool, PoolKey
 from rayline.schema.check import Check
-from rayline.service.draft import Draft, PoolKey
 from rayline.service.drain import drain_times
-from rayline.service.types import ServicePlan
+from rayline.service.types import Draft, ServicePlan
 
 IMAGE_GIB = 40  # ray-llm unpacked, and its layers while it unpacks
 BOOT_DISK_GIB = 100
@@ -61,7 +60,7 @@ def plan_pools(drafts: list[Draft], cluster: ClusterPlan) -> dict[PoolKey, NodeP
             secondary_boot_disk=key.secondary_boot_disk,
             rdma=key.rdma,
             min_gke_version=_min_gke_version(key, spec),
-            drain_seconds=max(drain_times(user.plan.longest_stream_seconds).pod for user in users),
+            drain_seconds=max(drain_times(user.plan.asked.rollout.longest_stream_seconds).pod for user in users),
             nodes=ceil(running / machine.gpus),
             max_nodes=most + surge,
             boot_disk_gib=max(BOOT_DISK_GIB, ceil((IMAGE_GIB + disk * 1.2) / 10) * 10),

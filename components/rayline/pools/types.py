@@ -33,3 +33,17 @@ class NodePool:
     secondary_boot_disk: str | None = None
     rdma: bool = False
     """Network cards between machines, for replicas that span them."""
+
+
+@dataclass(frozen=True)
+class PoolKey:
+    """What two services have to agree on to share nodes. `ways` are the rungs of a ladder, else the one capacity."""
+
+    machine: MachineType
+    capacity: Capacity
+    ways: tuple[Capacity, ...]
+    zones: tuple[str, ...]
+    reservation: str | None = None
+    max_run_hours: int | None = None
+    secondary_boot_disk: str | None = None
+    rdma: bool = False

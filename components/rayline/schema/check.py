@@ -1,14 +1,14 @@
 """Collecting mistakes, so that all are reported at once, and the rules that several parts share."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rayline.schema.base import Arguments
 from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secrets_in
 
-# RayCluster names get a suffix and become part of Service names; KubeRay 1.7 refuses longer RayService names.
-MAX_RAY_SERVICE_NAME = 47
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -30,7 +30,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" (got {getattr(self.value, 'value', self.value)!r})"
+        value = getattr(self.value, "value", self.value)
+        got = json.dumps(value) if isinstance(value, bool) else repr(value)
+        shown = "" if value is None else " (empty)" if value == "" else f" (got {got})"
         return f"{self.path}{shown}: {self.message}"
 
 
@@ -48,42 +50,44 @@ class Check:
 
     problems: list[Problem] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # where the shape is wrong, the plan sees a default and would complain about that
+        self._told = {problem.path for problem in self.problems}
+
     def refuse(self, path: str, value: Any, message: str) -> None:
-        """Add a problem. A value that has the form of a secret is not repeated."""
-        self.problems.append(Problem(path, value if may_show("", value) else None, message))
+        """Add a problem, unless the value's shape is wrong already. A value that has the form of a secret is not repeated."""
+        if path not in self._told:
+            self.problems.append(Problem(path, value if may_show("", value) else None, message))
 
 
-# Where a name says what a value is. Elsewhere the keys are the kit's own, such as `api_key: true`.
+# Where a name says what a value is. Elsewhere the keys are the kit's own, such as `key: true`.
 _FREE_MAPS = ("labels",)
 # Checked where they are planned, argument by argument; and the token, which is a secret of Pulumi.
-_CHECKED = ("env", "engine_kwargs", "token")
+_CHECKED = ("env", "kwargs", "token")
 # Addresses that may have a user and a password before them, also without a scheme.
-_ADDRESSES = ("image", "model_source", "repository", "chart", "crds")
+_ADDRESSES = ("image", "location", "repository", "chart", "crds")
 
 
-def refuse_secrets(check: Check, given: Any, path: str = "", key: str = "", name: str = "") -> None:
+def refuse_secrets(check: Check, asked: Arguments) -> None:
     """Refuse every text of a stack that holds a secret, where nothing else is wrong with it."""
-    if isinstance(given, Mapping):
-        for inner, value in given.items():
-            if inner not in _CHECKED:
-                named = str(inner) if key in _FREE_MAPS else ""
-                refuse_secrets(check, value, f"{path}.{inner}" if path else str(inner), str(inner), named)
-    elif isinstance(given, (list, tuple)):
-        for index, value in enumerate(given):
-            refuse_secrets(check, value, f"{path}[{index}]", key, name)
-    elif isinstance(given, str) and path not in {problem.path for problem in check.problems}:
-        kind = next((kind for _, kind in secrets_in(given, name)), None)
-        if kind is None and key in _ADDRESSES and has_bare_password(given):
+    blamed = {problem.path for problem in check.problems}
+    for path, key, name, text in _texts(asked.model_dump(exclude_unset=True)):
+        kind = next((kind for _, kind in secrets_in(text, name)), None)
+        if kind is None and key in _ADDRESSES and has_bare_password(text):
             kind = PASSWORD_IN_AN_ADDRESS
-        if kind:
+        if kind and path not in blamed:
             check.refuse(path, None, f"{kind}, {IN_CLEAR_TEXT}")
 
 
-def at_least_one(check: Check, path: str, given: Mapping[str, Any], key: str, default: int) -> int:
-    value = given.get(key)
-    if value is None:
-        return default
-    if value < 1:
-        check.refuse(f"{path}.{key}", value, "at least 1")
-        return default
-    return value
+def _texts(given: Any, path: str = "", key: str = "", name: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield (path, key, name that says what it is, text) of every text of a stack."""
+    if isinstance(given, Mapping):
+        for inner, value in given.items():
+            if inner not in _CHECKED:
+                named = inner if key in _FREE_MAPS else ""
+                yield from _texts(value, f"{path}.{inner}" if path else inner, inner, named)
+    elif isinstance(given, (list, tuple)):
+        for index, value in enumerate(given):
+            yield from _texts(value, f"{path}[{index}]", key, name)
+    elif isinstance(given, str):
+        yield path, key, name, given

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rayline.cluster.types import ClusterPlan
-from rayline.facts import defaults, runtime_variables
+from rayline.facts import runtime_variables
 from rayline.facts.capacities import SPOT_GRACE_SECONDS
 from rayline.facts.choices import Capacity, ClusterMode
 from rayline.facts.runtimes import Runtime
@@ -35,26 +35,20 @@ from rayline.facts.variables import (
 from rayline.schema.check import IN_CLEAR_TEXT, Check
 from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secrets_in
 from rayline.schema.spelling import meant
+from rayline.service.arguments import EngineArgs, ServiceArgs
 from rayline.service.drain import drain_times
 
-# Engine arguments that the plan decides; a stack sets the field of the same name instead.
-PLANNED_ENGINE_KWARGS = (
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "max_model_len",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "gpu_memory_utilization",
-    "enable_prefix_caching",
-    "stream_interval",
-    "revision",
-)
+# Engine arguments that the plan decides; with the key that a stack sets instead.
+PLANNED_ENGINE_KWARGS = {
+    **{name: f"engine.{name}" for name in EngineArgs.model_fields if name not in ("kwargs", "kv_cache_gib")},
+    "revision": "weights.revision",
+}
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
 REFUSED_ENGINE_KWARGS = {
     "model": "the service's `model` decides it: leave it out",
-    "served_model_name": "set the service's `served_model_name` instead",
+    "served_model_name": "set the service's `api.served_model_name` instead",
     "distributed_executor_backend": "Ray Serve LLM decides it (ray on GPUs, mp on the CPU): leave it out",
-    "api_key": "it would stand in the manifest in clear text; `api_key: true` makes a Secret",
+    "api_key": "it would stand in the manifest in clear text; `api: {key: true}` makes a Secret",
     "hf_token": "it would stand in the manifest in clear text; `hugging_face` makes a Secret",
     "disable_log_stats": "it turns the engine's metrics off: leave it out",
 }
@@ -64,17 +58,16 @@ DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def plan_environment(
-    check: Check, path: str, given: Mapping[str, Any], cluster: ClusterPlan, runtime: Runtime | None
+    check: Check, path: str, service: ServiceArgs, cluster: ClusterPlan, runtime: Runtime | None
 ) -> tuple[dict[str, str], list[str]]:
     """The one list of variables for the head and every worker, and what a reader should know of it."""
-    switches = given.get("switches") or {}
     env = {name: flag.value for name, flag in SERVE_FLAGS.items() if flag.value is not None}
     for switch, variable in SWITCHES.items():
-        env[variable] = "1" if switches.get(switch, True) else "0"
-    asked: Mapping[str, str] = given.get("env") or {}
+        env[variable] = "1" if getattr(service.switches, switch) else "0"
+    asked = service.pods.env
     for name, value in asked.items():
-        if problem := _problem(path, name, value, api_key=given.get("api_key", True)):
-            check.refuse(f"{path}.env.{name}", None if _secret(name, value) else value, problem)
+        if problem := _problem(path, name, value, api_key=service.api.key):
+            check.refuse(f"{path}.pods.env.{name}", None if _secret(name, value) else value, problem)
         else:
             env[name] = value
     for dependent in (THROUGHPUT_OPTIMIZED, DIRECT_STREAMING):
@@ -86,12 +79,11 @@ def plan_environment(
                 else "Ray Serve LLM refuses direct streaming without HAProxy"
             )
             check.refuse(f"{path}.switches.ha_proxy", False, f"{switch} needs it: {why}; turn {switch} off as well")
-    longest = given.get("longest_stream_seconds", defaults.LONGEST_STREAM_SECONDS)
-    drain = drain_times(longest)
+    drain = drain_times(service.rollout.longest_stream_seconds)
     env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(drain.haproxy)
     # A spot machine is gone then. Serve stops a replica once its own drain time is all that is left of Ray's deadline
     # (ray/serve/_private/deployment_state.py), so with a later one it would go on sending requests to a lost machine.
-    ray = min(drain.ray, SPOT_GRACE_SECONDS) if given.get("capacity") == Capacity.SPOT else drain.ray
+    ray = min(drain.ray, SPOT_GRACE_SECONDS) if service.nodes.capacity is Capacity.SPOT else drain.ray
     env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(ray)
     warnings = [warning for name in asked if runtime and (warning := _unread(name, runtime))]
     return env | _past_the_proxy(env, cluster), warnings + _proxy_warnings(env, cluster)
@@ -105,7 +97,7 @@ def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
         return "text; put it in quotes"
     flag = SERVE_FLAGS.get(name)
     if flag and flag.owned:
-        owner = next((f"switches.{s}" for s, v in SWITCHES.items() if v == name), "longest_stream_seconds")
+        owner = next((f"switches.{s}" for s, v in SWITCHES.items() if v == name), "rollout.longest_stream_seconds")
         return f"set {path}.{owner} instead"
     instead = OWNED.get(name) or next((why for start, why in OWNED_PREFIXES.items() if name.startswith(start)), None)
     if name == PYTHON_PATH and api_key:
@@ -241,20 +233,20 @@ def with_haproxy_threads(env: Mapping[str, str], cpus: float) -> dict[str, str]:
     return {**env, HAPROXY_THREADS: str(threads)}
 
 
-def plan_engine_kwargs(check: Check, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def plan_engine_kwargs(check: Check, path: str, service: ServiceArgs) -> dict[str, Any]:
     """The further engine arguments, with `middleware` as the list that vLLM takes."""
-    kwargs = dict(given.get("engine_kwargs") or {})
+    kwargs = dict(service.engine.kwargs)
     for key, value in kwargs.items():
-        where = f"{path}.engine_kwargs.{key}"
+        where = f"{path}.engine.kwargs.{key}"
         if key in PLANNED_ENGINE_KWARGS:
-            check.refuse(where, value, f"set {path}.{key}: the plan computes with it")
+            check.refuse(where, value, f"set {path}.{PLANNED_ENGINE_KWARGS[key]}: the plan computes with it")
         elif key in REFUSED_ENGINE_KWARGS:
             check.refuse(where, value if may_show(key, value) else None, REFUSED_ENGINE_KWARGS[key])
         else:
             for below, kind in secrets_in(value, str(key)):
                 check.refuse(f"{where}{below}", None, f"{kind}, {IN_CLEAR_TEXT}")
     if "middleware" in kwargs:
-        kwargs["middleware"] = _middleware(check, f"{path}.engine_kwargs.middleware", kwargs["middleware"])
+        kwargs["middleware"] = _middleware(check, f"{path}.engine.kwargs.middleware", kwargs["middleware"])
     return kwargs
 
 

@@ -10,7 +10,7 @@ from rayline.facts.choices import ClusterMode
 from rayline.facts.google import AI_ZONE
 from rayline.pools.capacity import Asked, refuse_machine
 from rayline.pools.plan import listed_zones
-from rayline.schema.check import Check, at_least_one
+from rayline.schema.check import Check
 from rayline.schema.spelling import hint, meant
 from rayline.service.draft import Common, context_tokens
 from rayline.service.fit import GIB, largest, memory_fit
@@ -19,23 +19,25 @@ from rayline.service.types import EngineLimits, MemoryFit
 
 
 def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, asked: Asked) -> MachineType | None:
-    path, wanted = common.path, common.given.get("machine_type")
+    path, wanted = f"{common.path}.nodes", common.asked.nodes.machine_type
     by_name = {machine.name: machine for machine in spec.machines}
     if wanted and wanted not in by_name:
-        check.refuse(f"{path}.machine_type", wanted, f"machines with {common.accelerator.value}: {', '.join(by_name)}")
+        check.refuse(
+            f"{path}.machine_type", wanted, f"machines with {common.asked.accelerator.value}: {', '.join(by_name)}"
+        )
         return None
     candidates = [by_name[wanted]] if wanted else list(spec.machines)
     large = [machine for machine in candidates if machine.gpus >= common.tensor]
     if not large:
         most = max(machine.gpus for machine in candidates)
-        where = wanted or f"the largest {common.accelerator.value} machine"
+        where = wanted or f"the largest {common.asked.accelerator.value} machine"
         pipeline = (
             f"; {most} with pipeline_parallel_size {ceil(common.tensor / most)} spans machines"
             if common.tensor % most == 0
             else ""
         )
         check.refuse(
-            f"{path}.tensor_parallel_size",
+            f"{common.path}.engine.tensor_parallel_size",
             common.tensor,
             f"{where} has {most} GPUs, and tensor parallelism stays within a machine: at most {most}{pipeline}",
         )
@@ -50,10 +52,10 @@ def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, asked: A
 
 
 def choose_zones(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[str, ...]:
-    path, region, location = common.path, common.cluster.region, common.cluster.location
+    path, region, location = f"{common.path}.nodes", common.cluster.region, common.cluster.location
     if common.cluster.mode is not ClusterMode.CREATE or not region:
         return ()
-    given = common.given.get("zones")
+    given = common.asked.nodes.zones
     if given is not None:
         _check_zones(check, f"{path}.zones", given, region, spec)
         zones = tuple(given)
@@ -68,7 +70,7 @@ def choose_zones(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[s
 
 def need_one_zone(check: Check, path: str, zones: tuple[str, ...], why: str) -> None:
     if len(zones) > 1:
-        check.refuse(f"{path}.zones", ", ".join(zones), f"{why}: name that one, for example [{zones[0]}]")
+        check.refuse(f"{path}.nodes.zones", ", ".join(zones), f"{why}: name that one, for example [{zones[0]}]")
 
 
 def _check_zones(check: Check, path: str, given: list[str], region: str, spec: AcceleratorSpec) -> None:
@@ -99,9 +101,9 @@ def _refuse_place(check: Check, common: Common, spec: AcceleratorSpec, where: st
     listed = inside or sorted({zone.rsplit("-", 1)[0] for zone in spec.zones})
     known = f"known: {', '.join(listed)}" if listed else spec.notes
     check.refuse(
-        f"{common.path}.zones",
+        f"{common.path}.nodes.zones",
         None,
-        f"no source lists {common.accelerator.value} in {where}; name the zones, or use another place ({known})",
+        f"no source lists {common.asked.accelerator.value} in {where}; name the zones, or use another place ({known})",
     )
 
 
@@ -112,38 +114,34 @@ def _fit_on(common: Common, limits: EngineLimits, spec: AcceleratorSpec, tensor_
         memory_gib=spec.memory_gib,
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=common.pipeline,
-        prefix_caching=common.prefix_caching,
+        prefix_caching=common.asked.engine.enable_prefix_caching,
     )
 
 
-def engine_limits(
-    check: Check, common: Common, spec: AcceleratorSpec, utilization: float
-) -> tuple[EngineLimits, MemoryFit]:
+def engine_limits(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[EngineLimits, MemoryFit]:
     """Explicit limits: what the stack says, else the card's defaults bounded by what the memory holds."""
-    given = common.given
+    engine = common.asked.engine
 
     def fit(limits: EngineLimits) -> MemoryFit:
         return _fit_on(common, limits, spec, common.tensor)
 
     most = EngineLimits(
         max_model_len=context_tokens(check, common, defaults.MAX_MODEL_LEN),
-        max_num_seqs=at_least_one(check, common.path, given, "max_num_seqs", spec.max_num_seqs),
-        max_num_batched_tokens=at_least_one(
-            check, common.path, given, "max_num_batched_tokens", spec.max_num_batched_tokens
-        ),
-        gpu_memory_utilization=utilization,
+        max_num_seqs=engine.max_num_seqs or spec.max_num_seqs,
+        max_num_batched_tokens=engine.max_num_batched_tokens or spec.max_num_batched_tokens,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
         batches_in_flight=common.runtime.batches_in_flight,
     )
     roomy = fit(most)
     # the sampler's memory grows with the sequences: where they are ours to choose, fewer may make room for the context
-    while given.get("max_num_seqs") is None and roomy.longest_context < most.max_model_len and most.max_num_seqs > 8:
+    while engine.max_num_seqs is None and roomy.longest_context < most.max_model_len and most.max_num_seqs > 8:
         most = replace(most, max_num_seqs=most.max_num_seqs // 2)
         roomy = fit(most)
     context = most.max_model_len
-    if given.get("max_model_len") is None and 0 < roomy.longest_context < context:
+    if engine.max_model_len is None and 0 < roomy.longest_context < context:
         context = roomy.longest_context // 256 * 256 or roomy.longest_context
     sequences = most.max_num_seqs
-    if given.get("max_num_seqs") is None:
+    if engine.max_num_seqs is None:
         # More would only wait or be preempted: requests of an eighth of the context, and never more than fit at all.
         held = int(roomy.sequences(max(1, context // TYPICAL_SHARE_OF_CONTEXT)))
         sequences = max(1, min(sequences, held // 8 * 8 or held))
@@ -153,12 +151,12 @@ def engine_limits(
         # fewer sequences also take less of the sampler's memory, so more blocks fit beside them
         most_that_fit = max(1, largest(sequences, lambda count: fit(replace(most, max_num_seqs=count)).blocks >= count))
         check.refuse(
-            f"{common.path}.max_num_seqs",
+            f"{common.path}.engine.max_num_seqs",
             sequences,
             f"every sequence needs a block of its own for its linear-attention state: at most {most_that_fit} fit",
         )
     limits = replace(most, max_model_len=context, max_num_seqs=sequences)
-    if context < most.max_model_len and given.get("max_model_len") is None:
+    if context < most.max_model_len and engine.max_model_len is None:
         # fewer sequences than the context was computed with leave room for more of it
         longest = min(fit(limits).longest_context // 256 * 256, most.max_model_len)
         limits = replace(limits, max_model_len=max(context, longest))
@@ -169,11 +167,11 @@ def refuse_fit(check: Check, common: Common, spec: AcceleratorSpec, limits: Engi
     """Say by how much, and what would fit."""
     ways = []
     if fit.longest_context > 0:
-        ways.append(f"max_model_len {fit.longest_context}")
+        ways.append(f"engine.max_model_len {fit.longest_context}")
     gpus = max(machine.gpus for machine in spec.machines)
     for tensor in (2, 4, 8):
         if common.tensor < tensor <= gpus and _fit_on(common, limits, spec, tensor).fits:
-            ways.append(f"tensor_parallel_size {tensor}")
+            ways.append(f"engine.tensor_parallel_size {tensor}")
             break
     for other, row in ACCELERATORS.items():
         if row.memory_gib > spec.memory_gib and _fit_on(common, limits, row, common.tensor).fits:
@@ -181,7 +179,7 @@ def refuse_fit(check: Check, common: Common, spec: AcceleratorSpec, limits: Engi
             break
     needed = fit.layout.blocks_per_request(limits.max_model_len, limits.tokens_in_flight) * fit.layout.block_bytes / GIB
     what = (
-        f"{common.model_id} at {limits.max_model_len} tokens does not fit {common.tensor * common.pipeline} x {common.accelerator.value}: "
+        f"{common.asked.model} at {limits.max_model_len} tokens does not fit {common.tensor * common.pipeline} x {common.asked.accelerator.value}: "
         f"weights {fit.weights_gib:.1f} + activations and graphs {fit.activation_gib + fit.overhead_gib:.1f} of {fit.usable_gib:.1f} GiB usable per GPU, and the "
         f"KV cache of one request {needed:.1f}: {fit.short_by_gib:.1f} GiB short"
     )

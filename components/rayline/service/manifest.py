@@ -63,7 +63,7 @@ def ray_service(
     `store_address` is where the heads' Redis listens: a text, or what becomes one. It counts only with a head.store.
     """
     environment = _environment(service, hugging_face)
-    drain = drain_times(service.longest_stream_seconds)
+    drain = drain_times(service.asked.rollout.longest_stream_seconds)
     head_group = _head(service, namespace, environment, drain, head, pooled=pool is not None)
     worker_group = _workers(service, namespace, environment, drain, pool)
     if hugging_face.secret and service.weights.source is WeightsSource.HUB:
@@ -91,7 +91,7 @@ def ray_service(
                 "rayVersion": service.runtime.ray_version,
                 "authOptions": {
                     "mode": "token",
-                    "secretName": ray_token_secret(service.name, service.ray_token_generation),
+                    "secretName": ray_token_secret(service.name, service.asked.rollout.ray_token_generation),
                 },
                 # KubeRay ignores edits of worker counts on a live RayService (kuberay #4568): Serve's replicas drive the
                 # count and the autoscaler follows, from 0 up to what the pool and the quota allow.
@@ -139,12 +139,12 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
     else:
         llm["accelerator_type"] = ACCELERATORS[service.accelerator].ray_type
     llm["engine_kwargs"] = _engine_kwargs(service)
-    if not service.log_engine_metrics:
+    if not service.asked.engine.log_engine_metrics:
         llm["log_engine_metrics"] = False
     deployment: dict[str, Any] = {
         # always 1: Serve takes a change of `args` for new code and reloads every replica, so the count stands below
         "num_replicas": 1,
-        "graceful_shutdown_timeout_s": drain_times(service.longest_stream_seconds).replica,
+        "graceful_shutdown_timeout_s": drain_times(service.asked.rollout.longest_stream_seconds).replica,
     }
     if service.accelerator is Accelerator.CPU:
         # the placement group's one CPU is the replica's; the actor asks for none beside it
@@ -192,23 +192,23 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
         "max_model_len": limits.max_model_len,
         "max_num_seqs": limits.max_num_seqs,
         "max_num_batched_tokens": limits.max_num_batched_tokens,
-        "enable_prefix_caching": service.prefix_caching,
-        "stream_interval": service.stream_interval,
+        "enable_prefix_caching": service.asked.engine.enable_prefix_caching,
+        "stream_interval": service.asked.engine.stream_interval,
     }
     if service.accelerator is Accelerator.CPU:
         # else vLLM compiles, which takes a C++ compiler; `engine_kwargs` of the service has the last word
         kwargs["enforce_eager"] = True
     else:
         kwargs["gpu_memory_utilization"] = limits.gpu_memory_utilization
-        kwargs["tensor_parallel_size"] = service.tensor_parallel_size
-        kwargs["pipeline_parallel_size"] = service.pipeline_parallel_size
+        kwargs["tensor_parallel_size"] = service.asked.engine.tensor_parallel_size
+        kwargs["pipeline_parallel_size"] = service.asked.engine.pipeline_parallel_size
     if service.model.reasoning_parser:
         kwargs["reasoning_parser"] = service.model.reasoning_parser
     if service.model.tool_call_parser:
         kwargs["enable_auto_tool_choice"] = True
         kwargs["tool_call_parser"] = service.model.tool_call_parser
     kwargs |= weights.engine_kwargs(service) | service.engine_kwargs
-    if service.api_key:
+    if service.asked.api.key:
         # vLLM adds them in this order, each around those before it: the gate stands outside all others
         kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), GATE_MIDDLEWARE]
     return kwargs
@@ -226,7 +226,7 @@ def _environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[di
             variables += token_environment()
         if hugging_face.secret_name:
             variables.append(from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
-    if service.api_key:
+    if service.asked.api.key:
         variables += gate_environment()
     return variables
 
@@ -373,7 +373,7 @@ def _workers(
         [*declared_volumes(service), *weights.volumes(service)],
         [*declared_mounts(service), *weights.mounts(service)],
     )
-    if service.api_key:
+    if service.asked.api.key:
         # the head holds no replica, so nobody asks it for a key
         volumes += gate_volumes(service.name)
         mounts += gate_mounts()
@@ -525,13 +525,13 @@ def _add_volume(spec: dict[str, Any], volume: dict[str, Any], mount: dict[str, A
 def declared_volumes(service: ServicePlan) -> list[dict[str, Any]]:
     """Those that the stack file names."""
     return [
-        {"name": volume["name"]}
+        {"name": volume.name}
         | (
-            {"hostPath": {"path": volume["host_path"]}}
-            if volume.get("host_path")
-            else {"persistentVolumeClaim": {"claimName": volume["claim"]}}
+            {"hostPath": {"path": volume.host_path}}
+            if volume.host_path
+            else {"persistentVolumeClaim": {"claimName": volume.claim}}
         )
-        for volume in service.volumes
+        for volume in service.asked.pods.volumes
     ]
 
 
@@ -540,6 +540,6 @@ def declared_mounts(service: ServicePlan) -> list[dict[str, Any]]:
     # `readOnly: false` is left out: the operator writes lists back without zero values and would own them from then on,
     # like the worker groups without their two empty maps
     return [
-        {"name": v["name"], "mountPath": v["mount_path"]} | ({"readOnly": True} if v.get("read_only") else {})
-        for v in service.volumes
+        {"name": v.name, "mountPath": v.mount_path} | ({"readOnly": True} if v.read_only else {})
+        for v in service.asked.pods.volumes
     ]

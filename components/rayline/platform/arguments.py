@@ -1,0 +1,60 @@
+"""The keys of a platform: the top of a stack file, and the arguments of InferencePlatform."""
+
+from typing import Annotated
+
+from rayline.cluster.arguments import ClusterArgs
+from rayline.endpoint.arguments import EndpointArgs
+from rayline.facts import defaults
+from rayline.facts.capacities import PROJECT
+from rayline.head.arguments import HeadArgs
+from rayline.hugging_face.arguments import HuggingFaceArgs
+from rayline.isolation.arguments import IsolationArgs
+from rayline.kuberay.arguments import KuberayArgs
+from rayline.schema.base import Arguments, DnsLabel, form
+from rayline.service.arguments import ServiceArgs
+from rayline.weights.arguments import BucketArgs
+
+# RayCluster names get a suffix and become part of Service names; KubeRay 1.7 refuses longer RayService names.
+MAX_SERVICE_NAME = 47
+ServiceName = Annotated[
+    str,
+    form(
+        rf"[a-z]([-a-z0-9]{{0,{MAX_SERVICE_NAME - 2}}}[a-z0-9])?",
+        f"a service's name: lower-case letters, digits and dashes, first a letter, last no dash, at most {MAX_SERVICE_NAME} characters",
+        MAX_SERVICE_NAME,
+    ),
+]
+
+
+class InferencePlatformArgs(Arguments):
+    """A whole platform: a cluster and the services on it."""
+
+    cluster: ClusterArgs
+    """Where the services run."""
+    services: dict[ServiceName, ServiceArgs]
+    """The services by name; the name becomes the RayService's."""
+    project: (
+        Annotated[
+            str, form(PROJECT, "a project's id such as my-project-1: 6 to 30 lower-case letters, digits and dashes")
+        ]
+        | None
+    ) = None
+    """Google Cloud project; required with cluster mode create."""
+    region: (
+        Annotated[str, form(r"[a-z]+-[a-z]+[0-9]+", "a region such as us-central1, without a zone's letter", 63)] | None
+    ) = None
+    """Google Cloud region; required with cluster mode create."""
+    namespace: DnsLabel = defaults.NAMESPACE
+    """Kubernetes namespace of the services."""
+    head: HeadArgs = HeadArgs()
+    """The Ray heads."""
+    kuberay: KuberayArgs = KuberayArgs()
+    """The KubeRay operator."""
+    hugging_face: HuggingFaceArgs = HuggingFaceArgs()
+    """Access to gated models."""
+    endpoint: EndpointArgs = EndpointArgs()
+    """How clients outside the cluster reach the services."""
+    isolation: IsolationArgs = IsolationArgs()
+    """What keeps the platform and its neighbours apart."""
+    weights: BucketArgs | None = None
+    """A bucket with weights, so that new nodes need not download them from Hugging Face."""

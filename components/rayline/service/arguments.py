@@ -1,0 +1,251 @@
+"""The keys of a service: one model behind one endpoint. dev-l4 says three of them; the rest has defaults or is planned."""
+
+from typing import Annotated, Any
+
+from rayline.facts import defaults
+from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
+from rayline.facts.choices import Accelerator, Capacity, UpgradeStrategy
+from rayline.facts.runtimes import DEFAULT_RUNTIME
+from rayline.schema.base import (
+    SUBDOMAIN,
+    Arguments,
+    Count,
+    DnsLabel,
+    FromText,
+    Line,
+    ObjectName,
+    Zone,
+    between,
+    form,
+)
+from rayline.weights.arguments import WeightsArgs
+
+Replicas = Annotated[int, between(1, defaults.MOST_WORKERS, "replicas")]
+Seconds = Annotated[int, between(0, 86400, "seconds")]
+Percent = Annotated[int, between(1, 100)]
+# A registry's host and port, a path in lower case, a tag and a digest (distribution/reference, reference.go).
+Image = Annotated[
+    str,
+    form(
+        r"([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "a container image such as registry.example.com/team/ray:2.60.0, without a scheme",
+        512,
+    ),
+]
+Folder = Annotated[str, form(r"(/[^/\s\x00]+)+/?", "an absolute path of a folder, not / itself", 1024)]
+# syntax of Kubernetes labels: an optional domain and a slash, then a name of at most 63 characters
+_NAME = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
+LabelKey = Annotated[
+    str,
+    form(
+        rf"({SUBDOMAIN}/)?{_NAME}",
+        "a label's key: letters, digits, dashes, underscores and dots, with a domain and a slash before it or without",
+        317,
+    ),
+]
+LabelValue = Annotated[
+    str, form(rf"({_NAME})?", "a label's value: at most 63 letters, digits, dashes, underscores and dots", 63)
+]
+
+
+class AutoscalingArgs(Arguments):
+    """Replicas that follow the load, in place of `replicas`."""
+
+    min_replicas: Annotated[
+        int,
+        between(
+            1,
+            defaults.MOST_WORKERS,
+            "replicas: Ray Serve does not come back from none (ray#59076); `park: true` frees the GPUs",
+        ),
+    ] = 1
+    """Replicas without load; a new RayCluster begins with as many."""
+    max_replicas: Replicas
+    """Replicas under the highest load; the node pool is planned for them."""
+    target_ongoing_requests: Annotated[float, between(0.1, 100_000)] | None = None
+    """Requests in progress that a replica is kept near. Derived: three quarters of those that it works on at once."""
+    # the delays are Ray 2.60's own (AutoscalingConfig in ray/serve/config.py), stated
+    upscale_delay_seconds: Seconds = 30
+    """How long the load must ask for more replicas before they come."""
+    downscale_delay_seconds: Seconds = 600
+    """How long the load must ask for fewer before they go."""
+
+
+class EngineArgs(Arguments):
+    """How vLLM runs the model. What is left out is planned from the model, the card and its memory."""
+
+    tensor_parallel_size: Annotated[int, between(1, 64, "GPUs")] = 1
+    """GPUs of one machine that share each layer."""
+    pipeline_parallel_size: Annotated[int, between(1, 64)] = 1
+    """Groups of such GPUs that share the layers among them."""
+    max_model_len: Count | None = None
+    """Longest prompt plus answer, tokens. Default 16384 (2048 on the CPU), or less where the model or the memory ends earlier."""
+    max_num_seqs: Count | None = None
+    """Requests that a replica works on at once. Derived from the memory that is left for the KV cache."""
+    max_num_batched_tokens: Count | None = None
+    """Tokens of one engine step. Default: vLLM's for the card."""
+    # vLLM 0.29's own default (vllm/config/cache.py), stated
+    gpu_memory_utilization: Annotated[float, between(0.1, 0.98)] = 0.92
+    """Share of the card's memory that vLLM may take."""
+    kv_cache_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
+    """KV cache of one replica with accelerator cpu, GiB. Default 1."""
+    enable_prefix_caching: bool = True
+    """Keep the KV cache of common prompt beginnings."""
+    # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/high-throughput.md has what 4 saves and what it costs
+    stream_interval: Annotated[int, between(1, 1024, "tokens")] = 4
+    """Tokens of one event of a streamed answer after the first: more cost less CPU and come in bursts."""
+    # Ray Serve LLM's default (ray 2.60.0 llm/_internal/serve/core/configs/llm_config.py:250)
+    log_engine_metrics: bool = True
+    """vLLM's metrics on Ray's metrics port, in PodMonitoring; false: only on each replica's own /metrics."""
+    kwargs: dict[str, Any] = {}
+    """Further vLLM engine arguments; those that the plan decides are refused here."""
+
+
+class NodesArgs(Arguments):
+    """The machines of a service, and how Google hands them out. With cluster mode create."""
+
+    machine_type: str | None = None
+    """Compute Engine machine type. Default: the smallest of the card that holds one replica and is sold with the capacity."""
+    zones: list[Zone] | None = None
+    """Zones of the service's nodes. Default: those of the cluster's region that list the machine type. A reservation has one."""
+    capacity: Annotated[Capacity, FromText] = Capacity.ON_DEMAND
+    """How Google hands out the nodes."""
+    capacity_order: list[Annotated[Capacity, FromText]] | None = None
+    """With capacity ladder: what is tried, in this order. Without it reservation (if named), on-demand, flex-start, spot, as far as the machine is sold so."""
+    reservation: (
+        Annotated[
+            str,
+            form(
+                RESERVATION.pattern,
+                "NAME, NAME/reservationBlocks/BLOCK, or with projects/PROJECT/reservations/ before it for another project's",
+                512,
+            ),
+        ]
+        | None
+    ) = None
+    """The Compute Engine reservation: NAME, NAME/reservationBlocks/BLOCK, or projects/PROJECT/reservations/NAME of another project."""
+    max_run_hours: (
+        Annotated[int, between(1, FLEX_START_MAX_HOURS, "hours: flex-start machines live seven days at most")] | None
+    ) = None
+    """With flex-start: life of a machine in hours. Default 168."""
+    secondary_boot_disk: (
+        Annotated[str, form(DISK_IMAGE.pattern, "a disk image in the form projects/PROJECT/global/images/IMAGE", 512)]
+        | None
+    ) = None
+    """Disk image with the container image in it: projects/PROJECT/global/images/IMAGE. Another image is another node pool."""
+
+
+class WorkersArgs(Arguments):
+    """What one worker pod asks for."""
+
+    gpus: Count | None = None
+    """GPUs of one worker pod. Default: all of the machine; less lets services share a machine."""
+    cpus: Annotated[float, between(defaults.LEAST_CPUS, 1000, "CPUs")] | None = None
+    """CPUs of one worker with accelerator cpu; a fraction is fine, for example 0.25. Default 1."""
+    memory_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
+    """Memory of one worker with accelerator cpu, GiB. Default 6."""
+
+
+class VolumeArgs(Arguments):
+    """A volume that the head and every worker mount: a cache of weights, for example."""
+
+    name: DnsLabel
+    """Name of the volume, unique in the service."""
+    mount_path: Folder
+    """Where the containers see it."""
+    host_path: Folder | None = None
+    """A folder of the node. Give this or `claim`."""
+    claim: ObjectName | None = None
+    """A PersistentVolumeClaim in the platform's namespace. Give this or `host_path`."""
+    read_only: bool = False
+    """Mount it read-only."""
+
+
+class PodsArgs(Arguments):
+    """What the head and the workers run, and with what around them."""
+
+    runtime: str = DEFAULT_RUNTIME
+    """Ray version of a tested set of Ray, vLLM and image."""
+    image: Image | None = None
+    """Container image, in place of the runtime's: a mirror, or a CPU image."""
+    env: dict[str, str] = {}
+    """Variables of every Ray container, by name: any that the kit does not own and that holds no secret. A switch of Ray's is "0" or "1"."""
+    volumes: list[VolumeArgs] = []
+    """Volumes of the head and the workers."""
+
+
+class RolloutArgs(Arguments):
+    """What a change of the service does to what is running."""
+
+    strategy: Annotated[UpgradeStrategy, FromText] | None = None
+    """What a change of image, switches or resources does. Default new-cluster (needs the GPUs twice); none with a reservation."""
+    gateway_class: Line | None = None
+    """With strategy incremental, required: class of the Gateway that KubeRay makes for the service, for example istio; none of GKE's own."""
+    # surge is KubeRay's default; in steps of a tenth a minute all traffic has moved in ten
+    max_surge_percent: Percent = 100
+    """With strategy incremental: capacity that may run beside the full one."""
+    step_size_percent: Percent = 10
+    """With strategy incremental: traffic that moves in one step, at most max_surge_percent."""
+    interval_seconds: Annotated[int, between(1, 86400, "seconds")] = 60
+    """With strategy incremental: time between two steps."""
+    longest_stream_seconds: Annotated[int, between(10, 86400, "seconds")] = 300
+    """Longest answer that a change may still finish; every drain time follows from it."""
+    ray_token_generation: Count = 1
+    """Raise it by one for a new token of Ray's own (dashboard, jobs). It builds a new RayCluster."""
+
+
+class ApiArgs(Arguments):
+    """What clients see of the service."""
+
+    served_model_name: Line | None = None
+    """The `model` that clients ask for. Default: the model id."""
+    hostname: str | None = None
+    """Name under which clients outside reach the service: the endpoint's domain itself, or one label before it. Default: <service>.<domain>."""
+    key: bool = True
+    """Ask clients for a key on every path; only with switches.direct_streaming."""
+    key_generation: Count = 1
+    """Raise it by one for a new API key; the key before it stays valid until the next raise. No pod restarts."""
+
+
+class SwitchesArgs(Arguments):
+    """The four switches of Ray Serve's high-throughput mode. All are on unless a stack turns one off."""
+
+    ha_proxy: bool = True
+    """HAProxy takes the Python proxy's place on every node."""
+    throughput_optimized: bool = True
+    """gRPC between replicas, one event loop, buffered logs, frozen garbage collection. Needs ha_proxy."""
+    direct_streaming: bool = True
+    """Tokens go from vLLM to HAProxy to the client and skip the router. Needs ha_proxy."""
+    ray_executor_v2: bool = True
+    """vLLM's Ray executor V2 (asynchronous scheduling)."""
+
+
+class ServiceArgs(Arguments):
+    """One model behind one endpoint: a RayService."""
+
+    model: str
+    """Model id, a row of docs/models.md, for example Qwen/Qwen3.5-4B."""
+    accelerator: Annotated[Accelerator, FromText]
+    """The card of each replica."""
+    replicas: Replicas = 1
+    """Copies of the model that answer requests."""
+    autoscaling: AutoscalingArgs | None = None
+    """Let the number of copies follow the load; not together with `replicas`."""
+    park: bool = False
+    """Delete the service's RayCluster and free its GPUs; name, keys, secrets and node pool stay."""
+    engine: EngineArgs = EngineArgs()
+    """How vLLM runs the model."""
+    weights: WeightsArgs = WeightsArgs()
+    """Where the replicas read the weights."""
+    nodes: NodesArgs = NodesArgs()
+    """The machines, and how Google hands them out."""
+    workers: WorkersArgs = WorkersArgs()
+    """What one worker pod asks for."""
+    pods: PodsArgs = PodsArgs()
+    """What the head and the workers run."""
+    rollout: RolloutArgs = RolloutArgs()
+    """What a change does to what is running."""
+    api: ApiArgs = ApiArgs()
+    """What clients see."""
+    switches: SwitchesArgs = SwitchesArgs()
+    """The four switches of the high-throughput mode."""

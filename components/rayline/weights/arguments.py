@@ -1,0 +1,57 @@
+"""The keys of `weights` of a platform, and of `weights` of a service."""
+
+from typing import Annotated
+
+from rayline.facts.choices import WeightsSource
+from rayline.schema.base import Arguments, FromText, form
+
+
+class BucketArgs(Arguments):
+    """A Cloud Storage bucket with weights, for the services with weights.source gcs-stream or gcs-fuse. Only with cluster mode create."""
+
+    # https://cloud.google.com/storage/docs/buckets#naming, without names that hold a dot: those are domains to be verified
+    bucket: Annotated[
+        str,
+        form(
+            r"(?!goog)[a-z0-9][-_a-z0-9]{1,61}[a-z0-9]",
+            "the name alone, without gs:// or a folder: 3 to 63 lower-case letters, digits, dashes and underscores, not beginning with goog",
+            63,
+        ),
+    ]
+    """Name of the bucket. A model lies in it under MODEL/REVISION/, for example Qwen/Qwen3.5-4B/main/."""
+    create: bool = True
+    """Make the bucket, in the cluster's region. false: it exists."""
+    mirror: bool = True
+    """Copy the services' models from Hugging Face into it, once each, before they start. false: they are there."""
+
+
+class WeightsArgs(Arguments):
+    """Where the replicas read the weights."""
+
+    source: Annotated[WeightsSource, FromText] = WeightsSource.HUB
+    """hub (each worker downloads), gcs-stream (vLLM streams from the bucket of the platform's `weights`) or gcs-fuse (it is mounted)."""
+    location: (
+        Annotated[
+            str,
+            form(
+                r"/[^\s\x00]+|(gs|s3|abfss|azure)://[^\s\x00]+|[A-Za-z0-9][-\w.]*/[A-Za-z0-9][-\w.]*",
+                "a folder of the container that begins with /, an address such as gs://bucket/folder, or OWNER/NAME at Hugging Face",
+                1024,
+            ),
+        ]
+        | None
+    ) = None
+    """Where the weights come from when not from the model's own page: a folder in the container, or a gs:// address with rights as docs/operations.md says."""
+    # a commit, a tag or a branch; it becomes one folder of the bucket and part of a name in Kubernetes
+    revision: (
+        Annotated[
+            str,
+            form(
+                r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
+                "a commit, tag or branch: letters, digits, dots, dashes, underscores; at most 63",
+                63,
+            ),
+        ]
+        | None
+    ) = None
+    """Commit, tag or branch of the model on Hugging Face. Default main; a commit makes every replica, now and later, the same."""
