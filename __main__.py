@@ -14,7 +14,8 @@ arguments, problems = program_arguments()
 try:
     plan = make_plan(arguments, name=stack)
 except PlanError as error:
-    problems += error.problems
+    told = {problem.path for problem in problems}
+    problems += [problem for problem in error.problems if problem.path not in told]
 if problems:
     raise pulumi.RunError(
         f"the configuration of stack {stack} has mistakes:\n" + "\n".join(str(problem) for problem in problems)

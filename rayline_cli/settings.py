@@ -14,11 +14,9 @@ from pydantic import BaseModel
 
 from rayline.platform.arguments import InferencePlatformArgs
 from rayline.schema.check import Problem
-from rayline.schema.read import EXAMPLES, PROVIDER_KEYS, inner
+from rayline.schema.read import EXAMPLES, PROVIDER_KEYS, TOKEN_KEY, inner
 from rayline.schema.secret_values import may_show
 
-TOKEN_KEY = "hugging_face_token"
-"""The token, which is a secret of Pulumi: the one key beside the arguments."""
 IN_CLEAR_TEXT = (
     "it stands in the stack file in clear text: take it out, revoke it at Hugging Face, and store a new one with "
     "`pulumi config set --secret hugging_face_token`"
@@ -42,10 +40,14 @@ def program_arguments() -> tuple[dict[str, Any], list[Problem]]:
             problems.append(Problem(key, everything[full], f"no such key; did you mean {PROVIDER_KEYS[key]}?"))
         else:
             _take(arguments, problems, key, everything[full])
+    part = arguments.get("hugging_face")
+    if isinstance(part, dict) and part.pop("token", None) is not None:
+        problems.append(
+            Problem("hugging_face.token", None, f"no such key; did you mean {TOKEN_KEY}? Here {IN_CLEAR_TEXT}")
+        )
     if TOKEN_KEY in keys:
         if not is_config_secret(keys[TOKEN_KEY]):
             problems.append(Problem(TOKEN_KEY, None, IN_CLEAR_TEXT))
-        part = arguments.get("hugging_face")
         if isinstance(part, dict) and part.get("source") == "pulumi-secret":
             part["token"] = pulumi.Config().get_secret(TOKEN_KEY)
     return arguments, problems

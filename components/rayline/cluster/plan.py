@@ -112,7 +112,7 @@ def _system_pool(check: Check, asked: SystemPoolArgs, region: str) -> SystemPool
             asked.machine_type,
             f"one of {known}; others are a row in facts/accelerators.py",
         )
-        machine = next(iter(SYSTEM_MACHINES.values()))
+        machine = SYSTEM_MACHINES[SystemPoolArgs().machine_type]
     most = asked.max_nodes if asked.said("max_nodes") else max(asked.min_nodes, asked.max_nodes)
     if most < asked.min_nodes:
         check.refuse("cluster.system_pool.max_nodes", most, f"at least min_nodes, which is {asked.min_nodes}")

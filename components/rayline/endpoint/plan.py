@@ -23,7 +23,8 @@ def plan_endpoint(
     """Decide about the endpoint. `name` is the platform's, with which the names of Google resources begin."""
     exposure = asked.exposure
     if exposure is Exposure.NONE:
-        _refuse_without_exposure(check, asked, services)
+        if not check.told("endpoint"):
+            _refuse_without_exposure(check, asked, services)
         return EndpointPlan(exposure)
     if cluster.mode is not ClusterMode.CREATE:
         check.refuse(

@@ -6,7 +6,7 @@ ray-operator/controllers/ray/common/pod.go) and of its validation.go. What Ray d
 
 # What a service may be told to set instead begins with its own path.
 _TOKEN = "set hugging_face: a token belongs in a Secret"
-_AUTH = "Ray's token is always on and in a Secret: {path}.ray_token_generation makes a new one"
+_AUTH = "Ray's token is always on and in a Secret: {path}.rollout.ray_token_generation makes a new one"
 _STORE = "set head: it says where the heads keep their state"
 _KUBERAY = "KubeRay sets it in every pod: leave it out"
 _PORT = "the manifests name this port: leave it out"
@@ -14,8 +14,8 @@ _PORT = "the manifests name this port: leave it out"
 # Variable -> what to do instead. "{path}" is the service's.
 OWNED: dict[str, str] = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "set {path}.switches.ha_proxy: Ray turns it on with HAProxy",
-    "VLLM_CPU_KVCACHE_SPACE": "set {path}.kv_cache_gib instead",
-    "VLLM_API_KEY": "set {path}.api_key: a key belongs in a Secret",
+    "VLLM_CPU_KVCACHE_SPACE": "set {path}.engine.kv_cache_gib instead",
+    "VLLM_API_KEY": "set {path}.api.key: a key belongs in a Secret",
     "HF_TOKEN": _TOKEN,
     "HUGGING_FACE_HUB_TOKEN": _TOKEN,
     "HF_TOKEN_PATH": _TOKEN,
@@ -55,13 +55,11 @@ OWNED_PREFIXES: dict[str, str] = {
 # With `api_key`, which has a module of its own to find.
 PYTHON_PATH = "PYTHONPATH"
 PYTHON_PATH_INSTEAD = (
-    "with {path}.api_key the kit sets it, so that vLLM finds the gate: install modules of your own in {path}.image"
+    "with {path}.api.key the kit sets it, so that vLLM finds the gate: install modules of your own in {path}.pods.image"
 )
 # With weights hub on GPUs, where the cache is a volume of the kit.
 HUB_CACHE = "HF_HOME"
-HUB_CACHE_INSTEAD = (
-    "the kit puts the cache on a volume of its own: leave it out, or name one in {path}.volumes and a folder of it here"
-)
+HUB_CACHE_INSTEAD = "the kit puts the cache on a volume of its own: leave it out, or name one in {path}.pods.volumes and a folder of it here"
 
 # Read by Ray 2.60.0 and without an effect here, and why.
 NO_EFFECT: dict[str, str] = {

@@ -53,7 +53,7 @@ def plan_hugging_face(check: Check, asked: HuggingFaceArgs, cluster: ClusterPlan
             asked.secret,
             f"only with hugging_face.source secret-manager, and it is {source.value}",
         )
-    if source is TokenSource.PULUMI_SECRET and asked.token is None:
+    if source is TokenSource.PULUMI_SECRET and asked.token is None and not check.told("hugging_face"):
         check.refuse(
             "hugging_face_token",
             None,

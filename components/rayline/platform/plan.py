@@ -72,7 +72,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
     if head.store is HeadStore.MEMORYSTORE:
         cluster = add_api(cluster, MEMORYSTORE_API)
     isolation = plan_isolation(check, args.isolation, args.services, cluster, kuberay)
-    if not args.services:
+    if not args.services and not check.told("services"):
         check.refuse(
             "services", None, "name at least one, for example `qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}`"
         )

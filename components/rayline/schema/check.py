@@ -54,6 +54,10 @@ class Check:
         # where the shape is wrong, the plan sees a default and would complain about that
         self._told = {problem.path for problem in self.problems}
 
+    def told(self, path: str) -> bool:
+        """Return whether the shape of a place or of something in it is wrong."""
+        return any(one == path or one.startswith((f"{path}.", f"{path}[")) for one in self._told)
+
     def refuse(self, path: str, value: Any, message: str) -> None:
         """Add a problem, unless the value's shape is wrong already. A value that has the form of a secret is not repeated."""
         if path not in self._told:

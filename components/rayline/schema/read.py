@@ -4,11 +4,12 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rayline.schema.base import Arguments
+from rayline.schema.base import Arguments, Secret
 from rayline.schema.check import Problem
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import hint, meant
@@ -43,17 +44,16 @@ EXAMPLES = {
     "exclusions": '[{name: freeze, start: "2026-11-20T00:00:00Z", end: "2026-12-01T00:00:00Z", scope: no-upgrades}]',
     "allow_from_namespaces": "[chat]",
     "allow_metrics_from_namespaces": "[monitoring]",
+    "weights": "{bucket: my-models}",
     "volumes": "[{name: cache, mount_path: /cache, claim: weights}]",
     "model": "Qwen/Qwen3.5-4B",
-    "mode": "create, existing or local",
-    "accelerator": "l4, b200 or cpu",
     "name": "cache",
     "bucket": "my-models",
     "mount_path": "/cache",
     "max_replicas": "4",
 }
-# In two places, with two meanings.
-_WEIGHTS = {1: "{bucket: my-models}", 3: "{source: gcs-fuse}"}
+TOKEN_KEY = "hugging_face_token"
+"""Of a stack file: the token, which is a secret of Pulumi, beside the arguments."""
 # Keys that a stack file writes with their provider's prefix.
 PROVIDER_KEYS: dict[str, str] = {"project": "gcp:project", "region": "gcp:region"}
 
@@ -61,39 +61,35 @@ PROVIDER_KEYS: dict[str, str] = {"project": "gcp:project", "region": "gcp:region
 def read(arguments: type[Arguments], data: Mapping[str, Any]) -> tuple[Any, list[Problem]]:
     """Return the arguments that `data` says, and its mistakes.
 
-    With mistakes, what comes back is the part without them, so that the plan can judge it at the same time; None where that part
-    says too little.
+    With mistakes, what comes back is `data` without them, so that the plan can judge the rest at the same time; None where the
+    rest says too little.
     """
-    try:
-        return arguments.model_validate(data), []
-    except ValidationError as error:
-        problems = [_explain(arguments, one) for one in error.errors()]
-        rest = _without(data, error)
-    try:
-        return rest and arguments.model_validate(rest), problems
-    except ValidationError:
-        return None, problems
-
-
-def _without(data: Mapping[str, Any], error: ValidationError) -> dict[str, Any] | None:
-    """Return what has no mistake. A service with one is left out whole: half of it would mislead."""
+    problems: list[Problem] = []
     left = _copy(data)
-    for one in error.errors():
-        first, *more = one["loc"]
-        if first == "cluster" and more and more[0] != "mode":
-            left["cluster"].pop(more[0], None)
-        elif first == "services" and more:
-            left["services"].pop(more[0], None)
-        elif first in ("cluster", "services"):
-            return None
-        else:
-            left.pop(str(first), None)
-            if first == "endpoint":
-                # names below an endpoint that is left out would be a second complaint about the same mistake
-                for service in left["services"].values():
-                    if isinstance(service, dict) and isinstance(service.get("api"), dict):
-                        service["api"].pop("hostname", None)
-    return left if left.get("services") else None
+    # what is left may lack a required key, so the map around it goes as well; no map is deeper than this
+    for _ in range(8):
+        try:
+            return arguments.model_validate(left), problems
+        except ValidationError as error:
+            problems = problems or [_explain(arguments, one) for one in error.errors()]
+            for one in error.errors():
+                if not _remove(left, one["loc"][:-1] if one["type"] == "missing" else one["loc"]):
+                    return None, problems
+    return None, problems
+
+
+def _remove(data: Any, place: tuple[Any, ...]) -> bool:
+    """Take the map's entry out that a place lies in; of a list the whole. Return whether anything is left around it."""
+    parts = [part for part in place if part != "[key]"]
+    ends = next((index for index, part in enumerate(parts) if isinstance(part, int)), len(parts))
+    *above, last = parts[:ends] or [None]
+    for part in above:
+        data = data.get(part) if isinstance(data, dict) else None
+    if last is None:
+        return False
+    if isinstance(data, dict):
+        data.pop(last, None)
+    return True
 
 
 def _copy(value: Any) -> Any:
@@ -116,19 +112,20 @@ def _explain(arguments: type[Arguments], error: Any) -> Problem:
     value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
     parts = [part for part in place if part != "[key]"]
     last = next(str(part) for part in reversed(parts) if not isinstance(part, int))
-    example = _WEIGHTS.get(len(parts), "") if last == "weights" else EXAMPLES.get(last)
+    example = "{source: gcs-fuse}" if last == "weights" and len(parts) > 1 else EXAMPLES.get(last)
 
     def problem(says: str, *, hidden: bool = False) -> Problem:
         return Problem(path_of(place), None if hidden or not _may_show(last, value) else _short(value), says)
 
     if kind == "missing":
-        return Problem(path_of(place), None, f"required, for example {example}" if example else "required")
+        choices = _choices(arguments, place)
+        says = f": one of {', '.join(choices)}" if choices else f", for example {example}" if example else ""
+        return Problem(path_of(place), None, f"required{says}")
     if kind == "extra_forbidden":
         known = keys_at(arguments, place[:-1])
         # hugging_face_tokn: the value is one of the key that was meant
-        hidden = value is None or not may_show(meant(last, known) or "", value)
-        advice = hint(last, known, f"known: {', '.join(known)}")
-        return problem(f"no such key; {advice}", hidden=hidden)
+        hidden = not may_show(meant(last, known) or "", value)
+        return problem(f"no such key; {_advice(arguments, place[:-1], last, known)}", hidden=hidden)
     if kind == "domain":
         return problem(context["says"])
     if kind == "enum":
@@ -138,7 +135,8 @@ def _explain(arguments: type[Arguments], error: Any) -> Problem:
     if kind in ("float_type", "finite_number"):
         return problem(f"a number{_unquoted(value)}")
     if kind == "bool_type":
-        return problem(f"true or false{_unquoted(value)}")
+        own = "; the key itself is made for you" if parts[-2:] == ["api", "key"] else ""
+        return problem(f"true or false{_unquoted(value)}{own}")
     if kind == "string_type":
         return problem("text" if value is None or isinstance(value, dict | list) else "text; put it in quotes")
     if kind in ("dict_type", "model_type", "model_attributes_type"):
@@ -152,11 +150,28 @@ def _explain(arguments: type[Arguments], error: Any) -> Problem:
 
 
 def _may_show(key: str, value: Any) -> bool:
-    return value is not None and not isinstance(value, dict | list) and may_show(key, value)
+    return not isinstance(value, dict | list) and may_show(key, value)
 
 
 def _short(value: Any) -> Any:
-    return value[:100] + "…" if isinstance(value, str) and len(value) > 100 else value
+    return "" if value is None else value[:100] + "…" if isinstance(value, str) and len(value) > 100 else value
+
+
+def _choices(arguments: type[Arguments], place: tuple[Any, ...]) -> list[str]:
+    """Return the values of a key that takes one of a few; else none."""
+    kind = kind_at(arguments, place)
+    return [choice.value for choice in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
+
+
+def _advice(arguments: type[Arguments], place: tuple[Any, ...], key: str, known: list[str]) -> str:
+    """Return what an unknown key may have meant: one beside it, one of a map beside it, else all that are known."""
+    if key not in known and not meant(key, known):
+        for group in known:
+            inside = keys_at(arguments, (*place, group))
+            nearest = key if key in inside else meant(key, inside)
+            if nearest:
+                return f"did you mean {group}.{nearest}?"
+    return hint(key, known, f"known: {', '.join(known)}")
 
 
 def _unquoted(value: Any) -> str:
@@ -172,8 +187,8 @@ def _unquoted(value: Any) -> str:
     return ", without quotes"
 
 
-def keys_at(arguments: type[Arguments], place: typing.Iterable[Any]) -> list[str]:
-    """Return the keys that a place in the arguments takes; empty where a map has keys of its own."""
+def kind_at(arguments: type[Arguments], place: typing.Iterable[Any]) -> Any:
+    """Return the type of a place in the arguments, without Annotated and None; None where there is no such place."""
     kind: Any = arguments
     for part in place:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -182,7 +197,21 @@ def keys_at(arguments: type[Arguments], place: typing.Iterable[Any]) -> list[str
         else:
             kind = typing.get_args(kind)[-1] if typing.get_args(kind) else None
         kind = inner(kind)
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    return kind
+
+
+def keys_at(arguments: type[Arguments], place: typing.Iterable[Any]) -> list[str]:
+    """Return the keys that a place in the arguments takes, as a stack file writes them; none where a map has keys of its own."""
+    kind = kind_at(arguments, place)
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return []
+    secret = {
+        name for name, field in kind.model_fields.items() if any(isinstance(one, Secret) for one in field.metadata)
+    }
+    keys = [name for name in kind.model_fields if name not in secret]
+    if kind is arguments:
+        keys = [PROVIDER_KEYS.get(key, key) for key in keys] + [TOKEN_KEY]
+    return keys
 
 
 def inner(kind: Any) -> Any:

@@ -56,7 +56,7 @@ def plan_service_weights(
             source,
             f"only with cluster.mode create, and it is {cluster.mode.value}: hub, or weights.location with a folder of `pods.volumes`",
         )
-    elif bucket is None:
+    elif bucket is None and not check.told("weights"):
         check.refuse(f"{where}.source", source, "needs a bucket: `weights: {bucket: my-models}` beside `services`")
     if asked.location:
         check.refuse(
