@@ -343,7 +343,7 @@ list, the head and all workers. A change makes a new RayCluster. Refused are onl
 A file is no secret: `GOOGLE_APPLICATION_CREDENTIALS: /etc/keys/key.json` is taken. The file comes with `volumes` or `image`.
 
 `rayline plan` warns about a variable with `RAY_`, `RAYLLM_` or `VLLM_` that Ray {{ray}} and vLLM {{vllm}} do not read, and says
-which one may have been meant. Names come from both packages (`components/rayline/facts/runtime_variables.py`). There is no such warning with
+which one may have been meant. Names come from both packages (`components/rayline/facts/runtime.json`). There is no such warning with
 an older `runtime`.
 
 ### Proxies

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rayline.cluster.types import ClusterPlan
-from rayline.facts import runtime_variables
 from rayline.facts.capacities import SPOT_GRACE_SECONDS
 from rayline.facts.choices import Capacity, ClusterMode
-from rayline.facts.runtimes import Runtime
+from rayline.facts.runtime import runtime_facts
+from rayline.facts.runtimes import RUNTIMES, Runtime
 from rayline.facts.serve_flags import (
     DIRECT_STREAMING,
     HA_PROXY,
@@ -34,7 +34,7 @@ from rayline.facts.variables import (
 )
 from rayline.schema.check import IN_CLEAR_TEXT, Check
 from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secrets_in
-from rayline.schema.spelling import meant
+from rayline.schema.spelling import hint, meant
 from rayline.service.arguments import EngineArgs, ServiceArgs
 from rayline.service.drain import drain_times
 
@@ -129,17 +129,18 @@ def _secret(name: str, value: Any) -> str | None:
 
 def _unread(name: str, runtime: Runtime) -> str | None:
     """A warning about a variable that does nothing; None where it may do something, or where nothing is known of it."""
-    if runtime.ray_version != runtime_variables.RAY_VERSION:
+    facts = runtime_facts()
+    if runtime.ray_version != facts.ray:
         return None
     if name in NO_EFFECT:
-        return f"env.{name} has no effect: {NO_EFFECT[name]}"
+        return f"pods.env.{name} has no effect: {NO_EFFECT[name]}"
     reader = next((reader for start, reader in READERS.items() if name.startswith(start)), None)
-    known = runtime_variables.NAMES
+    known = facts.variables
     if reader is None or name in known or any(re.fullmatch(also, name) for also in ALSO_READ):
         return None
     version = runtime.ray_version if reader == "Ray" else runtime.vllm_version
     nearest = meant(name, known)
-    return f"env.{name} has no effect: {reader} {version} does not read it" + (
+    return f"pods.env.{name} has no effect: {reader} {version} does not read it" + (
         f"; did you mean {nearest}?" if nearest else ""
     )
 
@@ -184,7 +185,7 @@ def _proxy_warnings(env: Mapping[str, str], cluster: ClusterPlan) -> list[str]:
     if cluster.mode is not ClusterMode.EXISTING or not _has_proxy(env) or ranges:
         return []
     return [
-        "env.NO_PROXY names no address range: add those of this cluster's pods and Services, which are not known here"
+        "pods.env.NO_PROXY names no address range: add those of this cluster's pods and Services, which are not known here"
     ]
 
 
@@ -234,7 +235,7 @@ def with_haproxy_threads(env: Mapping[str, str], cpus: float) -> dict[str, str]:
 
 
 def plan_engine_kwargs(check: Check, path: str, service: ServiceArgs) -> dict[str, Any]:
-    """The further engine arguments, with `middleware` as the list that vLLM takes."""
+    """Return the further engine arguments, with `middleware` as the list that vLLM takes."""
     kwargs = dict(service.engine.kwargs)
     for key, value in kwargs.items():
         where = f"{path}.engine.kwargs.{key}"
@@ -243,11 +244,48 @@ def plan_engine_kwargs(check: Check, path: str, service: ServiceArgs) -> dict[st
         elif key in REFUSED_ENGINE_KWARGS:
             check.refuse(where, value if may_show(key, value) else None, REFUSED_ENGINE_KWARGS[key])
         else:
-            for below, kind in secrets_in(value, str(key)):
+            secrets = list(secrets_in(value, key))
+            for below, kind in secrets:
                 check.refuse(f"{where}{below}", None, f"{kind}, {IN_CLEAR_TEXT}")
+            if not secrets and (problem := _wrong_argument(key, value, RUNTIMES.get(service.pods.runtime))):
+                check.refuse(where, value if isinstance(value, (str, int, float)) else None, problem)
     if "middleware" in kwargs:
         kwargs["middleware"] = _middleware(check, f"{path}.engine.kwargs.middleware", kwargs["middleware"])
     return kwargs
+
+
+# What JSON calls a value that an argument of each kind takes.
+_KINDS = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "text": (str,),
+    "list": (list,),
+    "map": (dict,),
+}
+_SAID = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "text": "text",
+    "list": "a list",
+    "map": "a map",
+}
+
+
+def _wrong_argument(key: str, value: Any, runtime: Runtime | None) -> str | None:
+    """Return why vLLM's engine would not take an argument; None where it does, or where its version is not known here."""
+    facts = runtime_facts()
+    if key != "middleware" and runtime and runtime.vllm_version == facts.vllm:
+        known = facts.engine_arguments
+        kinds = known.get(key)
+        if kinds is None:
+            advice = hint(key.replace("-", "_"), known, "see `vllm serve --help` for what there is")
+            return f"vLLM {facts.vllm} has no such argument; {advice}"
+        takes = {kind for name in kinds if name in _KINDS for kind in _KINDS[name]}
+        if "any" not in kinds and value is not None and type(value) not in takes:
+            return " or ".join(_SAID[kind] for kind in kinds)
+    return None
 
 
 def _middleware(check: Check, where: str, value: Any) -> list[str]:

@@ -1,0 +1,25 @@
+"""What the default runtime reads: variables of Ray and vLLM, arguments of vLLM's engine. Written from the installed packages."""
+
+import json
+import pathlib
+from functools import cache
+from typing import NamedTuple
+
+FILE = pathlib.Path(__file__).with_name("runtime.json")
+
+
+class RuntimeFacts(NamedTuple):
+    """Names in one pair of versions. A variable that is not here is not read; some that are here are no variables."""
+
+    ray: str
+    vllm: str
+    variables: frozenset[str]
+    engine_arguments: dict[str, list[str]]
+    """Name -> what it takes: bool, int, float, text, list, map or any."""
+
+
+@cache
+def runtime_facts() -> RuntimeFacts:
+    """Return the facts of the default runtime."""
+    read = json.loads(FILE.read_text())
+    return RuntimeFacts(read["ray"], read["vllm"], frozenset(read["variables"]), read["engine_arguments"])
