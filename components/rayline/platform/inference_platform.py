@@ -56,11 +56,11 @@ class InferencePlatform(pulumi.ComponentResource):
         except PlanError as error:
             raise pulumi.RunError(f"the configuration of {name} cannot work:\n{error}") from None
         super().__init__("rayline:index:InferencePlatform", name, {}, opts)
-        plan, self._name = self.plan, name
+        plan = self.plan
         # the only cloud so far; another one is a class with the same attributes and methods
         self._cloud = GoogleCloud(self, name, plan) if plan.cluster.mode is ClusterMode.CREATE else None
         self._cluster: list[pulumi.Resource] = [self._cloud.cluster] if self._cloud else []
-        self._provider = self._kubernetes_provider("kubernetes")
+        self._kubernetes = self._kubernetes_provider("kubernetes")
         self._namespace = self._make_namespace()
 
         # a service goes before its operator, its nodes and its secrets, so that the operator can finish it
@@ -69,8 +69,8 @@ class InferencePlatform(pulumi.ComponentResource):
         needed += self._isolation()
         needed += self._token()
         if self._cloud:
-            needed += self._cloud.weights(self._provider, needed)
-            needed += self._cloud.ladders(self._provider)
+            needed += self._cloud.weights(self._kubernetes, needed)
+            needed += self._cloud.ladders(self._kubernetes)
         needed += self._network_cards()
         store_address: pulumi.Input[str] | None = plan.head.address
         if plan.head.store is HeadStore.MEMORYSTORE and self._cloud:
@@ -99,7 +99,7 @@ class InferencePlatform(pulumi.ComponentResource):
         )
 
     def _in_namespace(self) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(parent=self, provider=self._provider, depends_on=[self._namespace])
+        return pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=[self._namespace])
 
     def _make_namespace(self) -> kubernetes.core.v1.Namespace:
         plan = self.plan
@@ -111,7 +111,7 @@ class InferencePlatform(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                provider=self._provider,
+                provider=self._kubernetes,
                 depends_on=self._cluster,
                 # it goes when Google has removed the services' network endpoint groups, which hold the VPC (ingress-gce 1720)
                 custom_timeouts=pulumi.CustomTimeouts(delete="30m"),
@@ -142,7 +142,7 @@ class InferencePlatform(pulumi.ComponentResource):
         if kuberay.repository:
             arguments["repository"] = kuberay.repository
         after = [crds, self._namespace, *self._cluster]
-        opts = pulumi.ResourceOptions(parent=self, provider=self._provider, depends_on=after)
+        opts = pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=after)
         return [KuberayOperator(f"{self._name}-kuberay", arguments, opts=opts)]
 
     def _isolation(self) -> list[pulumi.Resource]:
@@ -164,7 +164,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     opts=self._in_namespace(),
                 )
             ]
-        return [self._cloud.token(self._provider, self._namespace)] if self._cloud and token.secret else []
+        return [self._cloud.token(self._kubernetes, self._namespace)] if self._cloud and token.secret else []
 
     def _network_cards(self) -> list[pulumi.Resource]:
         if not any(pool.rdma for pool in self.plan.pools):
@@ -195,7 +195,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,
                 },
-                opts=pulumi.ResourceOptions(parent=self, provider=self._provider, depends_on=after),
+                opts=pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=after),
             )
             for service in plan.services
         }
@@ -210,7 +210,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     "policies": service_policies(self.plan.endpoint, service, self.plan.namespace),
                     "route": service_route(self.plan.endpoint, service, self.plan.namespace),
                 },
-                opts=pulumi.ResourceOptions(parent=self, provider=self._provider, depends_on=after),
+                opts=pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=after),
             )
 
     def _register(self, endpoint: EndpointGateway | None, services: Mapping[str, LlmService]) -> None:
