@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rayline_cli.bench import cpu, receipt
-from rayline_cli.bench.servers import Server
+from rayline_bench import cpu, receipt
+from rayline_bench.servers import Server
 from rayline_cli.local import question, runtime
 from rayline_cli.local.session import SESSION_VARIABLE, environ
 from rayline_cli.verify import Outcome
