@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, replace
 import psutil
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from rayline_bench import cluster_job, cluster_run, page, report, run
 from rayline_bench import receipt as receipts
 from rayline_bench.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASE, ArmError, Overlay, read_overlay
 from rayline_bench.errors import BenchUsageError, Mistakes
+from rayline_bench.tables import Table
 from rayline_bench.workloads import WORKLOADS
 from rayline_cli import offline
 from rayline_cli.local import session
@@ -230,23 +230,15 @@ def _begun(
 
 
 def _shown(values: Values, found: receipts.Receipt, path: pathlib.Path, console: Console) -> int:
-    """Writes the page, prints the figures; the exit code."""
+    """Write the page, print the figures; return the exit code."""
     files = page.write(found, path)
     if values.as_json:
-        data = {
-            "receipt": str(path),
-            "page": str(files[0]),
-            "results": report.summary_json(found),
-            "goals": report.goals_json(found),
-            "remarks": report.remarks(found),
-        }
-        print(json.dumps(data, indent=2))
+        print(json.dumps({"receipt": str(path), "page": str(files[0])} | report.as_json(found), indent=2))
     else:
         for table in report.tables(found):
-            console.print(table)
-        for remark in report.remarks(found):
-            console.print(remark, soft_wrap=True, markup=False)
-        console.print(f"receipt: {path}\npage: {files[0]}", soft_wrap=True, markup=False)
+            console.print(table.rich())
+        for line in (*report.HOW_TO_READ, *report.remarks(found), f"receipt: {path}", f"page: {files[0]}"):
+            console.print(line, soft_wrap=True, markup=False)
     return 1 if any(point.failed for point in found.points) else 0
 
 
@@ -281,13 +273,8 @@ def show(values: Values, state: pathlib.Path, console: Console) -> int:
         console.print("\nother arms")
         for arm in others:
             console.print(f"  {arm.name:<16} {arm.what}", markup=False)
-    table = Table(title="workloads", title_justify="left")
-    for column in ("name", "what", "streams", "requests"):
-        table.add_column(column)
-    for workload in WORKLOADS.values():
-        streams = ", ".join(map(str, workload.concurrencies))
-        table.add_row(workload.name, workload.what, streams, str(workload.requests))
-    console.print(table)
+    rows = [(one.name, one.what, ", ".join(map(str, one.concurrencies)), one.requests) for one in WORKLOADS.values()]
+    console.print(Table(("name", "what", "streams", "requests"), rows, "workloads").rich())
     return 0
 
 

@@ -1,19 +1,19 @@
 """The generated parts of docs/ that were measured or say how: arms, workloads, goals, and tables of the kept receipts."""
 
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from rayline_cli.stack_names import PROJECT_ROOT
-from rayline_docs.markdown import NOTHING, code, table
 
 from . import goals as bench_goals
 from . import receipt as receipts
+from . import report
 from .arms import ARMS, DEFAULT_ARMS
 from .cpu import ENGINE
 from .faults import table as faults
 from .load import METRICS as LOAD_METRICS
-from .report import RATIOS, figure, ratio_text
-from .summary import METRICS, Line, cpu_by_process, cpu_unit, lines
+from .summary import METRICS, lines
+from .tables import code, table
 from .vllm_logs import LOGGED_STARTS
 from .workloads import WORKLOADS
 
@@ -117,13 +117,24 @@ def _other_workloads_part() -> str:
 
 
 def _receipt_parts(kind: str, body: Callable[[receipts.Receipt], Iterable[str]]) -> str:
-    """The receipts that are kept under names that begin with `kind`."""
+    """Return the receipts that are kept under names that begin with `kind`."""
     parts: list[str] = []
     for path in sorted(RECEIPTS.glob(f"{kind}*.json")):
         receipt = receipts.read(path)
         parts += [f"#### {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}", _how_made(path, receipt)]
         parts += body(receipt)
     return "\n\n".join(parts) or "No receipt is kept in `benchmarks/receipts` yet."
+
+
+def _in_full(receipt: receipts.Receipt) -> Iterator[str]:
+    for one in report.tables(receipt, METRICS):
+        if one.title != "Goals":
+            yield f"{one.title}:"
+        yield one.markdown()
+
+
+def _a_line_for_each_arm(receipt: receipts.Receipt) -> Iterator[str]:
+    yield report.figures(receipt, lines(receipt), report.RATIOS, with_load=True).markdown()
 
 
 def _how_made(path: pathlib.Path, receipt: receipts.Receipt) -> str:
@@ -148,67 +159,6 @@ def _served(receipt: receipts.Receipt) -> str:
     if all(name in WORKLOADS and WORKLOADS[name].application for name in names):
         return "No language model"
     return receipt.configuration.model
-
-
-def _in_full(receipt: receipts.Receipt) -> Iterator[str]:
-    """For each load every figure and the CPU by process; then the goals."""
-    every = lines(receipt)
-    for load in dict.fromkeys((line.workload, line.concurrency) for line in every):
-        here = [line for line in every if (line.workload, line.concurrency) == load]
-        requests = next(
-            one["requests"] for one in receipt.configuration.loads if (one["workload"], one["concurrency"]) == load
-        )
-        yield f"{WORKLOADS[load[0]].what if load[0] in WORKLOADS else load[0]}, {load[1]} streams, {requests:,} requests:"
-        yield _figures_table(receipt, here, METRICS, ARM)
-        yield f"CPU-seconds per {cpu_unit(here)}, by process:"
-        yield table(("process", *(code(line.arm) for line in here)), cpu_by_process(here))
-    if verdicts := bench_goals.verdicts(receipt):
-        rows = [
-            (
-                one.text(),
-                str(one.concurrency),
-                ratio_text(one.ratio),
-                ("yes" if one.reached else "no") + ("" if one.enough else " (too few repeats)"),
-            )
-            for one in verdicts
-        ]
-        yield table(("goal", "streams", "measured", "reached"), rows)
-
-
-def _a_line_for_each_arm(receipt: receipts.Receipt) -> Iterator[str]:
-    """What is compared, all loads in one table."""
-    yield _figures_table(receipt, lines(receipt), RATIOS, LOAD | ARM)
-
-
-LOAD: dict[str, Callable[[Line], str]] = {
-    "workload": lambda line: code(line.workload),
-    "streams": lambda line: str(line.concurrency),
-}
-ARM: dict[str, Callable[[Line], str]] = {"arm": lambda line: code(line.arm)}
-
-
-def _figures_table(
-    receipt: receipts.Receipt, here: Sequence[Line], keys: Iterable[str], first: dict[str, Callable[[Line], str]]
-) -> str:
-    """A row for each line: the columns `first`, then those of METRICS by `keys` that have figures, with their ratios."""
-    shown = [key for key in keys if any(line.values[key] for line in here)]
-    if "throughput" in shown:
-        shown.remove("requests")
-    header = [*first]
-    for key in shown:
-        header.append(f"{METRICS[key].title}, {METRICS[key].unit}")
-        if key in RATIOS:
-            header.append(f"x {receipt.configuration.base}")
-    rows = []
-    for line in here:
-        row = [text(line) for text in first.values()]
-        for key in shown:
-            row.append(figure(line.values[key]))
-            if key in RATIOS:
-                ratio = line.ratios[key]
-                row.append(ratio_text(ratio).removeprefix("x ") if ratio else NOTHING)
-        rows.append(row)
-    return table(header, rows)
 
 
 MODELS_PARTS: dict[str, Callable[[], str]] = {"logs": _logs_part}

@@ -1,50 +1,79 @@
-"""A receipt for people: tables for the terminal."""
+"""A receipt for people: its tables, the same for the terminal, its page and the docs, and what to know before reading them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
-from rich.table import Table
+from .goals import verdicts
+from .receipt import DISTURBED_CORES, Receipt
+from .summary import METRICS, Line, Spread, cpu_by_process, cpu_unit, lines, ratio_of
+from .tables import NOTHING, Table, code
+from .workloads import WORKLOADS
 
-from rayline_bench.goals import verdicts
-from rayline_bench.receipt import DISTURBED_CORES, Receipt
-from rayline_bench.summary import LOAD_GENERATOR, METRICS, Line, Spread, cpu_by_process, cpu_unit, lines, ratio_of
-
-COLUMNS = ("throughput", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
+COLUMNS = ("throughput", "requests", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
+"""The metrics that a terminal has room for."""
 RATIOS = ("throughput", "requests", "ttft_p99", "cpu_rest")
-WITHOUT_TOKENS = {"throughput": "requests", "tpot_p50": None, "tpot_p99": None, "cpu_engine": None}
-"""What stands in the place of a column where a workload has no tokens; None: nothing."""
+HOW_TO_READ = (
+    "Figures are medians over the repeats, with the lowest and the highest. A ratio compares two arms in the same repeat.",
+    "CPU is of the server, in seconds per 1,000 tokens (or requests, where a workload has no tokens); rest is all but the engine.",
+    "Compare within one run only: the load generator shares the cores.",
+)
 
 
-def _columns(here: Sequence[Line]) -> list[str]:
-    if any(line.values["throughput"] for line in here):
-        return list(COLUMNS)
-    return [column for key in COLUMNS if (column := WITHOUT_TOKENS.get(key, key))]
-
-
-def tables(receipt: Receipt) -> list[Table]:
-    """For each load: figures with their spread and ratio, then CPU by role."""
-    found = []
+def tables(receipt: Receipt, keys: Iterable[str] = COLUMNS) -> Iterator[Table]:
+    """Yield for each load the figures of METRICS by `keys` and CPU by process; then the goals."""
     every = lines(receipt)
-    for workload, concurrency in dict.fromkeys((line.workload, line.concurrency) for line in every):
-        here = [line for line in every if (line.workload, line.concurrency) == (workload, concurrency)]
-        found.append(_figures(receipt, workload, concurrency, here))
+    for load in receipt.configuration.loads:
+        workload, streams = load["workload"], load["concurrency"]
+        here = [line for line in every if (line.workload, line.concurrency) == (workload, streams)]
+        if not here:
+            continue
+        what = WORKLOADS[workload].what if workload in WORKLOADS else workload
+        yield figures(receipt, here, keys, f"{what}, {streams} streams, {load['requests']:,} requests")
         if any(line.cpu for line in here):
-            found.append(_cpu(workload, concurrency, here))
+            arms = (code(line.arm) for line in here)
+            yield Table(("process", *arms), cpu_by_process(here), f"CPU-seconds per {cpu_unit(here)}, by process")
     if goals := verdicts(receipt):
-        table = Table(title="goals", title_justify="left")
-        for column in ("goal", "streams", "measured", ""):
-            table.add_column(column)
-        for verdict in goals:
-            word = "[green]reached[/]" if verdict.reached else "[red]not reached[/]"
-            few = "" if verdict.enough else " (fewer repeats or requests than it is stated for)"
-            table.add_row(verdict.text(), str(verdict.concurrency), ratio_text(verdict.ratio), word + few)
-        found.append(table)
-    return found
+        rows = [
+            (
+                one.text(),
+                one.concurrency,
+                ratio_text(one.ratio),
+                ("yes" if one.reached else "no") + ("" if one.enough else " (too few repeats)"),
+            )
+            for one in goals
+        ]
+        yield Table(("goal", "streams", "measured", "reached"), rows, "Goals")
+
+
+def figures(
+    receipt: Receipt, here: Sequence[Line], keys: Iterable[str], title: str = "", *, with_load: bool = False
+) -> Table:
+    """Return a row for each line: its arm, then the metrics of `keys` that have figures, with their ratios."""
+    shown = [key for key in keys if any(value and value.high for value in (line.values[key] for line in here))]
+    if "throughput" in shown and "requests" in shown:
+        shown.remove("requests")
+    header = ["workload", "streams", "arm"] if with_load else ["arm"]
+    for key in shown:
+        header.append(f"{METRICS[key].title}, {METRICS[key].unit}")
+        if key in RATIOS:
+            header.append(f"x {receipt.configuration.base}")
+    rows = []
+    for line in here:
+        failed = f" ({line.failed_points} points failed)" if line.failed_points else ""
+        row = [code(line.workload), str(line.concurrency), code(line.arm)] if with_load else [code(line.arm) + failed]
+        for key in shown:
+            row.append(figure(line.values[key]))
+            if key in RATIOS:
+                ratio = line.ratios[key]
+                row.append(ratio_text(ratio).removeprefix("x ") if ratio else NOTHING)
+        rows.append(row)
+    return Table(header, rows, title)
 
 
 def remarks(receipt: Receipt) -> list[str]:
-    """What a reader of the figures has to know before: what is missing, what disturbed."""
+    """Return what a reader of the figures has to know before: what is missing, what disturbed."""
     found = []
     every = sum(map(len, receipt.groups)) * len(receipt.configuration.loads) * receipt.repeats
     if missing := every - len(receipt.points):
@@ -58,48 +87,16 @@ def remarks(receipt: Receipt) -> list[str]:
     return found
 
 
-def _figures(receipt: Receipt, workload: str, concurrency: int, here: Sequence[Line]) -> Table:
-    base = receipt.configuration.base
-    title = f"{workload} at {concurrency} streams: median (low-high), x = against {base} in the same repeat"
-    table = Table(title=title, title_justify="left")
-    table.add_column("arm", no_wrap=True)
-    columns = _columns(here)
-    for key in columns:
-        table.add_column(f"{METRICS[key].title}\n{METRICS[key].unit}", justify="right")
-    table.add_column("repeats", justify="right")
-    for line in here:
-        cells = []
-        for key in columns:
-            cell = figure(line.values[key])
-            if key in RATIOS and (ratio := line.ratios[key]):
-                cell += f"\n{ratio_text(ratio)}"
-            cells.append(cell)
-        failed = f" ({line.failed_points} failed)" if line.failed_points else ""
-        table.add_row(line.arm, *cells, f"{line.repeats}{failed}")
-    return table
-
-
-def _cpu(workload: str, concurrency: int, here: Sequence[Line]) -> Table:
-    title = f"{workload} at {concurrency}: server CPU-seconds per {cpu_unit(here)}, by process"
-    table = Table(title=title, title_justify="left")
-    table.add_column("process")
-    for line in here:
-        table.add_column(line.arm, justify="right")
-    for process, *cells in cpu_by_process(here):
-        table.add_row(process, *cells, style="dim" if process == LOAD_GENERATOR else None)
-    return table
-
-
 def figure(value: Spread | None) -> str:
-    """Median and, where there is more than one, the spread."""
+    """Return the median and, where there is more than one, the spread."""
     if value is None:
-        return "-"
+        return NOTHING
     text = number(value.median)
     return f"{text} ({number(value.low)}-{number(value.high)})" if value.count > 1 else text
 
 
 def ratio_text(value: Spread) -> str:
-    """x 1.25 (1.22-1.31), and the median of each start where there were several"""
+    """Return x 1.25 (1.22-1.31), with the median of each start where there were several."""
     text = f"x {value.median:.2f}"
     if value.low == value.high:
         return text
@@ -108,51 +105,36 @@ def ratio_text(value: Spread) -> str:
 
 
 def number(value: float) -> str:
-    """Three figures that mean something."""
+    """Return three figures that mean something."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 
-def summary_json(receipt: Receipt) -> list[dict]:
-    """The same for a machine."""
-    found = []
+def as_json(receipt: Receipt) -> dict[str, list]:
+    """Return results, goals and remarks for a machine."""
+    results = []
     for line in lines(receipt):
-        metrics = {}
-        for key, value in line.values.items():
-            if value is not None:
-                metrics[key] = {
-                    "median": value.median,
-                    "low": value.low,
-                    "high": value.high,
-                    "ratio": ratio_of(line, key),
-                }
-        found.append(
-            {
-                "workload": line.workload,
-                "concurrency": line.concurrency,
-                "arm": line.arm,
-                "repeats": line.repeats,
-                "failed_points": line.failed_points,
-                "metrics": metrics,
-                "cpu_seconds_per_1000": line.cpu,
-                "load_cpu_seconds_per_1000": line.load_cpu,
-            }
-        )
-    return found
-
-
-def goals_json(receipt: Receipt) -> list[dict]:
-    """Each goal that the receipt can tell something about."""
-    return [
-        {
-            "goal": verdict.text(),
-            "concurrency": verdict.concurrency,
-            "ratio": verdict.ratio.median,
-            "low": verdict.ratio.low,
-            "high": verdict.ratio.high,
-            "reached": verdict.reached,
-            "enough": verdict.enough,
+        metrics = {
+            key: {"median": value.median, "low": value.low, "high": value.high, "ratio": ratio_of(line, key)}
+            for key, value in line.values.items()
+            if value is not None
         }
-        for verdict in verdicts(receipt)
+        kept = {
+            name: value for name, value in asdict(line).items() if name not in ("values", "ratios", "cpu", "load_cpu")
+        }
+        cpu = {"cpu_seconds_per_1000": line.cpu, "load_cpu_seconds_per_1000": line.load_cpu}
+        results.append(kept | {"metrics": metrics} | cpu)
+    goals = [
+        {
+            "goal": one.text(),
+            "concurrency": one.concurrency,
+            "ratio": one.ratio.median,
+            "low": one.ratio.low,
+            "high": one.ratio.high,
+            "reached": one.reached,
+            "enough": one.enough,
+        }
+        for one in verdicts(receipt)
     ]
+    return {"results": results, "goals": goals, "remarks": remarks(receipt)}

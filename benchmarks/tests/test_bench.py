@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from pathlib import Path
 
 import psutil
@@ -430,7 +431,7 @@ def test_a_receipt_says_what_it_lacks_and_what_disturbed_it():
     missing, disturbed = report.remarks(found)
     assert missing.startswith("1 of 6 points are missing: rayline bench --resume")
     assert "during 1 of 5 points, 0.27 at most" in disturbed
-    shown = page.text(found, {})
+    shown = page.text(found, [])
     assert missing in shown
     assert disturbed in shown
     assert "50 tokens in, 100 out" in shown
@@ -588,7 +589,7 @@ def test_a_run_for_goals_has_every_arm_that_they_compare(run: goals.GoalRun):
     assert {name for goal in run.goals for name in (goal.arm, goal.against)} <= {name + suffix for name in run.arms}
 
 
-def test_the_page_needs_nothing_beside_it_and_says_what_the_receipt_says(tmp_path: Path):
+def test_the_page_says_what_the_receipt_says_and_shows_plots_that_lie_beside_it(tmp_path: Path):
     pytest.importorskip("matplotlib")
     found = two_arms(1.3, 0.5)
     found.arms["kit-equal"] = receipt.ArmRecord(
@@ -601,21 +602,34 @@ def test_the_page_needs_nothing_beside_it_and_says_what_the_receipt_says(tmp_pat
     text = page_file.read_text()
     assert [plot.name for plot in plots] == ["r-tokens.png", "r-tokens-cpu.png"]
     assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
-    assert text.count("data:image/png;base64,") == 2
+    assert re.findall(r"!\[.*\]\((.*)\)", text) == [plot.name for plot in plots]
     assert "http" not in text.replace("http_options", ""), "nothing is loaded from elsewhere"
-    assert "x 1.30" in text
-    assert "&lt;the kit&gt;" in text
+    assert "| 1.30 |" in text
+    assert "\\<the kit>" in text
+    assert "+ env A: 1" in text
     assert "0 of 1 checks without a failure" in text
 
 
 def test_the_terminal_shows_figures_ratios_and_goals():
     console = Console(width=200, record=True, file=io.StringIO())
     for one in report.tables(two_arms(1.3, 0.5)):
-        console.print(one)
+        console.print(one.rich())
     text = console.export_text()
     assert "x 1.30" in text
-    assert "not reached" in text
+    assert re.search(r"TTFT p99 at most 0.75 x sample.* no ", text)
     assert "(load generator)" in text
+
+
+def test_terminal_page_and_docs_show_the_same_cells():
+    found = two_arms(1.3, 0.5)
+    console = Console(width=250, record=True, file=io.StringIO())
+    for one in report.tables(found):
+        console.print(one.rich())
+    shown = console.export_text()
+    cells = [str(cell).replace("`", "") for one in report.tables(found) for row in one.rows for cell in row]
+    assert len(cells) > 20
+    assert [cell for cell in cells if cell not in shown] == []
+    assert all(one.markdown() in page.text(found, []) for one in report.tables(found))
 
 
 def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():

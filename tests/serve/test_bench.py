@@ -104,5 +104,5 @@ def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
     assert last.cpu_seconds["engine"] > 0
     assert last.cpu_seconds["replica"] > 0
     assert json.loads(said)["results"][0]["repeats"] == measured + 1
-    assert path.with_suffix(".html").is_file()
+    assert path.with_suffix(".md").is_file()
     assert not left_over(tmp_path)

@@ -15,10 +15,11 @@ from rayline.facts.models import MODELS
 from rayline.facts.runtimes import RUNTIMES
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import NO_EFFECT, OWNED
+from rayline_bench.tables import prose
 from rayline_cli import cli
 from rayline_cli.offline import stack_names
 from rayline_cli.stack_names import PROJECT_ROOT as ROOT
-from rayline_docs import configuration, high_throughput, markdown, pages
+from rayline_docs import configuration, high_throughput, pages
 
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("benchmarks/**/*.md"), *pages.DOCS.rglob("*.md")]
@@ -89,7 +90,7 @@ def test_every_configuration_key_is_documented() -> None:
     page = text_of("configuration.md")
     for path, _, _, text in rows:
         assert re.search(rf"^\| `(?:{re.escape(path)}|{re.escape(path.split('.')[-1])})` \|", page, re.MULTILINE), path
-        assert markdown.prose(text).replace("|", "\\|") in page, path
+        assert prose(text).replace("|", "\\|") in page, path
 
 
 def test_a_default_in_a_text_is_the_default_in_the_table() -> None:
@@ -104,7 +105,7 @@ def test_every_command_is_documented_and_has_help() -> None:
     for name, text, options, _ in configuration.commands():
         assert text, f"rayline {name} has no help"
         assert f"### `rayline {name}`" in page
-        assert markdown.prose(text) in page
+        assert prose(text) in page
         for option, _, meaning in options:
             assert meaning, f"rayline {name} {option} has no help"
 

@@ -29,12 +29,11 @@ from rayline.facts.variables import (
     PYTHON_PATH_INSTEAD,
 )
 from rayline.service import environment
+from rayline_bench.tables import NOTHING, code, listed, prose, table
 from rayline_cli import settings
 from rayline_cli.cli import app
 from rayline_cli.stack_files import MOST_BYTES, TOP_KEYS, in_json, map_of, read_stack, resolved
 from rayline_cli.stack_names import PROJECT_ROOT, stack_names
-
-from .markdown import NOTHING, code, listed, prose, table
 
 ARGUMENTS = PROJECT_ROOT / "components" / "rayline" / "schema" / "arguments.py"
 

@@ -7,8 +7,7 @@ from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
 from rayline.facts.capacities import CAPACITIES
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.platform import plan
-
-from .markdown import NOTHING, code, table
+from rayline_bench.tables import NOTHING, code, table
 
 PRICED_REGION = "us-central1"
 

@@ -7,8 +7,7 @@ from rayline.facts.models import MODELS, Model
 from rayline.platform import plan
 from rayline.service.fit import GIB, GPU_BLOCK_TOKENS, kv_layout, weights_gib
 from rayline.service.types import MemoryFit
-
-from .markdown import NOTHING, code, table
+from rayline_bench.tables import NOTHING, code, table
 
 
 def _bytes(value: float) -> str:
