@@ -119,7 +119,7 @@ def _bench_in_cluster(values: Values, state: pathlib.Path, console: Console) -> 
         lambda command: cluster_run.new_receipt(wanted, values.repeats, command),
     )
     with terminal_report() as progress, _kept(path, progress):
-        cluster_run.measure(wanted, found, path, progress, cluster_run.Kubectl(wanted.plan))
+        cluster_run.measure(wanted, found, path, progress)
     return _shown(values, found, path, console)
 
 
@@ -145,8 +145,8 @@ def render(values: Values) -> int:
     if not run.is_in_a_cluster(values.stack, values.config_file):
         raise BenchUsageError(f"--render: stack {values.stack} runs on this machine, where nothing is applied")
     wanted = _prepared_for_cluster(values)
-    points = wanted.points(cluster_run.new_receipt(wanted, values.repeats, ""))
-    print("---\n".join(map(dump, cluster_job.manifests(wanted.plan, wanted.service, points))), end="")
+    jobs = wanted.jobs(wanted.left(cluster_run.new_receipt(wanted, values.repeats, "")))
+    print("---\n".join(map(dump, cluster_job.manifests(wanted.plan, wanted.service, jobs))), end="")
     return 0
 
 

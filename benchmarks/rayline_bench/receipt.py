@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,29 @@ class Receipt(_Part):
         scratch = path.with_name(f".{path.name}.new")
         scratch.write_text(self.model_dump_json(indent=1) + "\n")
         scratch.replace(path)
+
+
+def new(
+    configuration: Configuration, repeats: int, groups: list[list[str]], command: str, notes: list[str], **fields: Any
+) -> Receipt:
+    """Return a receipt without a point; `fields` in place of what this machine says."""
+    here = {"hardware": hardware(), "environment": environment()}
+    return Receipt(
+        configuration=configuration,
+        configuration_hash=configuration.hash(),
+        repeats=repeats,
+        groups=groups,
+        command=command,
+        started_at=now(),
+        git=git_state(),
+        notes=list(notes),
+        **(here | fields),
+    )
+
+
+def now() -> str:
+    """Return local time, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def read(path: Path) -> Receipt:

@@ -84,7 +84,13 @@ class Load:
         """Requests before the measurement: one for each stream, so that every connection and cache is warm."""
         return self.concurrency
 
+    def job(self, point: Point) -> dict[str, Any]:
+        """Return what a load generator does for a point of this load; where to is for the caller."""
+        numbers = {"concurrency": self.concurrency, "requests": self.requests, "warmup": self.warmup}
+        return numbers | {"seed": schedule.seed(point), "arguments": list(self.workload.arguments)}
+
     def record(self) -> dict[str, Any]:
+        """Return what a receipt keeps of it."""
         return {
             "workload": self.workload.name,
             "concurrency": self.concurrency,
@@ -291,23 +297,13 @@ def _base(program: offline.Program, replicas: int, engine: Mapping[str, Any]) ->
 
 def new_receipt(plan: Plan, repeats: int, groups: list[list[str]], command: str) -> Receipt:
     """A receipt without a point."""
-    return Receipt(
-        configuration=plan.configuration,
-        configuration_hash=plan.configuration.hash(),
-        repeats=repeats,
-        groups=groups,
-        command=command,
-        started_at=now(),
-        git=receipt.git_state(),
-        hardware=receipt.hardware(),
-        environment=receipt.environment(),
-        notes=[
-            "The load generator runs on the same cores.",
-            "The kit's arms ask for an API key, as shipped; sample and vllm have none.",
-            "Ray's own token (RAY_AUTH_MODE) is on in every arm of Ray: the runtime on this machine insists.",
-            "All arms but the measured one are frozen (SIGSTOP).",
-        ],
-    )
+    notes = [
+        "The load generator runs on the same cores.",
+        "The kit's arms ask for an API key, as shipped; sample and vllm have none.",
+        "Ray's own token (RAY_AUTH_MODE) is on in every arm of Ray: the runtime on this machine insists.",
+        "All arms but the measured one are frozen (SIGSTOP).",
+    ]
+    return receipt.new(plan.configuration, repeats, groups, command, notes)
 
 
 def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
@@ -365,11 +361,7 @@ def _measure(
         "url": server.url,
         "model": plan.model_id,
         "tokenizer": "" if plan.application else _tokenizer(plan),
-        "concurrency": load.concurrency,
-        "requests": load.requests,
-        "warmup": load.warmup,
-        "seed": schedule.seed(point),
-        "arguments": list(load.workload.arguments),
+        **load.job(point),
         # by the environment of the generator's child: an argument could be read by anybody on the machine
         "env": {"OPENAI_API_KEY": server.api_key or ""},
     }
@@ -549,5 +541,4 @@ def figures(one: Measured) -> str:
     return f"{speed}, TTFT p99 {one.load['ttft_p99_ms']:,.0f} ms{disturbed}{failed}"
 
 
-def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+now = receipt.now

@@ -13,9 +13,11 @@ from typing import Any
 from vllm.benchmarks import serve
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from rayline_bench import bench_serve
+
 
 async def _as_they_are(base_url: str, model_id: str, requests: Any, ssl_context: Any = None) -> Any:
-    """In place of serve._align_prompts_to_server_tokenizer, which asks /tokenize without a key.
+    """Leave the prompts, in place of serve._align_prompts_to_server_tokenizer, which asks /tokenize without a key.
 
     Behind a gate it gets 401 and leaves the prompts, elsewhere it rewrites them: arms would get different prompts.
     """
@@ -25,21 +27,13 @@ async def _as_they_are(base_url: str, model_id: str, requests: Any, ssl_context:
 def _arguments(job: dict[str, Any], *, requests: int, seed: int) -> argparse.Namespace:
     parser = FlexibleArgumentParser()
     serve.add_cli_args(parser)
-    command = [
-        *("--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", job["url"]),
-        *("--model", job["model"], "--tokenizer", job["tokenizer"]),
-        *("--num-prompts", str(requests), "--max-concurrency", str(job["concurrency"]), "--seed", str(seed)),
-        *("--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,90,99"),
-        *("--ignore-eos", "--disable-tqdm"),
-        *job["arguments"],
-    ]
-    parsed = parser.parse_args(command)
+    parsed = parser.parse_args(bench_serve.arguments(job, requests=requests, seed=seed))
     assert parsed is not None  # its annotation says it might be
     return parsed
 
 
 def run(job: dict[str, Any], mark: Any) -> dict[str, Any]:
-    """job: url, model, tokenizer, concurrency, requests, warmup, seed, arguments (of bench serve: the dataset)."""
+    """Measure a job of bench_serve.arguments, with requests, warmup and seed."""
     serve._align_prompts_to_server_tokenizer = _as_they_are
     benchmark = serve.benchmark
     if job["warmup"]:
@@ -56,17 +50,4 @@ def run(job: dict[str, Any], mark: Any) -> dict[str, Any]:
 
     serve.benchmark = marked
     result = asyncio.run(serve.main_async(_arguments(job, requests=job["requests"], seed=job["seed"])))
-    found = {
-        "completed": result["completed"],
-        "failed": result["failed"],
-        "duration": result["duration"],
-        "requests_per_second": result["request_throughput"],
-        "output_tokens": result["total_output_tokens"],
-        "output_tokens_per_second": result["output_throughput"],
-        "input_tokens": result["total_input_tokens"],
-        "errors": errors,
-    }
-    for metric in ("ttft", "tpot", "e2el"):
-        for percentile in ("50", "90", "99"):
-            found[f"{metric}_p{percentile}_ms"] = result[f"p{percentile}_{metric}_ms"]
-    return found
+    return bench_serve.figures(result) | {"errors": errors}

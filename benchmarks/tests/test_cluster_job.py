@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -12,14 +14,15 @@ import pytest
 
 from rayline.facts.labels import SERVICE_LABEL
 from rayline.isolation.manifests import network_policies
-from rayline_bench import cluster_job, cluster_run, in_job
+from rayline_bench import cluster_job, cluster_run
+from rayline_bench.cluster_job import MARK
 from rayline_bench.errors import BenchError, BenchUsageError
 from rayline_bench.run import Load
 from rayline_bench.workloads import WORKLOADS
 from rayline_cli import offline
 from tests.engine import sdk_types
 
-LOADS = [Load(WORKLOADS["tokens"], 64, 256), Load(WORKLOADS["agentic"], 8, 48)]
+LOADS = [Load(WORKLOADS["tokens"], 64, 256), Load(WORKLOADS["balanced"], 8, 48)]
 
 
 def program(stack: str, **service: Any) -> offline.Program:
@@ -36,10 +39,13 @@ def prod() -> cluster_run.Run:
     return cluster_run.prepare(offline.record("prod-l4"), LOADS, "")
 
 
+def jobs(run: cluster_run.Run, repeats: int = 2) -> list[dict[str, Any]]:
+    return run.jobs(run.left(cluster_run.new_receipt(run, repeats, "")))
+
+
 def documents(run: cluster_run.Run, repeats: int = 2) -> dict[str, dict[str, Any]]:
     """By kind, or kind and end of the name where there are several."""
-    points = run.points(cluster_run.new_receipt(run, repeats, ""))
-    found = cluster_job.manifests(run.plan, run.service, points)
+    found = cluster_job.manifests(run.plan, run.service, jobs(run, repeats))
     return {
         one["kind"] + (one["metadata"]["name"].rpartition("-")[2] if one["kind"] == "NetworkPolicy" else ""): one
         for one in found
@@ -52,7 +58,7 @@ def pod_of(run: cluster_run.Run) -> dict[str, Any]:
 
 def test_every_object_is_of_the_kit_and_of_its_run_in_the_services_namespace(prod):
     found = documents(prod)
-    assert {"ConfigMap", "Job", "NetworkPolicyout", "NetworkPolicyin"} == found.keys()
+    assert {"Job", "NetworkPolicyout", "NetworkPolicyin"} == found.keys()
     name = found["Job"]["metadata"]["name"]
     for document in found.values():
         assert document["metadata"]["namespace"] == "rayline"
@@ -75,7 +81,7 @@ def test_the_pod_meets_the_restricted_standard_and_writes_into_its_scratch_only(
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     kinds = {next(key for key in volume if key != "name") for volume in pod["volumes"]}
-    assert kinds <= {"configMap", "emptyDir", "csi", "secret", "projected"}
+    assert kinds <= {"emptyDir", "csi", "secret", "projected"}
     writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
     assert writable == ["/tmp"]
     homes = {entry["value"] for entry in container["env"] if entry["name"] in ("HOME", "HF_HOME", "XDG_CACHE_HOME")}
@@ -113,7 +119,7 @@ def test_the_job_sees_the_services_volumes_and_writes_to_none():
     assert mounted["models"] == {"name": "models", "mountPath": "/models", "readOnly": True}
     assert mounted["cache"] == {"name": "cache", "mountPath": "/cache", "readOnly": True}
     assert {"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}} in pod["volumes"]
-    assert run.points(cluster_run.new_receipt(run, 1, ""))[0]["job"]["tokenizer"] == "/models/smollm2"
+    assert jobs(run)[0]["tokenizer"] == "/models/smollm2"
 
 
 def test_the_key_comes_from_its_secret_and_is_nowhere_else(prod):
@@ -142,38 +148,34 @@ def test_without_network_policies_there_are_none():
     values, secret = offline.read_stack("kind")
     values["rayline:isolation"] = json.dumps({"network_policies": False})
     run = cluster_run.prepare(offline.record("kind", config=(values, secret)), LOADS[:1], "")
-    assert documents(run).keys() == {"ConfigMap", "Job"}
-
-
-def test_the_config_map_has_the_script_and_what_it_imports_and_fits(prod):
-    data = documents(prod)["ConfigMap"]["data"]
-    assert data.keys() == {"in_job.py", "vllm_load.py", "agentic_load.py", "plan.json"}
-    assert sum(len(text) for text in data.values()) < 1_000_000  # the API server's limit is 1 MiB
-    for name, text in data.items():
-        if name.endswith(".py"):
-            compile(text, name, "exec")
-            # the image has vLLM and Ray, and nothing of this project
-            assert "from rayline" not in text
-            assert "import rayline" not in text
+    assert documents(run).keys() == {"Job"}
 
 
 def test_points_ask_the_service_and_go_load_by_load_through_the_repeats(prod):
-    points = json.loads(documents(prod)["ConfigMap"]["data"]["plan.json"])
-    assert [(p["point"]["repeat"], p["point"]["workload"], p["generator"]) for p in points] == [
-        (1, "tokens", "vllm_load"),
-        (1, "agentic", "agentic_load"),
-        (2, "tokens", "vllm_load"),
-        (2, "agentic", "agentic_load"),
-    ]
-    job = points[0]["job"]
-    assert job["url"] == "http://qwen-serve-svc:8000"
-    assert (job["model"], job["tokenizer"]) == (prod.service.served_model_name, "Qwen/Qwen3.5-4B")
-    assert (job["concurrency"], job["requests"], job["warmup"]) == (64, 256, 64)
-    assert points[0]["job"]["seed"] != points[2]["job"]["seed"]
+    found = jobs(prod)
+    assert [(one["concurrency"], one["requests"], one["warmup"]) for one in found] == [(64, 256, 64), (8, 48, 8)] * 2
+    assert {one["url"] for one in found} == {"http://qwen-serve-svc:8000"}
+    assert {(one["model"], one["tokenizer"]) for one in found} == {(prod.service.served_model_name, "Qwen/Qwen3.5-4B")}
+    assert len({one["seed"] for one in found}) == 4
+
+
+def test_every_command_of_the_job_is_one_that_vllm_bench_serve_takes(prod):
+    serve = pytest.importorskip("vllm.benchmarks.serve", reason="needs the `local` extra")
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = FlexibleArgumentParser()
+    serve.add_cli_args(parser)
+    commands = [line.partition(" && ")[0] for line in script_of(prod).splitlines()[1:]]
+    assert len(commands) == 4
+    for command, job in zip(commands, jobs(prod), strict=True):
+        program = shlex.split(command)
+        compile(program[3], "the Job's program", "exec")
+        assert program[3] == cluster_job.BENCH_SERVE
+        parsed = parser.parse_args(program[4:])
+        assert (parsed.base_url, parsed.num_prompts, parsed.num_warmups) == (job["url"], job["requests"], job["warmup"])
 
 
 TOKENS = {
-    "ConfigMap": "kubernetes:core/v1:ConfigMap",
     "NetworkPolicy": "kubernetes:networking.k8s.io/v1:NetworkPolicy",
     "Job": "kubernetes:batch/v1:Job",
 }
@@ -207,66 +209,47 @@ def test_what_cannot_be_measured_is_refused_with_the_reason():
         cluster_run.prepare(program("prod-l4", park=True), LOADS, "")
     with pytest.raises(BenchUsageError, match="context of 8114 tokens"):
         cluster_run.prepare(program("prod-l4", max_model_len=4096), [Load(WORKLOADS["prefill-heavy"], 16, 16)], "")
-    with pytest.raises(BenchUsageError, match="for this machine only"):
-        cluster_run.prepare(offline.record("prod-l4"), [Load(WORKLOADS["echo"], 16, 16)], "")
+    for workload in ("echo", "agentic"):
+        with pytest.raises(BenchUsageError, match="for this machine only"):
+            cluster_run.prepare(offline.record("prod-l4"), [Load(WORKLOADS[workload], 16, 96)], "")
     with pytest.raises(BenchUsageError, match="stack prod-l4 has qwen"):
         cluster_run.prepare(offline.record("prod-l4"), LOADS, "nobody")
 
 
 # --- the script in the pod ---------------------------------------------------------------------------------------------
 
-GENERATOR = """
-import os
-runs = []
-def run(job, mark):
-    runs.append(1)
-    mark.begin(); mark.end()
-    print("a table of vLLM's")
-    if job["concurrency"] == 2:
-        raise RuntimeError("no such host")
-    if job["concurrency"] == 3:
-        os._exit(9)
-    return {"completed": job["requests"], "failed": 0, "runs": len(runs)}
+
+def script_of(run: cluster_run.Run) -> str:
+    return pod_of(run)["containers"][0]["command"][2]
+
+
+FAKE_PYTHON = """#!{python}
+import json, pathlib, sys
+given = dict(zip(sys.argv, sys.argv[1:]))
+print("a table of vLLM's")
+if given["--max-concurrency"] == "8":
+    sys.exit("no such host")
+(pathlib.Path(given["--result-dir"]) / given["--result-filename"]).write_text(json.dumps({{"completed": 7, "key": "a b"}}))
 """
 
 
-def in_pod(tmp_path: pathlib.Path, concurrencies: list[int]) -> tuple[int, list[dict[str, Any]]]:
-    """Exit code and events of in_job.py with a generator beside it, as the ConfigMap lays them."""
-    (tmp_path / "in_job.py").write_text(pathlib.Path(in_job.__file__).read_text())
-    (tmp_path / "fake_load.py").write_text(GENERATOR)
-    points = [
-        {
-            "point": {"repeat": 1, "workload": "tokens", "concurrency": n},
-            "generator": "fake_load",
-            "job": {"concurrency": n, "requests": 7},
-        }
-        for n in concurrencies
-    ]
-    (tmp_path / "plan.json").write_text(json.dumps(points))
-    command = [sys.executable, tmp_path / "in_job.py", tmp_path / "plan.json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(in_job.MARK)]
-    assert "a table of vLLM's" in done.stdout
-    return done.returncode, [json.loads(line.removeprefix(in_job.MARK)) for line in lines]
-
-
-def test_the_script_measures_each_point_in_a_child_of_its_own_and_tells_what_it_ran_on(tmp_path):
-    code, events = in_pod(tmp_path, [1, 4])
-    assert code == 0
-    assert [event["event"] for event in events] == ["machine", "start", "done", "start", "done", "end"]
-    assert events[0]["versions"]["python"]
-    assert events[0]["hardware"]["cores"] >= 1
-    assert [event["result"]["runs"] for event in events if event["event"] == "done"] == [1, 1]
-    assert events[2]["point"] == {"repeat": 1, "workload": "tokens", "concurrency": 1}
-
-
-def test_a_point_that_fails_or_is_killed_is_told_and_the_others_are_measured(tmp_path):
-    code, events = in_pod(tmp_path, [2, 3, 1])
-    done = [event for event in events if event["event"] == "done"]
-    assert code == 1
-    assert done[0]["error"] == "RuntimeError: no such host"
-    assert "was killed" in done[1]["error"]
-    assert done[2]["result"]["completed"] == 7
+def test_the_script_measures_each_point_and_goes_on_after_one_that_fails(prod, tmp_path):
+    executable(tmp_path / "python", FAKE_PYTHON.format(python=sys.executable))
+    script = (
+        script_of(prod).replace("--result-dir /tmp", f"--result-dir {tmp_path}").replace("cat /tmp", f"cat {tmp_path}")
+    )
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PATH": path, "NODE_NAME": "n"}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    marked = [text.removeprefix(MARK) for text in done.stdout.splitlines() if text.startswith(MARK)]
+    assert re.fullmatch(r"machine \d+ n", marked[0])
+    found = dict(text.split(" ", 1) for text in marked[1:])
+    assert {number: json.loads(result) for number, result in found.items()} == {
+        "0": {"completed": 7, "key": "a b"},
+        "1": None,
+        "2": {"completed": 7, "key": "a b"},
+        "3": None,
+    }
 
 
 # --- kubectl -----------------------------------------------------------------------------------------------------------
@@ -295,7 +278,10 @@ elif rest[0] == "logs":
     count = home / "read"
     read = int(count.read_text()) if count.exists() else 0
     count.write_text(str(read + 1))
-    print(answers["logs"][min(read, len(answers["logs"]) - 1)], end="")
+    said = answers["logs"][min(read, len(answers["logs"]) - 1)]
+    if said is None:
+        sys.exit("unexpected EOF")
+    print(said, end="")
 """
 
 READY = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
@@ -321,35 +307,32 @@ MISSING_SECRET = {
         ],
     },
 }
-LOAD_RESULT = {
+RESULT = {
     "completed": 256,
     "failed": 0,
     "duration": 8.0,
-    "requests_per_second": 32.0,
-    "output_tokens": 25_600,
-    "output_tokens_per_second": 3200.0,
-    "ttft_p50_ms": 80.0,
-    "ttft_p99_ms": 200.0,
-    "tpot_p50_ms": 9.0,
-    "tpot_p99_ms": 11.0,
-    "load_cpu_seconds": 5.0,
-    "errors": [],
+    "request_throughput": 32.0,
+    "total_output_tokens": 25_600,
+    "output_throughput": 3200.0,
+    "total_input_tokens": 12_800,
+    **{f"p{share}_{metric}_ms": 80.0 for metric in ("ttft", "tpot", "e2el") for share in (50, 90, 99)},
 }
 
 
-def line(event: str, **fields: Any) -> str:
-    return f"{in_job.MARK}{json.dumps({'event': event, **fields})}\n"
+def done(number: int, result: dict[str, Any] | None = RESULT) -> str:
+    return f"vllm's own words\n{MARK}{number} {json.dumps(result)}\n"
 
 
-def done(repeat: int, **fields: Any) -> str:
-    point = {"repeat": repeat, "workload": "tokens", "concurrency": 64}
-    return line("start", point=point) + line(
-        "done", point=point, seconds=30.0, **(fields or {"result": LOAD_RESULT | {"ttft_p99_ms": 200.0 + repeat}})
-    )
+BEGIN = f"vllm says hello\n{MARK}machine 8 n\n"
+WHOLE = BEGIN + done(0) + done(1)
+GOES_ON: dict[str, Any] = {"status": {"active": 1}}
+COMPLETE: dict[str, Any] = {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+FAILED: dict[str, Any] = {"status": {"conditions": [{"type": "Failed", "status": "True", "message": "BackoffLimit"}]}}
 
 
-BEGIN = "vllm says hello\n" + line("machine", versions={"vllm": "0.29.0"}, hardware={"cores": 8, "node": "n"})
-WHOLE = BEGIN + done(1) + done(2) + line("end")
+def executable(path: pathlib.Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
 class Recorder:
@@ -371,23 +354,21 @@ class Cluster:
 
     def __init__(self, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._home = home
-        program = home / "bin" / "kubectl"
-        program.parent.mkdir()
-        program.write_text(FAKE_KUBECTL.format(python=sys.executable, home=str(home)))
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        (home / "bin").mkdir()
+        executable(home / "bin" / "kubectl", FAKE_KUBECTL.format(python=sys.executable, home=str(home)))
+        monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setattr(cluster_run, "POLL_SECONDS", 0.0)
         self.report = Recorder()
         self.answers(pods=[{"items": [RUNNING]}], logs=[WHOLE])
 
     def answers(self, **changes: Any) -> None:
-        said = {"rayservice": [READY], "jobs": [NOTHING], "events": [NOTHING], "pod": [RUNNING]} | changes
+        said = {"rayservice": [READY], "jobs": [NOTHING], "events": [NOTHING], "job": [COMPLETE]} | changes
         (self._home / "answers.json").write_text(json.dumps({"logs": [WHOLE], "pods": [{"items": [RUNNING]}]} | said))
 
     def measure(self, run: cluster_run.Run, repeats: int = 2) -> Any:
         self.receipt = cluster_run.new_receipt(run, repeats, "rayline bench --stack prod-l4")
         self.path = self._home / "receipt.json"
-        cluster_run.measure(run, self.receipt, self.path, self.report, cluster_run.Kubectl(run.plan))
+        cluster_run.measure(run, self.receipt, self.path, self.report)
         return cluster_run.receipt.read(self.path)
 
     def verbs(self) -> list[str]:
@@ -416,9 +397,10 @@ def test_the_job_is_created_followed_and_removed_and_its_points_are_in_the_recei
     assert found.hardware == {"load generator": {"cores": 8, "node": "n"}}
     assert found.ended_at
     assert found.arms["service"].facts["env RAY_SERVE_ENABLE_HA_PROXY"] == "1"
-    assert [one["kind"] for one in cluster.created()] == ["ConfigMap", "NetworkPolicy", "NetworkPolicy", "Job"]
+    assert [one["kind"] for one in cluster.created()] == ["NetworkPolicy", "NetworkPolicy", "Job"]
     verbs = cluster.verbs()
-    assert verbs.index("get rayservice") < verbs.index("create --filename") < verbs.index("logs --follow")
+    name = cluster.created()[-1]["metadata"]["name"]
+    assert verbs.index("get rayservice") < verbs.index("create -f") < verbs.index(f"logs job/{name}")
     assert verbs[-1].startswith("delete")
 
 
@@ -428,28 +410,26 @@ def test_while_there_is_no_node_the_reason_is_shown(cluster, one_load):
     assert "start: no node for it yet: 0/2 nodes are available" in cluster.report.lines
 
 
-def test_a_log_that_breaks_off_is_taken_up_again_and_nothing_counts_twice(cluster, one_load):
-    cluster.answers(logs=[BEGIN + done(1), WHOLE])
-    found = cluster.measure(one_load)
-    assert [point.repeat for point in found.points] == [1, 2]
-
-
-def test_a_log_that_breaks_off_before_the_job_has_ended_is_read_to_its_end(cluster, one_load):
-    cluster.answers(logs=[BEGIN + done(1), WHOLE], pod=[{"status": {"phase": "Succeeded"}}])
+def test_the_log_is_read_until_the_job_has_ended_and_nothing_counts_twice(cluster, one_load):
+    cluster.answers(logs=[BEGIN, BEGIN + done(0), WHOLE], job=[GOES_ON, GOES_ON, COMPLETE])
     assert [point.repeat for point in cluster.measure(one_load).points] == [1, 2]
 
 
-def test_a_log_that_never_goes_on_is_given_up(cluster, one_load):
-    cluster.answers(logs=[BEGIN + done(1)])
-    with pytest.raises(BenchError, match="its pod is Running"):
+def test_a_log_that_breaks_off_is_taken_up_again(cluster, one_load):
+    cluster.answers(logs=[BEGIN + done(0), None, None, WHOLE], job=[GOES_ON, GOES_ON, COMPLETE])
+    assert [point.repeat for point in cluster.measure(one_load).points] == [1, 2]
+
+
+def test_a_log_that_never_comes_back_is_given_up(cluster, one_load):
+    cluster.answers(logs=[BEGIN + done(0), None], job=[GOES_ON])
+    with pytest.raises(BenchError, match="unexpected EOF"):
         cluster.measure(one_load)
-    assert cluster.verbs().count("logs --follow") == cluster_run.ATTACH_TRIES + 1
+    assert cluster.verbs()[-1].startswith("delete")
 
 
 def test_a_job_that_ends_early_is_an_error_with_its_last_words_and_keeps_what_was_measured(cluster, one_load):
-    failed = {"metadata": {"name": "p"}, "status": {"phase": "Failed"}}
-    cluster.answers(logs=[BEGIN + done(1) + "MemoryError\n"], pod=[failed])
-    with pytest.raises(BenchError, match=r"its pod is Failed(?s:.*)MemoryError"):
+    cluster.answers(logs=[BEGIN + done(0) + "MemoryError\n"], job=[FAILED])
+    with pytest.raises(BenchError, match=r"Failed BackoffLimit(?s:.*)MemoryError"):
         cluster.measure(one_load)
     kept = cluster_run.receipt.read(cluster.path)
     assert [point.repeat for point in kept.points] == [1]
@@ -458,17 +438,15 @@ def test_a_job_that_ends_early_is_an_error_with_its_last_words_and_keeps_what_wa
 
 
 def test_a_run_that_goes_on_asks_only_for_what_is_left(cluster, one_load):
-    cluster.answers(logs=[BEGIN + done(1)], pod=[{"status": {"phase": "Failed"}}])
+    cluster.answers(logs=[BEGIN + done(0)], job=[FAILED])
     with pytest.raises(BenchError):
         cluster.measure(one_load)
-    kept = cluster_run.receipt.read(cluster.path)
-    left = one_load.points(kept)
-    assert [point["point"]["repeat"] for point in left] == [2]
+    assert [point.repeat for point in one_load.left(cluster_run.receipt.read(cluster.path))] == [2]
 
 
 def test_a_point_that_failed_in_the_job_fails_the_run_after_the_others(cluster, one_load):
-    cluster.answers(logs=[BEGIN + done(1, error="RuntimeError: HTTP 401") + done(2) + line("end")])
-    with pytest.raises(BenchError, match="HTTP 401"):
+    cluster.answers(logs=[BEGIN + "HTTP 401\n" + done(0, None) + done(1)])
+    with pytest.raises(BenchError, match=r"tokens at 64, repeat 1 of 2(?s:.*)HTTP 401"):
         cluster.measure(one_load)
     assert [point.repeat for point in cluster.receipt.points] == [2]
 
@@ -485,14 +463,14 @@ def test_a_service_that_is_not_ready_is_not_measured(cluster, one_load):
     cluster.answers(rayservice=[{"status": {"conditions": [waiting]}}])
     with pytest.raises(BenchError, match=r"not ready.*no endpoints"):
         cluster.measure(one_load)
-    assert "create --filename" not in cluster.verbs()
+    assert "create -f" not in cluster.verbs()
 
 
 def test_beside_another_benchmark_none_is_begun(cluster, one_load):
     cluster.answers(jobs=[{"items": [{"metadata": {"name": "other"}, "status": {"active": 1}}]}])
     with pytest.raises(BenchError, match="another benchmark is running, Job other"):
         cluster.measure(one_load)
-    assert "create --filename" not in cluster.verbs()
+    assert "create -f" not in cluster.verbs()
 
 
 def test_kubectls_own_words_are_the_reason(cluster, one_load):
@@ -501,10 +479,10 @@ def test_kubectls_own_words_are_the_reason(cluster, one_load):
         cluster.measure(one_load)
 
 
-def test_without_kubectl_the_way_out_is_named(one_load, tmp_path, monkeypatch):
+def test_without_kubectl_the_way_out_is_named(cluster, one_load, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchError, match=r"kubectl is not on PATH.*--render"):
-        cluster_run.Kubectl(one_load.plan)
+        cluster.measure(one_load)
 
 
 def test_the_stacks_context_and_namespace_are_used(cluster):
@@ -512,4 +490,4 @@ def test_the_stacks_context_and_namespace_are_used(cluster):
     key = next(key for key in values if key.endswith(":cluster"))
     values[key] = json.dumps(json.loads(values[key]) | {"context": "kind-here"})
     run = cluster_run.prepare(offline.record("kind", config=(values, secret)), LOADS[:1], "")
-    assert cluster_run.Kubectl(run.plan).text == f"kubectl --context kind-here --namespace {run.plan.namespace}"
+    assert (run.kubectl().context, run.kubectl().namespace) == ("kind-here", run.plan.namespace)
