@@ -408,9 +408,6 @@ ARMS: dict[str, Arm] = {
     )
 }
 
-DEFAULT_ARMS = ("sample", "kit-equal", "kit", "vllm")
-DEFAULT_BASE = "sample"
-
 
 # --- arms from files ---------------------------------------------------------------------------------------------------
 

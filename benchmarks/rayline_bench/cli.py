@@ -1,63 +1,74 @@
 """`rayline bench` and `rayline faults`. Cheap to import: `rayline --help` does."""
 
+import inspect
 import pathlib
-from typing import Annotated
+from collections.abc import Set
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from rayline_cli.cli import common
 from rayline_cli.cli.common import ConfigFileOption, JsonOption, StackOption, app, console, plain_errors
 
+LOAD, RECEIPT = "Load", "Receipt"
+TINY_MODEL = "rayline/tiny-random-qwen3"
 
-@app.command(epilog="Example: rayline bench --arms sample,kit-equal,vllm --concurrency 64,256 --repeats 5")
-def bench(
-    context: typer.Context,
-    stack: StackOption = "local",
-    arms: Annotated[str, typer.Option(help="Arms, with commas; `--list` shows them.")] = "sample,kit-equal,kit,vllm",
-    arm: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=FILE", help="One more arm: a YAML file laid over another (docs/benchmark.md)."),
-    ] = None,
-    base: Annotated[str, typer.Option(help="The arm that ratios are against.")] = "sample",
-    workloads: Annotated[str, typer.Option(help="Workloads, with commas; `--list` shows them.")] = "tokens",
-    concurrency: Annotated[
-        str, typer.Option(help="Requests under way at once, with commas; `workload`: each workload's own.")
-    ] = "64",
-    requests: Annotated[int, typer.Option(help="Requests of one measurement; 0: each workload's own.")] = 512,
-    repeats: Annotated[int, typer.Option(help="How often each point is measured.")] = 3,
-    replicas: Annotated[str, typer.Option(help="Engines of each arm, with commas.")] = "1",
-    model: Annotated[str, typer.Option(help="The model; empty: the stack's own.")] = "rayline/tiny-random-qwen3",
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An engine argument for all arms that are to be equal."),
-    ] = None,
-    receipt: Annotated[
-        pathlib.Path | None, typer.Option(help="Where the receipt goes; else .rayline/bench/<time>.json.")
-    ] = None,
-    resume: Annotated[
-        pathlib.Path | None, typer.Option(help="Go on with this receipt and its options; --repeats may be more.")
-    ] = None,
-    service: Annotated[str, typer.Option(help="In a cluster: which service, where the stack has several.")] = "",
-    config_file: ConfigFileOption = None,
-    goals: Annotated[
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `rayline bench`, as they are typed."""
+
+    stack: StackOption = "local"
+    config_file: ConfigFileOption = None
+    arms: Annotated[
         str,
         typer.Option(
-            metavar="equal|shipped|replicas",
-            help="What some of the kit's goals are stated for, in place of --arms, --base, --workloads, --concurrency, "
-            "--requests, --repeats and --replicas.",
+            metavar="NAME,...",
+            help="Arms, the baseline first: NAME, NAME@REPLICAS, or NAME=FILE for one of your own (docs/benchmark.md). "
+            "In a cluster: the service, where the stack has several.",
         ),
-    ] = "",
-    report: Annotated[
-        pathlib.Path | None, typer.Option(help="Measure nothing: figures and page of this receipt.")
-    ] = None,
-    show: Annotated[
-        bool, typer.Option("--list", help="Show arms, how they differ, and workloads; start nothing.")
-    ] = False,
-    render_job: Annotated[
-        bool, typer.Option("--render", help="In a cluster: print the Job and what belongs to it; apply nothing.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
+    ] = "sample,kit-equal,kit,vllm"
+    model: Annotated[str, typer.Option(help="Model of all arms; empty: the stack's own.")] = TINY_MODEL
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="equal|shipped|replicas", help="Arms and load that some goals are stated for.", rich_help_panel=LOAD
+        ),
+    ] = ""
+    workloads: Annotated[str, typer.Option(metavar="NAME,...", help="Workloads.", rich_help_panel=LOAD)] = "tokens"
+    concurrency: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...",
+            help="Requests under way at once; `workload`: each workload's own.",
+            rich_help_panel=LOAD,
+        ),
+    ] = "64"
+    requests: Annotated[
+        int, typer.Option(help="Requests of one measurement; 0: each workload's own.", rich_help_panel=LOAD)
+    ] = 512
+    repeats: Annotated[int, typer.Option(help="Measurements of each point.", rich_help_panel=LOAD)] = 3
+    receipt: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Receipt; default .rayline/bench/<time>.json. One that is there goes on with its own options; "
+            "--repeats may be more.",
+            rich_help_panel=RECEIPT,
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Measure nothing: show the figures of --receipt, or arms and workloads, or the Job for a cluster.",
+            rich_help_panel=RECEIPT,
+        ),
+    ] = False
+    as_json: JsonOption = False
+
+
+def bench(context: typer.Context, **values: Any) -> None:
     """Measure ways to serve one model on this machine, side by side and in turns, and write a receipt.
 
     For a stack in a cluster: the service as it runs, from a Job beside it.
@@ -65,64 +76,41 @@ def bench(
     configuration is wrong, 130 interrupted.
     """
     from . import command
-    from . import goals as goal_rows
 
-    sources = ((name, context.get_parameter_source(name)) for name in context.params)
-    given = [name for name, source in sources if source and source.name == "COMMANDLINE"]
-    if report or resume:
-        option, own = ("--report", {"report", "as_json"}) if report else ("--resume", command.BESIDE_RESUME)
-        if others := [name for name in given if name not in own]:
-            flags = {"show": "--list", "render_job": "--render"}
-            others = [flags.get(name, f"--{name.replace('_', '-')}") for name in others]
-            raise typer.BadParameter(f"the receipt decides: leave out {', '.join(others)}", param_hint=option)
-    if resume and "repeats" not in given:
-        repeats = 0
-    if goals:
-        if goals not in goal_rows.RUNS:
-            raise typer.BadParameter(f"{goals!r} is none of {', '.join(goal_rows.RUNS)}", param_hint="--goals")
-        fixed = ("arms", "base", "workloads", "concurrency", "requests", "replicas")
-        if others := [f"--{name}" for name in fixed if name in given]:
-            raise typer.BadParameter(f"it decides on them: leave out {', '.join(others)}", param_hint="--goals")
-        run = goal_rows.RUNS[goals]
-        arms, base, workloads, replicas = ",".join(run.arms), run.base, goal_rows.WORKLOAD, str(run.replicas)
-        concurrency = ",".join(map(str, goal_rows.CONCURRENCIES))
-        requests, repeats = goal_rows.REQUESTS, max(repeats, goal_rows.REPEATS)
     with plain_errors():
-        values = command.Values(
-            stack=stack,
-            arms=arms,
-            overlays=arm or [],
-            base=base,
-            workloads=workloads,
-            concurrency=concurrency,
-            requests=requests,
-            repeats=repeats,
-            replicas=replicas,
-            model=model,
-            engine=engine or [],
-            receipt=receipt,
-            resume=resume,
-            as_json=as_json,
-            service=service,
-            config_file=config_file,
-        )
-        if report:
-            code = command.show_receipt(values, report, console)
-        elif render_job:
-            code = command.render(values)
-        else:
-            code = command.show(values, common.STATE, console) if show else command.bench(values, common.STATE, console)
+        code = command.bench(Options(**values), _given(context), common.STATE, console)
     raise typer.Exit(code)
+
+
+def _given(context: typer.Context) -> Set[str]:
+    """Return the names of the options that the command line has."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+# the fields of Options are the options: each is named, typed, documented and given its default there alone
+_hints = get_type_hints(Options, include_extras=True)
+bench.__annotations__ = {"context": typer.Context, **_hints, "return": None}
+bench.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *(
+            inspect.Parameter(
+                one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=_hints[one.name]
+            )
+            for one in fields(Options)
+        ),
+    ]
+)
+app.command(epilog="Example: rayline bench --arms sample,kit-equal,vllm --concurrency 64,256 --repeats 5")(bench)
 
 
 @app.command(epilog="Example: rayline faults --only router,haproxy")
 def faults(
     only: Annotated[
-        str, typer.Option(help="Faults, with commas; the receipt keeps the others. `--list` shows them.")
+        str, typer.Option(metavar="FAULT,...", help="Some faults; the receipt keeps the others. `--list` shows them.")
     ] = "",
-    receipt: Annotated[
-        pathlib.Path | None, typer.Option(help="Where the receipt goes; else .rayline/faults/receipt.json.")
-    ] = None,
+    receipt: Annotated[pathlib.Path | None, typer.Option(help="Receipt; default .rayline/faults/receipt.json.")] = None,
     show: Annotated[bool, typer.Option("--list", help="Show the faults; start nothing.")] = False,
 ) -> None:
     """Kill parts of a service on this machine under load and count the requests that clients lose. Takes over half an hour.

@@ -25,9 +25,9 @@ from .arms import RayArm
 from .cluster_job import MARK
 from .errors import BenchError, BenchUsageError
 from .receipt import ArmRecord, Configuration, Measured, Receipt
-from .run import Load, describe, figures, now, terminable, undisturbed
+from .run import describe, figures, now, terminable, undisturbed
 from .schedule import Point
-from .workloads import VLLM
+from .workloads import VLLM, Load
 
 ARM = "service"
 START_SECONDS = 60.0 * cluster_job.MINUTES_TO_START
@@ -79,9 +79,11 @@ def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) 
     plan = program.plan
     services = {service.name: service for service in plan.services}
     if service_name and service_name not in services:
-        raise BenchUsageError(f"--service {service_name}: stack {program.stack} has {', '.join(services)}")
+        raise BenchUsageError(
+            f"--arms {service_name}: in a cluster the arm is a service, and stack {program.stack} has {', '.join(services)}"
+        )
     if not service_name and len(services) != 1:
-        raise BenchUsageError(f"stack {program.stack} has {', '.join(services)}: name one with --service")
+        raise BenchUsageError(f"stack {program.stack} has {', '.join(services)}: name one with --arms")
     service = services[service_name or next(iter(services))]
     try:
         cluster_job.endpoint(service)

@@ -1,4 +1,4 @@
-"""`rayline bench`: from its options' texts to a run, and its result to the terminal."""
+"""`rayline bench`: from its options to a run, and the result to the terminal."""
 
 from __future__ import annotations
 
@@ -7,170 +7,125 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import psutil
-import yaml
 from rich.console import Console
 
-from rayline_bench import cluster_job, cluster_run, page, report, run
-from rayline_bench import receipt as receipts
-from rayline_bench.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASE, ArmError, Overlay, read_overlay
-from rayline_bench.errors import BenchUsageError, Mistakes
-from rayline_bench.tables import Table
-from rayline_bench.workloads import WORKLOADS
 from rayline_cli import offline
 from rayline_cli.local import session
 from rayline_cli.local.report import Report, terminal_report
 from rayline_cli.render import dump
 from rayline_cli.stack_files import read_stack
 
-
-@dataclass(frozen=True)
-class Values:
-    """The command line's, as texts."""
-
-    stack: str
-    arms: str
-    overlays: Sequence[str]
-    base: str
-    workloads: str
-    concurrency: str
-    requests: int
-    repeats: int
-    """0, with `resume`: as many as the receipt has."""
-    replicas: str
-    model: str
-    engine: Sequence[str]
-    receipt: pathlib.Path | None
-    resume: pathlib.Path | None
-    as_json: bool
-    service: str = ""
-    """For a stack in a cluster that has several."""
-    config_file: pathlib.Path | None = None
-    """The stack's file, if it lies elsewhere."""
+from . import cluster_job, cluster_run, page, report, run
+from . import receipt as receipts
+from .arms import ARMS, ArmError
+from .cli import Options
+from .errors import BenchUsageError
+from .options import OF_THE_CALL, flags, read, read_loads, with_preset
+from .tables import Table
+from .workloads import WORKLOADS
 
 
-def options(values: Values) -> run.Options:
-    """Raises BenchUsageError, which names every mistake."""
-    mistakes = Mistakes()
-    overlays = [one for text in values.overlays if (one := mistakes.of(_overlay, text))]
-    names = mistakes.of(_names, "--arms", values.arms) or []
-    names += [overlay.name for overlay in overlays if overlay.name not in names]
-    given = run.Options(
-        stack=values.stack,
-        config_file=values.config_file,
-        model=values.model,
-        arms=names,
-        overlays=overlays,
-        base=values.base,
-        workloads=mistakes.of(_names, "--workloads", values.workloads) or [],
-        concurrency=[]
-        if values.concurrency == "workload"
-        else mistakes.of(_numbers, "--concurrency", values.concurrency) or [],
-        requests=values.requests or None,
-        repeats=values.repeats,
-        replicas=mistakes.of(_numbers, "--replicas", values.replicas) or [],
-        engine=dict(one for text in values.engine if (one := mistakes.of(_setting, text))),
-    )
-    mistakes.of(run.chosen_arms, given)
-    mistakes.of(run.read_loads, given)
-    mistakes.of(run.check_numbers, given)
-    mistakes.refuse()
-    return given
+def bench(options: Options, given: Set[str], state: pathlib.Path, console: Console) -> int:
+    """Run it, show it; return the exit code. `given`: the options that the command line has.
 
-
-def bench(values: Values, state: pathlib.Path, console: Console) -> int:
-    """Runs it, shows it; the exit code. Raises BenchError, BenchUsageError and what rendering the stack raises."""
-    values = resumed(values)
-    if run.is_in_a_cluster(values.stack, values.config_file):
-        return _bench_in_cluster(values, state, console)
-    if values.service:
-        raise BenchUsageError("--service: the arms on this machine serve the stack's one service")
-    plan = _prepared(values, state)
+    Raises BenchError, BenchUsageError and what rendering the stack raises.
+    """
+    found = _earlier(options)
+    if found and options.dry_run:
+        _leave_out(given - {"receipt", "dry_run", "as_json"})
+        return _shown(options, found, console)
+    if found:
+        _leave_out(given - OF_THE_CALL - {"repeats"})
+        options = resumed(options, found, given)
+    options = with_preset(options, given)
+    if run.is_in_a_cluster(options.stack, options.config_file):
+        return _bench_in_cluster(options, given, found, state, console)
+    if options.dry_run:
+        return show(options, state, console)
+    plan = prepared(options, state)
     available = psutil.virtual_memory().available / 2**30 - run.MEMORY_KEPT_GIB
     found, path = _begun(
-        values,
+        options,
+        found,
         state,
         plan.configuration,
-        lambda command: run.new_receipt(plan, values.repeats, plan.groups(available), command),
+        lambda command: run.new_receipt(plan, options.repeats, plan.groups(available), command),
     )
     with terminal_report() as progress:
         if len(found.groups) > 1:
             progress.note(f"not all arms fit into memory at once: {' | '.join(', '.join(g) for g in found.groups)}")
         for name in _running_here(state):
-            progress.note(
-                f"stack {name} runs on this machine and disturbs every figure; rayline down --stack {name} stops it"
-            )
+            progress.note(f"stack {name} runs here and disturbs every figure. Fix: rayline down --stack {name}")
         with _kept(path, progress):
             run.measure(plan, found, path, progress)
-    return _shown(values, found, path, console)
+    return _shown(replace(options, receipt=path), found, console)
 
 
-def _bench_in_cluster(values: Values, state: pathlib.Path, console: Console) -> int:
-    """The same for the service as it runs in a cluster, from a Job beside it."""
-    wanted = _prepared_for_cluster(values)
+def _bench_in_cluster(
+    options: Options, given: Set[str], found: receipts.Receipt | None, state: pathlib.Path, console: Console
+) -> int:
+    """Do the same for the service as it runs in a cluster, from a Job beside it."""
+    wanted = prepared_for_cluster(options, given)
+    if options.dry_run:
+        jobs = wanted.jobs(wanted.left(cluster_run.new_receipt(wanted, options.repeats, "")))
+        print("---\n".join(map(dump, cluster_job.manifests(wanted.plan, wanted.service, jobs))), end="")
+        return 0
     found, path = _begun(
-        values,
+        options,
+        found,
         state,
         wanted.configuration,
-        lambda command: cluster_run.new_receipt(wanted, values.repeats, command),
+        lambda command: cluster_run.new_receipt(wanted, options.repeats, command),
     )
     with terminal_report() as progress, _kept(path, progress):
         cluster_run.measure(wanted, found, path, progress)
-    return _shown(values, found, path, console)
+    return _shown(replace(options, receipt=path), found, console)
+
+
+def prepared(options: Options, state: pathlib.Path) -> run.Plan:
+    """Return the plan of a run on this machine. Raises BenchUsageError."""
+    try:
+        return run.prepare(options, read(options), state / "bench")
+    except ArmError as error:
+        raise BenchUsageError(str(error)) from None
+
+
+def prepared_for_cluster(options: Options, given: Set[str]) -> cluster_run.Run:
+    """Return the plan of a run in a cluster. Raises BenchUsageError."""
+    if "model" in given:
+        raise BenchUsageError(
+            f"--model: stack {options.stack} is in a cluster, where the service is measured as it runs"
+        )
+    program = offline.record(options.stack, config=read_stack(options.stack, file=options.config_file))
+    # the default names arms of one machine
+    service = options.arms if options.arms != Options.arms else ""
+    return cluster_run.prepare(program, read_loads(options), service)
 
 
 def _running_here(state: pathlib.Path) -> list[str]:
-    """Stacks whose session on this machine, started from this folder, lives."""
+    """Return the stacks whose session on this machine, started from this folder, lives."""
     found = [session.load(folder) for folder in sorted((state / "local").glob("*"))]
     return [one.state_dir.name for one in found if one is not None and one.supervisor() is not None]
 
 
 @contextmanager
 def _kept(path: pathlib.Path, progress: Report) -> Iterator[None]:
-    """Says where the receipt is, and again when the run is interrupted: by then the first line is far up."""
+    """Say where the receipt is, and again when the run is interrupted: by then the first line is far up."""
     progress.note(f"receipt: {path}")
     try:
         yield
     except KeyboardInterrupt:
-        progress.note(f"what was measured is kept, and this goes on with it: rayline bench --resume {path}")
+        progress.note(f"what was measured is kept, and this goes on with it: rayline bench --receipt {path}")
         raise
 
 
-def render(values: Values) -> int:
-    """Prints what `bench` would apply in a cluster. Raises BenchUsageError."""
-    if not run.is_in_a_cluster(values.stack, values.config_file):
-        raise BenchUsageError(f"--render: stack {values.stack} runs on this machine, where nothing is applied")
-    wanted = _prepared_for_cluster(values)
-    jobs = wanted.jobs(wanted.left(cluster_run.new_receipt(wanted, values.repeats, "")))
-    print("---\n".join(map(dump, cluster_job.manifests(wanted.plan, wanted.service, jobs))), end="")
-    return 0
-
-
-def _prepared_for_cluster(values: Values) -> cluster_run.Run:
-    # what the arms of one machine are made of has no meaning for a service that runs already
-    given = {
-        "--arms": values.arms != ",".join(DEFAULT_ARMS),
-        "--arm": bool(values.overlays),
-        "--base": values.base != DEFAULT_BASE,
-        "--replicas": values.replicas != "1",
-        "--model": values.model != run.TINY_MODEL,
-        "--engine": bool(values.engine),
-    }
-    if wrong := [option for option, is_given in given.items() if is_given]:
-        raise BenchUsageError(
-            f"{', '.join(wrong)}: stack {values.stack} is in a cluster, where the one arm is the service as it runs "
-            "(another arm is another RayCluster: another stack, or a change of this one)"
-        )
-    program = offline.record(values.stack, config=read_stack(values.stack, file=values.config_file))
-    return cluster_run.prepare(program, run.read_loads(options(values)), values.service)
-
-
 def without_receipt(arguments: Sequence[str]) -> list[str]:
-    """The command line as somebody else would repeat it: where the receipt went is a path of this machine."""
+    """Return the command line without `--receipt PATH`, which is a path of this machine."""
     kept = [one for one in arguments if not one.startswith("--receipt=")]
     if "--receipt" in kept:
         place = kept.index("--receipt")
@@ -178,86 +133,82 @@ def without_receipt(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-# What is this call's own, and not the run's that it goes on with.
-_OF_THE_CALL = ("receipt", "resume", "config_file", "as_json")
-BESIDE_RESUME = {"resume", "repeats", "config_file", "as_json"}
-"""Parameters that may be given with a receipt to go on with; it decides on the others."""
-
-
-def resumed(values: Values) -> Values:
-    """With the options of the receipt that is to go on, if there is one; more repeats than it has may be asked for.
-
-    Raises BenchUsageError.
-    """
-    if values.resume is None:
-        return values
-    optionless = BenchUsageError(f"--resume: {values.resume} does not say with which options it was made")
+def _earlier(options: Options) -> receipts.Receipt | None:
+    """Return the receipt that is there already. Raises BenchUsageError."""
+    if options.receipt is None or not (options.receipt.exists() or options.dry_run):
+        return None
     try:
-        found = receipts.read(values.resume)
-        if not found.options:
-            raise optionless
-        if 0 < values.repeats < found.repeats:
-            raise BenchUsageError(f"--repeats {values.repeats}: the receipt has {found.repeats}, it can only get more")
-        return replace(values, **(found.options | {"repeats": max(found.repeats, values.repeats)}))
+        return receipts.read(options.receipt)
     except receipts.ReceiptError as error:
-        raise BenchUsageError(f"--resume: {error}") from None
-    except TypeError:  # an option of another version
-        raise optionless from None
+        raise BenchUsageError(f"--receipt: {error}") from None
+
+
+def _leave_out(others: Set[str]) -> None:
+    if others:
+        raise BenchUsageError(
+            f"--receipt: the receipt is there and decides. Fix: leave out {flags(others)}, or name another"
+        )
+
+
+def resumed(options: Options, found: receipts.Receipt, given: Set[str]) -> Options:
+    """Return the options of the receipt that is to go on; more repeats than it has may be asked for. Raises BenchUsageError."""
+    repeats = options.repeats if "repeats" in given else found.repeats
+    if repeats < found.repeats:
+        raise BenchUsageError(f"--repeats {repeats}: the receipt has {found.repeats}, it can only get more")
+    try:
+        if found.options:
+            return replace(options, **(found.options | {"repeats": repeats}))
+    except TypeError:
+        pass
+    raise BenchUsageError(
+        "--receipt: it does not say with which options of this version it was made. Fix: name another"
+    )
 
 
 def _begun(
-    values: Values,
+    options: Options,
+    found: receipts.Receipt | None,
     state: pathlib.Path,
     configuration: receipts.Configuration,
     new: Callable[[str], receipts.Receipt],
 ) -> tuple[receipts.Receipt, pathlib.Path]:
-    """The receipt to go on with, or a new one, and its place."""
-    if values.resume:
+    """Return the receipt to go on with, or a new one, and its place."""
+    if found and options.receipt:
         try:
-            found, path = receipts.read(values.resume), values.resume
             receipts.resumable(found, configuration)
         except receipts.ReceiptError as error:
-            raise BenchUsageError(f"--resume: {error}") from None
-        found.repeats = max(found.repeats, values.repeats)
+            raise BenchUsageError(f"--receipt: {error}") from None
+        found.repeats = options.repeats
         found.interrupted += 1
         found.ended_at = None
-        return found, path
-    path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+        return found, options.receipt
+    path = options.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     found = new(shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
-    found.options = {name: value for name, value in asdict(values).items() if name not in _OF_THE_CALL}
+    found.options = {name: value for name, value in asdict(options).items() if name not in OF_THE_CALL}
     found.write(path)
     return found, path
 
 
-def _shown(values: Values, found: receipts.Receipt, path: pathlib.Path, console: Console) -> int:
-    """Write the page, print the figures; return the exit code."""
-    files = page.write(found, path)
-    if values.as_json:
-        print(json.dumps({"receipt": str(path), "page": str(files[0])} | report.as_json(found), indent=2))
+def _shown(options: Options, found: receipts.Receipt, console: Console) -> int:
+    """Write the page beside the receipt, print the figures; return the exit code."""
+    assert options.receipt is not None
+    files = page.write(found, options.receipt)
+    if options.as_json:
+        places = {"receipt": str(options.receipt), "page": str(files[0])}
+        print(json.dumps(places | report.as_json(found), indent=2))
     else:
         for table in report.tables(found):
             console.print(table.rich())
-        for line in (*report.HOW_TO_READ, *report.remarks(found), f"receipt: {path}", f"page: {files[0]}"):
+        places = (f"receipt: {options.receipt}", f"page: {files[0]}")
+        for line in (*report.HOW_TO_READ, *report.remarks(found), *places):
             console.print(line, soft_wrap=True, markup=False)
     return 1 if any(point.failed for point in found.points) else 0
 
 
-def show_receipt(values: Values, path: pathlib.Path, console: Console) -> int:
-    """The page and the figures of a receipt that is there, measuring nothing. Raises BenchUsageError."""
-    try:
-        return _shown(values, receipts.read(path), path, console)
-    except receipts.ReceiptError as error:
-        raise BenchUsageError(f"--report: {error}") from None
-
-
-def show(values: Values, state: pathlib.Path, console: Console) -> int:
-    """The arms and what each has differently from the base arm; the workloads. Raises BenchUsageError."""
-    if run.is_in_a_cluster(values.stack, values.config_file):
-        raise BenchUsageError(
-            f"--list: stack {values.stack} is in a cluster, where the one arm is the service as it runs; --render shows its Job"
-        )
-    plan = _prepared(values, state)
-    if values.as_json:
+def show(options: Options, state: pathlib.Path, console: Console) -> int:
+    """Show the arms, what each has differently from the baseline, and the workloads. Raises BenchUsageError."""
+    plan = prepared(options, state)
+    if options.as_json:
         arms = {
             label: {"what": plan.what[label], "facts": built.facts(), "differences": plan.differences(label)}
             for label, built in plan.built.items()
@@ -268,56 +219,8 @@ def show(values: Values, state: pathlib.Path, console: Console) -> int:
         console.print(f"[bold]{label}[/]  {plan.what[label]}, about {plan.memory_gib[label]:.1f} GiB", highlight=False)
         for line in plan.differences(label):
             console.print(f"    {line}", markup=False, soft_wrap=True)
-    others = [arm for name, arm in ARMS.items() if name not in plan.built]
-    if others:
-        console.print("\nother arms")
-        for arm in others:
-            console.print(f"  {arm.name:<16} {arm.what}", markup=False)
+    others = [(arm.name, arm.what) for name, arm in ARMS.items() if name not in plan.built]
     rows = [(one.name, one.what, ", ".join(map(str, one.concurrencies)), one.requests) for one in WORKLOADS.values()]
+    console.print(Table(("name", "what"), others, "other arms").rich())
     console.print(Table(("name", "what", "streams", "requests"), rows, "workloads").rich())
     return 0
-
-
-def _prepared(values: Values, state: pathlib.Path) -> run.Plan:
-    try:
-        return run.prepare(options(values), state / "bench")
-    except ArmError as error:
-        raise BenchUsageError(str(error)) from None
-
-
-def _names(option: str, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise BenchUsageError(f"{option}: it names nothing")
-    if len(set(names)) < len(names):
-        raise BenchUsageError(f"{option} {text}: a name is there twice")
-    return names
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
-        raise BenchUsageError(f"{option} {text}: whole numbers from 1, each once, with commas between them")
-    return numbers
-
-
-def _setting(text: str) -> tuple[str, object]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise BenchUsageError(f"--engine {text}: NAME=VALUE, for example max_num_seqs=256")
-    return name, yaml.safe_load(value)
-
-
-def _overlay(text: str) -> Overlay:
-    name, equals, file = text.partition("=")
-    if not equals or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise BenchUsageError(f"--arm {text}: NAME=FILE, for example --arm quiet=quiet.yaml")
-    try:
-        return read_overlay(name, pathlib.Path(file).read_text())
-    except OSError as error:
-        raise BenchUsageError(f"--arm {text}: {error.strerror}: {file}") from None
-    except ArmError as error:
-        raise BenchUsageError(str(error)) from None

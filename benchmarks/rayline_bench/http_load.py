@@ -1,7 +1,5 @@
 """Load on an HTTP server from one process that is not the bottleneck, and that says when it is.
 
-    python -m rayline_bench.http_load --url http://127.0.0.1:8000/recommend?user_id=1 --concurrency 1,16,64
-
 A closed loop: `concurrency` requests are always on their way, each on a connection of its own, without think time. libcurl's
 multi interface (pycurl) does the work in C: 20 us of CPU for a request with 10 KB both ways, where geventhttpclient, under
 the Locust of the published figures, takes 115 and aiohttp 200.
@@ -19,7 +17,6 @@ import json
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -295,42 +292,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--field", default="message", help="the object's key")
     parser.add_argument("--contains", default="", help="what a right answer has in it")
     return parser
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m rayline_bench.http_load",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--body-file", type=Path, help="POST this file as JSON; without it: GET")
-    parser.add_argument("--contains", default="", help="what a right answer has in it")
-    parser.add_argument("--concurrency", required=True, help="one or several, for example 1,16,64")
-    parser.add_argument("--requests", type=int, default=2000, help="how many at each of them")
-    options = parser.parse_args()
-    body = options.body_file.read_bytes() if options.body_file else None
-    request = Request(options.url, body, options.contains.encode())
-    try:
-        levels = [int(text) for text in options.concurrency.split(",")]
-        if min(levels) < 1:
-            raise ValueError
-    except ValueError:
-        parser.error(f"--concurrency {options.concurrency!r}: whole numbers from 1, with commas between")
-    try:
-        for level in levels:
-            loop(request, level, level)
-            measured = loop(request, level, options.requests)
-            if not measured.requests:
-                raise LoadError(f"no request was answered rightly: {measured.errors}")
-            print(json.dumps(asdict(judged(measured, ceiling(request, measured.answer_bytes, level)))), flush=True)
-    except LoadError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

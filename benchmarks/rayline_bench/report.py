@@ -77,7 +77,9 @@ def remarks(receipt: Receipt) -> list[str]:
     found = []
     every = sum(map(len, receipt.groups)) * len(receipt.configuration.loads) * receipt.repeats
     if missing := every - len(receipt.points):
-        found.append(f"{missing} of {every} points are missing: rayline bench --resume with this receipt measures them")
+        found.append(
+            f"{missing} of {every} points are missing: rayline bench --receipt with this receipt measures them"
+        )
     if disturbed := [point for point in receipt.points if point.machine_load > DISTURBED_CORES]:
         most = max(point.machine_load for point in disturbed)
         found.append(

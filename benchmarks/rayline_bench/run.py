@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,15 @@ import psutil
 from rayline.facts.choices import ClusterMode
 from rayline_bench import cpu, receipt, schedule, servers
 from rayline_bench.applications import APPLICATIONS, Application, with_application
-from rayline_bench.arms import (
-    ARMS,
-    SAMPLE_ENGINE,
-    Arm,
-    Base,
-    Built,
-    Overlay,
-    RayArm,
-    differences,
-    overlaid,
-    serve_config,
-)
-from rayline_bench.errors import BenchError, BenchUsageError, Mistakes
+from rayline_bench.arms import Base, Built, RayArm, differences, serve_config
+from rayline_bench.cli import Options
+from rayline_bench.errors import BenchError, BenchUsageError
 from rayline_bench.load import LoadError, LoadGenerator
+from rayline_bench.options import Chosen
 from rayline_bench.receipt import DISTURBED_CORES, ArmRecord, Configuration, Measured, Receipt
 from rayline_bench.schedule import Point
 from rayline_bench.servers import Server, ServerError
-from rayline_bench.workloads import GENERATORS, WORKLOADS, Workload
+from rayline_bench.workloads import GENERATORS, Load
 from rayline_cli import offline, render, stack_files
 from rayline_cli.local import bundled_models
 from rayline_cli.local.report import Report
@@ -46,59 +36,6 @@ MEMORY_KEPT_GIB = 2.0
 """Left free for the load generator and for everybody else."""
 SECONDS_OF_A_POINT = 45.0
 """The first guess of how long a point takes."""
-TINY_MODEL = "rayline/tiny-random-qwen3"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says."""
-
-    arms: Sequence[str]
-    base: str
-    stack: str = "local"
-    config_file: Path | None = None
-    """The stack's file, if it lies elsewhere."""
-    model: str = TINY_MODEL
-    """Empty: the stack's own."""
-    overlays: Sequence[Overlay] = ()
-    workloads: Sequence[str] = ("tokens",)
-    concurrency: Sequence[int] = ()
-    """Empty: each workload's own."""
-    requests: int | None = None
-    repeats: int = 3
-    replicas: Sequence[int] = (1,)
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over SAMPLE_ENGINE, for all arms that are to be equal."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """A workload at a concurrency."""
-
-    workload: Workload
-    concurrency: int
-    requests: int
-
-    @property
-    def warmup(self) -> int:
-        """Requests before the measurement: one for each stream, so that every connection and cache is warm."""
-        return self.concurrency
-
-    def job(self, point: Point) -> dict[str, Any]:
-        """Return what a load generator does for a point of this load; where to is for the caller."""
-        numbers = {"concurrency": self.concurrency, "requests": self.requests, "warmup": self.warmup}
-        return numbers | {"seed": schedule.seed(point), "arguments": list(self.workload.arguments)}
-
-    def record(self) -> dict[str, Any]:
-        """Return what a receipt keeps of it."""
-        return {
-            "workload": self.workload.name,
-            "concurrency": self.concurrency,
-            "requests": self.requests,
-            "warmup": self.warmup,
-            "generator": self.workload.generator,
-            "arguments": list(self.workload.arguments),
-        }
 
 
 @dataclass(frozen=True)
@@ -127,7 +64,7 @@ class Plan:
             try:
                 found += schedule.batches(memory, available_gib, self.base + suffix)
             except schedule.DoesNotFit as error:
-                raise BenchError(f"{error}. Fewer --arms or --replicas, or a machine with more memory") from None
+                raise BenchError(f"{error}. Fix: fewer --arms, or a machine with more memory") from None
         return found
 
     def differences(self, label: str) -> list[str]:
@@ -135,54 +72,44 @@ class Plan:
         return differences(self.built[label], self.built[self.base + _suffix(label)])
 
 
-def prepare(options: Options, state_dir: Path) -> Plan:
-    """Renders the stack, builds the arms and checks that everything asked for makes sense. Starts nothing.
+def prepare(options: Options, chosen: Chosen, state_dir: Path) -> Plan:
+    """Render the stack and build the arms. Starts nothing.
 
     Raises BenchUsageError, ArmError, offline.UnknownStack or offline.ProgramError.
     """
-    loads = read_loads(options)
-    application = _application(loads)
-    arms = chosen_arms(options)
-    check_numbers(options)
-    context = max((load.workload.context for load in loads), default=0)
-    services = {label: overlay.service for label, overlay in ((o.name, o) for o in options.overlays)}
-    programs: dict[str, offline.Program] = {}
-    built, what = {}, {}
-    base_program = _record(options, context, {})
-    for count in options.replicas:
-        for arm in arms:
-            service = services.get(arm.name, {})
-            key = json.dumps(service, sort_keys=True)
-            if key not in programs:
-                programs[key] = _record(options, context, service) if service else base_program
-            base = _base(programs[key], count, {**SAMPLE_ENGINE, **options.engine})
-            label = arm.name + (f"@{count}" if count > 1 else "")
-            built[label] = _serving(application, arm.name, arm.build(base), count)
-            what[label] = arm.what
-    base = _base(base_program, 1, SAMPLE_ENGINE)
+    application = _application(chosen.loads)
+    context = max((load.workload.context for load in chosen.loads), default=0)
+    programs = {"{}": _record(options, context, {})}
+    built = {}
+    for one in chosen.arms:
+        key = json.dumps(one.service, sort_keys=True)
+        if key not in programs:
+            programs[key] = _record(options, context, one.service)
+        base = _base(programs[key], one.replicas)
+        built[one.label] = _serving(application, one.arm.name, one.arm.build(base), one.replicas)
+    base = _base(programs["{}"], 1)
     secrets: dict[tuple[str, str], str] = {}
-    for program in [base_program, *programs.values()]:
+    for program in programs.values():
         secrets |= secret_values(render.secrets(program), state_dir)
-    memory = {label: servers.memory_needed_gib(one, {}) for label, one in built.items()}
     configuration = Configuration(
         stack=options.stack,
         model=base.model_source,
-        base=options.base,
-        replicas=list(options.replicas),
-        arms={label: one.facts() for label, one in built.items()},
-        loads=[load.record() for load in loads],
+        base=chosen.base,
+        replicas=chosen.replicas,
+        arms={label: arm.facts() for label, arm in built.items()},
+        loads=[load.record() for load in chosen.loads],
         versions=receipt.versions(),
     )
     return Plan(
         built=built,
-        what=what,
-        base=options.base,
-        loads=loads,
+        what={one.label: one.arm.what for one in chosen.arms},
+        base=chosen.base,
+        loads=chosen.loads,
         model_id=base.model_id,
         model_source=base.model_source,
         configuration=configuration,
         secrets=secrets,
-        memory_gib=memory,
+        memory_gib={label: servers.memory_needed_gib(arm, {}) for label, arm in built.items()},
         state_dir=state_dir,
         application=application,
     )
@@ -211,50 +138,6 @@ def _serving(application: Application | None, arm: str, built: Built, replicas: 
 def _suffix(label: str) -> str:
     _, at, count = label.rpartition("@")
     return f"@{count}" if at and count.isdigit() else ""
-
-
-def check_numbers(options: Options) -> None:
-    """Raises BenchUsageError for counts that no machine, or not this one, can measure with."""
-    mistakes = Mistakes()
-    cores = len(os.sched_getaffinity(0))
-    if most := [count for count in options.replicas if count > cores]:
-        mistakes.add(f"--replicas {most[0]}: this machine has {cores} cores, at most that many engines make sense")
-    if options.repeats < 1:
-        mistakes.add(f"--repeats {options.repeats}: at least 1")
-    if (options.requests or 0) < 0:
-        mistakes.add(f"--requests {options.requests}: at least 1, or 0 for each workload's own")
-    mistakes.refuse()
-
-
-def chosen_arms(options: Options) -> list[Arm]:
-    """Raises BenchUsageError for arms that do not exist, or twice, and for a base that is none of them."""
-    known, mistakes = dict(ARMS), Mistakes()
-    for overlay in options.overlays:
-        if overlay.name in known:
-            mistakes.add(f"--arm {overlay.name}: there is an arm of that name already")
-        known[overlay.name] = overlaid(overlay)
-    if unknown := [name for name in options.arms if name not in known]:
-        mistakes.add(f"--arms {', '.join(unknown)}: there is {', '.join(known)}")
-    if options.base not in options.arms:
-        arms = ", ".join(options.arms)
-        mistakes.add(f"--base {options.base}: it is none of the arms {arms}; name one of them with --base")
-    mistakes.refuse()
-    return [known[name] for name in options.arms]
-
-
-def read_loads(options: Options) -> list[Load]:
-    """Raises BenchUsageError for workloads that do not exist and for fewer requests than streams."""
-    loads, mistakes = [], Mistakes()
-    if unknown := [name for name in options.workloads if name not in WORKLOADS]:
-        mistakes.add(f"--workloads {', '.join(unknown)}: there is {', '.join(WORKLOADS)}")
-    for workload in [WORKLOADS[name] for name in options.workloads if name in WORKLOADS]:
-        for concurrency in options.concurrency or workload.concurrencies:
-            requests = options.requests or workload.requests
-            if 0 < requests < concurrency:
-                mistakes.add(f"--requests {requests}: at {concurrency} streams at least {concurrency} are needed")
-            loads.append(Load(workload, concurrency, requests))
-    mistakes.refuse()
-    return loads
 
 
 def is_in_a_cluster(stack: str, config_file: Path | None = None) -> bool:
@@ -286,10 +169,10 @@ def _record(options: Options, context: int, service: Mapping[str, Any]) -> offli
     return offline.record(options.stack, config=(values, secret))
 
 
-def _base(program: offline.Program, replicas: int, engine: Mapping[str, Any]) -> Base:
+def _base(program: offline.Program, replicas: int) -> Base:
     manifest = render.ray_services(program)[0]
     loading = serve_config(manifest)["applications"][0]["args"]["llm_configs"][0]["model_loading_config"]
-    return Base(manifest, loading["model_id"], loading["model_source"], replicas, engine)
+    return Base(manifest, loading["model_id"], loading["model_source"], replicas)
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------------

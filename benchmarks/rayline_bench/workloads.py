@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from .schedule import Point, seed
 
 VLLM, HTTP, AGENTIC_LOAD = "vllm", "http", "agentic"
 GENERATORS = {
@@ -32,6 +35,36 @@ class Workload:
     """A Ray Serve application that takes the model's place in the arms, see rayline_bench.applications."""
     context: int = 0
     """Tokens that the model's context has to hold, chat template included. 0: whatever it is."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A workload at a concurrency."""
+
+    workload: Workload
+    concurrency: int
+    requests: int
+
+    @property
+    def warmup(self) -> int:
+        """Requests before the measurement: one for each stream, so that every connection and cache is warm."""
+        return self.concurrency
+
+    def job(self, point: Point) -> dict[str, Any]:
+        """Return what a load generator does for a point of this load; where to is for the caller."""
+        numbers = {"concurrency": self.concurrency, "requests": self.requests, "warmup": self.warmup}
+        return numbers | {"seed": seed(point), "arguments": list(self.workload.arguments)}
+
+    def record(self) -> dict[str, Any]:
+        """Return what a receipt keeps of it."""
+        return {
+            "workload": self.workload.name,
+            "concurrency": self.concurrency,
+            "requests": self.requests,
+            "warmup": self.warmup,
+            "generator": self.workload.generator,
+            "arguments": list(self.workload.arguments),
+        }
 
 
 def _random(
@@ -83,4 +116,3 @@ WORKLOADS: dict[str, Workload] = {
         ),
     )
 }
-DEFAULT_WORKLOADS = ("tokens",)

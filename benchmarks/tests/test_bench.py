@@ -18,8 +18,11 @@ from rayline.facts.serve_flags import SWITCHES
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
 from rayline_bench import arms, command, cpu, goals, load, page, receipt, report, run, schedule, summary
 from rayline_bench.arms import ARMS, Base, RayArm
+from rayline_bench.cli import Options
 from rayline_bench.cpu import Spent
+from rayline_bench.docs import RECEIPTS
 from rayline_bench.errors import BenchUsageError
+from rayline_bench.options import read, with_preset
 from rayline_bench.receipt import Configuration, Measured, Receipt, ReceiptError
 from rayline_bench.schedule import DoesNotFit, Point
 from rayline_cli import cli
@@ -29,8 +32,10 @@ from rayline_cli.local import translate
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> run.Plan:
     """Of every arm, for the stack of this machine."""
-    options = run.Options(arms=list(ARMS), base="sample", concurrency=[64])
-    return run.prepare(options, tmp_path_factory.mktemp("bench"))
+    return command.prepared(
+        Options(arms=",".join(["sample", *(name for name in ARMS if name != "sample")])),
+        tmp_path_factory.mktemp("bench"),
+    )
 
 
 def llm(built: arms.Built) -> dict:
@@ -104,9 +109,8 @@ def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Pa
     llm: {log_engine_metrics: false}
     serve: {logging_config: {log_level: WARNING}}
     """
-    overlay = arms.read_overlay("quiet", text)
-    options = run.Options(arms=["kit", "quiet"], base="kit", overlays=[overlay], concurrency=[64])
-    plan = run.prepare(options, tmp_path)
+    (tmp_path / "quiet.yaml").write_text(text)
+    plan = command.prepared(Options(arms=f"kit,quiet={tmp_path / 'quiet.yaml'}"), tmp_path)
     gate = ["- engine middleware: ['rayline_gate.ApiKeyGate']"]
     gate += [f"- env {name}: {value}" for name, value in (("PYTHONPATH", GATE_PATH), (KEYS_VARIABLE, KEYS_PATH))]
     assert sorted(line for line in plan.differences("quiet") if line not in gate) == [
@@ -145,22 +149,16 @@ def _manifest() -> dict:
 
 # --- what is asked for -------------------------------------------------------------------------------------------------
 
-VALUES = command.Values(
-    stack="local",
-    arms="sample,kit",
-    overlays=[],
-    base="sample",
-    workloads="tokens",
-    concurrency="64,256",
-    requests=1024,
-    repeats=5,
-    replicas="1",
-    model=run.TINY_MODEL,
-    engine=[],
-    receipt=None,
-    resume=None,
-    as_json=False,
-)
+OPTIONS = Options(arms="sample,kit", concurrency="64,256", requests=1024, repeats=5)
+
+
+def test_the_options_are_few_and_each_is_documented():
+    result = CliRunner().invoke(cli.app, ["bench", "--help"])
+    shown = set(re.findall(r"--[a-z-]+", result.output.partition("Example:")[0])) - {"--help"}
+    assert len(shown) <= 12 + 1, "--receipt's text names --repeats"
+    assert {name.replace("as_json", "json") for name in Options.__dataclass_fields__} == {
+        name.removeprefix("--").replace("-", "_") for name in shown
+    }
 
 
 @pytest.mark.parametrize(
@@ -168,36 +166,43 @@ VALUES = command.Values(
     [
         ({"arms": "sample,kits"}, r"--arms kits: there is ray-defaults"),
         ({"arms": "sample,sample"}, r"a name is there twice"),
-        ({"base": "vllm"}, r"--base vllm: it is none of the arms sample, kit"),
+        ({"arms": "sample,kit@1,kit"}, r"a name is there twice"),
+        ({"arms": "vllm,kit@2"}, r"--arms vllm,kit@2: the baseline vllm@2 is missing"),
         ({"workloads": "chat"}, r"--workloads chat: there is tokens"),
         ({"concurrency": "64,x"}, r"--concurrency 64,x: whole numbers"),
         ({"requests": 100}, r"--requests 100: at 256 streams at least 256 are needed"),
-        ({"replicas": "999"}, r"--replicas 999: this machine has \d+ cores"),
-        ({"engine": ["max_num_seqs"]}, r"NAME=VALUE"),
-        ({"overlays": ["quiet=no-such.yaml"]}, r"--arm quiet=no-such.yaml: No such file"),
+        ({"arms": "kit@999"}, r"--arms kit@999: after @ stands a number of replicas, 1 to \d+ \(the cores"),
+        ({"arms": "kit@"}, r"--arms kit@: after @ stands a number of replicas"),
+        ({"arms": "sample,quiet=no-such.yaml"}, r"--arms quiet=no-such.yaml: No such file"),
+        ({"arms": "kit=no-such.yaml"}, r"--arms kit=no-such.yaml: it is no new name"),
         ({"stack": "dev-l4"}, r"stack dev-l4 is for a cluster"),
-        ({"arms": "sample,vllm", "replicas": "2"}, r"plain `vllm serve` is one server"),
+        ({"arms": "vllm@2"}, r"plain `vllm serve` is one server"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_by_name(changes: dict, reason: str, tmp_path: Path):
-    values = dataclasses.replace(VALUES, **changes)
     with pytest.raises(BenchUsageError, match=reason):
-        command._prepared(values, tmp_path)
+        command.prepared(dataclasses.replace(OPTIONS, **changes), tmp_path)
 
 
 def test_every_mistake_of_a_command_is_said_at_once(tmp_path: Path):
-    wrong = {"arms": "kit,kits", "base": "no", "workloads": "chat", "concurrency": "x", "replicas": "0", "repeats": 0}
+    wrong = Options(arms="kits,q=none.yaml", workloads="chat", concurrency="x", requests=-1, repeats=0)
     with pytest.raises(BenchUsageError) as said:
-        command._prepared(dataclasses.replace(VALUES, **wrong, engine=["x"], overlays=["q=none.yaml"]), tmp_path)
+        command.prepared(wrong, tmp_path)
     options = [line.split()[0] for line in str(said.value).splitlines()]
-    expected = ["--arm", "--arms", "--base", "--concurrency", "--engine", "--repeats", "--replicas", "--workloads"]
-    assert sorted(options) == sorted(expected)
+    assert sorted(options) == ["--arms", "--arms", "--concurrency", "--repeats", "--requests", "--workloads"]
 
 
 def test_long_prompts_get_a_context_that_holds_them(tmp_path: Path):
-    options = run.Options(arms=["kit"], base="kit", workloads=["prefill-heavy"])
-    kit = run.prepare(options, tmp_path).built["kit"]
+    kit = command.prepared(Options(arms="kit", workloads="prefill-heavy"), tmp_path).built["kit"]
     assert llm(kit)["engine_kwargs"]["max_model_len"] >= 8050
+
+
+def test_an_arm_with_two_replicas_is_compared_with_the_baseline_of_two(tmp_path: Path):
+    plan = command.prepared(Options(arms="kit,kit@2,vllm-router@2"), tmp_path)
+    assert list(plan.built) == ["kit", "kit@2", "vllm-router@2"]
+    assert plan.configuration.replicas == [1, 2]
+    assert plan.groups(1000) == [["kit"], ["kit@2", "vllm-router@2"]]
+    assert "~ engine max_num_seqs" not in plan.differences("kit@2")
 
 
 # --- the order ---------------------------------------------------------------------------------------------------------
@@ -429,7 +434,7 @@ def test_a_receipt_says_what_it_lacks_and_what_disturbed_it():
     found = a_receipt(whole[:5])
     found.points[0].machine_load = 0.27
     missing, disturbed = report.remarks(found)
-    assert missing.startswith("1 of 6 points are missing: rayline bench --resume")
+    assert missing.startswith("1 of 6 points are missing: rayline bench --receipt")
     assert "during 1 of 5 points, 0.27 at most" in disturbed
     shown = page.text(found, [])
     assert missing in shown
@@ -524,20 +529,29 @@ def test_a_run_goes_on_only_with_the_same_configuration():
         receipt.resumable(found, found.configuration.model_copy(update={"versions": {"ray": "2.61.0"}}))
 
 
-def test_a_run_goes_on_with_the_options_of_its_receipt(tmp_path: Path):
-    path = tmp_path / "r.json"
+def test_a_run_goes_on_with_the_options_of_its_receipt():
     found = a_receipt([])
-    found.options, found.repeats = {"arms": "kit", "base": "kit", "repeats": 1}, 5
-    found.write(path)
-    values = command.resumed(dataclasses.replace(VALUES, resume=path, repeats=0, as_json=True))
-    assert (values.arms, values.base, values.repeats, values.as_json) == ("kit", "kit", 5, True)
-    assert command.resumed(dataclasses.replace(VALUES, resume=path, repeats=9)).repeats == 9
+    found.options, found.repeats = {"arms": "kit", "repeats": 1}, 5
+    asked = dataclasses.replace(OPTIONS, as_json=True)
+    options = command.resumed(asked, found, set())
+    assert (options.arms, options.repeats, options.as_json) == ("kit", 5, True)
+    assert command.resumed(dataclasses.replace(OPTIONS, repeats=9), found, {"repeats"}).repeats == 9
     with pytest.raises(BenchUsageError, match="the receipt has 5"):
-        command.resumed(dataclasses.replace(VALUES, resume=path, repeats=3))
-    found.options = {}
-    found.write(path)
-    with pytest.raises(BenchUsageError, match="does not say with which options"):
-        command.resumed(dataclasses.replace(VALUES, resume=path, repeats=0))
+        command.resumed(dataclasses.replace(OPTIONS, repeats=3), found, {"repeats"})
+    for unknown in ({}, {"base": "kit"}):
+        found.options = unknown
+        with pytest.raises(BenchUsageError, match="does not say with which options"):
+            command.resumed(OPTIONS, found, set())
+
+
+@pytest.mark.parametrize("path", sorted(RECEIPTS.glob("*-*.json")), ids=lambda path: path.name)
+def test_earlier_receipts_are_read_and_shown(path: Path, tmp_path: Path):
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    result = CliRunner().invoke(cli.app, ["bench", "--receipt", str(copy), "--dry-run", "--json"])
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["results"]) >= 2
+    assert copy.read_bytes() == path.read_bytes()
 
 
 def test_the_points_of_a_receipt_are_those_of_the_schedule():
@@ -582,11 +596,12 @@ def test_every_goal_is_about_arms_and_figures_that_exist():
         assert goal.metric in summary.METRICS
 
 
-@pytest.mark.parametrize("run", goals.RUNS.values(), ids=goals.RUNS.keys())
-def test_a_run_for_goals_has_every_arm_that_they_compare(run: goals.GoalRun):
-    suffix = f"@{run.replicas}" if run.replicas > 1 else ""
-    assert run.base in run.arms
-    assert {name for goal in run.goals for name in (goal.arm, goal.against)} <= {name + suffix for name in run.arms}
+@pytest.mark.parametrize("preset", goals.RUNS)
+def test_a_preset_has_every_arm_that_its_goals_compare(preset: str, tmp_path: Path):
+    options = with_preset(Options(preset=preset), {"preset"})
+    labels = {one.label for one in read(options).arms}
+    assert {name for goal in goals.RUNS[preset].goals for name in (goal.arm, goal.against)} <= labels
+    assert (options.requests, options.repeats) == (goals.REQUESTS, goals.REPEATS)
 
 
 def test_the_page_says_what_the_receipt_says_and_shows_plots_that_lie_beside_it(tmp_path: Path):
@@ -633,25 +648,39 @@ def test_terminal_page_and_docs_show_the_same_cells():
 
 
 def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
-    kept = ["bench", "--goals", "equal"]
+    kept = ["bench", "--preset", "equal"]
     assert command.without_receipt([*kept, "--receipt", "/home/me/mine.json"]) == kept
-    assert command.without_receipt(["bench", "--receipt=/home/me/mine.json", "--goals", "equal"]) == kept
+    assert command.without_receipt(["bench", "--receipt=/home/me/mine.json", "--preset", "equal"]) == kept
     assert command.without_receipt(kept) == kept
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--report", "tests"], "tests cannot be read"),
-        (["--report", "receipt.json", "--list", "--base", "kit"], "the receipt decides: leave out --list, --base"),
-        (["--resume", "receipt.json", "--arms", "kit", "--render"], "the receipt decides: leave out --arms, --render"),
-        (["--resume", "receipt.json", "--repeats", "9", "--json"], "there is no receipt receipt.json"),
-        (["--goals", "equal", "--arms", "kit"], "leave out --arms"),
-        (["--goals", "fast"], "'fast' is none of equal, shipped, replicas"),
-        (["--stack", "prod-l4", "--list"], "--render shows its Job"),
+        (["--receipt", "tests"], "tests cannot be read"),
+        (["--receipt", "no-such.json", "--dry-run"], "there is no receipt no-such.json"),
+        (["--receipt", "RECEIPT", "--dry-run", "--arms", "kit"], "leave out --arms"),
+        (["--receipt", "RECEIPT", "--arms", "kit", "--preset", "equal"], "leave out --arms, --preset"),
+        (["--preset", "equal", "--arms", "kit"], "leave out --arms"),
+        (["--preset", "fast"], "one of equal, shipped, replicas"),
+        (["--stack", "prod-l4", "--model", "m", "--dry-run"], "where the service is measured as it runs"),
+        (["--stack", "prod-l4", "--arms", "kit", "--dry-run"], "in a cluster the arm is a service"),
     ],
 )
-def test_options_of_bench_that_cannot_go_together_are_refused_and_never_dropped(options: list[str], reason: str):
-    result = CliRunner().invoke(cli.app, ["bench", *options])
+def test_options_of_bench_that_cannot_go_together_are_refused_and_never_dropped(
+    options: list[str], reason: str, tmp_path
+):
+    a_receipt([measured("sample", 1, 100)]).write(tmp_path / "r.json")
+    given = [option.replace("RECEIPT", str(tmp_path / "r.json")) for option in options]
+    result = CliRunner().invoke(cli.app, ["bench", *given])
     assert result.exit_code == 2
     assert reason in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_dry_run_shows_arms_here_and_the_job_for_a_cluster():
+    here = CliRunner().invoke(cli.app, ["bench", "--dry-run", "--json", "--arms", "sample,kit"])
+    assert here.exit_code == 0, here.output
+    assert json.loads(here.stdout)["arms"]["kit"]["differences"]
+    there = CliRunner().invoke(cli.app, ["bench", "--stack", "prod-l4", "--dry-run"])
+    assert there.exit_code == 0, there.output
+    assert [one["kind"] for one in yaml.safe_load_all(there.stdout)] == ["NetworkPolicy", "NetworkPolicy", "Job"]

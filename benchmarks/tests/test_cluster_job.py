@@ -17,8 +17,7 @@ from rayline.isolation.manifests import network_policies
 from rayline_bench import cluster_job, cluster_run
 from rayline_bench.cluster_job import MARK
 from rayline_bench.errors import BenchError, BenchUsageError
-from rayline_bench.run import Load
-from rayline_bench.workloads import WORKLOADS
+from rayline_bench.workloads import WORKLOADS, Load
 from rayline_cli import offline
 from tests.engine import sdk_types
 

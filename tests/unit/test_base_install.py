@@ -49,7 +49,7 @@ COMMANDS = (
     ("verify", "--url", "http://127.0.0.1:9"),
     ("up", "--stack", STACK),
     ("down", "--stack", STACK),
-    ("bench", "--stack", STACK, "--render"),
+    ("bench", "--stack", STACK, "--dry-run"),
     ("faults", "--only", "router"),
     ("docs", "--check"),
     ("up", "--stack", "local"),
@@ -116,7 +116,7 @@ def test_a_stack_on_this_machine_names_the_missing_packages_and_how_to_install_t
 @pytest.mark.parametrize(
     ("command", "package", "install"),
     [
-        (f"bench --stack {STACK} --render", "rayline-bench", "make bench"),
+        (f"bench --stack {STACK} --dry-run", "rayline-bench", "make bench"),
         ("faults --only router", "rayline-bench", "make bench"),
         ("docs --check", "rayline-docs", "make docs"),
     ],
