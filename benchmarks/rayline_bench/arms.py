@@ -46,6 +46,8 @@ class Base:
     replicas: int = 1
     engine: Mapping[str, Any] = field(default_factory=lambda: dict(SAMPLE_ENGINE))
     """Engine arguments of the arms that are to be equal."""
+    more_engine: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the engine arguments of plain vLLM; None takes one away."""
 
     def kv_cache_gib(self) -> float:
         return float(env_of(self.manifest).get("VLLM_CPU_KVCACHE_SPACE") or 4)  # vLLM's own default
@@ -208,11 +210,7 @@ def sample(base: Base) -> dict[str, Any]:
     }
     config = {
         "applications": [
-            {
-                "name": "llm_app",
-                "import_path": "ray.serve.llm:build_openai_app",
-                "args": {"llm_configs": [llm]},
-            }
+            {"name": "llm_app", "import_path": "ray.serve.llm:build_openai_app", "args": {"llm_configs": [llm]}}
         ]
     }
     given = env_of(base.manifest)
@@ -291,11 +289,11 @@ def _pod(container: str, environment: Mapping[str, str]) -> dict[str, Any]:
 # --- plain vLLM --------------------------------------------------------------------------------------------------------
 
 
-def vllm_argv(base: Base, name: str, engine: Mapping[str, Any]) -> list[str]:
+def vllm_argv(base: Base, name: str, equal: bool) -> list[str]:
     """Command of one `vllm serve`: the module, because the script of that name refuses vllm-cpu's distribution name."""
     argv = ["{python}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
     argv += ["--served-model-name", base.model_id, "--host", "127.0.0.1", "--port", "{" + name + "}"]
-    for key, value in engine.items():
+    for key, value in laid_over(base.engine if equal else {}, base.more_engine).items():
         flag = "--" + key.replace("_", "-")
         if isinstance(value, bool):
             argv.append(flag if value else "--no-" + flag[2:])
@@ -312,11 +310,11 @@ def vllm_environment(base: Base) -> dict[str, str]:
     return {name: given[name] for name in CPU_ENVIRONMENT if name in given}
 
 
-def plain_vllm(base: Base, engine: Mapping[str, Any]) -> ProcessArm:
-    """One `vllm serve`. Raises ArmError for more than one replica: that takes a router in front."""
+def plain_vllm(base: Base, *, equal: bool = True) -> ProcessArm:
+    """Return one `vllm serve`, with vLLM's own defaults unless `equal`. Raises ArmError for more than one replica."""
     if base.replicas != 1:
-        raise ArmError("plain `vllm serve` is one server: for --replicas above 1 compare with vllm-router")
-    argv = vllm_argv(base, "server", engine)
+        raise ArmError("plain `vllm serve` is one server. Fix: compare several replicas with vllm-router")
+    argv = vllm_argv(base, "server", equal)
     server = Process("server", argv, vllm_environment(base))
     return ProcessArm([server], "server", engines=1, kv_cache_gib=base.kv_cache_gib())
 
@@ -327,48 +325,18 @@ METRICS_PORT = "router-metrics"
 ROUND_ROBIN, CONSISTENT_HASH = "round_robin", "consistent_hash"
 
 
-def routed_vllm(base: Base, engine: Mapping[str, Any], *, policy: str = ROUND_ROBIN) -> ProcessArm:
+def routed_vllm(base: Base, *, equal: bool = True, policy: str = ROUND_ROBIN) -> ProcessArm:
     """As many `vllm serve` as there are replicas, behind vllm-router: what somebody would run without Ray.
 
     `policy` is ROUND_ROBIN, as in Ray's router by default, or CONSISTENT_HASH by the header x-session-id.
     """
     names = [f"server{number}" for number in range(1, base.replicas + 1)]
-    servers = [Process(name, vllm_argv(base, name, engine), vllm_environment(base)) for name in names]
+    servers = [Process(name, vllm_argv(base, name, equal), vllm_environment(base)) for name in names]
     argv = ["{python}", "-m", "vllm_router.launch_router", "--host", "127.0.0.1", "--port", "{router}"]
     argv += ["--prometheus-port", "{" + METRICS_PORT + "}", "--policy", policy]
     argv += ["--worker-urls", *("http://127.0.0.1:{" + name + "}" for name in names)]
     router = Process("router", argv, more_ports=(METRICS_PORT,))
     return ProcessArm([*servers, router], "router", engines=base.replicas, kv_cache_gib=base.kv_cache_gib())
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A way to run vLLM without Ray."""
-
-    what: str
-    make: Callable[[Base, Mapping[str, Any]], ProcessArm]
-    """From the arms' base and the engine's arguments."""
-    equal: bool = True
-    """Whether it has the sample's engine arguments; else vLLM's own defaults."""
-
-    def engine(self, base: Base) -> Mapping[str, Any]:
-        return base.engine if self.equal else {}
-
-    def build(self, base: Base) -> ProcessArm:
-        return self.make(base, self.engine(base))
-
-
-PLAIN: dict[str, Plain] = {
-    "vllm": Plain("plain `vllm serve` with the sample's engine arguments", plain_vllm),
-    "vllm-defaults": Plain("plain `vllm serve` with its own defaults", plain_vllm, equal=False),
-    "vllm-router": Plain("N x `vllm serve` behind vllm-router, with the sample's engine arguments", routed_vllm),
-    "vllm-router-defaults": Plain(
-        "N x `vllm serve` with its own defaults behind vllm-router", routed_vllm, equal=False
-    ),
-    "vllm-router-sessions": Plain(
-        "vllm-router, and a session's turns go to one server", partial(routed_vllm, policy=CONSISTENT_HASH)
-    ),
-}
 
 
 # --- the rows ----------------------------------------------------------------------------------------------------------
@@ -404,7 +372,19 @@ ARMS: dict[str, Arm] = {
             "the kit, and a session's turns go to one replica (ConsistentHashRouter)",
             lambda base: RayArm(with_sessions(_kit(base).manifest)),
         ),
-        *(Arm(name, plain.what, plain.build) for name, plain in PLAIN.items()),
+        Arm("vllm", "plain `vllm serve` with the sample's engine arguments", plain_vllm),
+        Arm("vllm-defaults", "plain `vllm serve` with its own defaults", partial(plain_vllm, equal=False)),
+        Arm("vllm-router", "N x `vllm serve` behind vllm-router, with the sample's engine arguments", routed_vllm),
+        Arm(
+            "vllm-router-defaults",
+            "N x `vllm serve` with its own defaults behind vllm-router",
+            partial(routed_vllm, equal=False),
+        ),
+        Arm(
+            "vllm-router-sessions",
+            "vllm-router, and a session's turns go to one server",
+            partial(routed_vllm, policy=CONSISTENT_HASH),
+        ),
     )
 }
 
@@ -454,24 +434,16 @@ def read_overlay(name: str, text: str) -> Overlay:
     return Overlay(name, **({"base": base} | document))
 
 
-def build(arm: Arm, base: Base) -> Built:
-    """What to start for `arm`."""
-    return arm.build(base)
-
-
 def overlaid(overlay: Overlay) -> Arm:
     """The arm of a file; its `service` has to be in the base's manifest already."""
 
     def made(base: Base) -> Built:
-        built = ARMS[overlay.base].build(base)
+        built = ARMS[overlay.base].build(replace(base, more_engine=overlay.engine_kwargs))
         if isinstance(built, ProcessArm):
             if overlay.serve or overlay.llm:
                 raise ArmError(f"arm {overlay.name}: {overlay.base} has no Serve configuration to lay something over")
-            plain = PLAIN[overlay.base]
-            changed = plain.make(base, laid_over(plain.engine(base), overlay.engine_kwargs))
             over = {key: None if value is None else _env_text(value) for key, value in overlay.env.items()}
-            processes = [replace(one, env=laid_over(one.env, over)) for one in changed.processes]
-            return replace(changed, processes=processes)
+            return replace(built, processes=[replace(one, env=laid_over(one.env, over)) for one in built.processes])
         manifest = with_engine(with_env(built.manifest, overlay.env), overlay.engine_kwargs)
 
         def change(config: dict[str, Any]) -> None:

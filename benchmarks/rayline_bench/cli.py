@@ -40,9 +40,7 @@ class Options:
     concurrency: Annotated[
         str,
         typer.Option(
-            metavar="N,...",
-            help="Requests under way at once; `workload`: each workload's own.",
-            rich_help_panel=LOAD,
+            metavar="N,...", help="Requests under way at once; `workload`: each workload's own.", rich_help_panel=LOAD
         ),
     ] = "64"
     requests: Annotated[

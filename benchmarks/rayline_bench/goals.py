@@ -46,9 +46,7 @@ RUNS: dict[str, GoalRun] = {
         (Goal("kit", "sample", "throughput", 1.5), Goal("kit", "vllm-defaults", "throughput", 1.0)),
     ),
     "replicas": GoalRun(
-        ("vllm-router-defaults", "kit"),
-        (Goal("kit@2", "vllm-router-defaults@2", "throughput", 1.1),),
-        replicas=2,
+        ("vllm-router-defaults", "kit"), (Goal("kit@2", "vllm-router-defaults@2", "throughput", 1.1),), replicas=2
     ),
 }
 """By the name that `rayline bench --preset` takes: the same engine arguments, as shipped, and two replicas."""

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +70,11 @@ class Measured:
     client_cores: float
     """CPU-seconds of this process in a second. It has one thread: 1.0 is all that it can."""
     client_us_per_request: float
-
-
-@dataclass(frozen=True)
-class Point(Measured):
-    """A measured point, and whether the client had a part in it."""
-
     ceiling_rps: float = 0.0
     """What the same client reaches against static answers of the same size."""
     share_of_ceiling: float = 0.0
-    client_bound: list[str] = field(default_factory=list)
-    """Why this point says more about the client than about the server; empty for a good one."""
+    client_bound: Sequence[str] = ()
+    """Why this says more about the client than about the server; empty for a good one."""
 
 
 def loop(request: Request, concurrency: int, requests: int) -> Measured:
@@ -154,7 +148,7 @@ def loop(request: Request, concurrency: int, requests: int) -> Measured:
     )
 
 
-def judged(measured: Measured, ceiling: Measured) -> Point:
+def judged(measured: Measured, ceiling: Measured) -> Measured:
     """`measured` beside what the client can do at best."""
     share = measured.rps / ceiling.rps if ceiling.rps else 1.0
     why = []
@@ -162,7 +156,7 @@ def judged(measured: Measured, ceiling: Measured) -> Point:
         why.append(f"the load generator used {measured.client_cores:.2f} of its one core")
     if share > BOUND:
         why.append(f"{measured.rps:.0f} requests/s of the {ceiling.rps:.0f} that the load generator can send")
-    return Point(**asdict(measured), ceiling_rps=ceiling.rps, share_of_ceiling=round(share, 3), client_bound=why)
+    return replace(measured, ceiling_rps=ceiling.rps, share_of_ceiling=round(share, 3), client_bound=why)
 
 
 def ceiling(request: Request, answer_bytes: int, concurrency: int) -> Measured:
@@ -264,6 +258,15 @@ def run(job: Mapping[str, Any], mark: Any) -> dict[str, Any]:
     if not measured.requests:
         raise LoadError(f"no request was answered rightly: {measured.errors}")
     point = judged(measured, ceiling(request, measured.answer_bytes, job["concurrency"]))
+    kept = (
+        "p90_ms",
+        "max_ms",
+        "client_cores",
+        "client_us_per_request",
+        "ceiling_rps",
+        "share_of_ceiling",
+        "client_bound",
+    )
     return {
         "completed": point.requests,
         "failed": sum(point.errors.values()),
@@ -277,11 +280,7 @@ def run(job: Mapping[str, Any], mark: Any) -> dict[str, Any]:
         "tpot_p50_ms": None,
         "tpot_p99_ms": None,
         "errors": [f"{count} x {what}" for what, count in point.errors.items()],
-        **{
-            name: getattr(point, name)
-            for name in ("p90_ms", "max_ms", "client_cores", "client_us_per_request", "ceiling_rps", "share_of_ceiling")
-        },
-        "client_bound": point.client_bound,
+        **{name: value for name, value in asdict(point).items() if name in kept},
     }
 
 

@@ -150,12 +150,7 @@ def start(
 
 
 def _start_ray(
-    name: str,
-    arm: RayArm,
-    model_id: str,
-    state_dir: Path,
-    secrets: Mapping[tuple[str, str], str],
-    report: Report,
+    name: str, arm: RayArm, model_id: str, state_dir: Path, secrets: Mapping[tuple[str, str], str], report: Report
 ) -> Server:
     running = runtime.up(arm.manifest, state_dir=state_dir, secrets=secrets, report=report, outlives_caller=False)
     session = sessions.load(state_dir)

@@ -95,8 +95,10 @@ def test_every_arm_of_ray_can_run_on_this_machine(plan: run.Plan):
 
 
 def test_engine_arguments_become_flags_of_vllm():
-    base = Base({}, "m", "m")
-    argv = arms.vllm_argv(base, "server", {"a_b": True, "c_d": False, "e": 3, "f": {"g": [1]}})
+    base = Base(
+        {}, "m", "m", engine={"a_b": True, "c_d": False, "x": 1}, more_engine={"x": None, "e": 3, "f": {"g": [1]}}
+    )
+    argv = arms.vllm_argv(base, "server", True)
     assert argv[argv.index("{server}") + 1 :] == ["--a-b", "--no-c-d", "--e", "3", "--f", '{"g": [1]}']
 
 
@@ -121,6 +123,13 @@ def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Pa
         "- env RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH: 67108864",
         "~ env RAY_SERVE_HAPROXY_NBTHREAD: 2 (was 1)",
     ]
+
+
+def test_a_file_changes_plain_vllm_too(tmp_path: Path):
+    (tmp_path / "more.yaml").write_text("base: vllm-defaults\nengine_kwargs: {max_num_seqs: 64}\nenv: {VLLM_X: true}")
+    facts = command.prepared(Options(arms=f"vllm,more={tmp_path / 'more.yaml'}"), tmp_path).built["more"].facts()
+    assert facts["command server"].endswith("--max-num-seqs 64")
+    assert facts["env VLLM_X"] == "1"
 
 
 def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it():
@@ -320,10 +329,7 @@ def run(job, mark):
 def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One whose module is a file of this test's."""
     (tmp_path / "fake_load.py").write_text(GENERATOR)
-    environment = load._environment()
-    monkeypatch.setattr(
-        load, "_environment", lambda: environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{tmp_path}"}
-    )
+    monkeypatch.syspath_prepend(tmp_path)
     one = load.LoadGenerator("fake_load", tmp_path / "log")
     yield one
     one.close()

@@ -21,7 +21,7 @@ def base() -> Base:
 
 
 def test_each_engine_has_a_server_of_its_own_and_the_router_knows_them_all(base):
-    arm = routed_vllm(base, base.engine)
+    arm = routed_vllm(base)
     assert [process.name for process in arm.processes] == ["server1", "server2", "router"]
     assert arm.endpoint == "router"
     assert arm.engines == 2
@@ -68,7 +68,7 @@ class Worker:
 @pytest.mark.parametrize("policy", [ROUND_ROBIN, CONSISTENT_HASH])
 def test_the_command_of_the_arm_starts_a_router_that_spreads_requests_and_keeps_sessions_together(base, policy):
     pytest.importorskip("vllm_router", reason="needs the `bench` extra")
-    router = routed_vllm(base, {}, policy=policy).processes[-1]
+    router = routed_vllm(base, policy=policy).processes[-1]
     workers = [Worker(), Worker()]
     ports = servers.free_ports([router.name, *router.more_ports])
     places = ports | {f"server{n}": worker.server.server_port for n, worker in enumerate(workers, start=1)}

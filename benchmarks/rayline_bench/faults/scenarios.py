@@ -137,12 +137,7 @@ class Blow:
         load.let_long_streams_end()
 
 
-def observe(
-    scene: Scene,
-    fault: str,
-    act: Callable[[Load, Blow], None],
-    over: Callable[[], bool],
-) -> Outcome:
+def observe(scene: Scene, fault: str, act: Callable[[Load, Blow], None], over: Callable[[], bool]) -> Outcome:
     """Runs `act` under load until `over` and every client has had another answer. Raises TimeoutError."""
     noted = Blow()
     with scene.load() as running:

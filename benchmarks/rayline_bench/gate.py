@@ -5,7 +5,7 @@ REQUESTS requests; two keys, the request brings the older one among twelve other
 (whatever else the machine does only adds), their difference, and a refusal. The gate sees a request once and hands the
 application's own coroutine on, so its cost does not grow with the answer.
 
-    .venv/bin/python benchmarks/rayline_bench/micro/gate.py
+    .venv/bin/python benchmarks/rayline_bench/gate.py
 """
 
 import asyncio
