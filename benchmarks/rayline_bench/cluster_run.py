@@ -25,8 +25,9 @@ from .arms import RayArm
 from .cluster_job import MARK
 from .errors import BenchError, BenchUsageError
 from .receipt import ArmRecord, Configuration, Measured, Receipt
-from .run import describe, figures, now, terminable, undisturbed
+from .run import describe, figures
 from .schedule import Point
+from .signals import terminable, undisturbed
 from .workloads import VLLM, Load
 
 ARM = "service"
@@ -149,7 +150,7 @@ def measure(run: Run, found: Receipt, path: Path, report: Report) -> None:
                         report.note(f"not removed: {error}")
     except NotSeen as error:
         raise BenchError(f"{error}. Fix: mend that, or apply what `--render` prints by hand") from None
-    found.ended_at = now()
+    found.ended_at = receipt.now()
     found.write(path)
 
 
@@ -225,7 +226,7 @@ class _Taking:
         seconds, self._since = round(time.monotonic() - self._since, 1), time.monotonic()
         one = Measured(
             **vars(point),
-            at=now(),
+            at=receipt.now(),
             requests=self._requests[point.workload, point.concurrency],
             seconds=seconds,
             load=bench_serve.figures(result) | {"errors": [], "load_cpu_seconds": 0.0},

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
-import psutil
 from rich.console import Console
 
 from rayline_cli import offline
@@ -21,6 +20,7 @@ from rayline_cli.render import dump
 from rayline_cli.stack_files import read_stack
 
 from . import cluster_job, cluster_run, page, report, run
+from . import plan as plans
 from . import receipt as receipts
 from .arms import ARMS, ArmError
 from .cli import Options
@@ -43,18 +43,17 @@ def bench(options: Options, given: Set[str], state: pathlib.Path, console: Conso
         _leave_out(given - OF_THE_CALL - {"repeats"})
         options = resumed(options, found, given)
     options = with_preset(options, given)
-    if run.is_in_a_cluster(options.stack, options.config_file):
+    if plans.is_in_a_cluster(options.stack, options.config_file):
         return _bench_in_cluster(options, given, found, state, console)
     if options.dry_run:
         return show(options, state, console)
     plan = prepared(options, state)
-    available = psutil.virtual_memory().available / 2**30 - run.MEMORY_KEPT_GIB
     found, path = _begun(
         options,
         found,
         state,
         plan.configuration,
-        lambda command: run.new_receipt(plan, options.repeats, plan.groups(available), command),
+        lambda command: run.new_receipt(plan, options.repeats, command),
     )
     with terminal_report() as progress:
         if len(found.groups) > 1:
@@ -87,10 +86,10 @@ def _bench_in_cluster(
     return _shown(replace(options, receipt=path), found, console)
 
 
-def prepared(options: Options, state: pathlib.Path) -> run.Plan:
+def prepared(options: Options, state: pathlib.Path) -> plans.Plan:
     """Return the plan of a run on this machine. Raises BenchUsageError."""
     try:
-        return run.prepare(options, read(options), state / "bench")
+        return plans.prepare(options, read(options), state / "bench")
     except ArmError as error:
         raise BenchUsageError(str(error)) from None
 

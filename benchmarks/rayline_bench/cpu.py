@@ -108,3 +108,10 @@ def between(before: Snapshot, after: Snapshot) -> dict[str, float]:
     if ended > 0:
         seconds[ENDED] = ended
     return {name: round(value, 3) for name, value in sorted(seconds.items(), key=lambda item: -item[1])}
+
+
+def of_machine() -> float:
+    """Return the seconds that all cores have worked for anybody; work for other virtual machines (steal) is in it."""
+    times = psutil.cpu_times()._asdict()
+    # guests' time is in the user's already
+    return sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))

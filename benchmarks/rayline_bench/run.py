@@ -1,196 +1,48 @@
-"""One benchmark: from options to a receipt. Starts the arms, measures point after point in turns, ends everything."""
+"""One benchmark on this machine: starts the arms, measures point after point in turns, ends everything."""
 
 from __future__ import annotations
 
 import fcntl
-import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from rayline.facts.choices import ClusterMode
-from rayline_bench import cpu, receipt, schedule, servers
-from rayline_bench.applications import APPLICATIONS, Application, with_application
-from rayline_bench.arms import Base, Built, RayArm, differences, serve_config
-from rayline_bench.cli import Options
-from rayline_bench.errors import BenchError, BenchUsageError
-from rayline_bench.load import LoadError, LoadGenerator
-from rayline_bench.options import Chosen
-from rayline_bench.receipt import DISTURBED_CORES, ArmRecord, Configuration, Measured, Receipt
-from rayline_bench.schedule import Point
-from rayline_bench.servers import Server, ServerError
-from rayline_bench.workloads import GENERATORS, Load
-from rayline_cli import offline, render, stack_files
-from rayline_cli.local import bundled_models
 from rayline_cli.local.report import Report
-from rayline_cli.local_secrets import secret_values
+
+from . import cpu, receipt, schedule, servers
+from .errors import BenchError
+from .load import LoadError, LoadGenerator
+from .plan import Plan
+from .receipt import DISTURBED_CORES, ArmRecord, Measured, Receipt
+from .schedule import Point
+from .servers import Server, ServerError
+from .signals import terminable, undisturbed
+from .workloads import GENERATORS, Load
 
 MEMORY_KEPT_GIB = 2.0
 """Left free for the load generator and for everybody else."""
 SECONDS_OF_A_POINT = 45.0
 """The first guess of how long a point takes."""
+NOTES = [
+    "The load generator runs on the same cores.",
+    "The kit's arms ask for an API key, as shipped; sample and vllm have none.",
+    "Ray's own token (RAY_AUTH_MODE) is on in every arm of Ray: the runtime on this machine insists.",
+    "All arms but the measured one are frozen (SIGSTOP).",
+]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is known before the first process starts."""
-
-    built: Mapping[str, Built]
-    """Label of the arm -> what to start. An arm with N > 1 replicas is labelled NAME@N."""
-    what: Mapping[str, str]
-    base: str
-    loads: Sequence[Load]
-    model_id: str
-    model_source: str
-    configuration: Configuration
-    secrets: Mapping[tuple[str, str], str]
-    memory_gib: Mapping[str, float]
-    state_dir: Path
-    application: Application | None = None
-    """What the arms serve in the model's place."""
-
-    def groups(self, available_gib: float) -> list[list[str]]:
-        """Arms that run side by side, batch by batch. Raises BenchError."""
-        found: list[list[str]] = []
-        for suffix in dict.fromkeys(_suffix(label) for label in self.built):
-            memory = {label: gib for label, gib in self.memory_gib.items() if _suffix(label) == suffix}
-            try:
-                found += schedule.batches(memory, available_gib, self.base + suffix)
-            except schedule.DoesNotFit as error:
-                raise BenchError(f"{error}. Fix: fewer --arms, or a machine with more memory") from None
-        return found
-
-    def differences(self, label: str) -> list[str]:
-        """Of an arm against the base arm."""
-        return differences(self.built[label], self.built[self.base + _suffix(label)])
-
-
-def prepare(options: Options, chosen: Chosen, state_dir: Path) -> Plan:
-    """Render the stack and build the arms. Starts nothing.
-
-    Raises BenchUsageError, ArmError, offline.UnknownStack or offline.ProgramError.
-    """
-    application = _application(chosen.loads)
-    context = max((load.workload.context for load in chosen.loads), default=0)
-    programs = {"{}": _record(options, context, {})}
-    built = {}
-    for one in chosen.arms:
-        key = json.dumps(one.service, sort_keys=True)
-        if key not in programs:
-            programs[key] = _record(options, context, one.service)
-        base = _base(programs[key], one.replicas)
-        built[one.label] = _serving(application, one.arm.name, one.arm.build(base), one.replicas)
-    base = _base(programs["{}"], 1)
-    secrets: dict[tuple[str, str], str] = {}
-    for program in programs.values():
-        secrets |= secret_values(render.secrets(program), state_dir)
-    configuration = Configuration(
-        stack=options.stack,
-        model=base.model_source,
-        base=chosen.base,
-        replicas=chosen.replicas,
-        arms={label: arm.facts() for label, arm in built.items()},
-        loads=[load.record() for load in chosen.loads],
-        versions=receipt.versions(),
-    )
-    return Plan(
-        built=built,
-        what={one.label: one.arm.what for one in chosen.arms},
-        base=chosen.base,
-        loads=chosen.loads,
-        model_id=base.model_id,
-        model_source=base.model_source,
-        configuration=configuration,
-        secrets=secrets,
-        memory_gib={label: servers.memory_needed_gib(arm, {}) for label, arm in built.items()},
-        state_dir=state_dir,
-        application=application,
-    )
-
-
-def _application(loads: Sequence[Load]) -> Application | None:
-    """What all loads are for; None for the model. Raises BenchUsageError where they are for different ones."""
-    names = {load.workload.application: load.workload.name for load in loads}
-    if len(names) > 1:
-        raise BenchUsageError(
-            f"--workloads {', '.join(names.values())}: each needs arms that serve something else; one run for each"
-        )
-    name = next(iter(names), "")
-    return APPLICATIONS[name] if name else None
-
-
-def _serving(application: Application | None, arm: str, built: Built, replicas: int) -> Built:
-    """The arm with `application` in it."""
-    if application is None:
-        return built
-    if not isinstance(built, RayArm):
-        raise BenchUsageError(f"--arms {arm}: it has no Ray Serve to run the application {application.name} in")
-    return RayArm(with_application(built.manifest, application, replicas))
-
-
-def _suffix(label: str) -> str:
-    _, at, count = label.rpartition("@")
-    return f"@{count}" if at and count.isdigit() else ""
-
-
-def is_in_a_cluster(stack: str, config_file: Path | None = None) -> bool:
-    """Whether the stack's file says so; what else it says may be wrong. Raises UnknownStack or ProgramError."""
-    values, _ = stack_files.read_stack(stack, file=config_file)
-    return stack_files.map_of(values, "cluster").get("mode") != ClusterMode.LOCAL.value
-
-
-def _record(options: Options, context: int, service: Mapping[str, Any]) -> offline.Program:
-    """The stack's program with the benchmark's model, room for the longest prompt, and `service` laid over."""
-    values, secret = stack_files.read_stack(options.stack, file=options.config_file)
-    cluster, services = (stack_files.map_of(values, part) for part in ("cluster", "services"))
-    if cluster and cluster.get("mode") != ClusterMode.LOCAL.value:
-        raise BenchUsageError(
-            f"stack {options.stack} is for a cluster: here the arms run on this machine, which takes cluster.mode local"
-        )
-    if len(services) > 1:
-        raise BenchUsageError(f"stack {options.stack}: one service is measured, and it declares {len(services)}")
-    for name, settings in services.items():
-        if isinstance(settings, dict):
-            changed = dict(settings)
-            if options.model:
-                changed["model"] = options.model
-            length = changed.get("max_model_len", 2048)
-            if isinstance(length, int) and context > length:
-                changed["max_model_len"] = context
-            values = values | {stack_files.full_key("services"): json.dumps({name: {**changed, **service}})}
-    # the program says what is wrong where there is no service, or one that is no map
-    return offline.record(options.stack, config=(values, secret))
-
-
-def _base(program: offline.Program, replicas: int) -> Base:
-    manifest = render.ray_services(program)[0]
-    loading = serve_config(manifest)["applications"][0]["args"]["llm_configs"][0]["model_loading_config"]
-    return Base(manifest, loading["model_id"], loading["model_source"], replicas)
-
-
-# --- measuring ---------------------------------------------------------------------------------------------------------
-
-
-def new_receipt(plan: Plan, repeats: int, groups: list[list[str]], command: str) -> Receipt:
-    """A receipt without a point."""
-    notes = [
-        "The load generator runs on the same cores.",
-        "The kit's arms ask for an API key, as shipped; sample and vllm have none.",
-        "Ray's own token (RAY_AUTH_MODE) is on in every arm of Ray: the runtime on this machine insists.",
-        "All arms but the measured one are frozen (SIGSTOP).",
-    ]
-    return receipt.new(plan.configuration, repeats, groups, command, notes)
+def new_receipt(plan: Plan, repeats: int, command: str) -> Receipt:
+    """Return a receipt without a point. Raises BenchError where the arms do not fit into memory."""
+    available = psutil.virtual_memory().available / 2**30 - MEMORY_KEPT_GIB
+    return receipt.new(plan.configuration, repeats, plan.groups(available), command, NOTES)
 
 
 def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
-    """Measures what `found` lacks and writes it to `path` after each point.
+    """Measure what `found` lacks and write it to `path` after each point.
 
     However this ends, also by Ctrl-C or SIGTERM, no process of it goes on. Raises BenchError.
     """
@@ -198,52 +50,37 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
     points = schedule.order(found.groups, list(loads), found.repeats)
     todo = schedule.left(points, [point.point() for point in found.points])
     took: dict[tuple[str, int], list[float]] = {}
-    with ExitStack() as ends, terminable():
-        ends.enter_context(_only_one(plan.state_dir))
-        generators = _Generators(plan.state_dir, ends)
+    with ExitStack() as ends, terminable(), _only_one(plan.state_dir):
+        generator_of = cache(lambda module: ends.enter_context(_generator(module, plan.state_dir / "load.log")))
         for batch in dict.fromkeys(point.batch for point in todo):
-            with _running(plan, found, found.groups[batch - 1], report) as arms:
-                running: Server | None = None
+            with _running(plan, found, found.groups[batch - 1], report) as turn_of:
                 for point in [point for point in todo if point.batch == batch]:
-                    done = len(found.points)
-                    rest = schedule.remaining_seconds(todo[todo.index(point) :], took, SECONDS_OF_A_POINT)
-                    title = f"{done + 1}/{len(points)}"
-                    under_way = _UnderWay(report, title, describe(point, found.repeats), rest)
-                    under_way.say("waking it")
+                    title, text = f"{len(found.points) + 1}/{len(points)}", describe(point, found.repeats)
+                    left = schedule.remaining_seconds(todo[todo.index(point) :], took, SECONDS_OF_A_POINT)
+                    under_way = _under_way(report, title, text, time.monotonic() + left)
+                    under_way("waking it")
                     started = time.monotonic()
-                    server = arms[point.arm]
-                    if running is not server:
-                        if running is not None:
-                            running.pause()
-                        server.resume()
-                        running = server
-                    load = loads[point.workload, point.concurrency]
-                    generator = generators.get(GENERATORS[load.workload.generator])
-                    one = _measure(plan, point, load, server, generator, started, under_way.say)
-                    one.start = found.interrupted + 1
+                    server, load = turn_of(point.arm), loads[point.workload, point.concurrency]
+                    generator = generator_of(GENERATORS[load.workload.generator])
+                    one = _measure(plan, point, load, server, generator, under_way)
+                    one.seconds, one.start = round(time.monotonic() - started, 1), found.interrupted + 1
                     if not found.arms[point.arm].memory_gib:
                         found.arms[point.arm].memory_gib = round(server.memory_gib(), 2)
                     found.points.append(one)
                     found.write(path)
                     took.setdefault((point.workload, point.concurrency), []).append(one.seconds)
-                    report.done(title, one.seconds, f"{describe(point, found.repeats)}: {figures(one)}")
-    found.ended_at = now()
+                    report.done(title, one.seconds, f"{text}: {figures(one)}")
+    found.ended_at = receipt.now()
     found.write(path)
 
 
 def _measure(
-    plan: Plan,
-    point: Point,
-    load: Load,
-    server: Server,
-    generator: LoadGenerator,
-    started: float,
-    waiting: Callable[[str], None],
+    plan: Plan, point: Point, load: Load, server: Server, generator: LoadGenerator, waiting: Callable[[str], None]
 ) -> Measured:
     job = {
         "url": server.url,
         "model": plan.model_id,
-        "tokenizer": "" if plan.application else _tokenizer(plan),
+        "tokenizer": "" if plan.application else servers.model_folder(plan.model_source),
         **load.job(point),
         # by the environment of the generator's child: an argument could be read by anybody on the machine
         "env": {"OPENAI_API_KEY": server.api_key or ""},
@@ -252,33 +89,26 @@ def _measure(
     try:
         result = generator.run(job, watch.begin, watch.end, waiting)
     except LoadError as error:
-        raise BenchError(f"{describe(point, 0)}: {error}") from None
+        raise BenchError(f"{describe(point)}: {error}") from None
     own = sum(watch.seconds.values()) + result["load_cpu_seconds"]
     return Measured(
-        batch=point.batch,
-        repeat=point.repeat,
-        workload=point.workload,
-        concurrency=point.concurrency,
-        arm=point.arm,
-        at=now(),
+        **vars(point),
+        at=receipt.now(),
         requests=load.requests,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=0.0,
         load=result,
         cpu_seconds=watch.seconds,
         machine_load=round(max(0.0, watch.machine - own) / max(watch.elapsed, 0.001), 3),
     )
 
 
-class _UnderWay:
-    """Tells which point is measured and how long the rest will take, once in a while anew."""
+def _under_way(report: Report, title: str, point: str, end: float) -> Callable[[str], None]:
+    """Return what tells that a point is measured and how long the rest will take, once in a while anew."""
 
-    def __init__(self, report: Report, title: str, point: str, left: float) -> None:
-        self._report, self._title, self._point = report, title, point
-        self._end = time.monotonic() + left
+    def say(what: str) -> None:
+        report.phase(title, f"{point}: {what}; about {max(0.0, end - time.monotonic()) / 60:.0f} min left")
 
-    def say(self, what: str) -> None:
-        minutes = max(0.0, self._end - time.monotonic()) / 60
-        self._report.phase(self._title, f"{self._point}: {what}; about {minutes:.0f} min left")
+    return say
 
 
 class _Watch:
@@ -290,43 +120,31 @@ class _Watch:
         self.machine = self.elapsed = 0.0
 
     def begin(self) -> None:
-        self._before, self._at, self._all = cpu.snapshot(self._server.processes()), time.monotonic(), _machine_cpu()
+        self._before, self._at, self._all = cpu.snapshot(self._server.processes()), time.monotonic(), cpu.of_machine()
 
     def end(self) -> None:
-        self.elapsed, self.machine = time.monotonic() - self._at, _machine_cpu() - self._all
+        self.elapsed, self.machine = time.monotonic() - self._at, cpu.of_machine() - self._all
         self.seconds = cpu.between(self._before, cpu.snapshot(self._server.processes()))
 
 
-def _machine_cpu() -> float:
-    """Seconds that all cores have worked for anybody; work for other virtual machines (steal) is in it."""
-    times = psutil.cpu_times()._asdict()
-    # guests' time is in the user's already
-    return sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))
-
-
-def _tokenizer(plan: Plan) -> str:
-    folder = bundled_models.prepare(plan.model_source, bundled_models.default_cache_dir(), _Silent())
-    return str(folder or plan.model_source)
-
-
 @contextmanager
-def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) -> Iterator[dict[str, Server]]:
-    """The arms of one batch, all started and frozen; all ended afterwards."""
+def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) -> Iterator[Callable[[str], Server]]:
+    """Start the arms of one batch and freeze them; end all afterwards. Yields what lets one arm alone run."""
     arms: dict[str, Server] = {}
+    running: list[Server] = []
+
+    def turn_of(label: str) -> Server:
+        if running != [arms[label]]:
+            for server in running:
+                server.pause()
+            arms[label].resume()
+            running[:] = [arms[label]]
+        return arms[label]
+
     try:
         for index, label in enumerate(labels, start=1):
             report.note(f"arm {index} of {len(labels)}: {label}, {plan.what[label]}")
-            server = servers.start(
-                label,
-                plan.built[label],
-                model_id=plan.model_id,
-                model_source=plan.model_source,
-                state_dir=plan.state_dir / label.replace("@", "-"),
-                secrets=plan.secrets,
-                report=report,
-                probe=plan.application.probe if plan.application else "",
-            )
-            arms[label] = server
+            server = arms[label] = servers.start(plan, label, report)
             found.arms[label] = ArmRecord(
                 what=plan.what[label],
                 facts=plan.built[label].facts(),
@@ -335,7 +153,7 @@ def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) 
                 needs_api_key=server.api_key is not None,
             )
             server.pause()
-        yield arms
+        yield turn_of
     except ServerError as error:
         raise BenchError(str(error)) from None
     finally:
@@ -345,83 +163,38 @@ def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) 
                 server.stop()
 
 
-class _Generators:
-    """One load generator's process for each module, started when it is needed."""
-
-    def __init__(self, folder: Path, ends: ExitStack) -> None:
-        self._folder, self._ends = folder, ends
-        self._running: dict[str, LoadGenerator] = {}
-
-    def get(self, module: str) -> LoadGenerator:
-        if module not in self._running:
-            generator = LoadGenerator(module, self._folder / "load.log")
-            self._ends.callback(generator.close)
-            self._running[module] = generator
-        return self._running[module]
+@contextmanager
+def _generator(module: str, log: Path) -> Iterator[LoadGenerator]:
+    generator = LoadGenerator(module, log)
+    try:
+        yield generator
+    finally:
+        generator.close()
 
 
 @contextmanager
 def _only_one(state_dir: Path) -> Iterator[None]:
-    """Two benchmarks at a time would measure each other."""
+    """Refuse a second benchmark: concurrent ones distort each other."""
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (state_dir / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BenchError(f"another benchmark is running ({state_dir}/lock)") from None
+            raise BenchError(f"another benchmark is running ({state_dir}/lock). Fix: wait for it") from None
         yield
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not cut short the ending of processes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Silent:
-    def phase(self, name: str, detail: str) -> None: ...
-    def done(self, name: str, seconds: float, detail: str) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-def describe(point: Point, repeats: int) -> str:
-    """A point for people."""
+def describe(point: Point, repeats: int = 0) -> str:
+    """Return a point in words."""
     of = f" of {repeats}" if repeats else ""
     return f"{point.arm}, {point.workload} at {point.concurrency}, repeat {point.repeat}{of}"
 
 
 def figures(one: Measured) -> str:
+    """Return what a point gave, in a line."""
     tokens = one.load.get("output_tokens_per_second")
     speed = f"{tokens:,.0f} tokens/s" if tokens else f"{one.load['requests_per_second']:,.0f} requests/s"
     disturbed = f", others used {one.machine_load:.2f} cores" if one.machine_load > DISTURBED_CORES else ""
     failed = f", {one.load['failed']} FAILED" if one.load["failed"] else ""
     failed += "".join(f", CLIENT-BOUND: {why}" for why in one.load.get("client_bound", []))
     return f"{speed}, TTFT p99 {one.load['ttft_p99_ms']:,.0f} ms{disturbed}{failed}"
-
-
-now = receipt.now

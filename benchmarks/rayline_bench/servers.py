@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,14 @@ import httpx
 import psutil
 
 from rayline_bench import processes
-from rayline_bench.arms import Built, ProcessArm, RayArm
-from rayline_cli.local import bundled_models, memory, question, runtime, translate
+from rayline_bench.arms import ProcessArm
+from rayline_bench.plan import Plan
+from rayline_cli.local import bundled_models, question, runtime, translate
 from rayline_cli.local import session as sessions
 from rayline_cli.local.report import Report
 from rayline_cli.local.session import Session
 from rayline_cli.local.supervisor import stand_behind_other_sessions
 
-MEMORY_PER_VLLM_GIB = 2.0
-"""One plain vLLM server with a tiny model on the CPU, without its KV cache: API server and engine."""
 READY_SECONDS = 300.0
 FREEZE_SECONDS = 10.0
 RESUME_SECONDS = 60.0
@@ -119,57 +119,47 @@ class Server:
                 process.send_signal(signal.SIGCONT)
 
 
-def memory_needed_gib(built: Built, model_folders: Mapping[str, Path]) -> float:
-    """About how much memory an arm takes."""
-    if isinstance(built, ProcessArm):
-        return built.engines * (MEMORY_PER_VLLM_GIB + built.kv_cache_gib)
-    return memory.needed_gib(translate.read(built.manifest), model_folders)
-
-
-def start(
-    name: str,
-    built: Built,
-    *,
-    model_id: str,
-    model_source: str,
-    state_dir: Path,
-    secrets: Mapping[tuple[str, str], str],
-    report: Report,
-    probe: str = "",
-) -> Server:
-    """Starts an arm and waits until it answers; what an earlier run left in `state_dir` is ended first.
+def start(plan: Plan, label: str, report: Report) -> Server:
+    """Start an arm and wait until it answers; what an earlier run left of it is ended first.
 
     Raises ServerError or LocalRuntimeError. If it fails, nothing of it is left running.
     """
-    _end_leftovers(state_dir)
-    if isinstance(built, RayArm):
-        server = _start_ray(name, built, model_id, state_dir, secrets, report)
-        server.probe = probe
-        return server
-    return _start_processes(name, built, model_id, model_source, state_dir, report)
-
-
-def _start_ray(
-    name: str, arm: RayArm, model_id: str, state_dir: Path, secrets: Mapping[tuple[str, str], str], report: Report
-) -> Server:
-    running = runtime.up(arm.manifest, state_dir=state_dir, secrets=secrets, report=report, outlives_caller=False)
+    built, state_dir = plan.built[label], plan.state_dir / label.replace("@", "-")
+    if (old := sessions.load(state_dir)) is not None:
+        sessions.stop(old)
+    if isinstance(built, ProcessArm):
+        return _start_processes(plan, label, built, state_dir, report)
+    running = runtime.up(
+        built.manifest, state_dir=state_dir, secrets=plan.secrets, report=report, outlives_caller=False
+    )
     session = sessions.load(state_dir)
     assert session is not None
-    key = translate.api_key(translate.read(arm.manifest), secrets)
+    key = translate.api_key(translate.read(built.manifest), plan.secrets)
     checks = [
         {"name": check.name, "outcome": check.outcome.value, "evidence": check.evidence, "fix": check.fix}
         for check in running.checks
     ]
-    return Server(name, running.url, model_id, key, state_dir, session, running.leash, checks)
+    probe = plan.application.probe if plan.application else ""
+    return Server(label, running.url, plan.model_id, key, state_dir, session, running.leash, checks, probe)
 
 
-def _start_processes(
-    name: str, arm: ProcessArm, model_id: str, model_source: str, state_dir: Path, report: Report
-) -> Server:
-    model = bundled_models.prepare(model_source, bundled_models.default_cache_dir(), report)
+def model_folder(source: str, report: Report | None = None) -> str:
+    """Return the folder of a bundled model, or the source itself."""
+    folder = bundled_models.prepare(source, bundled_models.default_cache_dir(), report or _Silent())
+    return str(folder or source)
+
+
+class _Silent:
+    def phase(self, name: str, detail: str) -> None: ...
+    def done(self, name: str, seconds: float, detail: str) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+def _start_processes(plan: Plan, label: str, arm: ProcessArm, state_dir: Path, report: Report) -> Server:
+    model = model_folder(plan.model_source, report)
     ports = free_ports([name for process in arm.processes for name in (process.name, *process.more_ports)])
-    places = {"python": sys.executable, "model": str(model or model_source), **ports}
-    plan = [
+    places = {"python": sys.executable, "model": model, **ports}
+    steps = [
         {
             "name": process.name,
             "argv": [filled(part, places) for part in process.argv],
@@ -181,11 +171,10 @@ def _start_processes(
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = sessions.session_folder(state_dir)
     sessions.make_folder(folder)
-    (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / "plan.json").write_text(json.dumps(steps))
     env = translate.inherited_env(os.environ)
     env |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")])}
-    if model is not None:
-        env |= {"HF_HUB_OFFLINE": "1"}
+    env |= {"HF_HUB_OFFLINE": "1"} if model != plan.model_source else {}
     started = time.monotonic()
     starting = sessions.start(
         [sys.executable, "-P", processes.__file__, str(folder / "plan.json")],
@@ -199,11 +188,11 @@ def _start_processes(
         num_cpus=0,
     )
     url = f"http://127.0.0.1:{ports[arm.endpoint]}"
-    server = Server(name, url, model_id, None, state_dir, starting.session, starting)
+    server = Server(label, url, plan.model_id, None, state_dir, starting.session, starting)
     try:
-        for one in plan:
-            _wait_ready(server.session, one["ready"], report, one["name"])
-            report.done(one["name"], time.monotonic() - started, " ".join(one["argv"][1:4]))
+        for step in steps:
+            _wait_ready(server.session, step["ready"], report, step["name"])
+            report.done(step["name"], time.monotonic() - started, " ".join(step["argv"][1:4]))
         server.wait_until_it_answers(READY_SECONDS)
         stand_behind_other_sessions(server.session.supervisor_pid)  # as `up` does with an arm of Ray
     except BaseException:
@@ -242,12 +231,6 @@ def _tail(path: Path) -> str:
     return "\n".join(lines[-20:])
 
 
-def _end_leftovers(state_dir: Path) -> None:
-    old = sessions.load(state_dir)
-    if old is not None:
-        sessions.stop(old)
-
-
 def filled(text: str, places: Mapping[str, Any]) -> str:
     # not str.format: arguments may hold JSON
     for name, value in places.items():
@@ -257,17 +240,11 @@ def filled(text: str, places: Mapping[str, Any]) -> str:
 
 def free_ports(names: Iterable[str]) -> dict[str, int]:
     """A free port on the loopback address for each name."""
-    import socket
-
-    ports, sockets = {}, []
-    for name in names:
-        one = socket.socket()
-        one.bind(("127.0.0.1", 0))
-        ports[name] = one.getsockname()[1]
-        sockets.append(one)
-    for one in sockets:
-        one.close()
-    return ports
+    with ExitStack() as held:
+        sockets = {name: held.enter_context(socket.socket()) for name in names}
+        for one in sockets.values():
+            one.bind(("127.0.0.1", 0))
+        return {name: one.getsockname()[1] for name, one in sockets.items()}
 
 
 def _is_stopped(process: psutil.Process) -> bool:

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 from rayline.facts.serve_flags import SWITCHES
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
-from rayline_bench import arms, command, cpu, goals, load, page, receipt, report, run, schedule, summary
+from rayline_bench import arms, command, cpu, goals, load, page, receipt, report, schedule, summary
 from rayline_bench.arms import ARMS, Base, RayArm
 from rayline_bench.cli import Options
 from rayline_bench.cpu import Spent
 from rayline_bench.docs import RECEIPTS
 from rayline_bench.errors import BenchUsageError
 from rayline_bench.options import read, with_preset
+from rayline_bench.plan import Plan
 from rayline_bench.receipt import Configuration, Measured, Receipt, ReceiptError
 from rayline_bench.schedule import DoesNotFit, Point
 from rayline_cli import cli
@@ -30,7 +31,7 @@ from rayline_cli.local import translate
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> run.Plan:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Of every arm, for the stack of this machine."""
     return command.prepared(
         Options(arms=",".join(["sample", *(name for name in ARMS if name != "sample")])),
@@ -46,7 +47,7 @@ def llm(built: arms.Built) -> dict:
 # --- arms --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_kit_is_measured_as_rendered(plan: run.Plan):
+def test_the_kit_is_measured_as_rendered(plan: Plan):
     kit = plan.built["kit"]
     assert isinstance(kit, RayArm)
     facts = kit.facts()
@@ -55,7 +56,7 @@ def test_the_kit_is_measured_as_rendered(plan: run.Plan):
     assert {facts[f"env {name}"] for name in SWITCHES.values()} == {"1"}
 
 
-def test_the_sample_has_the_four_switches_and_nothing_else_of_the_kit(plan: run.Plan):
+def test_the_sample_has_the_four_switches_and_nothing_else_of_the_kit(plan: Plan):
     facts = plan.built["sample"].facts()
     variables = {name.removeprefix("env ") for name in facts if name.startswith("env ")}
     assert variables == {*SWITCHES.values(), *arms.CPU_ENVIRONMENT}
@@ -64,7 +65,7 @@ def test_the_sample_has_the_four_switches_and_nothing_else_of_the_kit(plan: run.
     assert serve == {"serve.deployment_config.num_replicas", "serve.deployment_config.ray_actor_options.num_cpus"}
 
 
-def test_the_defaults_have_every_switch_off_and_room_for_the_ingress(plan: run.Plan):
+def test_the_defaults_have_every_switch_off_and_room_for_the_ingress(plan: Plan):
     defaults, sample = plan.built["ray-defaults"], plan.built["sample"]
     assert isinstance(defaults, RayArm)
     assert isinstance(sample, RayArm)
@@ -74,7 +75,7 @@ def test_the_defaults_have_every_switch_off_and_room_for_the_ingress(plan: run.P
     assert llm(plan.built["ray-unbatched"])["experimental_configs"] == {"stream_batching_interval_ms": 0}
 
 
-def test_arms_that_are_to_be_equal_have_equal_engine_arguments(plan: run.Plan):
+def test_arms_that_are_to_be_equal_have_equal_engine_arguments(plan: Plan):
     equal = llm(plan.built["kit-equal"])["engine_kwargs"]
     assert equal.pop("middleware") == ["rayline_gate.ApiKeyGate"]
     assert equal == llm(plan.built["sample"])["engine_kwargs"] == dict(arms.SAMPLE_ENGINE)
@@ -82,13 +83,13 @@ def test_arms_that_are_to_be_equal_have_equal_engine_arguments(plan: run.Plan):
     assert "--enforce-eager" not in plan.built["vllm-defaults"].facts()["command server"]
 
 
-def test_kit_equal_differs_from_the_kit_in_its_engine_arguments_alone(plan: run.Plan):
+def test_kit_equal_differs_from_the_kit_in_its_engine_arguments_alone(plan: Plan):
     changed = arms.differences(plan.built["kit-equal"], plan.built["kit"])
     assert changed
     assert all(line[2:].startswith("engine ") for line in changed), changed
 
 
-def test_every_arm_of_ray_can_run_on_this_machine(plan: run.Plan):
+def test_every_arm_of_ray_can_run_on_this_machine(plan: Plan):
     for built in plan.built.values():
         if isinstance(built, RayArm):
             assert translate.read(built.manifest).llm_replicas() == 1
@@ -565,7 +566,7 @@ def test_the_points_of_a_receipt_are_those_of_the_schedule():
     assert one.point() == Point(1, 2, "tokens", 64, "kit")
 
 
-def test_no_secret_reaches_a_receipt(plan: run.Plan):
+def test_no_secret_reaches_a_receipt(plan: Plan):
     text = json.dumps(plan.configuration.model_dump(), default=str) + yaml.safe_dump(dict(plan.memory_gib))
     values = [value for value in plan.secrets.values() if value]
     assert values

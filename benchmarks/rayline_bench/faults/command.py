@@ -24,7 +24,7 @@ from rayline_bench.errors import BenchError, BenchUsageError
 from rayline_bench.faults import nodes, scenarios
 from rayline_bench.faults.scenarios import Outcome, Scene
 from rayline_bench.receipt import git_state, hardware, versions
-from rayline_bench.run import terminable
+from rayline_bench.signals import terminable
 from rayline_cli import offline, render
 from rayline_cli.local import runtime, session
 from rayline_cli.local.report import Report, terminal_report
