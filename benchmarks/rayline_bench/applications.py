@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayline_bench.arms import with_env, with_serve
+from rayline_bench.ray_service import with_env, with_serve
 
 LABORATORY = Path(__file__).parents[1]
 

@@ -6,19 +6,27 @@ manifest by taking away or laying over, so a difference between two arms is a di
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import yaml
 
 from rayline.facts.serve_flags import HA_PROXY, SWITCHES
-from rayline.service.api_key import GATE_MIDDLEWARE
-from rayline.service.manifest import llm_deployment
 from rayline_cli.stack_names import PROJECT_ROOT
+
+from .ray_service import (
+    env_of,
+    laid_over,
+    llm_config,
+    serve_config,
+    with_env,
+    with_equal_engine,
+    with_replicas,
+    with_serve,
+)
 
 SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
 """Engine arguments of the arms that are to be equal: the upstream high-throughput sample sets none, so all stay at vLLM's
@@ -60,22 +68,16 @@ class RayArm:
     manifest: Mapping[str, Any]
 
     def facts(self) -> dict[str, Any]:
-        """What tells arms apart, flat, for people and for the receipt; values of Secrets are not in it."""
+        """Return what tells arms apart, flat, for people and for the receipt; values of Secrets are not in it."""
         config = serve_config(self.manifest)
-        llm = _llm(config) if config["applications"][0].get("args", {}).get("llm_configs") else {}
+        llm = llm_config(config) if config["applications"][0].get("args", {}).get("llm_configs") else {}
         # without the place of this clone: a run may be resumed in another one, and a receipt may be shown to others
         here = str(PROJECT_ROOT)
-        found: dict[str, Any] = {
-            f"env {name}": value.replace(here, "(project)") for name, value in env_of(self.manifest).items()
-        }
+        found = {f"env {name}": value.replace(here, "(project)") for name, value in env_of(self.manifest).items()}
         found |= {f"engine {name}": value for name, value in llm.get("engine_kwargs", {}).items()}
+        shown = ("engine_kwargs", "model_loading_config", "accelerator_config")
         rest = {name: value for name, value in config.items() if name != "applications"}
-        rest |= {
-            name: value
-            for name, value in llm.items()
-            if name not in ("engine_kwargs", "model_loading_config", "accelerator_config")
-        }
-        found |= _flat(rest, "serve")
+        found |= _flat(rest | {name: value for name, value in llm.items() if name not in shown}, "serve")
         if mode := self.manifest["spec"]["rayClusterConfig"].get("authOptions", {}).get("mode"):
             found["ray auth"] = mode
         return found
@@ -125,124 +127,40 @@ class Arm:
     build: Callable[[Base], Built]
 
 
-# --- manifests ---------------------------------------------------------------------------------------------------------
-
-
-def serve_config(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """serveConfigV2, parsed."""
-    return yaml.safe_load(manifest["spec"]["serveConfigV2"])
-
-
-def env_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The Ray container's variables; what comes from a Secret as a word about where from."""
-    container = _containers(manifest)[0]
-    return {entry["name"]: entry.get("value", "(from a Secret)") for entry in container.get("env") or []}
-
-
-def with_env(manifest: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which every Ray container has `changes`; None takes a variable away."""
-    changed = copy.deepcopy(dict(manifest))
-    for container in _containers(changed):
-        kept = [entry for entry in container.get("env") or [] if entry["name"] not in changes]
-        container["env"] = kept + [
-            {"name": name, "value": _env_text(value)} for name, value in changes.items() if value is not None
-        ]
-    return changed
-
-
-def with_serve(manifest: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """A copy whose parsed serveConfigV2 went through `change`."""
-    changed = copy.deepcopy(dict(manifest))
-    config = serve_config(manifest)
-    change(config)
-    changed["spec"]["serveConfigV2"] = yaml.safe_dump(config, sort_keys=False, width=1000)
-    return changed
-
-
-def with_engine(manifest: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy whose engine has `changes`; None takes an argument away."""
-
-    def change(config: dict[str, Any]) -> None:
-        llm = _llm(config)
-        llm["engine_kwargs"] = laid_over(llm.get("engine_kwargs") or {}, changes)
-
-    return with_serve(manifest, change)
-
-
-def with_equal_engine(manifest: Mapping[str, Any], engine: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy whose engine arguments are `engine` and nothing else but the API-key gate, which is not the engine's."""
-
-    def change(config: dict[str, Any]) -> None:
-        llm = _llm(config)
-        gate = [one for one in (llm.get("engine_kwargs") or {}).get("middleware", []) if one == GATE_MIDDLEWARE]
-        llm["engine_kwargs"] = dict(engine) | ({"middleware": gate} if gate else {})
-
-    return with_serve(manifest, change)
-
-
-def with_replicas(manifest: Mapping[str, Any], replicas: int) -> dict[str, Any]:
-    """A copy with `replicas` engines, a worker for each."""
-
-    def change(config: dict[str, Any]) -> None:
-        application = config["applications"][0]
-        name = llm_deployment(_llm(config)["model_loading_config"]["model_id"])
-        application["deployments"] = [{"name": name, "num_replicas": replicas}]
-
-    changed = with_serve(manifest, change)
-    for group in changed["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
-        group["replicas"] = replicas
-        group["maxReplicas"] = max(replicas, group.get("maxReplicas", 0))
-    return changed
-
-
 def sample(base: Base) -> dict[str, Any]:
     """The upstream high-throughput sample for this model: its four switches and nothing else of the kit.
 
     ray-project/kuberay v1.7.0, ray-service.high-throughput-llm.yaml. Kept besides: what the CPU needs (accelerator kind,
     no CPU for the actor beside the placement group's, CPU_ENVIRONMENT), and the numbers of CPUs of head and workers.
     """
-    declared = _llm(serve_config(base.manifest))
-    llm = {
-        "model_loading_config": declared["model_loading_config"],
-        "accelerator_config": declared["accelerator_config"],
+    declared = llm_config(serve_config(base.manifest))
+    llm = {name: declared[name] for name in ("model_loading_config", "accelerator_config")} | {
         "engine_kwargs": dict(base.engine),
         "deployment_config": {"num_replicas": base.replicas, "ray_actor_options": {"num_cpus": 0}},
     }
-    config = {
-        "applications": [
-            {"name": "llm_app", "import_path": "ray.serve.llm:build_openai_app", "args": {"llm_configs": [llm]}}
-        ]
-    }
-    given = env_of(base.manifest)
-    environment = dict.fromkeys(SWITCHES.values(), "1") | {
-        name: given[name] for name in CPU_ENVIRONMENT if name in given
-    }
+    application = {"name": "llm_app", "import_path": "ray.serve.llm:build_openai_app", "args": {"llm_configs": [llm]}}
+    environment = dict.fromkeys(SWITCHES.values(), "1") | vllm_environment(base)
     cluster = base.manifest["spec"]["rayClusterConfig"]
-    head, workers = cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]
+    head, workers = cluster["headGroupSpec"]["rayStartParams"], cluster["workerGroupSpecs"][0]
+    worker = {
+        "groupName": workers["groupName"],
+        "replicas": base.replicas,
+        "rayStartParams": {"num-cpus": workers["rayStartParams"]["num-cpus"]},
+        "template": _pod("llm", environment),
+    }
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
         "metadata": {"name": base.manifest["metadata"]["name"]},
         "spec": {
-            "serveConfigV2": yaml.safe_dump(config, sort_keys=False, width=1000),
+            "serveConfigV2": yaml.safe_dump({"applications": [application]}, sort_keys=False, width=1000),
             "rayClusterConfig": {
                 "rayVersion": cluster["rayVersion"],
                 "headGroupSpec": {
-                    "rayStartParams": {
-                        name: head["rayStartParams"][name]
-                        for name in ("dashboard-host", "num-cpus")
-                        if name in head["rayStartParams"]
-                    },
+                    "rayStartParams": {name: head[name] for name in ("dashboard-host", "num-cpus") if name in head},
                     "template": _pod("ray-head", environment),
                 },
-                "workerGroupSpecs": [
-                    {
-                        "groupName": workers["groupName"],
-                        "replicas": base.replicas,
-                        "rayStartParams": {"num-cpus": workers["rayStartParams"]["num-cpus"]},
-                        "template": _pod("llm", environment),
-                    }
-                ],
+                "workerGroupSpecs": [worker],
             },
         },
     }
@@ -255,7 +173,7 @@ def ray_defaults(base: Base, *, unbatched: bool = False) -> dict[str, Any]:
     group["rayStartParams"]["num-cpus"] = str(int(group["rayStartParams"]["num-cpus"]) + INGRESS_CPUS)
 
     def change(config: dict[str, Any]) -> None:
-        _llm(config)["experimental_configs"] = {"stream_batching_interval_ms": 0}
+        llm_config(config)["experimental_configs"] = {"stream_batching_interval_ms": 0}
 
     return with_serve(manifest, change) if unbatched else manifest
 
@@ -272,7 +190,7 @@ def with_sessions(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """
 
     def change(config: dict[str, Any]) -> None:
-        deployment = _llm(config).setdefault("deployment_config", {})
+        deployment = llm_config(config).setdefault("deployment_config", {})
         deployment["request_router_config"] = {"request_router_class": SESSION_ROUTER}
 
     return with_serve(manifest, change)
@@ -389,87 +307,6 @@ ARMS: dict[str, Arm] = {
 }
 
 
-# --- arms from files ---------------------------------------------------------------------------------------------------
-
-_FILE_MAPS = ("service", "env", "engine_kwargs", "llm", "serve")
-_FILE_KEYS = {"base", "what", *_FILE_MAPS}
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """An arm that a file describes: another arm, with something laid over."""
-
-    name: str
-    base: str
-    """The arm that it starts from."""
-    what: str = ""
-    service: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the stack's service, checked as in a stack file."""
-    env: Mapping[str, Any] = field(default_factory=dict)
-    """Variables for every Ray container, unchecked; None takes one away."""
-    engine_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Engine arguments, unchecked; None takes one away."""
-    llm: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over the LLMConfig, unchecked; None takes a key away."""
-    serve: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over serveConfigV2, unchecked; None takes a key away."""
-
-
-def read_overlay(name: str, text: str) -> Overlay:
-    """The arm that a YAML text describes. Raises ArmError."""
-    try:
-        document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ArmError(f"arm {name}: the file is not YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise ArmError(f"arm {name}: the file is a map with some of {', '.join(sorted(_FILE_KEYS))}")
-    if unknown := sorted(document.keys() - _FILE_KEYS):
-        raise ArmError(f"arm {name}: unknown {', '.join(unknown)}; there are {', '.join(sorted(_FILE_KEYS))}")
-    base = document.get("base", "kit-equal")
-    if base not in ARMS:
-        raise ArmError(f"arm {name}: base {base!r} is none of {', '.join(ARMS)}")
-    for key in _FILE_MAPS:
-        if not isinstance(document.get(key, {}), dict):
-            raise ArmError(f"arm {name}: {key} is a map")
-    return Overlay(name, **({"base": base} | document))
-
-
-def overlaid(overlay: Overlay) -> Arm:
-    """The arm of a file; its `service` has to be in the base's manifest already."""
-
-    def made(base: Base) -> Built:
-        built = ARMS[overlay.base].build(replace(base, more_engine=overlay.engine_kwargs))
-        if isinstance(built, ProcessArm):
-            if overlay.serve or overlay.llm:
-                raise ArmError(f"arm {overlay.name}: {overlay.base} has no Serve configuration to lay something over")
-            over = {key: None if value is None else _env_text(value) for key, value in overlay.env.items()}
-            return replace(built, processes=[replace(one, env=laid_over(one.env, over)) for one in built.processes])
-        manifest = with_engine(with_env(built.manifest, overlay.env), overlay.engine_kwargs)
-
-        def change(config: dict[str, Any]) -> None:
-            merged = laid_over(config, overlay.serve)
-            config.clear()
-            config.update(merged)
-            config["applications"][0]["args"]["llm_configs"][0] = laid_over(_llm(config), overlay.llm)
-
-        return RayArm(with_serve(manifest, change))
-
-    return Arm(overlay.name, overlay.what or f"{overlay.base} with a file laid over", made)
-
-
-def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` merged into `under`, maps in maps; None takes a key away."""
-    merged = dict(under)
-    for key, value in over.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = laid_over(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def differences(one: Built, other: Built) -> list[str]:
     """One line for each thing that `one` has differently from `other`."""
     mine, theirs = one.facts(), other.facts()
@@ -492,18 +329,3 @@ def _flat(value: Mapping[str, Any], path: str) -> dict[str, Any]:
         else:
             found[f"{path}.{key}"] = item
     return found
-
-
-def _llm(config: dict[str, Any]) -> dict[str, Any]:
-    return config["applications"][0]["args"]["llm_configs"][0]
-
-
-def _env_text(value: Any) -> str:
-    """YAML's true would become "True", which Ray takes for off."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _containers(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    cluster = manifest["spec"]["rayClusterConfig"]
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    return [group["template"]["spec"]["containers"][0] for group in groups]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from . import goals
-from .arms import ARMS, Arm, ArmError, overlaid, read_overlay
+from .arm_files import overlaid, read_overlay
+from .arms import ARMS, Arm, ArmError
 from .cli import Options
 from .errors import BenchUsageError, Mistakes
 from .workloads import WORKLOADS, Load

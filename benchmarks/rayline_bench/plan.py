@@ -15,10 +15,11 @@ from rayline_cli.local_secrets import secret_values
 
 from . import receipt, schedule
 from .applications import APPLICATIONS, Application, with_application
-from .arms import Base, Built, ProcessArm, RayArm, differences, serve_config
+from .arms import Base, Built, ProcessArm, RayArm, differences
 from .cli import Options
 from .errors import BenchError, BenchUsageError
 from .options import Chosen
+from .ray_service import llm_config, serve_config
 from .receipt import Configuration
 from .workloads import Load
 
@@ -145,7 +146,7 @@ def _record(options: Options, context: int, service: Mapping[str, Any]) -> offli
 
 def _base(program: offline.Program, replicas: int) -> Base:
     manifest = render.ray_services(program)[0]
-    loading = serve_config(manifest)["applications"][0]["args"]["llm_configs"][0]["model_loading_config"]
+    loading = llm_config(serve_config(manifest))["model_loading_config"]
     return Base(manifest, loading["model_id"], loading["model_source"], replicas)
 
 

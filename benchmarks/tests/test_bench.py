@@ -16,7 +16,20 @@ from typer.testing import CliRunner
 
 from rayline.facts.serve_flags import SWITCHES
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
-from rayline_bench import arms, command, cpu, goals, load, page, receipt, report, schedule, summary
+from rayline_bench import (
+    arm_files,
+    arms,
+    command,
+    cpu,
+    goals,
+    load,
+    page,
+    ray_service,
+    receipt,
+    report,
+    schedule,
+    summary,
+)
 from rayline_bench.arms import ARMS, Base, RayArm
 from rayline_bench.cli import Options
 from rayline_bench.cpu import Spent
@@ -41,7 +54,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def llm(built: arms.Built) -> dict:
     assert isinstance(built, RayArm)
-    return arms.serve_config(built.manifest)["applications"][0]["args"]["llm_configs"][0]
+    return ray_service.serve_config(built.manifest)["applications"][0]["args"]["llm_configs"][0]
 
 
 # --- arms --------------------------------------------------------------------------------------------------------------
@@ -134,8 +147,8 @@ def test_a_file_changes_plain_vllm_too(tmp_path: Path):
 
 
 def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it():
-    manifest = arms.with_env(_manifest(), {"RAY_SERVE_ENABLE_HA_PROXY": True})
-    assert arms.env_of(manifest) == {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
+    manifest = ray_service.with_env(_manifest(), {"RAY_SERVE_ENABLE_HA_PROXY": True})
+    assert ray_service.env_of(manifest) == {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +162,7 @@ def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it():
 )
 def test_a_wrong_file_is_refused_with_what_is_right(text: str, reason: str):
     with pytest.raises(arms.ArmError, match=reason):
-        arms.read_overlay("mine", text)
+        arm_files.read_overlay("mine", text)
 
 
 def _manifest() -> dict:
