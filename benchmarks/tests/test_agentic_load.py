@@ -1,10 +1,6 @@
 """The conversations of the agentic workload, against a server that streams like vLLM and remembers what it was asked."""
 
-import contextlib
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +8,8 @@ import pytest
 
 pytest.importorskip("ray", reason="needs the `local` extra")
 pytest.importorskip("transformers", reason="needs the `local` extra")
+
+from openai_server import Streaming, save_tokenizer
 
 from rayline_bench import agentic_load
 
@@ -30,58 +28,6 @@ ARGUMENTS = [
 ]
 
 
-class Streaming:
-    """An OpenAI-like server."""
-
-    def __init__(self, fails_at_turn: int | None = None) -> None:
-        self.asked: list[dict[str, Any]] = []
-        server, lock = self, threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                turn = sum(message["role"] == "user" for message in body["messages"])
-                with lock:
-                    server.asked.append(
-                        {
-                            "session": self.headers["x-session-id"],
-                            "key": self.headers["authorization"],
-                            "turn": turn,
-                            "body": body,
-                        }
-                    )
-                if turn == fails_at_turn:
-                    self.send_error(500)
-                    return
-                self.send_response(200)
-                self.end_headers()
-                pieces: list[dict[str, Any]] = [
-                    {"choices": [{"delta": {"content": f"w{n} "}}]} for n in range(TOKENS_OUT)
-                ]
-                pieces.append(
-                    {"choices": [], "usage": {"prompt_tokens": 30 + 9 * turn, "completion_tokens": TOKENS_OUT}}
-                )
-                for piece in pieces:
-                    self.wfile.write(f"data: {json.dumps(piece)}\n\n".encode())
-                self.wfile.write(b"data: [DONE]\n\n")
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator["Streaming"]:
-        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
-
-
 class Mark:
     """Remembers how many requests the server had seen when the measured part began."""
 
@@ -97,14 +43,7 @@ class Mark:
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({f"word{n}": n for n in range(200)} | {"?": 200}, unk_token="?"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    folder = tmp_path_factory.mktemp("tokenizer")
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(folder)
-    return folder
+    return save_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 def job(server: Streaming, tokenizer: Path, **changes: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The Job that measures a service in its cluster: what it may, where it runs, and what the program does with kubectl."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,12 +12,14 @@ import sys
 from typing import Any
 
 import pytest
+from openai_server import Streaming, save_tokenizer
 
 from rayline.facts.labels import SERVICE_LABEL
 from rayline.isolation.manifests import network_policies
-from rayline_bench import cluster_job, cluster_run
+from rayline_bench import bench_serve, cluster_job, cluster_run
 from rayline_bench.cluster_job import MARK
 from rayline_bench.errors import BenchError, BenchUsageError
+from rayline_bench.schedule import Point
 from rayline_bench.workloads import WORKLOADS, Load
 from rayline_cli import offline
 from tests.engine import sdk_types
@@ -222,6 +225,11 @@ def script_of(run: cluster_run.Run) -> str:
     return pod_of(run)["containers"][0]["command"][2]
 
 
+def in_folder(script: str, folder: pathlib.Path) -> str:
+    """Let the script write its results into a folder in place of the pod's /tmp."""
+    return script.replace("--result-dir /tmp", f"--result-dir {folder}").replace("cat /tmp", f"cat {folder}")
+
+
 FAKE_PYTHON = """#!{python}
 import json, pathlib, sys
 given = dict(zip(sys.argv, sys.argv[1:]))
@@ -234,9 +242,7 @@ if given["--max-concurrency"] == "8":
 
 def test_the_script_measures_each_point_and_goes_on_after_one_that_fails(prod, tmp_path):
     executable(tmp_path / "python", FAKE_PYTHON.format(python=sys.executable))
-    script = (
-        script_of(prod).replace("--result-dir /tmp", f"--result-dir {tmp_path}").replace("cat /tmp", f"cat {tmp_path}")
-    )
+    script = in_folder(script_of(prod), tmp_path)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, "NODE_NAME": "n"}
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
@@ -249,6 +255,35 @@ def test_the_script_measures_each_point_and_goes_on_after_one_that_fails(prod, t
         "2": {"completed": 7, "key": "a b"},
         "3": None,
     }
+
+
+@pytest.mark.slow
+def test_the_script_measures_a_server_with_vllms_own_load_generator(tmp_path, monkeypatch):
+    pytest.importorskip("vllm", reason="needs the `local` extra")
+    save_tokenizer(tmp_path)
+    with Streaming(tokens_out=8).running() as server:
+        workload = dataclasses.replace(
+            WORKLOADS["tokens"],
+            arguments=("--dataset-name", "random", "--random-input-len", "5", "--random-output-len", "8"),
+        )
+        load = Load(workload, 2, 6).job(Point(1, 1, "tokens", 2, "service"))
+        job = load | {"url": server.url, "model": "tiny", "tokenizer": str(tmp_path)}
+        script = in_folder(cluster_job.script([job]), tmp_path).replace("python -u", f"{sys.executable} -u")
+        environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+        environment |= {
+            "OPENAI_API_KEY": "sk-test",
+            "NODE_NAME": "n",
+            "HF_HUB_OFFLINE": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    marked = [text.removeprefix(MARK) for text in done.stdout.splitlines() if text.startswith(MARK)]
+    assert [text.partition(" ")[0] for text in marked] == ["machine", "0"], done.stdout + done.stderr
+    figures = bench_serve.figures(json.loads(marked[1].removeprefix("0 ")))
+    assert (figures["completed"], figures["failed"], figures["output_tokens"]) == (6, 0, 48)
+    assert figures["ttft_p99_ms"] > 0
+    assert {one["key"] for one in server.asked} == {"Bearer sk-test"}
+    assert len(server.asked) >= 6 + 2, "the warm-up is asked too"
 
 
 # --- kubectl -----------------------------------------------------------------------------------------------------------
