@@ -100,51 +100,38 @@ class Line:
 
 
 def lines(receipt: Receipt) -> list[Line]:
-    """One for each arm and load, in the configuration's order."""
+    """Return one for each arm and load, in the configuration's order."""
     found = []
     for load in receipt.configuration.loads:
         workload, concurrency = load["workload"], load["concurrency"]
-        here = [p for p in receipt.points if (p.workload, p.concurrency) == (workload, concurrency)]
-        if not here:
-            continue
         for arm in receipt.configuration.arms:
-            of_arm = [point for point in here if point.arm == arm]
-            good = [point for point in of_arm if not point.failed]
-            if of_arm:
-                found.append(_line(receipt, workload, concurrency, arm, of_arm, good))
+            points = [p for p in receipt.points if (p.workload, p.concurrency, p.arm) == (workload, concurrency, arm)]
+            if points:
+                found.append(_line(receipt, workload, concurrency, arm, points))
     return found
 
 
-def base_of(receipt: Receipt, arm: str) -> str:
-    """The arm that `arm` is compared with: the base arm with as many replicas."""
-    _, at, count = arm.rpartition("@")
-    return receipt.configuration.base + (f"@{count}" if at and count.isdigit() else "")
-
-
-def _line(
-    receipt: Receipt, workload: str, concurrency: int, arm: str, points: Sequence[Measured], good: Sequence[Measured]
-) -> Line:
+def _line(receipt: Receipt, workload: str, concurrency: int, arm: str, points: Sequence[Measured]) -> Line:
+    good = [point for point in points if not point.failed]
     base = base_of(receipt, arm)
     values = {key: spread(v for v in map(metric.of, good) if v is not None) for key, metric in METRICS.items()}
     against_base = {key: ratios(receipt, workload, concurrency, arm, base, key) for key in METRICS}
-    roles = sorted({role for point in good for role in point.cpu_seconds})
     cpu = {}
-    for role in roles:
+    for role in sorted({role for point in good for role in point.cpu_seconds}):
         seconds = spread(v for v in (_cpu(role)(point) for point in good) if v is not None)
         if seconds and seconds.median >= 0.00005:
             cpu[role] = seconds.median
+    by_weight = dict(sorted(cpu.items(), key=lambda item: -item[1]))
     load_cpu = spread(v for v in (per_1000_tokens(p, p.load["load_cpu_seconds"]) for p in good) if v is not None)
-    return Line(
-        workload,
-        concurrency,
-        arm,
-        len(good),
-        len(points) - len(good),
-        values,
-        against_base,
-        dict(sorted(cpu.items(), key=lambda item: -item[1])),
-        load_cpu.median if load_cpu else 0.0,
-    )
+    failed = len(points) - len(good)
+    generator = load_cpu.median if load_cpu else 0.0
+    return Line(workload, concurrency, arm, len(good), failed, values, against_base, by_weight, generator)
+
+
+def base_of(receipt: Receipt, arm: str) -> str:
+    """Return the arm that `arm` is compared with: the baseline with as many replicas."""
+    _, at, count = arm.rpartition("@")
+    return receipt.configuration.base + (f"@{count}" if at and count.isdigit() else "")
 
 
 def ratio_of(line: Line, metric: str) -> float | None:

@@ -4,15 +4,19 @@ An entry point has the command's name and names a module. Importing the module r
 modules of this folder do. A module is imported only when its command runs or the help lists it.
 """
 
-import importlib.metadata
+from __future__ import annotations
+
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.models import CommandInfo
 
 from rayline_cli.errors import FailedError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "rayline.commands"
 # The commands of this repository's other packages: their package and the command that installs it.
@@ -28,8 +32,10 @@ class MissingPackageError(FailedError):
 
 
 @cache
-def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+def entry_points() -> dict[str, EntryPoint]:
     """Return the entry points of installed packages by the name of their command."""
+    import importlib.metadata
+
     return {found.name: found for found in importlib.metadata.entry_points(group=GROUP)}
 
 

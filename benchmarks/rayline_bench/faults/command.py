@@ -10,14 +10,11 @@ import datetime
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from rayline.service.api_key import API_KEY_KEY, api_key_secret
 from rayline_bench.errors import BenchError, BenchUsageError
@@ -29,7 +26,7 @@ from rayline_cli import offline, render
 from rayline_cli.local import runtime, session
 from rayline_cli.local.report import Report, terminal_report
 from rayline_cli.local_secrets import secret_values
-from rayline_cli.stack_files import read_stack_file
+from rayline_cli.stack_files import full_key
 
 NAME = "tiny"
 SERVICE: Mapping[str, Any] = {
@@ -55,13 +52,17 @@ SHORT_LIMIT_SECONDS = 10
 """The least longest_stream_seconds that a stack may say; RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S follows from it."""
 
 
+Inject = Callable[[Scene], Outcome]
+
+
 @dataclass(frozen=True)
 class Session:
     """A service, and the faults that it goes through in turn."""
 
     settings: Mapping[str, Any]
     """Laid over SERVICE."""
-    faults: Mapping[str, Callable[[Scene], Outcome]]
+    faults: Mapping[str, tuple[str, Inject]]
+    """Key -> the fault in a line, and what injects it."""
     store: bool = False
     """Whether the head's GCS has a store."""
     room: int | None = None
@@ -72,84 +73,80 @@ class Session:
         return self.settings.get("replicas", 1)
 
 
-def _with_two_nodes(fault: Callable[[Scene, nodes.WorkerNode], Outcome]) -> Callable[[Scene], Outcome]:
-    def run(scene: Scene) -> Outcome:
+def _with_two_nodes(fault: Callable[[Scene, nodes.WorkerNode], Outcome]) -> Inject:
+    def inject(scene: Scene) -> Outcome:
         with nodes.two_nodes(scene) as node:
             return fault(scene, node)
 
-    return run
+    return inject
 
 
-def _longer(scene: Scene) -> Scene:
-    return dataclasses.replace(scene, long_tokens=LONG_STREAM_TOKENS)
+def _reloaded(replicas: int) -> Inject:
+    return lambda scene: scenarios.reloaded_under_long_streams(
+        dataclasses.replace(scene, long_tokens=LONG_STREAM_TOKENS), replicas
+    )
 
 
-def _scaled(scene: Scene, replicas: int, fault: str, done: str) -> Outcome:
-    return scenarios.changed(scene, fault, done, whole=replicas, replicas=replicas)
+def _changed(fault: str, done: str, whole: int, **settings: Any) -> Inject:
+    return lambda scene: scenarios.changed(scene, fault, done, whole=whole, **settings)
 
 
 SESSIONS: tuple[Session, ...] = (
     Session(
         {"replicas": 2},
         {
-            "replica": scenarios.replica_killed,
-            "engine": scenarios.engine_killed,
-            "router": scenarios.router_killed,
-            "haproxy": scenarios.haproxy_killed,
-            "manager": scenarios.manager_killed,
-            "controller": scenarios.controller_killed,
-            "reload": lambda scene: scenarios.reloaded_under_long_streams(_longer(scene), 2),
-            "down": lambda scene: _scaled(
-                scene, 1, "scaled down, drained", "replicas 2 to 1 while both answer streams"
+            "replica": ("one of two replicas is killed", scenarios.replica_killed),
+            "engine": ("the engine of one of two replicas is killed", scenarios.engine_killed),
+            "router": ("the LLMRouter replica is killed", scenarios.router_killed),
+            "haproxy": ("the haproxy process is killed", scenarios.haproxy_killed),
+            "manager": ("the actor that starts HAProxy is killed", scenarios.manager_killed),
+            "controller": ("Serve's controller is killed", scenarios.controller_killed),
+            "reload": ("HAProxy is reloaded under long streams", _reloaded(2)),
+            "down": (
+                "replicas 2 to 1",
+                _changed("scaled down, drained", "replicas 2 to 1 while both answer streams", 1, replicas=1),
             ),
-            "up": lambda scene: _scaled(scene, 2, "scaled up", "replicas 1 to 2"),
-            "roll": lambda scene: scenarios.changed(
-                scene,
-                "model rolled",
-                "max_num_seqs 16 to 8 in place: Serve loads one replica after the other anew",
-                whole=2,
-                max_num_seqs=8,
+            "up": ("replicas 1 to 2", _changed("scaled up", "replicas 1 to 2", 2, replicas=2)),
+            "roll": (
+                "a new max_num_seqs, which loads the replicas anew",
+                _changed(
+                    "model rolled",
+                    "max_num_seqs 16 to 8 in place: Serve loads one replica after the other anew",
+                    2,
+                    max_num_seqs=8,
+                ),
             ),
         },
     ),
     Session(
         {"replicas": 2, "env": {**SERVICE["env"], **QUICKER}},
         {
-            "engine-quicker": scenarios.engine_killed,
-            "one-router-of-two": scenarios.one_router_killed,
-            "haproxy-quicker": scenarios.haproxy_killed,
+            "engine-quicker": ("as engine, with health checks every 2 s", scenarios.engine_killed),
+            "one-router-of-two": ("one of two LLMRouter replicas is killed", scenarios.one_router_killed),
+            "haproxy-quicker": ("as haproxy, with health checks every 2 s", scenarios.haproxy_killed),
         },
     ),
     Session(
         {"longest_stream_seconds": SHORT_LIMIT_SECONDS},
-        {"short-limit": lambda scene: scenarios.reloaded_under_long_streams(_longer(scene), 1)},
+        {"short-limit": ("as reload, with longest_stream_seconds below the streams' length", _reloaded(1))},
     ),
-    Session({}, {"worker": _with_two_nodes(nodes.worker_lost)}, room=1),
-    Session({}, {"head": _with_two_nodes(nodes.head_lost)}, room=1),
-    Session({}, {"head-with-store": _with_two_nodes(nodes.head_lost_with_store)}, room=1, store=True),
+    Session({}, {"worker": ("one of two nodes is lost", _with_two_nodes(nodes.worker_lost))}, room=1),
+    Session(
+        {}, {"head": ("the head's node is lost, its GCS without a store", _with_two_nodes(nodes.head_lost))}, room=1
+    ),
+    Session(
+        {},
+        {
+            "head-with-store": (
+                "the same with a Redis; needs redis-server on PATH",
+                _with_two_nodes(nodes.head_lost_with_store),
+            )
+        },
+        room=1,
+        store=True,
+    ),
 )
-
-
-WHAT: Mapping[str, str] = {
-    "replica": "one of two replicas is killed",
-    "engine": "the engine of one of two replicas is killed",
-    "router": "the LLMRouter replica is killed",
-    "haproxy": "the haproxy process is killed",
-    "manager": "the actor that starts HAProxy is killed",
-    "controller": "Serve's controller is killed",
-    "reload": "HAProxy is reloaded under long streams",
-    "down": "replicas 2 to 1",
-    "up": "replicas 1 to 2",
-    "roll": "a new max_num_seqs, which loads the replicas anew",
-    "engine-quicker": "as engine, with health checks every 2 s",
-    "one-router-of-two": "one of two LLMRouter replicas is killed",
-    "haproxy-quicker": "as haproxy, with health checks every 2 s",
-    "short-limit": "as reload, with longest_stream_seconds below the streams' length",
-    "worker": "one of two nodes is lost",
-    "head": "the head's node is lost, its GCS without a store",
-    "head-with-store": "the same with a Redis; needs redis-server on PATH",
-}
-"""The faults in a line each."""
+WHAT: Mapping[str, str] = {key: what for one in SESSIONS for key, (what, _) in one.faults.items()}
 
 
 @contextmanager
@@ -158,11 +155,9 @@ def served(one: Session, state_dir: Path, report: Report) -> Iterator[Scene]:
 
     def up(**more: Any) -> runtime.Running:
         service = {**SERVICE, **one.settings, **more}
-        config = {"cluster": {"mode": "local"}, "services": {NAME: service}}
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "Pulumi.faults.yaml"
-            path.write_text(yaml.safe_dump({"config": config}))
-            program = offline.record("faults", config=read_stack_file(path))
+        values = {"cluster": {"mode": "local"}, "services": {NAME: service}}
+        config = {full_key(name): json.dumps(value) for name, value in values.items()}
+        program = offline.record("faults", config=(config, frozenset()))
         secrets.update(secret_values(render.secrets(program), state_dir))
         manifest = render.ray_services(program)[0]
         cluster = manifest["spec"]["rayClusterConfig"]
@@ -230,7 +225,7 @@ def receipt(rows: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> d
             "long_clients": scenarios.LONG_CLIENTS,
             "long_tokens": Scene.long_tokens,
         },
-        "faults": [rows[key] for one in SESSIONS for key in one.faults if key in rows],
+        "faults": [rows[key] for key in WHAT if key in rows],
     }
 
 
@@ -258,7 +253,7 @@ def measure(only: str, path: Path, state_dir: Path) -> None:
     try:
         with terminable(), terminal_report(sys.stderr) as report:
             for one in SESSIONS:
-                faults = {key: fault for key, fault in one.faults.items() if key in wanted}
+                faults = {key: inject for key, (_, inject) in one.faults.items() if key in wanted}
                 if not faults:
                     continue
                 if one.store and shutil.which("redis-server") is None:
@@ -275,7 +270,7 @@ def measure(only: str, path: Path, state_dir: Path) -> None:
 
 def _measure_session(
     one: Session,
-    faults: Mapping[str, Callable[[Scene], Outcome]],
+    faults: Mapping[str, Inject],
     scene: Scene,
     report: Report,
     rows: dict[str, Any],
