@@ -73,17 +73,15 @@ def prepare(options: Options, chosen: Chosen, state_dir: Path) -> Plan:
     application = _application(chosen.loads)
     context = max((load.workload.context for load in chosen.loads), default=0)
     programs = {"{}": _record(options, context, {})}
-    built = {}
+    built: dict[str, Built] = {}
     for one in chosen.arms:
         key = json.dumps(one.service, sort_keys=True)
         if key not in programs:
             programs[key] = _record(options, context, one.service)
         arm = one.arm.build(_base(programs[key], one.replicas))
-        if application and not isinstance(arm, RayArm):
-            raise BenchUsageError(
-                f"--arms {one.label}: it has no Ray Serve to run the application {application.name} in"
-            )
         if application:
+            if not isinstance(arm, RayArm):
+                raise BenchUsageError(f"--arms {one.label}: it has no Ray Serve to run {application.name} in")
             arm = RayArm(with_application(arm.manifest, application, one.replicas))
         built[one.label] = arm
     base = _base(programs["{}"], 1)

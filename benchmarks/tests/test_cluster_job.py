@@ -173,7 +173,7 @@ def test_every_command_of_the_job_is_one_that_vllm_bench_serve_takes(prod):
         program = shlex.split(command)
         compile(program[3], "the Job's program", "exec")
         assert program[3] == cluster_job.BENCH_SERVE
-        parsed = parser.parse_args(program[4:])
+        parsed: Any = parser.parse_args(program[4:])
         assert (parsed.base_url, parsed.num_prompts, parsed.num_warmups) == (job["url"], job["requests"], job["warmup"])
 
 
