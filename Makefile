@@ -8,7 +8,7 @@ PYTHON ?= python3
 STACK ?= local
 BIN := .venv/bin
 UV := .tools/uv/bin/uv
-CODE := components rayline_cli policy tests bench __main__.py
+CODE := components rayline_cli policy tests benchmarks tools __main__.py
 
 # A stack on this machine needs Ray and vLLM beside it, a deployment needs Pulumi alone.
 RUNTIME := $(if $(shell grep -ls 'mode: *local' stacks/Pulumi.$(STACK).yaml),all,base)
@@ -43,8 +43,8 @@ render: $(BIN)/.installed-base ## Write manifests/ for every stack
 	@$(BIN)/rayline render
 
 .PHONY: docs
-docs: $(BIN)/.installed-base ## Write the generated parts of docs/
-	@$(BIN)/python -m rayline_cli.docs
+docs: $(BIN)/.installed-all ## Write the generated parts of docs/
+	@$(BIN)/rayline docs
 
 .PHONY: bench
 bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and plain vLLM on this machine, ten minutes
@@ -64,7 +64,7 @@ check: $(BIN)/.installed-all ## Format, lint, types, and generated files are cur
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/basedpyright --level error
 	@$(BIN)/rayline render --check
-	@$(BIN)/python -m rayline_cli.docs --check
+	@$(BIN)/rayline docs --check
 
 .PHONY: format
 format: $(BIN)/.installed-all ## Format the code and mend what the linter can
@@ -72,8 +72,8 @@ format: $(BIN)/.installed-all ## Format the code and mend what the linter can
 	@$(BIN)/ruff check -q --fix $(CODE)
 
 .PHONY: lock
-lock: $(UV) ## Resolve requirements/ anew from pyproject.toml
-	@$(UV) pip compile -q pyproject.toml --all-extras $(LOCK) -o requirements/all.txt
+lock: $(UV) ## Resolve requirements/ anew from the pyproject.toml files
+	@$(UV) pip compile -q pyproject.toml benchmarks/pyproject.toml --all-extras $(LOCK) -o requirements/all.txt
 	@$(UV) pip compile -q pyproject.toml -c requirements/all.txt $(LOCK) -o requirements/base.txt
 	@echo 'uv==0.13.8' | $(UV) pip compile -q - $(LOCK) -o requirements/uv.txt
 LOCK := --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate --no-header
@@ -95,11 +95,16 @@ $(UV): requirements/uv.txt
 $(BIN)/python: | $(UV)
 	@$(UV) venv -q --seed --python $(PYTHON) .venv
 
+# What is installed from this repository: the product, and beside it the laboratory and the tools.
+PROJECTS-base := components .
+PROJECTS-all := components . benchmarks tools
+PROJECTS := $(PROJECTS-all)
+
 # --link-mode copy would double the disk; hard links keep a second clone cheap
-$(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/%.txt pyproject.toml components/pyproject.toml components/rayline/__init__.py | $(UV) $(BIN)/python
+$(BIN)/.installed-base $(BIN)/.installed-all: $(BIN)/.installed-%: requirements/%.txt $(PROJECTS:%=%/pyproject.toml) components/rayline/__init__.py | $(UV) $(BIN)/python
 	@echo "installing requirements/$*.txt into .venv"
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/$*.txt
-	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e components -e .
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ,$(PROJECTS-$*))
 	@# Where PYTHONDONTWRITEBYTECODE is set, each command would compile Pulumi's SDKs anew and take twice the time.
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/rayline plan >/dev/null 2>&1 || true
 	@touch $@

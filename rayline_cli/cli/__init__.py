@@ -6,12 +6,11 @@ Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wro
 import sys
 
 # Importing a module registers its command. What a command needs beyond options and messages, it imports when it runs.
-from . import bench, common, down, key, logs, permissions, plan, render, status, up, verify
+from . import common, down, key, logs, permissions, plan, render, status, up, verify
 from .common import app
 
 __all__ = [
     "app",
-    "bench",
     "common",
     "down",
     "key",

@@ -14,8 +14,11 @@ from rich.console import Console
 from rayline_cli.errors import FailedError, UsageError
 from rayline_cli.stack_names import PROJECT_ROOT, stack_names
 
+from .plugins import Commands
+
 app = typer.Typer(
     name="rayline",
+    cls=Commands,
     help="Ray Serve LLM in high-throughput mode: plan, render, run on this machine, deploy to GKE.",
     no_args_is_help=True,
     rich_markup_mode="rich",

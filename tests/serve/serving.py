@@ -26,8 +26,8 @@ if MISSING:
 
 import psutil  # noqa: E402
 
+from rayline_bench.faults import parts  # noqa: E402
 from rayline_cli import offline, render  # noqa: E402
-from rayline_cli.faults import parts  # noqa: E402
 from rayline_cli.local import runtime, session, waiting  # noqa: E402
 from rayline_cli.local.runtime import Running  # noqa: E402
 from rayline_cli.local.target import LocalTarget  # noqa: E402

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx
 
-from rayline_cli.bench import http_load
-from rayline_cli.bench.applications import APPLICATIONS, with_application
-from rayline_cli.bench.http_load import Request
+from rayline_bench import http_load
+from rayline_bench.applications import APPLICATIONS, with_application
+from rayline_bench.http_load import Request
 from rayline_cli.local import runtime
 from rayline_cli.verify import Outcome
 from tests.serve.serving import PATIENCE, SECRETS, Recorder, ray_service, run

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rayline_cli.bench import cpu, receipt
-from rayline_cli.bench.servers import Server
+from rayline_bench import cpu, receipt
+from rayline_bench.servers import Server
 from rayline_cli.local import question, runtime
 from rayline_cli.local.session import SESSION_VARIABLE, environ
 from rayline_cli.verify import Outcome
@@ -54,7 +54,7 @@ def test_a_frozen_arm_uses_no_cpu_and_comes_back_as_it_was(served: Served, arm: 
     assert {check.outcome for check in served.up(served.manifest).checks} <= {Outcome.PASS, Outcome.NOT_APPLICABLE}
 
 
-FIRST = ("--arms", "vllm", "--base", "vllm", "--concurrency", "4", "--requests", "8", "--repeats", "1000")
+FIRST = ("--arms", "vllm", "--concurrency", "4", "--requests", "8", "--repeats", "1000")
 
 
 def bench(folder: Path, *options: str) -> subprocess.Popen:
@@ -92,7 +92,7 @@ def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
     stopped.repeats = stopped.options["repeats"] = measured + 1
     stopped.write(path)
 
-    second = bench(tmp_path, "--resume", str(path))
+    second = bench(tmp_path, "--receipt", str(path))
     said, _ = second.communicate(timeout=patient(200))
     assert second.returncode == 0, (tmp_path / "output").read_text()
     ended = receipt.read(path)
@@ -104,5 +104,5 @@ def test_a_run_that_is_stopped_leaves_nothing_and_goes_on_later(tmp_path: Path):
     assert last.cpu_seconds["engine"] > 0
     assert last.cpu_seconds["replica"] > 0
     assert json.loads(said)["results"][0]["repeats"] == measured + 1
-    assert path.with_suffix(".html").is_file()
+    assert path.with_suffix(".md").is_file()
     assert not left_over(tmp_path)

@@ -1,6 +1,6 @@
 """A second replica joins while the first goes on; then parts of the service with two replicas are killed under load.
 
-Counts and kinds only: how long things take depends on the machine, and stands in the receipt of `python -m rayline_cli.faults`, which also
+Counts and kinds only: how long things take depends on the machine, and stands in the receipt of `rayline faults`, which also
 has what takes minutes: a rolled model, a drain, lost nodes. Scaling under load is in test_autoscaling.py.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from rayline_cli.faults import scenarios
-from rayline_cli.faults.scenarios import Scene
+from rayline_bench.faults import scenarios
+from rayline_bench.faults.scenarios import Scene
 from rayline_cli.local import runtime
 from tests.serve.serving import API_KEY, Served, ray_service, replicas_of_the_model
 

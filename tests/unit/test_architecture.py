@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "components" / "rayline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 COMMAND_LINE = sorted((ROOT / "rayline_cli").rglob("*.py"))
+PRODUCT = [*MODULES, *COMMAND_LINE, *sorted((ROOT / "policy").rglob("*.py")), ROOT / "__main__.py"]
 PULUMI = {"pulumi", "pulumi_gcp", "pulumi_kubernetes", "pulumi_random"}
 
 # The layers of a room, lowest first, with the packages that each may import besides the standard library. A module that is
@@ -122,6 +124,17 @@ def test_a_reader_finds_at_most_fourteen_entries_at_the_top():
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_the_component_package_never_knows_the_command_line(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "rayline_cli"}
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=name_of)
+def test_the_product_never_knows_the_laboratory_and_the_tools(path):
+    assert not {name for name in imports(path) if name.split(".")[0] in ("rayline_bench", "rayline_docs")}
+
+
+def test_a_command_of_another_package_is_not_imported_before_it_is_needed():
+    code = "import sys; from rayline_cli import cli; print([m for m in sys.modules if m.startswith('rayline_bench')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("path", [*MODULES, *COMMAND_LINE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)

@@ -49,14 +49,14 @@ COMMANDS = (
     ("verify", "--url", "http://127.0.0.1:9"),
     ("up", "--stack", STACK),
     ("down", "--stack", STACK),
-    ("bench", "--stack", STACK, "--render"),
+    ("bench", "--stack", STACK, "--dry-run"),
+    ("faults", "--only", "router"),
+    ("docs", "--check"),
     ("up", "--stack", "local"),
     ("status", "--stack", "local"),
     ("--help",),
 )
-WORK = {("plan", "--json"), ("plan", "--stack", STACK), ("render", "--check"), ("--help",)} | {
-    ("bench", "--stack", STACK, "--render")
-}
+WORK = {("plan", "--json"), ("plan", "--stack", STACK), ("render", "--check"), ("--help",)}
 """Those that need nothing beside the base install."""
 
 
@@ -67,7 +67,11 @@ def modules_of_extras() -> set[str]:
         return re.sub(r"[-_.]+", "-", name).lower()
 
     text = (ROOT / "requirements" / "base.txt").read_text()
-    base = {plain(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)} | {"rayline", "rayline-cli", "pip"}
+    base = {plain(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)} | {
+        "rayline",
+        "rayline-cli",
+        "pip",
+    }
     found = importlib.metadata.packages_distributions()
     return {module for module, packages in found.items() if not {plain(name) for name in packages} & base}
 
@@ -76,7 +80,7 @@ def modules_of_extras() -> set[str]:
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """What each of COMMANDS does where neither an extra nor a tool of a cluster is installed."""
     blocked = modules_of_extras()
-    assert {"ray", "vllm", "torch", "pytest", "matplotlib", "pycurl"} <= blocked
+    assert {"ray", "vllm", "torch", "pytest", "matplotlib", "pycurl", "rayline_bench", "rayline_docs"} <= blocked
     home = tmp_path_factory.mktemp("home")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "KUBE"))}
     done = subprocess.run(
@@ -107,3 +111,19 @@ def test_a_stack_on_this_machine_names_the_missing_packages_and_how_to_install_t
     said = " ".join(results["up --stack local"]["output"].split())
     assert "needs packages that are not installed: ray, vllm" in said
     assert "Fix: `make up`" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "install"),
+    [
+        (f"bench --stack {STACK} --dry-run", "rayline-bench", "make bench"),
+        ("faults --only router", "rayline-bench", "make bench"),
+        ("docs --check", "rayline-docs", "make docs"),
+    ],
+)
+def test_a_command_of_another_package_names_the_package_and_how_to_install_it(
+    results: dict[str, dict], command: str, package: str, install: str
+) -> None:
+    said = " ".join(results[command]["output"].split())
+    assert f"package {package} is not installed. Fix: `{install}`" in said
+    assert results[command]["code"] == 1

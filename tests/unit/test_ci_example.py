@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rayline_cli import docs
 from rayline_cli.offline import stack_names
+from rayline_docs import configuration, pages
 from tests.conftest import ROOT
 
-TEXT = (docs.DOCS / "examples" / "github-deploy.yml").read_text()
+TEXT = (pages.DOCS / "examples" / "github-deploy.yml").read_text()
 WORKFLOW: dict[Any, Any] = yaml.safe_load(TEXT)
 JOBS: dict[str, dict[str, Any]] = WORKFLOW["jobs"]
-COMMANDS = {name: " ".join(names for names, _, _ in options) for name, _, options, _ in docs.commands()}
+COMMANDS = {name: " ".join(names for names, _, _ in options) for name, _, options, _ in configuration.commands()}
 
 
 def lines(job: str) -> list[str]:
@@ -76,7 +76,7 @@ def test_the_plan_of_a_fork_is_shown_without_writing_to_the_pull_request() -> No
 
 
 def test_what_the_repository_has_to_give_is_named_in_the_page() -> None:
-    page = (docs.DOCS / "ci.md").read_text()
+    page = (pages.DOCS / "ci.md").read_text()
     for name in re.findall(r"\b(?:vars|secrets)\.(\w+)", TEXT):
         assert f"`{name}`" in page
 

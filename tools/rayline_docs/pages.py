@@ -1,0 +1,70 @@
+"""The pages of docs/ that have generated parts, and what generates each part.
+
+docs/configuration.md is generated as a whole. In the other pages only what stands between `<!-- generated: NAME -->` and
+`<!-- end -->` is, by the function that PARTS names; the prose around it is written by hand. What was measured comes from
+rayline_bench.docs, all else from the product.
+"""
+
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+
+from rayline_bench import docs as measured
+from rayline_cli.errors import FailedError
+from rayline_cli.stack_names import PROJECT_ROOT
+
+from . import hardware, high_throughput, models
+from .configuration import configuration
+
+DOCS = PROJECT_ROOT / "docs"
+PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "hardware.md": hardware.PARTS,
+    "models.md": {**models.PARTS, **measured.MODELS_PARTS},
+    "high-throughput.md": {**high_throughput.PARTS, **measured.HIGH_THROUGHPUT_PARTS},
+    "benchmark.md": measured.BENCHMARK_PARTS,
+}
+
+
+class DocsError(FailedError):
+    """A page and PARTS do not agree about what is generated."""
+
+
+def filled(page: str, text: str) -> str:
+    """A page's text with its generated parts as the code has them now. Raises DocsError."""
+    parts = PARTS.get(page, {})
+    seen: list[str] = []
+
+    def part(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in parts:
+            raise DocsError(f"docs/{page}: nothing generates {name!r}; known: {', '.join(parts) or 'nothing'}")
+        seen.append(name)
+        return f"<!-- generated: {name} -->\n\n{parts[name]()}\n\n<!-- end -->"
+
+    result = re.sub(r"<!-- generated: (?P<name>[\w-]+) -->.*?<!-- end -->", part, text, flags=re.DOTALL)
+    if missing := [name for name in parts if name not in seen]:
+        raise DocsError(f"docs/{page}: no place for {', '.join(missing)}: <!-- generated: NAME --> … <!-- end -->")
+    return result
+
+
+def pages() -> dict[pathlib.Path, str]:
+    """Every page with something generated in it, as it should be."""
+    wanted = {DOCS / "configuration.md": configuration()}
+    for page in PARTS:
+        path = DOCS / page
+        wanted[path] = filled(page, path.read_text())
+    return wanted
+
+
+def stale() -> list[pathlib.Path]:
+    """The pages that differ from what the code says now."""
+    return [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+
+
+def write() -> list[pathlib.Path]:
+    """Write the pages that are stale. Return their paths."""
+    changed = stale()
+    wanted = pages()
+    for path in changed:
+        path.write_text(wanted[path])
+    return changed
