@@ -20,7 +20,7 @@ from rayline.schema.check import PlanError
 from rayline.weights.mirror_manifests import mirror_jobs
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
-ON_CPU = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "image": "mine/cpu:1"}
+ON_CPU = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "pods": {"image": "mine/cpu:1"}}
 PROXY = {"HTTPS_PROXY": "http://proxy.example.com:3128"}
 
 
@@ -28,7 +28,7 @@ def plan(mode: str = "create", more: dict[str, Any] | None = None, **service: An
     base = QWEN if mode == "create" else ON_CPU
     if mode == "local":
         base = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "accelerator": "cpu"}
-    google = {"project": "p", "region": "us-central1"} if mode == "create" else {}
+    google = {"project": "my-project", "region": "us-central1"} if mode == "create" else {}
     return make_plan(google | {"cluster": {"mode": mode}, "services": {"qwen": base | service}} | (more or {}))
 
 
