@@ -19,7 +19,7 @@ services:
 
 def google(cluster: str = "", more: str = "") -> str:
     """A stack file for a new cluster with these keys."""
-    return f"gcp:project: p\ngcp:region: us-central1\ncluster: {{mode: create{cluster}}}\n{more}{SERVICE}"
+    return f"gcp:project: my-project\ngcp:region: us-central1\ncluster: {{mode: create{cluster}}}\n{more}{SERVICE}"
 
 
 def cluster_of(program: Program) -> Declared:

@@ -12,12 +12,12 @@ from tests.program.test_program import needs, urns
 
 STACK = """
 config:
-  gcp:project: p
+  gcp:project: my-project
   gcp:region: us-central1
   cluster: {mode: create}
   services:
     qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}
-    gemma: {model: google/gemma-4-E2B-it, accelerator: l4, hostname: llm.example.com}
+    gemma: {model: google/gemma-4-E2B-it, accelerator: l4, api: {hostname: llm.example.com}}
   endpoint: {domain: llm.example.com, %s}
 """
 PUBLIC = "exposure: public"

@@ -6,13 +6,13 @@ from rayline_cli.offline import Declared, Program
 from tests.program.test_program import needs, node_pools, urns
 
 STACK = """
-gcp:project: p
+gcp:project: my-project
 gcp:region: us-central1
 cluster: {mode: create}
 services:
-  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, %s}
+  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, nodes: {%s}}
 """
-WIDE = "accelerator: b200, model: Qwen/Qwen3.5-27B, tensor_parallel_size: 8, pipeline_parallel_size: 2"
+WIDE = "model: Qwen/Qwen3.5-27B, accelerator: b200, engine: {tensor_parallel_size: 8, pipeline_parallel_size: 2}"
 
 
 def gpu_pool(program: Program) -> Declared:
@@ -57,7 +57,7 @@ def test_a_pool_takes_the_reservations_that_it_is_told_to(record_file, capacity,
 
 
 def test_a_pool_that_goes_lets_its_pods_end(record_file):
-    program = record_file(STACK % "longest_stream_seconds: 600")
+    program = record_file(STACK.replace("nodes: {%s}", "rollout: {longest_stream_seconds: 600}"))
     (drain,) = gpu_pool(program).inputs["nodeDrainConfigs"]
     assert drain["respectPdbDuringNodePoolDeletion"] is True
     workers = program.of_type(":RayService")[0].inputs["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]

@@ -9,7 +9,7 @@ from tests.conftest import recorded
 from tests.program.test_program import needs
 
 GOOGLE = """
-gcp:project: p
+gcp:project: my-project
 gcp:region: us-central1
 cluster: {mode: create, deletion_protection: false, labels: {team: search}}
 head: {store: memorystore, memorystore_gib: 2}
@@ -36,7 +36,7 @@ def test_memorystore_has_two_nodes_a_password_and_tls_in_the_platforms_own_netwo
     program = record_file(GOOGLE)
     [instance] = program.of_type("redis/instance:Instance")
     assert instance.inputs == {
-        "project": "p",
+        "project": "my-project",
         "region": "us-central1",
         "displayName": "What the Ray heads of the inference platform know",
         "tier": "STANDARD_HA",

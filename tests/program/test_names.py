@@ -5,11 +5,11 @@ import re
 import pytest
 
 from rayline.facts.names import PLATFORM, PULUMI_SUFFIX
-from rayline.schema.check import MAX_RAY_SERVICE_NAME
+from rayline.platform.arguments import MAX_SERVICE_NAME
 from rayline_cli.offline import Program
 
 STACK_NAME = "production-of-the-platform-team-in-europe"[:PLATFORM]
-SERVICE_NAME = ("qwen-for-the-search-of-" * 3)[:MAX_RAY_SERVICE_NAME].ljust(MAX_RAY_SERVICE_NAME, "s")
+SERVICE_NAME = ("qwen-for-the-search-of-" * 3)[:MAX_SERVICE_NAME].ljust(MAX_SERVICE_NAME, "s")
 EVERYTHING = """
 gcp:project: my-project
 gcp:region: us-central1
@@ -18,9 +18,12 @@ head: {store: memorystore}
 endpoint: {exposure: %s, domain: llm.search.example.com%s}
 weights: {bucket: my-models}
 services:
-  %s: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: gcs-fuse, capacity: flex-start, max_run_hours: 24}
-  gemma: {model: google/gemma-4-E2B-it, accelerator: b200, capacity: flex-start, max_run_hours: 24, zones: [us-central1-b]}
-  ladder: {model: Qwen/Qwen3.5-4B, accelerator: l4, capacity: ladder, capacity_order: [spot, on-demand]}
+  %s: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: {source: gcs-fuse}, nodes: {capacity: flex-start, max_run_hours: 24}}
+  gemma:
+    model: google/gemma-4-E2B-it
+    accelerator: b200
+    nodes: {capacity: flex-start, max_run_hours: 24, zones: [us-central1-b]}
+  ladder: {model: Qwen/Qwen3.5-4B, accelerator: l4, nodes: {capacity: ladder, capacity_order: [spot, on-demand]}}
 """
 # Characters that Google takes; 63 for all others.
 LIMITS = {
@@ -31,7 +34,7 @@ LIMITS = {
 }
 NAMELESS = ("IAMMember", "IamMember", "Service", "getProject")
 # Kinds whose names become labels or names of Services.
-SHORT = {"Service": 63, "Namespace": 63, "Job": 63, "RayService": MAX_RAY_SERVICE_NAME, "ComputeClass": 63}
+SHORT = {"Service": 63, "Namespace": 63, "Job": 63, "RayService": MAX_SERVICE_NAME, "ComputeClass": 63}
 
 
 @pytest.fixture(params=["public", "internal"])

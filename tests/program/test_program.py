@@ -159,7 +159,10 @@ services:
     [
         (EXISTING, True),
         (EXISTING + "kuberay: {keep_crds: false}\n", False),
-        (EXISTING.replace("{mode: existing}", "{mode: create}\ngcp:project: p\ngcp:region: us-central1"), False),
+        (
+            EXISTING.replace("{mode: existing}", "{mode: create}\ngcp:project: my-project\ngcp:region: us-central1"),
+            False,
+        ),
     ],
     ids=["existing cluster", "existing cluster, not kept", "cluster of the stack"],
 )
@@ -197,13 +200,13 @@ def test_nodes_wait_for_the_nat_and_for_their_accounts_rights(google):
 def test_gpu_pools_come_after_the_cpu_pool_and_one_after_the_other(record_file):
     program = record_file(
         """
-        gcp:project: p
+        gcp:project: my-project
         gcp:region: us-central1
         cluster: {mode: create}
         services:
           a: {model: Qwen/Qwen3.5-4B, accelerator: l4}
-          b: {model: Qwen/Qwen3.5-4B, accelerator: l4, capacity: spot}
-          c: {model: google/gemma-4-E2B-it, accelerator: b200, capacity: spot}
+          b: {model: Qwen/Qwen3.5-4B, accelerator: l4, nodes: {capacity: spot}}
+          c: {model: google/gemma-4-E2B-it, accelerator: b200, nodes: {capacity: spot}}
         """.replace("\n        ", "\n")
     )
     system, gpu_pools = node_pools(program)
@@ -261,7 +264,7 @@ def test_pulumi_waits_longer_than_kuberay_and_for_the_application_not_for_the_po
 def test_a_parked_service_is_waited_for_by_nothing(record_file):
     # the operator leaves observedGeneration alone while a RayService is suspended, so a wait would hang at the next edit
     services = "services: {qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, park: true}}"
-    program = record_file(f"gcp:project: p\ngcp:region: us-central1\ncluster: {{mode: create}}\n{services}\n")
+    program = record_file(f"gcp:project: my-project\ngcp:region: us-central1\ncluster: {{mode: create}}\n{services}\n")
     (service,) = program.of_type(":RayService")
     assert "pulumi.com/waitFor" not in service.inputs["metadata"]["annotations"]
     assert "pulumi.com/skipAwait" not in service.inputs["metadata"]["annotations"], (
@@ -352,12 +355,17 @@ def test_b200_nodes_boot_from_the_only_disk_that_they_take():
 
 
 SPOT = """
-gcp:project: p
+gcp:project: my-project
 gcp:region: us-central1
 cluster: {mode: create}
 services:
-  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, capacity: spot}
+  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, nodes: {capacity: spot}}
 """
+
+
+def spot_with(group: str) -> str:
+    """The stack with one more group of keys."""
+    return SPOT.replace("nodes: {capacity: spot}", f"nodes: {{capacity: spot}}, {group}")
 
 
 def test_a_spot_pool_is_spot_and_its_workers_select_it(record_file):
@@ -478,7 +486,7 @@ SECRET_MANAGER = SPOT + "hugging_face: {source: secret-manager, secret: SECRET}\
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        ("hf", "projects/p/secrets/hf/versions/latest"),
+        ("hf", "projects/my-project/secrets/hf/versions/latest"),
         ("projects/other-project/secrets/hf", "projects/other-project/secrets/hf/versions/latest"),
         ("projects/other-project/secrets/hf/versions/7", "projects/other-project/secrets/hf/versions/7"),
     ],
@@ -521,7 +529,7 @@ def test_the_pods_of_a_service_may_read_this_one_secret_and_the_cluster_has_the_
         assert one.inputs["role"] == "roles/secretmanager.secretAccessor"
         assert (one.inputs["project"], one.inputs["secretId"]) == ("other-project", "hf")
         # the pool is the cluster's project's, whatever project the secret is in
-        assert "workloadIdentityPools/p.svc.id.goog/subject/ns/rayline/sa/" in one.inputs["member"]
+        assert "workloadIdentityPools/my-project.svc.id.goog/subject/ns/rayline/sa/" in one.inputs["member"]
     [cluster] = program.of_type("container/cluster:Cluster")
     assert cluster.inputs["secretManagerConfig"] == {"enabled": True}
     assert "secretManagerConfig" not in record_file(SPOT).of_type("container/cluster:Cluster")[0].inputs
@@ -548,7 +556,7 @@ def passwords(program: Program) -> set[str]:
     ("generation", "expected"), [(1, {"api-key"}), (2, {"api-key", "api-key-2"}), (3, {"api-key-2", "api-key-3"})]
 )
 def test_a_raised_generation_makes_one_key_and_keeps_the_one_before(record_file, generation, expected):
-    program = record_file(SPOT.replace("capacity: spot", f"capacity: spot, api_key_generation: {generation}"))
+    program = record_file(spot_with(f"api: {{key_generation: {generation}}}"))
     assert passwords(program) - {"ray-auth"} == expected
     # one Secret, whatever the generation: pods mount it by its name
     secret = program.named("test-qwen-api-key", ":Secret")
@@ -562,7 +570,7 @@ def test_a_changed_secret_is_updated_and_never_missing(program):
 
 
 def test_a_new_ray_token_leaves_the_one_before_in_place(record_file):
-    program = record_file(SPOT.replace("capacity: spot", "capacity: spot, ray_token_generation: 2"))
+    program = record_file(spot_with("rollout: {ray_token_generation: 2}"))
     before = record_file(SPOT)
     for name in ("test-qwen-ray-auth",):
         assert program.named(name, ":Secret").inputs == before.named(name, ":Secret").inputs
@@ -570,7 +578,7 @@ def test_a_new_ray_token_leaves_the_one_before_in_place(record_file):
 
 
 def test_a_service_that_asks_for_no_key_has_none(record_file):
-    program = record_file(SPOT.replace("capacity: spot", "capacity: spot, api_key: false"))
+    program = record_file(spot_with("api: {key: false}"))
     assert [s.inputs["metadata"]["name"] for s in program.of_type("core/v1:Secret")] == ["qwen-ray-auth"]
 
 
@@ -580,9 +588,9 @@ def test_a_service_that_asks_for_no_key_has_none(record_file):
 @pytest.mark.parametrize(
     "added",
     [
-        "model: Qwen/Qwen3.5-4B, accelerator: l4, capacity: spot",
-        "model: google/gemma-4-E2B-it, accelerator: b200, capacity: spot",
-        "model: Qwen/Qwen3.5-4B, accelerator: l4, zones: [us-central1-b]",
+        "model: Qwen/Qwen3.5-4B, accelerator: l4, nodes: {capacity: spot}",
+        "model: google/gemma-4-E2B-it, accelerator: b200, nodes: {capacity: spot}",
+        "model: Qwen/Qwen3.5-4B, accelerator: l4, nodes: {zones: [us-central1-b]}",
     ],
 )
 @pytest.mark.parametrize("name", ["a-first", "z-last"])
@@ -599,5 +607,5 @@ def test_a_service_that_is_added_changes_no_manifest_of_another_in_its_own_pool(
     def qwen(program: Program) -> dict:
         return next(s.inputs["spec"] for s in program.of_type(":RayService") if s.inputs["metadata"]["name"] == "qwen")
 
-    added = "  gemma: {model: google/gemma-4-E2B-it, accelerator: b200, capacity: spot}\n"
+    added = "  gemma: {model: google/gemma-4-E2B-it, accelerator: b200, nodes: {capacity: spot}}\n"
     assert qwen(record_file(SPOT)) == qwen(record_file(SPOT + added))

@@ -12,8 +12,11 @@ from rayline.weights.types import Mirror
 from rayline_cli.offline import Declared, Program
 from tests.program.test_program import needs
 
-FUSE = "qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: gcs-fuse}"
-STREAM = "big: {model: Qwen/Qwen3.5-27B, accelerator: l4, tensor_parallel_size: 4, weights: gcs-stream, image: 'r/streamer:1'}"
+FUSE = "qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: {source: gcs-fuse}}"
+STREAM = (
+    "big: {model: Qwen/Qwen3.5-27B, accelerator: l4, engine: {tensor_parallel_size: 4}, "
+    "weights: {source: gcs-stream}, pods: {image: 'r/streamer:1'}}"
+)
 
 
 @pytest.fixture
@@ -135,7 +138,7 @@ def test_only_the_copies_account_may_write(stack):
 def test_another_model_or_revision_is_another_job_and_what_has_run_stays_as_it_is(stack):
     (first,) = jobs(stack(FUSE))
     (same,) = jobs(stack(FUSE.replace("l4,", "l4, replicas: 3,")))
-    (other,) = jobs(stack(FUSE.replace("weights", "revision: v2, weights")))
+    (other,) = jobs(stack(FUSE.replace("source: gcs-fuse", "source: gcs-fuse, revision: v2")))
     assert first.inputs == same.inputs
     assert first.name != other.name
     # a Job cannot change: a new image would run it again
@@ -222,7 +225,7 @@ def test_without_a_mirror_nothing_is_copied_and_nobody_may_write(stack):
 
 def test_the_token_goes_to_the_copy_alone(record_file):
     program = record_file(
-        "gcp:project: p\ngcp:region: us-central1\ncluster: {mode: create}\nweights: {bucket: my-models}\n"
+        "gcp:project: my-project\ngcp:region: us-central1\ncluster: {mode: create}\nweights: {bucket: my-models}\n"
         f"hugging_face: {{source: existing-secret, secret_name: hub}}\nservices:\n  {FUSE}\n"
     )
     (job,) = jobs(program)
@@ -234,7 +237,7 @@ def test_the_token_goes_to_the_copy_alone(record_file):
 
 def test_a_token_of_secret_manager_reaches_the_copy_as_a_file_and_no_replica(record_file):
     program = record_file(
-        "gcp:project: p\ngcp:region: us-central1\ncluster: {mode: create}\nweights: {bucket: my-models}\n"
+        "gcp:project: my-project\ngcp:region: us-central1\ncluster: {mode: create}\nweights: {bucket: my-models}\n"
         f"hugging_face: {{source: secret-manager, secret: hub}}\nservices:\n  {FUSE}\n"
     )
     (job,) = jobs(program)

@@ -18,24 +18,27 @@ from rayline_cli.plan_view import rows
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 WIDE = {
-    "model": "Qwen/Qwen3.5-27B", "accelerator": "b200", "capacity": "spot", "tensor_parallel_size": 8,
-    "pipeline_parallel_size": 2,
-}  # fmt: skip
+    "model": "Qwen/Qwen3.5-27B",
+    "accelerator": "b200",
+    "nodes": {"capacity": "spot"},
+    "engine": {"tensor_parallel_size": 8, "pipeline_parallel_size": 2},
+}
 
 
 def plan(*, region: str = "us-central1", **services) -> Plan:
     return make_plan(
-        {"project": "p", "region": region, "cluster": {"mode": "create"}, "services": services}, name="dev"
+        {"project": "my-project", "region": region, "cluster": {"mode": "create"}, "services": services}, name="dev"
     )
 
 
-def one(**service) -> tuple[ServicePlan, NodePool]:
-    made = plan(qwen=QWEN | service)
+def one(accelerator: str = "l4", **nodes) -> tuple[ServicePlan, NodePool]:
+    """A service on such nodes, and its pool."""
+    made = plan(qwen=QWEN | {"accelerator": accelerator, "nodes": nodes})
     return made.services[0], made.pools[0]
 
 
-def card(**service) -> dict[str, str]:
-    made = plan(qwen=QWEN | service)
+def card(**nodes) -> dict[str, str]:
+    made = plan(qwen=QWEN | {"nodes": nodes})
     return dict(rows(made, made.services[0], made.pools[0]))
 
 
@@ -131,28 +134,29 @@ def test_what_makes_two_pools_differ_is_in_their_names():
         {"capacity": "ladder", "capacity_order": ["spot", "on-demand"]}, {"capacity": "ladder", "max_run_hours": 24},
         {"capacity": "ladder", "capacity_order": ["on-demand", "spot"]},
     ]  # fmt: skip
-    names = [one(**service)[1].name for service in asked]
+    names = [one(**nodes)[1].name for nodes in asked]
     assert len(set(names)) == len(names), names
     assert (names[0], names[3]) == ("g2-standard-8", "g2-standard-8-flex")
 
 
 def test_only_replicas_that_span_machines_with_rdma_cards_get_networks_between_them():
     assert plan(wide=WIDE).pools[0].rdma
-    assert not plan(narrow=WIDE | {"pipeline_parallel_size": 1}).pools[0].rdma
-    l4 = {"model": "google/gemma-4-31B-it", "accelerator": "l4", "pipeline_parallel_size": 4}
+    assert not plan(narrow=WIDE | {"engine": {"tensor_parallel_size": 8}}).pools[0].rdma
+    l4 = {"model": "google/gemma-4-31B-it", "accelerator": "l4", "engine": {"pipeline_parallel_size": 4}}
     assert not plan(l4=l4).pools[0].rdma
 
 
 def test_zones_by_hand_that_no_source_lists_are_allowed_and_told():
-    made = plan(qwen=QWEN | {"zones": ["us-central1-f"]})
+    made = plan(qwen=QWEN | {"nodes": {"zones": ["us-central1-f"]}})
     assert made.pools[0].zones == ("us-central1-f",)
     assert "g2-standard-8-" in made.warnings[0]
     assert "no source here lists g2-standard-8 in us-central1-f" in made.warnings[0]
-    assert not any("no source here" in warning for warning in plan(qwen=QWEN | {"zones": ["us-central1-b"]}).warnings)
+    listed = plan(qwen=QWEN | {"nodes": {"zones": ["us-central1-b"]}})
+    assert not any("no source here" in warning for warning in listed.warnings)
 
 
 @pytest.mark.parametrize(
-    ("service", "told"),
+    ("nodes", "told"),
     [
         ({"capacity": "spot"}, "leaves its streams 15 to 25 s, not 300"),
         ({"capacity": "flex-start", "max_run_hours": 24}, "ends 24 hours later at most"),
@@ -161,14 +165,14 @@ def test_zones_by_hand_that_no_source_lists_are_allowed_and_told():
         ({"secondary_boot_disk": "projects/my-project/global/images/a"}, "another secondary_boot_disk is another pool"),
     ],
 )
-def test_what_may_surprise_is_told_and_nothing_of_it_on_demand(service, told):
-    assert any(told in warning for warning in plan(qwen=QWEN | service).warnings)
+def test_what_may_surprise_is_told_and_nothing_of_it_on_demand(nodes, told):
+    assert any(told in warning for warning in plan(qwen=QWEN | {"nodes": nodes}).warnings)
     assert not any(told in warning for warning in plan(qwen=QWEN).warnings)
 
 
 def test_flex_start_at_the_end_of_a_ladder_delays_nothing():
     order = {"capacity": "ladder", "capacity_order": ["on-demand", "spot", "flex-start"]}
-    assert not any("minutes later" in warning for warning in plan(qwen=QWEN | order).warnings)
+    assert not any("minutes later" in warning for warning in plan(qwen=QWEN | {"nodes": order}).warnings)
 
 
 def test_ray_is_promised_no_more_time_on_spot_than_google_gives():
@@ -262,7 +266,7 @@ def test_a_preloaded_disk_is_on_every_rung():
 
 
 def test_workers_of_a_ladder_select_the_class_and_nothing_that_a_rung_may_lack():
-    made = plan(qwen=QWEN | {"capacity": "ladder"})
+    made = plan(qwen=QWEN | {"nodes": {"capacity": "ladder"}})
     assert workers(made)["nodeSelector"] == {"cloud.google.com/compute-class": made.pools[0].name}
     keys = {toleration["key"]: toleration for toleration in workers(made)["tolerations"]}
     assert keys["cloud.google.com/compute-class"]["value"] == made.pools[0].name
@@ -271,7 +275,8 @@ def test_workers_of_a_ladder_select_the_class_and_nothing_that_a_rung_may_lack()
 
 @pytest.mark.parametrize(("capacity", "label"), [("spot", "gke-spot"), ("flex-start", "gke-flex-start")])
 def test_workers_select_the_label_that_gke_puts_on_such_nodes(capacity, label):
-    assert workers(plan(qwen=QWEN | {"capacity": capacity}))["nodeSelector"][f"cloud.google.com/{label}"] == "true"
+    made = plan(qwen=QWEN | {"nodes": {"capacity": capacity}})
+    assert workers(made)["nodeSelector"][f"cloud.google.com/{label}"] == "true"
     assert f"cloud.google.com/{label}" not in workers(plan(qwen=QWEN))["nodeSelector"]
 
 
@@ -286,7 +291,7 @@ def test_workers_of_a_wide_replica_claim_all_network_cards_of_their_machine():
 
 
 def test_a_wide_replica_on_a_ladder_gets_its_networks_from_the_class():
-    made = plan(wide=WIDE | {"capacity": "ladder"})
+    made = plan(wide=WIDE | {"nodes": {"capacity": "ladder"}})
     manifest = compute_class(made.pools[0], service_account="a", private_nodes=True, image_streaming=True)
     assert manifest["spec"]["nodePoolConfig"]["dra"] == {"networking": {"enabled": True}}
     assert all(rung["acceleratorNetworkProfile"] == "auto" for rung in manifest["spec"]["priorities"])
@@ -295,10 +300,8 @@ def test_a_wide_replica_on_a_ladder_gets_its_networks_from_the_class():
 def test_every_machine_with_more_than_one_way_can_be_a_ladder():
     for accelerator, spec in ACCELERATORS.items():
         for machine in spec.machines:
-            service = {
-                "model": "Qwen/Qwen3.5-0.8B", "accelerator": accelerator, "machine_type": machine.name,
-                "capacity": "ladder", "zones": ["us-central1-b"],
-            }  # fmt: skip
+            nodes = {"machine_type": machine.name, "capacity": "ladder", "zones": ["us-central1-b"]}
+            service = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": accelerator, "nodes": nodes}
             try:
                 order = plan(a=service).pools[0].order
             except PlanError as error:

@@ -19,17 +19,21 @@ from rayline.platform.types import Plan
 from rayline.schema.check import PlanError
 from rayline.weights.mirror_manifests import mirror_jobs
 
-QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
-ON_CPU = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "image": "mine/cpu:1"}
+SERVICES: dict[str, dict[str, Any]] = {
+    "create": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"},
+    "existing": {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "pods": {"image": "mine/cpu:1"}},
+    "local": {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "accelerator": "cpu"},
+}
 PROXY = {"HTTPS_PROXY": "http://proxy.example.com:3128"}
 
 
-def plan(mode: str = "create", more: dict[str, Any] | None = None, **service: Any) -> Plan:
-    base = QWEN if mode == "create" else ON_CPU
-    if mode == "local":
-        base = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "accelerator": "cpu"}
-    google = {"project": "p", "region": "us-central1"} if mode == "create" else {}
-    return make_plan(google | {"cluster": {"mode": mode}, "services": {"qwen": base | service}} | (more or {}))
+def plan(mode: str = "create", more: dict[str, Any] | None = None, *, env: Any = None, **groups: Any) -> Plan:
+    """The plan of a service with these variables and groups of keys."""
+    service = SERVICES[mode] | groups
+    if env:
+        service["pods"] = service.get("pods", {}) | {"env": env}
+    google = {"project": "my-project", "region": "us-central1"} if mode == "create" else {}
+    return make_plan(google | {"cluster": {"mode": mode}, "services": {"qwen": service}} | (more or {}))
 
 
 def env_of(made: Plan) -> dict[str, str]:
@@ -85,20 +89,20 @@ def test_a_variable_that_does_nothing_is_taken_with_a_warning(name, warning):
 
 
 def test_nothing_is_said_of_variables_of_a_runtime_whose_table_is_not_here():
-    assert warnings(plan(env={"RAY_UNHEARD_OF_THING": "1"}, runtime="2.56.0")) == []
+    assert warnings(plan(env={"RAY_UNHEARD_OF_THING": "1"}, pods={"runtime": "2.56.0"})) == []
 
 
 @pytest.mark.parametrize("value", ["hf_abcdefgh", "sk-abcdefgh", "http://a:b@c", "-----BEGIN PRIVATE KEY-----"])
 def test_a_refusal_does_not_repeat_a_secret(value):
     services: tuple[dict[str, Any], ...] = (
-        {"env": {"SOMETHING": value}},
-        {"env": {"RAY_SERVE_SESSION_ID_HEADER_KEY": value}},
-        {"env": {"RAY_AUTH_TOKEN": value}},
-        {"engine_kwargs": {"additional_config": {"deep": [{"er": value}]}}},
-        {"engine_kwargs": {"middleware": value}},
-        {"served_model_name": value},
-        {"machine_type": value},
-        {"runtime": value},
+        {"pods": {"env": {"SOMETHING": value}}},
+        {"pods": {"env": {"RAY_SERVE_SESSION_ID_HEADER_KEY": value}}},
+        {"pods": {"env": {"RAY_AUTH_TOKEN": value}}},
+        {"engine": {"kwargs": {"additional_config": {"deep": [{"er": value}]}}}},
+        {"engine": {"kwargs": {"middleware": value}}},
+        {"api": {"served_model_name": value}},
+        {"nodes": {"machine_type": value}},
+        {"pods": {"runtime": value}},
     )
     for service in services:
         with pytest.raises(PlanError) as caught:
@@ -108,12 +112,12 @@ def test_a_refusal_does_not_repeat_a_secret(value):
 
 def test_where_the_kit_has_no_cache_the_stack_places_it():
     volumes = [{"name": "cache", "mount_path": "/cache", "claim": "weights"}]
-    assert env_of(plan(env={"HF_HOME": "/cache/hub"}, volumes=volumes))["HF_HOME"] == "/cache/hub"
+    assert env_of(plan(env={"HF_HOME": "/cache/hub"}, pods={"volumes": volumes}))["HF_HOME"] == "/cache/hub"
     assert env_of(plan("existing", env={"HF_HOME": "/cache/hub"}))["HF_HOME"] == "/cache/hub"
 
 
 def test_without_a_key_python_looks_where_the_stack_says():
-    made = plan(env={"PYTHONPATH": "/code"}, api_key=False)
+    made = plan(env={"PYTHONPATH": "/code"}, api={"key": False})
     assert env_of(made)["PYTHONPATH"] == "/code"
 
 
@@ -214,12 +218,12 @@ def test_the_network_lets_pods_out_to_the_addresses_that_the_stack_names():
     env = PROXY | {"HF_ENDPOINT": "http://hub.example.com", "http_proxy": "proxy.example.com:8080"}
     env |= {"LOCAL": "http://localhost:1234", "NONE": "gs://bucket/x", "TEXT": "a:b", "MANY": "http://[bad"}
     engine = {"otlp_traces_endpoint": "grpc://collector.example.com:4317", "hf_overrides": {"a": ["https://x:8443/y"]}}
-    assert egress(plan(env=env, engine_kwargs=engine)) == {53, 443, 80, 3128, 8080, 4317, 8443}
+    assert egress(plan(env=env, engine={"kwargs": engine})) == {53, 443, 80, 3128, 8080, 4317, 8443}
 
 
 def test_the_copy_of_weights_downloads_as_its_service_does():
     env = PROXY | {"HF_ENDPOINT": "https://hub.example.com", "NCCL_DEBUG": "INFO"}
-    made = plan(more={"weights": {"bucket": "my-models"}}, env=env, weights="gcs-fuse")
+    made = plan(more={"weights": {"bucket": "my-models"}}, env=env, weights={"source": "gcs-fuse"})
     (job,) = mirror_jobs(made.mirrors, bucket="my-models", namespace="rayline", hugging_face=made.hugging_face)
     listed = {one["name"]: one["value"] for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert listed == PROXY | {

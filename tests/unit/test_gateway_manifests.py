@@ -18,7 +18,7 @@ INTERNAL = {"exposure": "internal", "domain": "llm.example.com"}
 def plan(endpoint: dict[str, Any], **services: dict[str, Any]) -> Plan:
     return make_plan(
         {
-            "project": "p",
+            "project": "my-project",
             "region": "us-central1",
             "cluster": {"mode": "create"},
             "endpoint": endpoint,
@@ -132,8 +132,8 @@ def test_a_service_has_its_own_name_below_the_domain_or_the_domain_itself():
     made = plan(
         PUBLIC,
         qwen=QWEN,
-        gemma=GEMMA | {"hostname": "llm.example.com"},
-        chat=QWEN | {"hostname": "talk.llm.example.com"},
+        gemma=GEMMA | {"api": {"hostname": "llm.example.com"}},
+        chat=QWEN | {"api": {"hostname": "talk.llm.example.com"}},
     )
     assert [route(made, index)["spec"]["hostnames"] for index in range(3)] == [
         ["qwen.llm.example.com"],
@@ -174,13 +174,13 @@ def test_health_is_what_haproxy_says_and_not_get_slash():
 def test_no_stream_is_cut_before_its_time_and_a_leaving_pod_may_finish_as_far_as_google_lets_it(
     longest, timeout, draining
 ):
-    backend = policies(INTERNAL, longest_stream_seconds=longest)["GCPBackendPolicy"]
+    backend = policies(INTERNAL, rollout={"longest_stream_seconds": longest})["GCPBackendPolicy"]
     assert backend["timeoutSec"] == timeout
     assert backend["connectionDraining"] == {"drainingTimeoutSec": draining}
 
 
 def test_a_stream_longer_than_google_drains_is_told():
-    warned = plan(INTERNAL, qwen=QWEN | {"longest_stream_seconds": 3601}).warnings
+    warned = plan(INTERNAL, qwen=QWEN | {"rollout": {"longest_stream_seconds": 3601}}).warnings
     assert any("3600 s at most when its pod goes" in warning for warning in warned)
     assert not any("when its pod goes" in warning for warning in plan(INTERNAL).warnings)
 
@@ -230,11 +230,11 @@ def test_a_public_endpoint_without_a_limit_is_told():
 
 
 def test_iap_guards_a_service_without_a_key():
-    assert plan(PUBLIC | {"iap_members": ["domain:example.com"]}, qwen=QWEN | {"api_key": False}).services
+    assert plan(PUBLIC | {"iap_members": ["domain:example.com"]}, qwen=QWEN | {"api": {"key": False}}).services
 
 
 def test_inside_the_vpc_a_service_may_do_without_a_key():
-    assert plan(INTERNAL, qwen=QWEN | {"api_key": False}).services
+    assert plan(INTERNAL, qwen=QWEN | {"api": {"key": False}}).services
 
 
 @pytest.mark.parametrize(

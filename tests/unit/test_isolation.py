@@ -16,7 +16,7 @@ from rayline_cli.plan_view import program_view
 from tests.conftest import recorded, stacks_of
 
 ON_GOOGLE = """
-gcp:project: p
+gcp:project: my-project
 gcp:region: us-central1
 cluster: {mode: create}
 services:
@@ -26,7 +26,7 @@ services:
 ANYWHERE = """
 cluster: {mode: existing}
 services:
-  chat: {model: HuggingFaceTB/SmolLM2-135M-Instruct, accelerator: cpu, image: "cpu:1"}
+  chat: {model: HuggingFaceTB/SmolLM2-135M-Instruct, accelerator: cpu, pods: {image: "cpu:1"}}
 """
 IN_A_CLUSTER = stacks_of("create", "existing")
 
@@ -231,7 +231,7 @@ def test_every_stack_in_a_cluster_denies_all_that_is_not_allowed():
 
 def test_the_pods_of_a_gateway_that_kuberay_makes_reach_the_workers(record_file):
     steps = ANYWHERE.replace(
-        'image: "cpu:1"', 'image: "cpu:1", upgrade: incremental, incremental_upgrade: {gateway_class: istio}'
+        'pods: {image: "cpu:1"}', 'pods: {image: "cpu:1"}, rollout: {strategy: incremental, gateway_class: istio}'
     )
     gateway = End("rayline", {"gateway.networking.k8s.io/gateway-name": "chat-gateway"})
     program = record_file(steps)
@@ -316,7 +316,7 @@ def test_the_quota_ends_where_the_pools_end(google):
 
 
 def test_in_a_cluster_that_exists_the_quota_ends_with_what_the_services_use(record_file):
-    program = record_file(ON_GOOGLE.replace("mode: create", "mode: existing").replace("gcp:project: p\n", ""))
+    program = record_file(ON_GOOGLE.replace("mode: create", "mode: existing").replace("gcp:project: my-project\n", ""))
     # three replicas and one, each twice during an upgrade
     assert hard(program)["requests.nvidia.com/gpu"] == "8"
     assert "requests.nvidia.com/gpu" not in hard(record_file(ANYWHERE))

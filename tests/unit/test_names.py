@@ -20,7 +20,7 @@ OPTIONS = (
     {"max_run_hours": 24},
     {"secondary_boot_disk": "projects/my-project/global/images/ray-llm"},
     {"reservation": RESERVATION},
-    {"zones": ["us-central1-b"], "max_run_hours": 24, "secondary_boot_disk": "projects/p/global/images/i"},
+    {"zones": ["us-central1-b"], "max_run_hours": 24, "secondary_boot_disk": "projects/my-project/global/images/i"},
 )
 
 
@@ -29,17 +29,14 @@ def pool_names() -> set[str]:
     found = set()
     for (card, spec), capacity, options in itertools.product(ACCELERATORS.items(), Capacity, OPTIONS):
         for machine in spec.machines:
-            service = {
-                "model": "Qwen/Qwen3.5-0.8B", "accelerator": card, "machine_type": machine.name,
-                "capacity": capacity, "zones": ["us-central1-b"],
-            } | options  # fmt: skip
+            nodes = {"machine_type": machine.name, "capacity": capacity, "zones": ["us-central1-b"]} | options
             if capacity is Capacity.RESERVATION:
-                service["reservation"] = RESERVATION
+                nodes["reservation"] = RESERVATION
             arguments = {
-                "project": "p",
+                "project": "my-project",
                 "region": "us-central1",
                 "cluster": {"mode": "create"},
-                "services": {"a": service},
+                "services": {"a": {"model": "Qwen/Qwen3.5-0.8B", "accelerator": card, "nodes": nodes}},
             }
             # what cannot be had has no pool
             with contextlib.suppress(PlanError):
@@ -75,7 +72,7 @@ def test_a_name_that_is_cut_is_the_same_every_time_and_no_other_stacks():
 @pytest.mark.parametrize("domain", ["llm.example.com", f"{'a' * 60}.example.com", f"{'a' * 60}.example.org"])
 def test_a_certificate_of_a_long_domain_has_a_name_of_its_own(domain):
     arguments = {
-        "project": "p", "region": "us-central1", "cluster": {"mode": "create"},
+        "project": "my-project", "region": "us-central1", "cluster": {"mode": "create"},
         "services": {"a": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}},
     }  # fmt: skip
     names = {
@@ -91,9 +88,9 @@ def test_a_certificate_of_a_long_domain_has_a_name_of_its_own(domain):
 def test_a_domain_whose_services_have_no_valid_name_is_refused():
     domain = ".".join(["a" * 62] * 4)
     arguments = {
-        "project": "p", "region": "us-central1", "cluster": {"mode": "create"},
+        "project": "my-project", "region": "us-central1", "cluster": {"mode": "create"},
         "services": {"a-service": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}},
         "endpoint": {"exposure": "internal", "domain": domain},
     }  # fmt: skip
-    with pytest.raises(PlanError, match=r"services\.a-service\.hostname .*at most 253 characters"):
+    with pytest.raises(PlanError, match=r"services\.a-service\.api\.hostname .*at most 253 characters"):
         make_plan(arguments)

@@ -18,12 +18,19 @@ from rayline.service.fit import memory_fit
 from rayline.service.types import EngineLimits, ServicePlan
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
-GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "capacity": "spot"}
+GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "nodes": {"capacity": "spot"}}
+# sold for every card
+SPOT = {"capacity": "spot", "zones": ["us-central1-b"]}
 
 
 def plan(cluster: dict[str, Any] | None = None, *, name: str = "dev", region: str = "us-central1", **services) -> Plan:
     return make_plan(
-        {"project": "p", "region": region, "cluster": {"mode": "create"} | (cluster or {}), "services": services},
+        {
+            "project": "my-project",
+            "region": region,
+            "cluster": {"mode": "create"} | (cluster or {}),
+            "services": services,
+        },
         name=name,
     )
 
@@ -44,7 +51,7 @@ def refused(**service) -> str:
 
 
 def test_services_that_want_the_same_nodes_share_a_pool():
-    made = plan(a=QWEN | {"replicas": 2}, b=QWEN | {"replicas": 3}, c=QWEN | {"capacity": "spot"}, d=GEMMA)
+    made = plan(a=QWEN | {"replicas": 2}, b=QWEN | {"replicas": 3}, c=QWEN | {"nodes": {"capacity": "spot"}}, d=GEMMA)
     assert [(pool.name, pool.nodes) for pool in made.pools] == [
         ("g2-standard-8", 5),
         ("g2-standard-8-spot", 1),
@@ -56,7 +63,7 @@ def test_services_that_want_the_same_nodes_share_a_pool():
 
 
 def test_services_can_share_one_machine():
-    half = {"gpus_per_worker": 4, "replicas": 4}
+    half = {"workers": {"gpus": 4}, "replicas": 4}
     made = plan(a=GEMMA | half, b=GEMMA | half)
     assert [pool.nodes for pool in made.pools] == [1]
     assert all(service.workers.workers == 1 for service in made.services)
@@ -67,27 +74,26 @@ def test_services_can_share_one_machine():
 
 
 @pytest.mark.parametrize(
-    "other",
-    [QWEN, QWEN | {"capacity": "spot"}, QWEN | {"zones": ["us-central1-b"]}, QWEN | {"machine_type": "g2-standard-12"}],
+    "nodes",
+    [{}, {"capacity": "spot"}, {"zones": ["us-central1-b"]}, {"machine_type": "g2-standard-12"}],
     ids=["the same", "spot", "other zones", "other machine"],
 )
 @pytest.mark.parametrize("first", ["aa", "zz"])
-def test_a_service_that_is_added_renames_no_pool_of_another(other, first):
+def test_a_service_that_is_added_renames_no_pool_of_another(nodes, first):
     alone = plan(qwen=QWEN)
-    both = plan(**dict(sorted({"qwen": QWEN, first: other}.items())))
+    both = plan(**dict(sorted({"qwen": QWEN, first: QWEN | {"nodes": nodes}}.items())))
     pool = next(service.pool for service in both.services if service.name == "qwen")
     assert pool == alone.services[0].pool
     assert len({pool.name for pool in both.pools}) == len(both.pools)
 
 
 def test_pools_in_other_zones_or_of_other_reservations_have_other_names():
-    reserved = GEMMA | {"capacity": "reservation"}
     made = plan(
         a=QWEN,
-        b=QWEN | {"zones": ["us-central1-b"]},
-        c=QWEN | {"zones": ["us-central1-c"]},
-        d=reserved | {"reservation": "one"},
-        e=reserved | {"reservation": "two"},
+        b=QWEN | {"nodes": {"zones": ["us-central1-b"]}},
+        c=QWEN | {"nodes": {"zones": ["us-central1-c"]}},
+        d=GEMMA | {"nodes": {"capacity": "reservation", "reservation": "one"}},
+        e=GEMMA | {"nodes": {"capacity": "reservation", "reservation": "two"}},
     )
     names = [pool.name for pool in made.pools]
     assert len(set(names)) == 5
@@ -107,12 +113,12 @@ def test_a_regional_cluster_has_its_pools_only_where_the_card_is():
 def test_an_upgrade_beside_the_old_cluster_doubles_the_pool():
     _, pool = one(replicas=4)
     assert (pool.nodes, pool.max_nodes) == (4, 8)
-    _, pool = one(replicas=4, upgrade="none")
+    _, pool = one(replicas=4, rollout={"strategy": "none"})
     assert (pool.nodes, pool.max_nodes) == (4, 4)
 
 
 def test_a_service_on_a_shared_pool_grows_to_its_own_share():
-    made = plan(a=QWEN | {"replicas": 2}, b=QWEN | {"upgrade": "none"})
+    made = plan(a=QWEN | {"replicas": 2}, b=QWEN | {"rollout": {"strategy": "none"}})
     assert len(made.pools) == 1
     groups = [service.workers for service in made.services]
     assert [group.most_workers + group.surge_workers for group in groups] == [4, 1]
@@ -120,21 +126,23 @@ def test_a_service_on_a_shared_pool_grows_to_its_own_share():
 
 
 def test_gpus_that_are_paid_for_and_serve_nothing_are_told():
-    half_empty = plan(big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "tensor_parallel_size": 2})
+    half_empty = plan(big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "engine": {"tensor_parallel_size": 2}})
     assert any("6 of 8 GPUs are paid for and serve nothing" in warning for warning in half_empty.warnings)
-    full = plan(big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "tensor_parallel_size": 2, "replicas": 4})
+    full = plan(
+        big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "engine": {"tensor_parallel_size": 2}, "replicas": 4}
+    )
     assert not any("serve nothing" in warning for warning in full.warnings)
 
 
 def test_a_reservation_is_not_doubled_unless_asked():
-    reserved = GEMMA | {"capacity": "reservation", "reservation": "r"}
+    reserved = GEMMA | {"nodes": {"capacity": "reservation", "reservation": "r"}}
     assert plan(gemma=reserved).pools[0].max_nodes == 1
-    assert plan(gemma=reserved | {"upgrade": "new-cluster"}).pools[0].max_nodes == 2
+    assert plan(gemma=reserved | {"rollout": {"strategy": "new-cluster"}}).pools[0].max_nodes == 2
 
 
 @pytest.mark.parametrize("gpus_per_worker", [1, 2, 4])
 def test_worker_groups_may_grow_to_the_whole_pool(gpus_per_worker):
-    service, pool = one(replicas=4, machine_type="g2-standard-48", gpus_per_worker=gpus_per_worker)
+    service, pool = one(replicas=4, nodes={"machine_type": "g2-standard-48"}, workers={"gpus": gpus_per_worker})
     group = service.workers
     assert (group.most_workers + group.surge_workers) * gpus_per_worker == pool.max_nodes * 4
 
@@ -176,9 +184,7 @@ def test_a_worker_that_takes_a_machine_fits_it_beside_the_daemonsets(machine):
         a={
             "model": "Qwen/Qwen3.5-0.8B",
             "accelerator": accelerator,
-            "machine_type": machine.name,
-            "capacity": "spot",
-            "zones": ["us-central1-b"],
+            "nodes": {"machine_type": machine.name, "capacity": "spot", "zones": ["us-central1-b"]},
         }
     )
     group, (cpus, memory) = made.services[0].workers, allocatable(machine)
@@ -194,24 +200,24 @@ def test_a_worker_on_the_smallest_l4_machine_asks_what_is_known_to_schedule():
 
 def test_the_smallest_machine_that_holds_a_replica_is_taken():
     assert one()[1].machine.name == "g2-standard-8"
-    assert one(tensor_parallel_size=2)[1].machine.name == "g2-standard-24"
-    assert one(tensor_parallel_size=4)[1].machine.name == "g2-standard-48"
+    assert one(engine={"tensor_parallel_size": 2})[1].machine.name == "g2-standard-24"
+    assert one(engine={"tensor_parallel_size": 4})[1].machine.name == "g2-standard-48"
 
 
 def test_h100_on_demand_takes_the_one_machine_that_is_sold_so():
     assert one(accelerator="h100")[1].machine.name == "a3-highgpu-8g"
-    assert one(accelerator="h100", capacity="spot")[1].machine.name == "a3-highgpu-1g"
+    assert one(accelerator="h100", nodes={"capacity": "spot"})[1].machine.name == "a3-highgpu-1g"
 
 
 def test_a_pipeline_spans_machines():
-    service, pool = one(model="google/gemma-4-31B-it", pipeline_parallel_size=4, replicas=2)
+    service, pool = one(model="google/gemma-4-31B-it", engine={"pipeline_parallel_size": 4}, replicas=2)
     assert service.gpus == 8
     assert (service.workers.workers, service.workers.gpus, pool.nodes) == (8, 1, 8)
     assert service.workers.replicas_per_worker == 0.25
 
 
 def test_the_boot_disk_holds_the_image_and_every_workers_weights():
-    service, pool = one(model="google/gemma-4-31B-it", tensor_parallel_size=4)
+    service, pool = one(model="google/gemma-4-31B-it", engine={"tensor_parallel_size": 4})
     assert service.workers.ephemeral_gib > 59
     assert pool.boot_disk_gib > 40 + 59
 
@@ -220,7 +226,7 @@ def test_the_boot_disk_holds_the_image_and_every_workers_weights():
 
 
 def test_limits_are_the_cards_defaults_where_the_memory_allows():
-    service, _ = one(accelerator="h100", capacity="spot", model="Qwen/Qwen3.5-0.8B")
+    service, _ = one(accelerator="h100", nodes={"capacity": "spot"}, model="Qwen/Qwen3.5-0.8B")
     assert (service.limits.max_model_len, service.limits.max_num_batched_tokens) == (16384, 8192)
     assert service.limits.max_num_seqs == 1024
 
@@ -250,14 +256,14 @@ def test_a_context_that_is_small_for_want_of_memory_is_told():
 
 @pytest.mark.parametrize("tokens", [512, 8192, 16383])
 def test_the_stacks_own_limit_of_the_context_is_no_want_of_memory(tokens):
-    assert not told_of_little_context(plan(qwen=QWEN | {"max_model_len": tokens}))
+    assert not told_of_little_context(plan(qwen=QWEN | {"engine": {"max_model_len": tokens}}))
     assert not told_of_little_context(
-        plan(qwen=QWEN | {"model": "Qwen/Qwen3.5-9B", "max_model_len": min(tokens, 4096)})
+        plan(qwen=QWEN | {"model": "Qwen/Qwen3.5-9B", "engine": {"max_model_len": min(tokens, 4096)}})
     )
 
 
 def test_a_small_context_on_the_cpu_is_no_want_of_memory():
-    cpu = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "image": "mine/cpu:1"}
+    cpu = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": "cpu", "pods": {"image": "mine/cpu:1"}}
     made = make_plan({"cluster": {"mode": "existing"}, "services": {"qwen": cpu}})
     assert made.services[0].limits.max_model_len == 2048
     assert not told_of_little_context(made)
@@ -265,9 +271,9 @@ def test_a_small_context_on_the_cpu_is_no_want_of_memory():
 
 @pytest.mark.parametrize("accelerator", [card for card in Accelerator if card is not Accelerator.CPU])
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("asked", [{}, {"max_num_seqs": 16}, {"max_num_seqs": 256}], ids=str)
-def test_no_more_is_said_to_fit_only_where_that_is_so(model, accelerator, asked):
-    service = {"model": model, "accelerator": accelerator, "capacity": "spot", "zones": ["us-central1-b"]} | asked
+@pytest.mark.parametrize("engine", [{}, {"max_num_seqs": 16}, {"max_num_seqs": 256}], ids=str)
+def test_no_more_is_said_to_fit_only_where_that_is_so(model, accelerator, engine):
+    service = {"model": model, "accelerator": accelerator, "nodes": SPOT, "engine": engine}
     try:
         made = plan(a=service)
     except PlanError:
@@ -287,7 +293,14 @@ def test_sequences_are_no_more_than_the_cache_holds_at_an_eighth_of_the_context(
 
 
 def test_what_the_stack_says_is_taken_as_it_is():
-    service, _ = one(max_model_len=5000, max_num_seqs=37, max_num_batched_tokens=3000, gpu_memory_utilization=0.8)
+    service, _ = one(
+        engine={
+            "max_model_len": 5000,
+            "max_num_seqs": 37,
+            "max_num_batched_tokens": 3000,
+            "gpu_memory_utilization": 0.8,
+        }
+    )
     limits = service.limits
     assert (limits.max_model_len, limits.max_num_seqs, limits.max_num_batched_tokens) == (5000, 37, 3000)
     assert limits.gpu_memory_utilization == 0.8
@@ -296,11 +309,13 @@ def test_what_the_stack_says_is_taken_as_it_is():
 @pytest.mark.parametrize("accelerator", [card for card in Accelerator if card is not Accelerator.CPU])
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_on_every_card_is_either_planned_so_that_it_fits_or_refused_with_a_way_out(model, accelerator):
-    service = {"model": model, "accelerator": accelerator, "capacity": "spot", "zones": ["us-central1-b"]}
+    service = {"model": model, "accelerator": accelerator, "nodes": SPOT}
     try:
         chosen = plan(a=service).services[0]
     except PlanError:
-        with pytest.raises(PlanError, match=r"GiB short; what fits: (tensor_parallel_size|max_model_len|accelerator) "):
+        with pytest.raises(
+            PlanError, match=r"GiB short; what fits: (engine\.tensor_parallel_size|engine\.max_model_len|accelerator) "
+        ):
             plan(a=service)
         return
     assert chosen.fit.concurrency >= 1
@@ -313,9 +328,9 @@ def test_every_model_on_every_card_is_either_planned_so_that_it_fits_or_refused_
     "service",
     [
         {"model": "google/gemma-4-31B-it"},
-        {"model": "Qwen/Qwen3.5-9B", "max_model_len": 262144},
-        {"model": "Qwen/Qwen3.5-27B", "max_model_len": 100000},
-        {"model": "google/gemma-4-26B-A4B-it", "max_model_len": 131072},
+        {"model": "Qwen/Qwen3.5-9B", "engine": {"max_model_len": 262144}},
+        {"model": "Qwen/Qwen3.5-27B", "engine": {"max_model_len": 100000}},
+        {"model": "google/gemma-4-26B-A4B-it", "engine": {"max_model_len": 131072}},
     ],
     ids=lambda service: service["model"],
 )
@@ -325,8 +340,11 @@ def test_every_way_out_that_a_refusal_names_is_one(service):
     assert ways
     for way in ways:
         key, value = way.split(" ")
-        change = {key: value if key == "accelerator" else int(value)}
-        assert plan(a=QWEN | service | {"capacity": "spot", "zones": ["us-central1-b"]} | change).services
+        if key == "accelerator":
+            change: dict[str, Any] = {"accelerator": value}
+        else:
+            change = {"engine": service.get("engine", {}) | {key.removeprefix("engine."): int(value)}}
+        assert plan(a=QWEN | service | {"nodes": SPOT} | change).services
 
 
 def test_a_card_that_has_as_much_more_as_a_refusal_says_would_do():
@@ -357,15 +375,15 @@ def test_the_bill_is_the_cluster_the_cpu_pool_and_the_gpu_nodes():
 
 
 def test_services_that_share_a_machine_share_its_price():
-    half = {"gpus_per_worker": 4, "replicas": 4}
+    half = {"workers": {"gpus": 4}, "replicas": 4}
     made = plan(a=GEMMA | half, b=GEMMA | half)
     assert [service.hourly_usd for service in made.services] == [pytest.approx(39.63 / 2)] * 2
 
 
 def test_each_way_of_getting_a_node_has_its_own_price():
-    reserved = plan(g=GEMMA | {"capacity": "reservation", "reservation": "r"}).pools[0].hourly_usd
+    reserved = plan(g=GEMMA | {"nodes": {"capacity": "reservation", "reservation": "r"}}).pools[0].hourly_usd
     assert (reserved, plan(g=GEMMA).pools[0].hourly_usd) == (64.44, 39.63)
-    assert one(capacity="spot")[1].hourly_usd < one()[1].hourly_usd  # type: ignore[operator]
+    assert one(nodes={"capacity": "spot"})[1].hourly_usd < one()[1].hourly_usd  # type: ignore[operator]
 
 
 def test_a_price_that_is_not_known_is_named_beside_the_sum_of_the_others():
@@ -386,7 +404,7 @@ def test_a_gated_model_needs_a_token(monkeypatch):
         model="made/gated"
     )
     arguments = {
-        "project": "p", "region": "us-central1", "cluster": {"mode": "create"},
+        "project": "my-project", "region": "us-central1", "cluster": {"mode": "create"},
         "services": {"qwen": QWEN | {"model": "made/gated"}}, "hugging_face": {"source": "existing-secret"},
     }  # fmt: skip
     assert make_plan(arguments).hugging_face.secret_name == "hf-secret"
@@ -394,7 +412,7 @@ def test_a_gated_model_needs_a_token(monkeypatch):
 
 def test_a_model_that_is_newer_than_the_runtime_is_refused(monkeypatch):
     monkeypatch.setitem(MODELS, "made/new", replace(MODELS["Qwen/Qwen3.5-4B"], min_vllm="0.30.0"))
-    assert "services.qwen.runtime (got '2.60.0'): made/new needs vLLM 0.30.0, this runtime has 0.29.0" in refused(
+    assert "services.qwen.pods.runtime (got '2.60.0'): made/new needs vLLM 0.30.0, this runtime has 0.29.0" in refused(
         model="made/new"
     )
 
@@ -405,8 +423,8 @@ def test_a_model_that_is_newer_than_the_runtime_is_refused(monkeypatch):
 def test_a_plan_warns_of_what_a_person_has_to_know():
     made = make_plan(
         {
-            "project": "p", "region": "us-central1", "cluster": {"mode": "create"},
-            "kuberay": {"source": "gke-addon"}, "services": {"qwen": QWEN | {"upgrade": "none"}},
+            "project": "my-project", "region": "us-central1", "cluster": {"mode": "create"},
+            "kuberay": {"source": "gke-addon"}, "services": {"qwen": QWEN | {"rollout": {"strategy": "none"}}},
         }
     )  # fmt: skip
     text = "\n".join(made.warnings)
@@ -416,19 +434,17 @@ def test_a_plan_warns_of_what_a_person_has_to_know():
 
 
 def test_a_plan_without_anything_unusual_does_not_warn():
-    assert plan(qwen=QWEN | {"runtime": "2.56.0"}).warnings == ()
+    assert plan(qwen=QWEN | {"pods": {"runtime": "2.56.0"}}).warnings == ()
 
 
 def test_capacities_of_the_plan_are_those_that_the_machine_is_sold_in():
     for card, spec in ACCELERATORS.items():
         for machine in spec.machines:
             for capacity in set(Capacity) - {Capacity.LADDER}:
-                service = {
-                    "model": "Qwen/Qwen3.5-0.8B", "accelerator": card, "machine_type": machine.name,
-                    "capacity": capacity, "zones": ["us-central1-b"],
-                }  # fmt: skip
+                nodes = {"machine_type": machine.name, "capacity": capacity, "zones": ["us-central1-b"]}
                 if capacity is Capacity.RESERVATION:
-                    service["reservation"] = "r"
+                    nodes["reservation"] = "r"
+                service = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": card, "nodes": nodes}
                 if capacity in machine.capacities:
                     assert plan(a=service).pools[0].capacity is capacity
                 else:

@@ -14,16 +14,17 @@ from rayline.service.scale import default_target, start_timeout
 from rayline_cli.plan_view import rows
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
-GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "capacity": "spot"}
+GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "nodes": {"capacity": "spot"}}
 SMALL = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "accelerator": "cpu"}
 ONE_TO_FOUR = {"autoscaling": {"min_replicas": 1, "max_replicas": 4}}
-INCREMENTAL = {"upgrade": "incremental", "incremental_upgrade": {"gateway_class": "istio"}}
+INCREMENTAL = {"rollout": {"strategy": "incremental", "gateway_class": "istio"}}
+IN_PLACE = {"rollout": {"strategy": "none"}}
 
 
 def plan(cluster: dict[str, Any] | None = None, kuberay: dict[str, Any] | None = None, **services):
     return make_plan(
         {
-            "project": "p",
+            "project": "my-project",
             "region": "us-central1",
             "cluster": cluster or {"mode": "create"},
             "kuberay": kuberay or {},
@@ -92,19 +93,19 @@ def test_autoscaling_stands_in_the_place_of_the_count():
 def test_the_default_target_leaves_room_to_load_another_replica():
     at_once = plan(qwen=QWEN | ONE_TO_FOUR).services[0].limits.max_num_seqs
     assert target(**QWEN | ONE_TO_FOUR) == 36 == 0.75 * at_once
-    assert target(**QWEN | ONE_TO_FOUR | {"max_num_seqs": 8}) == 6
+    assert target(**QWEN | ONE_TO_FOUR | {"engine": {"max_num_seqs": 8}}) == 6
 
 
 def test_the_default_target_is_no_more_than_the_kv_cache_holds():
     # vLLM takes 4096 sequences, of which the cache holds far fewer at the usual length
-    many = GEMMA | {"max_num_seqs": 4096, "max_model_len": 131072} | ONE_TO_FOUR
+    many = GEMMA | {"engine": {"max_num_seqs": 4096, "max_model_len": 131072}} | ONE_TO_FOUR
     held = plan(gemma=many).services[0].fit.sequences(131072 // 8)
     assert held < 4096
     assert target(**many) == pytest.approx(0.75 * held, abs=1)
 
 
 def test_the_smallest_target_is_one_request():
-    service = plan(qwen=QWEN | {"max_num_seqs": 1}).services[0]
+    service = plan(qwen=QWEN | {"engine": {"max_num_seqs": 1}}).services[0]
     assert default_target(service.limits, service.fit) == 1
 
 
@@ -128,8 +129,8 @@ def test_an_autoscaled_service_costs_its_least_and_may_have_the_nodes_of_its_mos
 
 @pytest.mark.parametrize(
     "change",
-    [{"replicas": 7}, ONE_TO_FOUR, {"park": True}, {"upgrade": "none"}, INCREMENTAL],
-    ids=["replicas", "autoscaling", "park", "upgrade none", "upgrade incremental"],
+    [{"replicas": 7}, ONE_TO_FOUR, {"park": True}, IN_PLACE, INCREMENTAL],
+    ids=["replicas", "autoscaling", "park", "no second cluster", "incremental"],
 )
 def test_a_change_of_scale_leaves_the_cluster_alone(change):
     def cluster(service: dict[str, Any]) -> dict[str, Any]:
@@ -162,11 +163,11 @@ def test_this_machines_one_ray_node_is_not_sized_for_a_thousand_workers():
     ("services", "nodes", "most"),
     [
         ([{"replicas": 2}, {"replicas": 3}], 5, 10),
-        ([{"replicas": 2}, {"replicas": 3, "upgrade": "none"}], 5, 7),
-        ([{"replicas": 2, "park": True}, {"replicas": 3, "upgrade": "none"}], 3, 7),
-        ([ONE_TO_FOUR, {"replicas": 3, "upgrade": "none"}], 4, 11),
-        ([ONE_TO_FOUR | {"upgrade": "none"}, {"replicas": 1, "park": True}], 1, 6),
-        ([{"replicas": 4} | INCREMENTAL, {"replicas": 1, "upgrade": "none"}], 5, 9),
+        ([{"replicas": 2}, {"replicas": 3} | IN_PLACE], 5, 7),
+        ([{"replicas": 2, "park": True}, {"replicas": 3} | IN_PLACE], 3, 7),
+        ([ONE_TO_FOUR, {"replicas": 3} | IN_PLACE], 4, 11),
+        ([ONE_TO_FOUR | IN_PLACE, {"replicas": 1, "park": True}], 1, 6),
+        ([{"replicas": 4} | INCREMENTAL, {"replicas": 1} | IN_PLACE], 5, 9),
     ],
     ids=["both doubled", "one doubled", "one parked", "one autoscaled", "autoscaled and parked", "incremental"],
 )
@@ -176,22 +177,21 @@ def test_a_shared_pool_has_room_for_the_sum(services, nodes, most):
     assert (pool.nodes, pool.max_nodes) == (nodes, most)
 
 
-def test_services_on_one_machine_share_it_whatever_their_upgrade():
-    half = GEMMA | {"gpus_per_worker": 4, "replicas": 4}
-    made = plan(a=half | {"upgrade": "none"}, b=half | {"park": True}, c=half)
+def test_services_on_one_machine_share_it_whatever_their_rollout():
+    half = GEMMA | {"workers": {"gpus": 4}, "replicas": 4}
+    made = plan(a=half | IN_PLACE, b=half | {"park": True}, c=half)
     # two halves run on one machine; all three need two machines, and the second cluster of b and c one each
     assert [(pool.nodes, pool.max_nodes) for pool in made.pools] == [(1, 4)]
 
 
 @pytest.mark.parametrize(("surge", "more"), [(10, 2), (25, 3), (50, 6), (100, 10)])
 def test_an_incremental_upgrade_needs_only_its_surge(surge, more):
-    options = INCREMENTAL["incremental_upgrade"] | {"max_surge_percent": surge}
-    made = plan(qwen=QWEN | {"replicas": 10, "upgrade": "incremental", "incremental_upgrade": options})
+    made = plan(qwen=QWEN | {"replicas": 10, "rollout": INCREMENTAL["rollout"] | {"max_surge_percent": surge}})
     # Serve rounds both clusters' shares half up: one replica more than the surge, and never more than a second cluster
     assert made.pools[0].max_nodes == 10 + more
 
 
-# --- upgrade
+# --- rollout
 
 
 def test_an_incremental_upgrade_says_how_to_the_operator():
@@ -207,10 +207,8 @@ def test_an_incremental_upgrade_says_how_to_the_operator():
 
 
 def test_a_small_surge_has_no_larger_step():
-    options = {"gateway_class": "istio", "max_surge_percent": 5}
-    service = plan(qwen=QWEN | {"upgrade": "incremental", "incremental_upgrade": options}).services[0]
-    assert service.incremental
-    assert service.incremental.step_size_percent == 5
+    options = manifest(rollout=INCREMENTAL["rollout"] | {"max_surge_percent": 5})["spec"]["upgradeStrategy"]
+    assert options["clusterUpgradeOptions"]["stepSizePercent"] == 5
 
 
 def test_clients_are_told_of_the_gateway_of_an_incremental_upgrade():
@@ -220,12 +218,12 @@ def test_clients_are_told_of_the_gateway_of_an_incremental_upgrade():
 def test_an_existing_clusters_owner_is_told_what_an_upgrade_needs():
     made = plan({"mode": "existing"}, qwen=QWEN | {"replicas": 3})
     assert any("needs 6 free GPUs at once (3 for the second cluster)" in warning for warning in made.warnings)
-    still = plan({"mode": "existing"}, qwen=QWEN | {"replicas": 3, "upgrade": "none"})
+    still = plan({"mode": "existing"}, qwen=QWEN | {"replicas": 3} | IN_PLACE)
     assert not any("free GPUs at once" in warning for warning in still.warnings)
 
 
 def test_a_reservation_is_not_planned_for_a_second_cluster():
-    made = plan(gemma=GEMMA | {"capacity": "reservation", "reservation": "r", "replicas": 8})
+    made = plan(gemma=GEMMA | {"nodes": {"capacity": "reservation", "reservation": "r"}, "replicas": 8})
     assert made.services[0].upgrade.value == "none"
     assert (made.pools[0].nodes, made.pools[0].max_nodes) == (1, 1)
 
@@ -270,24 +268,26 @@ def test_the_autoscaler_waits_as_long_as_the_operator():
     assert service["metadata"]["annotations"]["ray.io/initializing-timeout"] == "5400s"
 
 
-# --- refusals of what only other programs can send (a stack file's shape is checked before)
+# --- refusals
 
 
 def test_autoscaling_without_a_maximum_is_refused():
     assert refused(autoscaling={"min_replicas": 2}) == [
-        "services.qwen.autoscaling.max_replicas: required: the node pool and its quota are planned for it"
+        "services.qwen.autoscaling.max_replicas: required, for example 4"
     ]
 
 
 def test_an_incremental_upgrade_without_a_gateway_class_is_refused():
-    (problem,) = refused(upgrade="incremental")
-    assert problem.startswith("services.qwen.incremental_upgrade.gateway_class: required")
+    (problem,) = refused(rollout={"strategy": "incremental"})
+    assert problem.startswith("services.qwen.rollout.gateway_class: required")
 
 
 def test_an_older_operator_can_neither_park_nor_upgrade_in_steps():
     problems = refused(None, {"version": "1.6.2"}, **INCREMENTAL)
-    assert problems == ["services.qwen.upgrade (got 'incremental'): needs KubeRay 1.7, and kuberay.version is 1.6.2"]
+    assert problems == [
+        "services.qwen.rollout.strategy (got 'incremental'): needs KubeRay 1.7, and kuberay.version is 1.6.2"
+    ]
     (problem,) = refused(None, {"version": "1.6.2"}, park=True)
-    assert problem.startswith("services.qwen.park (got True): needs KubeRay 1.7")
+    assert problem.startswith("services.qwen.park (got true): needs KubeRay 1.7")
     plan(None, {"version": "1.7.1"}, qwen=QWEN | {"park": True})
     plan(None, {"version": "1.10.0"}, qwen=QWEN | {"park": True})

@@ -8,10 +8,10 @@ from rayline.facts.choices import WeightsSource
 from rayline.platform.plan import make_plan
 from rayline.service.manifest import ray_service, serve_config
 
-CREATE: dict[str, Any] = {"project": "p", "region": "us-central1", "cluster": {"mode": "create"}}
-QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "api_key": False}
-FUSE = QWEN | {"weights": "gcs-fuse"}
-STREAM = QWEN | {"weights": "gcs-stream", "image": "registry/ray-llm-streamer:1"}
+CREATE: dict[str, Any] = {"project": "my-project", "region": "us-central1", "cluster": {"mode": "create"}}
+QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "api": {"key": False}}
+FUSE = QWEN | {"weights": {"source": "gcs-fuse"}}
+STREAM = QWEN | {"weights": {"source": "gcs-stream"}, "pods": {"image": "registry/ray-llm-streamer:1"}}
 BUCKET = {"weights": {"bucket": "models"}}
 
 
@@ -70,18 +70,21 @@ def test_head_and_workers_have_the_same_variables_and_only_workers_the_volume():
 @pytest.mark.parametrize(
     "more",
     [
-        {"model_source": "/mnt/qwen", "volumes": [{"name": "mine", "mount_path": "/mnt", "claim": "c"}]},
-        {"volumes": [{"name": "cache", "mount_path": "/home/ray/.cache/huggingface", "claim": "c"}]},
+        {
+            "weights": {"location": "/mnt/qwen"},
+            "pods": {"volumes": [{"name": "mine", "mount_path": "/mnt", "claim": "c"}]},
+        },
+        {"pods": {"volumes": [{"name": "cache", "mount_path": "/home/ray/.cache/huggingface", "claim": "c"}]}},
     ],
 )
 def test_a_cache_of_the_stacks_own_is_left_in_its_place(more):
     template = worker(QWEN | more)
     assert "HF_HOME" not in variables(template)
-    assert [one["name"] for one in template["spec"]["volumes"]] == [more["volumes"][0]["name"]]
+    assert [one["name"] for one in template["spec"]["volumes"]] == [more["pods"]["volumes"][0]["name"]]
 
 
 def test_a_revision_is_what_vllm_asks_hugging_face_for():
-    assert llm(QWEN | {"revision": "851bf6e8"})["engine_kwargs"]["revision"] == "851bf6e8"
+    assert llm(QWEN | {"weights": {"revision": "851bf6e8"}})["engine_kwargs"]["revision"] == "851bf6e8"
     assert "revision" not in llm(QWEN)["engine_kwargs"]
 
 
@@ -96,7 +99,9 @@ def test_a_revision_is_what_vllm_asks_hugging_face_for():
     ],
 )
 def test_the_plan_says_that_a_bucket_of_ones_own_has_to_grant_its_workers_rights(uri, warned):
-    said = [one for one in planned(QWEN | {"model_source": uri}).warnings if "grants the workers no rights" in one]
+    said = [
+        one for one in planned(QWEN | {"weights": {"location": uri}}).warnings if "grants the workers no rights" in one
+    ]
     assert [uri in one for one in said] == [True] * warned
 
 
@@ -108,7 +113,7 @@ def test_the_plan_has_nothing_to_say_about_the_bucket_that_the_stack_names():
 
 
 def test_a_mounted_bucket_is_the_models_folder_read_only_where_vllm_looks():
-    template = worker(FUSE | {"revision": "851bf6e8"}, **BUCKET)
+    template = worker(FUSE | {"weights": {"source": "gcs-fuse", "revision": "851bf6e8"}}, **BUCKET)
     (volume,) = template["spec"]["volumes"]
     (mount,) = container(template)["volumeMounts"]
     attributes = volume["csi"]["volumeAttributes"]
@@ -135,8 +140,10 @@ def test_gke_adds_the_mounts_sidecar_to_workers_alone():
 
 
 def test_the_mounts_sidecar_fits_the_machine_beside_the_workers():
-    shared = QWEN | {"replicas": 8, "machine_type": "g2-standard-96", "gpus_per_worker": 1}
-    (alone,), (beside,) = (planned(one, **BUCKET).services for one in (shared, shared | {"weights": "gcs-fuse"}))
+    shared = QWEN | {"replicas": 8, "nodes": {"machine_type": "g2-standard-96"}, "workers": {"gpus": 1}}
+    (alone,), (beside,) = (
+        planned(one, **BUCKET).services for one in (shared, shared | {"weights": {"source": "gcs-fuse"}})
+    )
     assert beside.workers.cpus + 0.25 <= alone.workers.cpus + 1
     assert 8 * (beside.workers.cpus + 0.25) <= 96
     assert beside.workers.cpus < alone.workers.cpus or beside.workers.memory_gib <= alone.workers.memory_gib
@@ -146,7 +153,7 @@ def test_the_mounts_sidecar_fits_the_machine_beside_the_workers():
 
 
 def test_a_streamed_model_comes_from_its_revisions_folder():
-    config = llm(STREAM | {"revision": "851bf6e8"}, **BUCKET)
+    config = llm(STREAM | {"weights": {"source": "gcs-stream", "revision": "851bf6e8"}}, **BUCKET)
     assert config["model_loading_config"]["model_source"] == "gs://models/Qwen/Qwen3.5-4B/851bf6e8"
     assert config["engine_kwargs"]["load_format"] == "runai_streamer"
     # the folder is the revision; Hugging Face is not asked
@@ -154,13 +161,13 @@ def test_a_streamed_model_comes_from_its_revisions_folder():
 
 
 def test_gpus_that_share_a_model_share_the_reading_of_it():
-    one, two = llm(STREAM, **BUCKET), llm(STREAM | {"tensor_parallel_size": 2}, **BUCKET)
+    one, two = llm(STREAM, **BUCKET), llm(STREAM | {"engine": {"tensor_parallel_size": 2}}, **BUCKET)
     assert "distributed" not in one["engine_kwargs"]["model_loader_extra_config"]
     assert two["engine_kwargs"]["model_loader_extra_config"]["distributed"] is True
 
 
 def test_the_streamers_buffers_leave_the_worker_three_quarters_of_its_memory():
-    for more in ({}, {"replicas": 8, "machine_type": "g2-standard-96"}):
+    for more in ({}, {"replicas": 8, "nodes": {"machine_type": "g2-standard-96"}}):
         (service,) = planned(STREAM | more, **BUCKET).services
         limit = llm(STREAM | more, **BUCKET)["engine_kwargs"]["model_loader_extra_config"]["memory_limit"]
         assert limit * service.workers.gpus <= service.workers.memory_gib * 2**30 / 4
@@ -173,7 +180,7 @@ def test_a_stream_needs_no_disk_for_the_weights():
 
 
 def test_what_a_stack_says_of_the_engine_wins():
-    given = STREAM | {"engine_kwargs": {"model_loader_extra_config": {"concurrency": 32}}}
+    given = STREAM | {"engine": {"kwargs": {"model_loader_extra_config": {"concurrency": 32}}}}
     assert llm(given, **BUCKET)["engine_kwargs"]["model_loader_extra_config"] == {"concurrency": 32}
 
 
@@ -188,7 +195,7 @@ def test_pods_that_read_a_bucket_hold_no_hugging_face_token(service):
 
 
 def test_each_model_and_revision_is_copied_once_whoever_reads_it():
-    services = {"a": FUSE, "b": STREAM, "c": FUSE | {"revision": "v2"}, "d": QWEN}
+    services = {"a": FUSE, "b": STREAM, "c": FUSE | {"weights": {"source": "gcs-fuse", "revision": "v2"}}, "d": QWEN}
     plan = make_plan(CREATE | BUCKET | {"services": services})
     assert [one.folder for one in plan.mirrors] == ["Qwen/Qwen3.5-4B/main", "Qwen/Qwen3.5-4B/v2"]
     assert make_plan(CREATE | {"services": services, "weights": {"bucket": "models", "mirror": False}}).mirrors == ()

@@ -181,11 +181,11 @@ class RolloutArgs(Arguments):
     """What a change of image, switches or resources does. Default new-cluster (needs the GPUs twice); none with a reservation."""
     gateway_class: Line | None = None
     """With strategy incremental, required: class of the Gateway that KubeRay makes for the service, for example istio; none of GKE's own."""
-    # surge is KubeRay's default; in steps of a tenth a minute all traffic has moved in ten
+    # surge is KubeRay's default
     max_surge_percent: Percent = 100
     """With strategy incremental: capacity that may run beside the full one."""
-    step_size_percent: Percent = 10
-    """With strategy incremental: traffic that moves in one step, at most max_surge_percent."""
+    step_size_percent: Percent | None = None
+    """With strategy incremental: traffic that moves in one step, at most max_surge_percent. Default 10, or max_surge_percent where that is less."""
     interval_seconds: Annotated[int, between(1, 86400, "seconds")] = 60
     """With strategy incremental: time between two steps."""
     longest_stream_seconds: Annotated[int, between(10, 86400, "seconds")] = 300

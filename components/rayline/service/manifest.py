@@ -117,7 +117,8 @@ def _upgrade_strategy(service: ServicePlan) -> dict[str, Any]:
     if service.incremental:
         strategy["clusterUpgradeOptions"] = {
             "maxSurgePercent": service.incremental.max_surge_percent,
-            "stepSizePercent": service.incremental.step_size_percent,
+            "stepSizePercent": service.incremental.step_size_percent
+            or min(defaults.STEP_SIZE_PERCENT, service.incremental.max_surge_percent),
             "intervalSeconds": service.incremental.interval_seconds,
             "gatewayClassName": service.incremental.gateway_class,
         }

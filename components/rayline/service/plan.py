@@ -325,8 +325,10 @@ OWN_VOLUMES = (
 )
 
 
-# What the kit and the images keep there already.
-OWN_FOLDERS = ("/etc/rayline", "/dev", "/proc", "/sys", "/tmp/ray", "/home/ray", "/usr", "/bin", "/lib", "/etc")
+# Nothing is mounted in them: what the kit, Ray and the kernel keep there is theirs.
+OWN_FOLDERS = ("/etc/rayline", "/dev", "/proc", "/sys", "/tmp/ray")
+# A folder in them is fine, such as /home/ray/.cache/huggingface; a volume in their place would hide what the image keeps there.
+IMAGE_FOLDERS = ("/bin", "/lib", "/lib64", "/sbin", "/usr", "/usr/bin", "/usr/lib", "/etc", "/home", "/home/ray")
 
 
 def _check_volumes(check: Check, path: str, volumes: Sequence[VolumeArgs]) -> None:
@@ -341,7 +343,8 @@ def _check_volumes(check: Check, path: str, volumes: Sequence[VolumeArgs]) -> No
                 f"names are unique in a service, and {', '.join(OWN_VOLUMES)} are the kit's own",
             )
         mount = volume.mount_path.rstrip("/")
-        own = next((folder for folder in OWN_FOLDERS if f"{mount}/".startswith(f"{folder}/")), None)
+        taken = (folder for folder in OWN_FOLDERS if f"{mount}/".startswith(f"{folder}/"))
+        own = mount if mount in IMAGE_FOLDERS else next(taken, None)
         if own:
             check.refuse(
                 f"{where}.mount_path", volume.mount_path, f"{own} is the kit's or the image's own: another folder"

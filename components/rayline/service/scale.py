@@ -109,7 +109,7 @@ def _check_incremental(
         check.refuse(f"{path}.strategy", rollout.strategy, "this machine has no second cluster: new-cluster or none")
     else:
         _needs_suspend_and_incremental(check, f"{path}.strategy", rollout.strategy, kuberay)
-    if rollout.step_size_percent > rollout.max_surge_percent:
+    if rollout.step_size_percent and rollout.step_size_percent > rollout.max_surge_percent:
         check.refuse(
             f"{path}.step_size_percent",
             rollout.step_size_percent,
