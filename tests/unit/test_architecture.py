@@ -22,7 +22,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"plan", "maintenance", "capacity", "gpus", "draft", "drain", "scale", "environment", "fit"},
         set(),
     ),
-    "manifests": ({"manifests", "manifest", "mirror_manifests", "api_key"}, {"yaml"}),
+    "manifests": ({"manifests", "manifest", "mirror_manifests", "api_key", "reading"}, {"yaml"}),
     "resources": (set(), PULUMI),
     "platform": (set(), PULUMI),
 }
