@@ -2,8 +2,8 @@
 
 A rule takes resources as Pulumi sees them (type token, inputs, the protect option) and yields what is wrong. A ResourceRule
 judges one resource and stops it before it is made; a StackRule needs several to judge. `__main__.py` hands them to Pulumi's
-policy engine, tests run them over what the program declares. Imports the facts only, so that no rule can agree with a plan
-just because it is the plan.
+policy engine, tests run them over what the program declares. Imports the facts and the reading of a RayService only, so that no
+rule can agree with a plan just because it is the plan.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any
 
 from rayline.facts.accelerators import GPU_RESOURCE
 from rayline.facts.serve_flags import SWITCHES
+from rayline.service.reading import Group, RayService, plain_environment
 
 Violation = tuple["Resource", str]
 
@@ -150,7 +151,7 @@ def heads_are_never_on_spot(resource: Resource, settings: Settings) -> Iterator[
             if resource.at(f"nodeConfig.{key}"):
                 yield f"nodeConfig.{key}: a CPU pool holds the heads, and a lost head is an outage"
     if resource.kind == "RayService":
-        pod = resource.at("spec.rayClusterConfig.headGroupSpec.template.spec") or {}
+        pod = RayService(resource.inputs).head.pod
         for label in ("cloud.google.com/gke-spot", "cloud.google.com/gke-flex-start", "cloud.google.com/compute-class"):
             if label in (pod.get("nodeSelector") or {}):
                 yield f"the head selects nodes by {label}"
@@ -206,21 +207,16 @@ def gpus_stay_within_the_limit(resources: Sequence[Resource], settings: Settings
 # --- Kubernetes -------------------------------------------------------------------------------------------------------
 
 
-def _ray_groups(resource: Resource) -> list[tuple[str, Mapping[str, Any]]]:
-    """(name, pod spec) of the head and every worker group of a RayService."""
-    if resource.kind != "RayService":
-        return []
-    cluster = resource.at("spec.rayClusterConfig") or {}
-    groups = [("head", cluster.get("headGroupSpec") or {})]
-    groups += [(group.get("groupName", "workers"), group) for group in cluster.get("workerGroupSpecs") or ()]
-    return [(name, (group.get("template") or {}).get("spec") or {}) for name, group in groups]
+def _groups(resource: Resource) -> list[Group]:
+    """The head group and every worker group of a RayService; nothing of another resource."""
+    return RayService(resource.inputs).groups if resource.kind == "RayService" else []
 
 
 def _pods(resource: Resource) -> list[tuple[str, Mapping[str, Any]]]:
     """(name, pod spec) of every pod that a resource describes."""
     if resource.kind in ("Job", "Deployment", "StatefulSet", "DaemonSet"):
         return [(resource.kind, resource.at("spec.template.spec") or {})]
-    return _ray_groups(resource)
+    return [(group.name, group.pod) for group in _groups(resource)]
 
 
 def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -229,27 +225,25 @@ def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 @RULES.one('The four switches of the fast path are exactly "1" on the head and on every worker group', "switches_off")
 def switches_are_on_everywhere(resource: Resource, settings: Settings) -> Iterator[str]:
-    for group, pod in _ray_groups(resource):
-        container = next(iter(pod.get("containers") or ()), {})
-        env = {one.get("name"): one.get("value") for one in container.get("env") or ()}
+    for group in _groups(resource):
+        env = plain_environment(group.ray_container)
         for switch, variable in SWITCHES.items():
             value = env.get(variable)
             if value == "0" and switch in settings.switches_off:
                 continue
             if value != "1":
-                shown = "missing" if value is None else repr(value)
-                yield f'{group}: {variable} is {shown}; Ray takes "1" alone for on'
+                shown = repr(value) if value else "missing"
+                yield f'{group.name}: {variable} is {shown}; Ray takes "1" alone for on'
 
 
 @RULES.one("Head and workers have the same Ray and vLLM environment")
 def environments_are_equal(resource: Resource, settings: Settings) -> Iterator[str]:
     seen: dict[str, dict[str, Any]] = {}
-    for group, pod in _ray_groups(resource):
-        container = next(iter(pod.get("containers") or ()), {})
-        seen[group] = {
-            one.get("name", ""): one.get("value")
-            for one in container.get("env") or ()
-            if str(one.get("name", "")).startswith(("RAY_SERVE_", "RAYLLM_", "VLLM_"))
+    for group in _groups(resource):
+        seen[group.name] = {
+            name: value
+            for name, value in plain_environment(group.ray_container).items()
+            if name.startswith(("RAY_SERVE_", "RAYLLM_", "VLLM_"))
         }
     head = seen.get("head", {})
     for group, env in seen.items():
@@ -311,7 +305,7 @@ def services_stay_inside(resource: Resource, settings: Settings) -> Iterator[str
     if resource.kind == "Ingress":
         yield "an Ingress: a Gateway is the only way in"
     if resource.kind == "RayService":
-        head = resource.at("spec.rayClusterConfig.headGroupSpec") or {}
+        head = RayService(resource.inputs).head.data
         if head.get("enableIngress"):
             yield "headGroupSpec.enableIngress opens Ray's dashboard to the outside"
         kinds = {
@@ -404,8 +398,8 @@ def _asks_for_a_key(resources: Sequence[Resource], backend: str) -> bool:
     for resource in resources:
         if resource.kind == "RayService" and f"{resource.at('metadata.name')}-serve-svc" == backend:
             secret = f"{resource.at('metadata.name')}-api-key"
-            workers = [pod for name, pod in _ray_groups(resource) if name != "head"]
-            return bool(workers) and all(any(text == secret for _, text in _texts(pod)) for pod in workers)
+            workers = RayService(resource.inputs).workers
+            return bool(workers) and all(any(text == secret for _, text in _texts(group.pod)) for group in workers)
     return False
 
 

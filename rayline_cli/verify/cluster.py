@@ -12,15 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from rayline.facts.labels import BENCH_LABEL, NODE_TYPE_LABEL, SERVE_PORT, SERVICE_LABEL, Role, serve_service_name
+from rayline.service.reading import RayService, plain_environment, ray_container
 from rayline_cli.errors import FailedError
 from rayline_cli.kubectl import Kubectl
 from rayline_cli.local.report import Report
 from rayline_cli.local.serve_api import State, progress
 from rayline_cli.verify.check import Outcome, Verdict
-from rayline_cli.verify.expected import Expected, environment_of
+from rayline_cli.verify.expected import Expected
 from rayline_cli.verify.outside import closed
 from rayline_cli.verify.target import APPLICATIONS, Node, NotSeen, View, entrances
 
@@ -42,18 +41,12 @@ class RayPods:
 
 
 def _node(kubectl: Kubectl, pod: Mapping[str, Any], place: Mapping[str, Any]) -> Node:
-    name, container = pod["metadata"]["name"], ray_container(pod)["name"]
+    name, container = pod["metadata"]["name"], ray_container(pod).name
     return Node(name, _is_head(pod), lambda job: kubectl.python(name, container, job, place))
 
 
 def _is_head(pod: Mapping[str, Any]) -> bool:
     return pod["metadata"]["labels"][NODE_TYPE_LABEL] == Role.HEAD.value
-
-
-def ray_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
-    """KubeRay takes the first one; a sidecar that something injected may have pushed it back."""
-    containers = pod["spec"]["containers"]
-    return next((one for one in containers if one["name"] in ("ray-head", "ray-worker")), containers[0])
 
 
 def pod_selector(service: str) -> str:
@@ -64,7 +57,7 @@ def pod_selector(service: str) -> str:
 
 def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> RayPods:
     """The pods of the RayCluster that serves. Raises NotSeen where there is no head."""
-    active = ((ray_service.get("status") or {}).get("activeServiceStatus") or {}).get("rayClusterName")
+    active = RayService(ray_service).active_cluster
     if not active:
         raise NotSeen(f"RayService {service} has no RayCluster that serves: kubectl describe rayservice {service}")
     pods = [
@@ -189,8 +182,8 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
     `pulumi up` may return before: an edit of serveConfigV2 alone leaves the RayService Ready and RUNNING throughout
     (docs/decisions/0015). What Serve's dashboard reports as deployed is the only truth.
     """
-    name, started = declared["metadata"]["name"], time.monotonic()
-    look = _Rollout(kubectl, declared)
+    service, started = RayService(declared), time.monotonic()
+    name, look = service.name, _Rollout(kubectl, service)
     while True:
         try:
             waiting = look.next()
@@ -209,22 +202,22 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
 class _Rollout:
     """One service on its way to what is declared."""
 
-    def __init__(self, kubectl: Kubectl, declared: Mapping[str, Any]) -> None:
+    def __init__(self, kubectl: Kubectl, declared: RayService) -> None:
         self._kubectl, self._declared = kubectl, declared
-        self._wanted = yaml.safe_load(declared["spec"]["serveConfigV2"])
+        self._wanted = declared.serve
         self._before: dict[str, Any] | None = None
 
     def next(self) -> str:
         """What is waited for, or "". Raises NotSeen, which may pass, and NotServed, which will not."""
-        name = self._declared["metadata"]["name"]
+        name = self._declared.name
         found = self._kubectl.get("rayservice", name)
-        waiting = _operator_waits(found)
+        waiting = _operator_waits(RayService(found))
         if waiting:
             return waiting
-        if yaml.safe_load(found["spec"]["serveConfigV2"]) != self._wanted:
+        if RayService(found).serve != self._wanted:
             return "the RayService in the cluster does not have the declared serveConfigV2"
         ray = ray_pods(self._kubectl, name, found)
-        if (self._declared["spec"].get("upgradeStrategy") or {}).get("type") != "None":
+        if not self._declared.keeps_its_cluster:
             old = _with_another_environment(ray, self._declared)
             if old:
                 return f"pods have another environment than declared, a new RayCluster has to come: {', '.join(old)}"
@@ -234,19 +227,17 @@ class _Rollout:
             return f"Serve's dashboard answers: {answer['status'] or ''} {answer['text'][:200]}".strip()
         details = json.loads(answer["text"])
         self._before = self._before or details
-        now = progress(details, self._wanted, self._before)
+        now = progress(details, self._wanted.data, self._before)
         if now.state is State.FAILED:
             raise NotServed(f"{name}: {now.detail}")
         return now.detail if now.state is State.WAITING else _leftovers(details)
 
 
-def _operator_waits(ray_service: Mapping[str, Any]) -> str:
+def _operator_waits(ray_service: RayService) -> str:
     """What KubeRay still has to do, or ""."""
-    status = ray_service.get("status") or {}
-    if status.get("observedGeneration") != ray_service["metadata"]["generation"]:
+    if not ray_service.is_seen_by_the_operator:
         return "KubeRay has not taken up the change yet"
-    conditions = {one["type"]: one for one in status.get("conditions") or []}
-    pending = (status.get("pendingServiceStatus") or {}).get("rayClusterName")
+    conditions, pending = ray_service.conditions, ray_service.pending_cluster
     if pending or conditions.get("UpgradeInProgress", {}).get("status") == "True":
         return f"RayCluster {pending or '(new)'} is coming up, the old one serves"
     if conditions.get("Ready", {}).get("status") != "True":
@@ -254,14 +245,13 @@ def _operator_waits(ray_service: Mapping[str, Any]) -> str:
     return ""
 
 
-def _with_another_environment(ray: RayPods, declared: Mapping[str, Any]) -> list[str]:
+def _with_another_environment(ray: RayPods, declared: RayService) -> list[str]:
     """Pods of the serving RayCluster that lack a declared variable's value."""
-    cluster = declared["spec"]["rayClusterConfig"]
-    groups = {True: cluster["headGroupSpec"], False: cluster["workerGroupSpecs"][0]}
+    groups = {True: declared.head, False: declared.workers[0]}
     names = []
     for pod in ray.pods:
-        has = {entry["name"]: entry.get("value", "") for entry in ray_container(pod).get("env") or []}
-        wanted = environment_of(groups[_is_head(pod)])
+        has = plain_environment(ray_container(pod))
+        wanted = plain_environment(groups[_is_head(pod)].ray_container)
         if any(value is not None and has.get(name) != value for name, value in wanted.items()):
             names.append(pod["metadata"]["name"])
     return names

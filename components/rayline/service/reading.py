@@ -98,8 +98,8 @@ def _value(entry: Mapping[str, Any]) -> Value:
         value = entry.get("value")
         return "" if value is None else str(value)
     if "secretKeyRef" in source:
-        ref = source["secretKeyRef"]
-        return SecretRef(ref["name"], ref["key"], bool(ref.get("optional", False)))
+        ref = _map(source, "secretKeyRef")
+        return SecretRef(ref.get("name", ""), ref.get("key", ""), bool(ref.get("optional")))
     return PodSource(next(iter(source), "?"))
 
 
@@ -342,8 +342,8 @@ class RayService:
         return bool(self.cluster.get("enableInTreeAutoscaling"))
 
     @property
-    def changes_pods_in_place(self) -> bool:
-        """Whether KubeRay leaves the pods as they are when the RayCluster changes (upgradeStrategy None)."""
+    def keeps_its_cluster(self) -> bool:
+        """Whether KubeRay makes no new RayCluster when the declared one changes (upgradeStrategy None)."""
         return _map(self.spec, "upgradeStrategy").get("type") == "None"
 
     @property
