@@ -13,9 +13,9 @@ from rayline.facts.labels import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_servic
 from rayline.isolation.manifests import OPERATOR_POD
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from rayline.service.reading import RayService, ray_container
+from rayline_cli.clients.kubernetes import Kubectl
+from rayline_cli.clients.serve import replica_counts
 from rayline_cli.errors import FailedError, UsageError
-from rayline_cli.kubectl import Kubectl
-from rayline_cli.local.serve_api import replica_counts
 from rayline_cli.ray_logs import LOG_COMPONENTS
 from rayline_cli.verify.cluster import APPLICATIONS, pod_selector, ray_pods
 from rayline_cli.verify.target import NotSeen

@@ -12,7 +12,7 @@ from .common import command, console, errors, state_dir
 
 if TYPE_CHECKING:
     from rayline.service.types import ServicePlan
-    from rayline_cli.kubectl import Kubectl
+    from rayline_cli.clients.kubernetes import Kubectl
     from rayline_cli.offline import Program
     from rayline_cli.verify import Check
 
@@ -22,7 +22,7 @@ def check_cluster(
 ) -> dict[str, list[Check]]:
     """Return the checks of each service of the stack. With `wait`, first wait until the declared configuration serves."""
     from rayline_cli import render
-    from rayline_cli.local.report import terminal_report
+    from rayline_cli.progress import terminal_report
     from rayline_cli.verify import Check, Outcome, check_switches, expected, summary
     from rayline_cli.verify.cluster import ClusterTarget, wait_until_served
 

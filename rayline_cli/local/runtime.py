@@ -18,34 +18,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
-from rayline_cli.errors import FailedError
-from rayline_cli.local import bundled_models, failures, memory, question, translate, waiting
-from rayline_cli.local import session as sessions
-from rayline_cli.local.question import Answer, NoAnswer
-from rayline_cli.local.report import Report
-from rayline_cli.local.serve_api import (
-    Progress,
+from rayline_cli.clients.openai import QUESTION, Answer, NoAnswer, OpenAiClient
+from rayline_cli.clients.serve import (
+    Rollout,
     ServeApi,
     ServeRejected,
     ServeUnreachable,
     State,
     lacking,
-    progress,
     replica_counts,
+    rollout,
     wanted_resources,
 )
+from rayline_cli.errors import FailedError
+from rayline_cli.local import bundled_models, failures, memory, translate, waiting
+from rayline_cli.local import session as sessions
 from rayline_cli.local.session import Session
 from rayline_cli.local.supervisor import stand_behind_other_sessions
 from rayline_cli.local.target import LocalTarget
 from rayline_cli.local.waiting import Phase, Stuck, Watch
+from rayline_cli.progress import Report
 from rayline_cli.ray_logs import LOG_COMPONENTS
 from rayline_cli.verify import Check, Outcome, check_switches, summary
-
-GET_SECONDS = 60.0
-"""For one GET of many: the next one follows."""
 
 
 class LocalRuntimeError(FailedError):
@@ -448,7 +444,7 @@ def _apply(
     )
     api = _api(session)
     watch = _watch(session, report)
-    now = progress(_details(api, Phase(report, "Ray", watch)), translation.serve_config)
+    now = rollout(_details(api, Phase(report, "Ray", watch)), translation.serve_config)
     same = session.sent == translation.serve_config and now.state is State.READY
     if write_files(session.folder, translation.files):
         report.note("a Secret changed; the running service takes the new keys within a second or two")
@@ -496,9 +492,9 @@ def _send(session: Session, api: ServeApi, translation: translate.Translation, r
     while True:
         try:
             details = api.details()
-            now = progress(details, translation.serve_config, before)
+            now = rollout(details, translation.serve_config, before)
         except ServeUnreachable as error:
-            details, now = before, Progress(State.WAITING, f"the dashboard does not answer: {error}", built=building)
+            details, now = before, Rollout(State.WAITING, f"the dashboard does not answer: {error}", built=building)
         if now.state is State.FAILED:
             reason = _why_failed(session, now)
             if tried_again or not failures.timed_out(reason):
@@ -562,21 +558,17 @@ def _finish(
     model_ids = [config["model_loading_config"]["model_id"] for config in declared.llm_configs()]
     url = _url(session.ports["serve"])
     phase = Phase(report, "HAProxy" if _haproxy_declared(declared) else "proxy", watch)
-    headers = {"Authorization": f"Bearer {translation.api_key}"} if translation.api_key else {}
-    with httpx.Client(base_url=url, headers=headers, timeout=GET_SECONDS, trust_env=False) as client:
+    with OpenAiClient(url, translation.api_key) as client:
         if model_ids:
             # /-/healthz says 200 without a single replica, so it is not asked
-            phase.until(lambda: _missing(client, "/v1/models", model_ids, _models))
+            phase.until(lambda: _missing(f"{url}/v1/models", model_ids, client.models))
             phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
         else:
             # its replicas run by then: `_send` has waited for them
             routes = [application.get("route_prefix", "/") for application in declared.serve_config["applications"]]
-            phase.until(lambda: _missing(client, "/-/routes", routes, list))
+            phase.until(lambda: _missing(f"{url}/-/routes", routes, lambda: list(client.get("/-/routes"))))
             phase.done(f"{url}/-/routes lists every application")
-
-    answer = None
-    if model_ids:
-        answer = _first_answer(session, url, translation.api_key, model_ids[0], report, watch)
+        answer = _first_answer(session, client, model_ids[0], report, watch) if model_ids else None
 
     phase = Phase(report, "switches", watch)
     checks = phase.during(
@@ -602,9 +594,7 @@ def _finish(
     )
 
 
-def _first_answer(
-    session: Session, url: str, api_key: str | None, model_id: str, report: Report, watch: Watch
-) -> Answer:
+def _first_answer(session: Session, client: OpenAiClient, model_id: str, report: Report, watch: Watch) -> Answer:
     """Warms the model up and asks it one question. Raises LocalRuntimeError with the reason."""
     phase = Phase(report, "first token", watch)
     compiling = "no C++ compiler here: nothing is compiled"
@@ -612,14 +602,14 @@ def _first_answer(
         compiling = "vLLM compiles its sampler once, up to half a minute"
 
     def ask(**options: Any) -> Answer:
-        return question.ask(url, model_id, api_key=api_key, timeout_seconds=None, **options)
+        return client.ask(model_id, timeout_seconds=None, **options)
 
     try:
         # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
         warm_up = phase.during(
             lambda: ask(max_tokens=4, temperature=1.0), f"a first completion to warm up ({compiling})"
         )
-        answer = phase.during(ask, question.QUESTION)
+        answer = phase.during(ask, QUESTION)
     except NoAnswer as error:
         _check_alive(session)
         reason = failures.root_cause(*failures.replica_logs(session.log_folder).values())
@@ -632,27 +622,19 @@ def _first_answer(
     return answer
 
 
-def _missing(client: httpx.Client, path: str, wanted: Iterable[str], read: Callable[[Any], Iterable[str]]) -> str:
-    """What is to be waited for before GET `path` lists all of `wanted`; nothing once it does."""
-    url = f"{client.base_url}{path}".replace("//v1", "/v1")
+def _missing(url: str, wanted: Iterable[str], find: Callable[[], Iterable[str]]) -> str:
+    """What is to be waited for before `find`, which asks `url`, returns all of `wanted`; nothing once it does."""
     try:
-        answer = client.get(path)
-        if answer.status_code != 200:
-            return f"{url} says HTTP {answer.status_code}: {answer.text[:200]}"
-        listed = read(answer.json())
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        return f"{url} does not answer: {type(error).__name__}"
+        listed = find()
+    except NoAnswer as error:
+        return str(error)
     return "" if set(wanted) <= set(listed) else f"{url} lists {listed}"
-
-
-def _models(answer: Any) -> list[str]:
-    return [model["id"] for model in answer["data"]]
 
 
 # --- why it failed ---------------------------------------------------------------------------------------------------
 
 
-def _why_failed(session: Session, failed: Progress) -> str:
+def _why_failed(session: Session, failed: Rollout) -> str:
     """Serve's headline and, under it, the one line that matters."""
     log_texts = list(failures.replica_logs(session.log_folder).values())
     reason = failures.root_cause(failed.detail, *log_texts)

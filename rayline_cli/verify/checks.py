@@ -22,7 +22,7 @@ from rayline.facts.serve_flags import (
     THROUGHPUT_OPTIMIZED,
     THROUGHPUT_SETTINGS,
 )
-from rayline_cli.local.serve_api import State, progress
+from rayline_cli.clients.serve import State, rollout
 from rayline_cli.verify.check import Check, Outcome, Verdict, verdict
 from rayline_cli.verify.expected import is_on
 from rayline_cli.verify.target import NotSeen, Target, View, entrances
@@ -95,7 +95,7 @@ def _with_model(check: Callable[[View], Verdict]) -> Callable[[View], Verdict]:
 
 
 def _configuration(view: View) -> Verdict:
-    now = progress(view.details, view.expected.serve_config)
+    now = rollout(view.details, view.expected.serve_config)
     counts = [
         f"{name} {sum(replica['state'] == 'RUNNING' for replica in deployment['replicas'])}"
         for application in view.details["applications"].values()

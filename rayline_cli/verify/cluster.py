@@ -7,6 +7,7 @@ there, so `pods/exec` is the only right that is needed beside reading RayService
 from __future__ import annotations
 
 import json
+import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +15,17 @@ from typing import Any
 
 from rayline.facts.labels import BENCH_LABEL, NODE_TYPE_LABEL, SERVE_PORT, SERVICE_LABEL, Role, serve_service_name
 from rayline.service.reading import RayService, plain_environment, ray_container
+from rayline_cli.clients.kubernetes import Kubectl
+from rayline_cli.clients.serve import State, rollout
 from rayline_cli.errors import FailedError
-from rayline_cli.kubectl import Kubectl
-from rayline_cli.local.report import Report
-from rayline_cli.local.serve_api import State, progress
+from rayline_cli.progress import Report
+from rayline_cli.verify import inside
 from rayline_cli.verify.check import Outcome, Verdict
 from rayline_cli.verify.expected import Expected
 from rayline_cli.verify.outside import closed
 from rayline_cli.verify.target import APPLICATIONS, Node, NotSeen, View, entrances
 
+_INSIDE = pathlib.Path(inside.__file__).read_text()
 SETTLES_SECONDS = 30.0
 POLL_SECONDS = 3.0
 CLUSTER_LABEL = "ray.io/cluster"
@@ -42,7 +45,12 @@ class RayPods:
 
 def _node(kubectl: Kubectl, pod: Mapping[str, Any], place: Mapping[str, Any]) -> Node:
     name, container = pod["metadata"]["name"], ray_container(pod).name
-    return Node(name, _is_head(pod), lambda job: kubectl.python(name, container, job, place))
+    return Node(name, _is_head(pod), lambda job: kubectl.python(name, container, _script(job, place)))
+
+
+def _script(job: Mapping[str, Any], place: Mapping[str, Any]) -> str:
+    """Return inside.py as a program that does `job` and prints the result."""
+    return f"{_INSIDE}\nprint(json.dumps(run(*json.loads({json.dumps([job, place])!r}))))\n"
 
 
 def _is_head(pod: Mapping[str, Any]) -> bool:
@@ -183,7 +191,7 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
     (docs/decisions/0015). What Serve's dashboard reports as deployed is the only truth.
     """
     service, started = RayService(declared), time.monotonic()
-    name, look = service.name, _Rollout(kubectl, service)
+    name, look = service.name, _Wait(kubectl, service)
     while True:
         try:
             waiting = look.next()
@@ -199,7 +207,7 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
         time.sleep(POLL_SECONDS)
 
 
-class _Rollout:
+class _Wait:
     """One service on its way to what is declared."""
 
     def __init__(self, kubectl: Kubectl, declared: RayService) -> None:
@@ -227,7 +235,7 @@ class _Rollout:
             return f"Serve's dashboard answers: {answer['status'] or ''} {answer['text'][:200]}".strip()
         details = json.loads(answer["text"])
         self._before = self._before or details
-        now = progress(details, self._wanted.data, self._before)
+        now = rollout(details, self._wanted.data, self._before)
         if now.state is State.FAILED:
             raise NotServed(f"{name}: {now.detail}")
         return now.detail if now.state is State.WAITING else _leftovers(details)

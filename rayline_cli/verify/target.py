@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rayline_cli.errors import FailedError
+from rayline_cli.clients.kubernetes import NotSeen
 from rayline_cli.verify.check import Verdict
 from rayline_cli.verify.expected import Expected
 
@@ -17,10 +17,6 @@ Run = Callable[[Mapping[str, Any]], Any]
 
 ACTORS = "/api/v0/actors?detail=0&limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
 APPLICATIONS = "/api/serve/applications/"
-
-
-class NotSeen(FailedError):
-    """Something could not be looked at; the message says what and why."""
 
 
 @dataclass(frozen=True)

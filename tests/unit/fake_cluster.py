@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayline_cli import offline, render
-from rayline_cli.kubectl import Kubectl
+from rayline_cli.clients.kubernetes import Kubectl
 from rayline_cli.verify import Check, check_switches, expected
 from rayline_cli.verify.cluster import ClusterTarget
 from tests.unit.verify_service import Service

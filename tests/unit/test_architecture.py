@@ -124,6 +124,25 @@ def test_the_component_package_never_knows_the_command_line(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "rayline_cli"}
 
 
+# Parts of the command line, each with the parts that it never imports. The local runtime ends with verify's checks; no arrow
+# leads back, and a client serves whoever calls it.
+NEVER = {
+    "clients": ("clients", "verify", "local", "cli"),
+    "verify": ("local", "cli"),
+    "local": ("cli",),
+}
+
+
+@pytest.mark.parametrize("part", NEVER)
+def test_parts_of_the_command_line_import_in_one_direction(part: str):
+    forbidden = tuple(f"rayline_cli.{other}." for other in NEVER[part])
+    files = [path for path in COMMAND_LINE if path.relative_to(ROOT).parts[1] == part]
+    assert files
+    assert {name_of(path): {name for name in imports(path) if f"{name}.".startswith(forbidden)} for path in files} == {
+        name_of(path): set() for path in files
+    }
+
+
 @pytest.mark.parametrize("path", [*MODULES, *COMMAND_LINE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)
 def test_nobody_imports_the_program(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "__main__"}

@@ -13,9 +13,9 @@ import pytest
 
 pytest.importorskip("psutil", reason="needs the `local` extra")
 
+from rayline_cli.clients.serve import ServeApi
 from rayline_cli.local import memory, runtime
 from rayline_cli.local.runtime import LocalRuntimeError, RayGaveUp
-from rayline_cli.local.serve_api import ServeApi
 from rayline_cli.local.translate import read
 from rayline_cli.local.waiting import Phase
 from tests.unit.test_translate import ray_service

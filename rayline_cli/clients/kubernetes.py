@@ -1,26 +1,29 @@
-"""kubectl in one namespace: how every command reaches a cluster, with the caller's kubeconfig and rights."""
+"""Client of a cluster: kubectl in one namespace, with the caller's kubeconfig and rights.
+
+Why kubectl and no Python client: docs/decisions/0030-kubectl-is-the-client-of-a-cluster.md.
+"""
 
 from __future__ import annotations
 
 import json
-import pathlib
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rayline_cli.verify import inside
-from rayline_cli.verify.target import NotSeen
+from rayline_cli.errors import FailedError
 
-_SCRIPT = pathlib.Path(inside.__file__).read_text()
 EXEC_ATTEMPTS = 3
 POLL_SECONDS = 3.0
 _LOG_LINE = re.compile(r"[IWEF]\d{4} ")
 _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
 """In what kubectl says when the connection broke and not the command."""
+
+
+class NotSeen(FailedError):
+    """Something could not be looked at; the message says what and why."""
 
 
 class ConnectionLost(NotSeen):
@@ -63,10 +66,8 @@ class Kubectl:
         """Objects as data."""
         return json.loads(self("get", *what, "-o", "json"))
 
-    def python(self, pod: str, container: str, job: Mapping[str, Any], place: Mapping[str, Any]) -> Any:
-        """A job of inside.py in a container."""
-        given = json.dumps([job, place])
-        script = f"{_SCRIPT}\nprint(json.dumps(run(*json.loads({given!r}))))\n"
+    def python(self, pod: str, container: str, script: str) -> Any:
+        """Run a Python script that only looks in a container. Return the JSON of the last line that it prints."""
         said = self._until_connected("exec", "-i", pod, "-c", container, "--", "python", "-", stdin=script)
         try:
             return json.loads(said.splitlines()[-1])
