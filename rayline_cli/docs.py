@@ -57,7 +57,7 @@ from .bench.summary import METRICS, Line, cpu_by_process, cpu_unit, lines
 from .bench.workloads import WORKLOADS
 from .cli import app
 from .faults import table as faults
-from .local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
+from .local.differences import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
 from .stack_files import MOST_BYTES, TOP_KEYS, in_json, map_of, read_stack, resolved
 from .stack_names import PROJECT_ROOT, stack_names
 from .vllm_logs import LOGGED_STARTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,13 @@ from rayline.service.api_key import GATE_PATH, gate_environment, gate_mounts, ga
 from rayline.service.in_pods import rayline_gate
 from rayline_cli.clients.serve import State, lacking, rollout, wanted_resources
 from rayline_cli.local import failures
-from rayline_cli.local.translate import (
-    DIFFERENCES,
-    PORTS,
-    START_TIMEOUTS,
-    Declared,
-    Translation,
-    TranslationError,
-    choose_ports,
-    haproxy_wrapper,
-    inherited_env,
-    process_env,
-    read,
-    restart_key,
-    translate,
-)
+from rayline_cli.local.differences import DIFFERENCES
+from rayline_cli.local.environment import START_TIMEOUTS, inherited_env, process_env
+from rayline_cli.local.failures import TranslationError
+from rayline_cli.local.haproxy import haproxy_wrapper
+from rayline_cli.local.ports import PORTS, choose_ports
+from rayline_cli.local.single_node import Secrets, SingleNode, read
+from rayline_cli.local.translate import Place, Translation, restart_key, translate
 
 FOLDER = Path("/tmp/rayline-00000000")
 SECRETS = {
@@ -109,17 +102,16 @@ def with_serve_config(service: dict, config: dict) -> dict:
     return {**service, "spec": {**service["spec"], "serveConfigV2": yaml.safe_dump(config)}}
 
 
-def translated(declared: Declared, **changes) -> Translation:
-    arguments: dict = {
-        "ports": declared.ports(),
-        "folder": FOLDER,
-        "cache_dir": Path("/cache"),
-        "model_folders": {"rayline/tiny-random-qwen3": Path("/cache/tiny")},
-        "secrets": SECRETS,
-        "haproxy_binary": Path("/opt/haproxy"),
-        "own_token": "made-up",
-    }
-    return translate(declared, **{**arguments, **changes})
+def translated(node: SingleNode, secrets: Secrets = SECRETS, **changes) -> Translation:
+    place = Place(
+        ports=node.ports(),
+        folder=FOLDER,
+        cache_dir=Path("/cache"),
+        model_folders={"rayline/tiny-random-qwen3": Path("/cache/tiny")},
+        haproxy_binary=Path("/opt/haproxy"),
+        own_token="made-up",
+    )
+    return translate(node, replace(place, **changes), secrets)
 
 
 # --- one node for head and workers -----------------------------------------------------------------------------------
@@ -142,9 +134,9 @@ def test_with_the_autoscaler_the_node_has_room_for_all_it_may_add():
 def test_an_override_of_the_number_of_replicas_wins():
     service = ray_service()
     config = serve_config_of(service)
-    assert read(service).llm_replicas() == 2
+    assert read(service).serve.most_engines == 2
     config["applications"][0]["deployments"] = [{"name": "LLMServer:tiny", "num_replicas": 3}]
-    assert read(with_serve_config(service, config)).llm_replicas() == 3
+    assert read(with_serve_config(service, config)).serve.most_engines == 3
 
 
 def test_custom_resources_count_once_per_worker():
