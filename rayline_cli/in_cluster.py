@@ -13,12 +13,11 @@ from rayline.facts.labels import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_servic
 from rayline.isolation.manifests import OPERATOR_POD
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from rayline.service.reading import RayService, ray_container
-from rayline_cli.clients.kubernetes import Kubectl
-from rayline_cli.clients.serve import replica_counts
+from rayline_cli.clients.kubernetes import Kubectl, NotSeen
+from rayline_cli.clients.serve import APPLICATIONS, replica_counts
 from rayline_cli.errors import FailedError, UsageError
 from rayline_cli.ray_logs import LOG_COMPONENTS
-from rayline_cli.verify.cluster import APPLICATIONS, pod_selector, ray_pods
-from rayline_cli.verify.target import NotSeen
+from rayline_cli.verify.cluster import pod_selector, ray_pods
 
 OPERATOR = "operator"
 RAY_LOGS = "/tmp/ray/session_latest/logs"
@@ -95,8 +94,7 @@ def _serve(
 ) -> tuple[dict[str, str], dict[str, str], str]:
     """Return applications and replica counts as Serve reports them, else KubeRay's copy and why Serve was not asked."""
     try:
-        head = ray_pods(kubectl, service, ray_service).nodes(kubectl, {})[0]
-        (answer,) = head.run({"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS}]})
+        answer = ray_pods(kubectl, service, ray_service).nodes(kubectl, {})[0].dashboard(APPLICATIONS)
         if answer["status"] != 200:
             raise NotSeen(f"Serve's dashboard answers HTTP {answer['status']}")
         details = json.loads(answer["text"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -71,12 +71,17 @@ class ServeApi:
         self._client.close()
 
 
+def every_deployment(details: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and state of each deployment of each application in GET's answer."""
+    for application in (details.get("applications") or {}).values():
+        yield from (application.get("deployments") or {}).items()
+
+
 def replica_counts(details: Mapping[str, Any]) -> dict[str, str]:
     """Return "running/target" for each deployment of `details`."""
     return {
         name: f"{sum(r.get('state') == 'RUNNING' for r in deployment['replicas'])}/{deployment['target_num_replicas']}"
-        for app in details["applications"].values()
-        for name, deployment in app["deployments"].items()
+        for name, deployment in every_deployment(details)
     }
 
 
@@ -170,14 +175,13 @@ def _application(
 def wanted_resources(details: Mapping[str, Any]) -> dict[str, float]:
     """What all replicas of all deployments in GET's answer ask of Ray together."""
     wanted: dict[str, float] = {}
-    for application in (details.get("applications") or {}).values():
-        for deployment in (application.get("deployments") or {}).values():
-            replicas = deployment.get("target_num_replicas") or 0
-            bundles = (deployment.get("deployment_config") or {}).get("placement_group_bundles")
-            # with a placement group the replica lives in its first bundle
-            for bundle in bundles or [deployment.get("required_resources") or {}]:
-                for name, amount in bundle.items():
-                    wanted[name] = wanted.get(name, 0.0) + replicas * (amount or 0.0)
+    for _, deployment in every_deployment(details):
+        replicas = deployment.get("target_num_replicas") or 0
+        bundles = (deployment.get("deployment_config") or {}).get("placement_group_bundles")
+        # with a placement group the replica lives in its first bundle
+        for bundle in bundles or [deployment.get("required_resources") or {}]:
+            for name, amount in bundle.items():
+                wanted[name] = wanted.get(name, 0.0) + replicas * (amount or 0.0)
     return wanted
 
 

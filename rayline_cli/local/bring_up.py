@@ -28,7 +28,7 @@ from rayline_cli.local.target import LocalTarget
 from rayline_cli.local.translate import Place, Translation, restart_key, translate
 from rayline_cli.local.waiting import Phase, Stuck, Watch
 from rayline_cli.progress import Report
-from rayline_cli.verify import Check, Outcome, check_switches, summary
+from rayline_cli.verify import CheckResult, Outcome, check_switches, summary
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Running:
     needs_api_key: bool
     answer: Answer | None
     """None where no model is served: an application without LLMConfigs."""
-    checks: Sequence[Check]
+    checks: Sequence[CheckResult]
     already_running: bool
     """Whether nothing had to be started or changed."""
     seconds: float

@@ -15,6 +15,7 @@ from rayline_cli.clients.serve import (
     ServeRejected,
     ServeUnreachable,
     State,
+    every_deployment,
     lacking,
     rollout,
     wanted_resources,
@@ -92,7 +93,7 @@ class Deploying:
             self._must_fit(details, now)
             if now.built and not building:
                 building = True
-                phase.done(", ".join(name for app in details["applications"].values() for name in app["deployments"]))
+                phase.done(", ".join(name for name, _ in every_deployment(details)))
                 phase = self.phase("replicas")
             if now.state is State.READY:
                 phase.done(now.detail)

@@ -9,6 +9,7 @@ from rayline.facts.labels import Role
 from rayline.facts.serve_flags import SWITCHES
 from rayline.service.api_key import KEYS_VARIABLE
 from rayline.service.reading import SecretRef
+from rayline_cli.clients.serve import APPLICATIONS
 from rayline_cli.local import waiting
 from rayline_cli.local.differences import LISTENS_ON_ALL_INTERFACES
 from rayline_cli.local.ports import LOOPBACK
@@ -79,9 +80,7 @@ class LocalTarget:
             for one in outside
             if not one["title"].startswith(exempt)
         ]
-        (dashboard,) = self.run_client(
-            {"do": "ask", "base": "dashboard", "requests": [{"path": "/api/serve/applications/", "auth": False}]}
-        )
+        dashboard = self.nodes[0].dashboard(APPLICATIONS, auth=False)
         if dashboard["status"] != 401:
             wrong.append(f"the dashboard answers HTTP {dashboard['status']} without Ray's token")
         known = f"; {len(outside)} gRPC listener(s) of replicas, which ask for Ray's token" if outside else ""

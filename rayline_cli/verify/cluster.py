@@ -16,14 +16,14 @@ from typing import Any
 from rayline.facts.labels import BENCH_LABEL, NODE_TYPE_LABEL, SERVE_PORT, SERVICE_LABEL, Role, serve_service_name
 from rayline.service.reading import RayService, plain_environment, ray_container
 from rayline_cli.clients.kubernetes import Kubectl
-from rayline_cli.clients.serve import State, rollout
+from rayline_cli.clients.serve import APPLICATIONS, State, every_deployment, rollout
 from rayline_cli.errors import FailedError
 from rayline_cli.progress import Report
 from rayline_cli.verify import inside
 from rayline_cli.verify.check import Outcome, Verdict
 from rayline_cli.verify.expected import Expected
 from rayline_cli.verify.outside import closed
-from rayline_cli.verify.target import APPLICATIONS, Node, NotSeen, View, entrances
+from rayline_cli.verify.target import Node, NotSeen, View, entrances
 
 _INSIDE = pathlib.Path(inside.__file__).read_text()
 SETTLES_SECONDS = 30.0
@@ -106,9 +106,7 @@ class ClusterTarget:
         problems = [evidence] if outcome is Outcome.FAIL else []
         problems += _published(self._kubectl.get("services")["items"], self._ray.pods)
         problems += _changed_policies(self._kubectl.get("networkpolicies")["items"], self._policies, self._ray.pods)
-        (dashboard,) = self.nodes[0].run(
-            {"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS, "auth": False}]}
-        )
+        dashboard = self.nodes[0].dashboard(APPLICATIONS, auth=False)
         if dashboard["status"] not in (401, 403):
             problems.append(f"the dashboard answers HTTP {dashboard['status']} without Ray's token")
         if problems:
@@ -229,8 +227,7 @@ class _Wait:
             old = _with_another_environment(ray, self._declared)
             if old:
                 return f"pods have another environment than declared, a new RayCluster has to come: {', '.join(old)}"
-        head = ray.nodes(self._kubectl, {})[0]
-        (answer,) = head.run({"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS}]})
+        answer = ray.nodes(self._kubectl, {})[0].dashboard(APPLICATIONS)
         if answer["status"] != 200:
             return f"Serve's dashboard answers: {answer['status'] or ''} {answer['text'][:200]}".strip()
         details = json.loads(answer["text"])
@@ -267,9 +264,8 @@ def _with_another_environment(ray: RayPods, declared: RayService) -> list[str]:
 
 def _leftovers(details: Mapping[str, Any]) -> str:
     """Replicas beside those that should run, or ""."""
-    for application in details["applications"].values():
-        for name, deployment in application["deployments"].items():
-            others = sorted(replica["state"] for replica in deployment["replicas"] if replica["state"] != "RUNNING")
-            if others:
-                return f"{name}: {len(others)} replica(s) still {', '.join(sorted(set(others)))}"
+    for name, deployment in every_deployment(details):
+        others = [replica["state"] for replica in deployment["replicas"] if replica["state"] != "RUNNING"]
+        if others:
+            return f"{name}: {len(others)} replica(s) still {', '.join(sorted(set(others)))}"
     return ""
