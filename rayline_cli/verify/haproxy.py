@@ -15,21 +15,21 @@ INGRESS = "OpenAiIngress"
 
 def managers(view: View) -> Verdict:
     """Check that the head and every node with a replica have a manager and an haproxy process."""
-    managers = {one["node_id"]: one for one in view.actors if one["class_name"] == "HAProxyManager"}
+    by_node = {one["node_id"]: one for one in view.actors if one["class_name"] == "HAProxyManager"}
     python_proxies = [one for one in view.actors if one["class_name"] == "ProxyActor"]
     # HAProxy's configuration lies in a folder with the node's id
     processes = {
         path.split("/")[-2]: one["pids"] for _, look in view.looks for one in look["haproxy"] for path in [one["path"]]
     }
     seen = (
-        f"{len(managers)} HAProxyManager(s), haproxy on {len(processes)} node(s), {len(python_proxies)} Python proxy(s)"
+        f"{len(by_node)} HAProxyManager(s), haproxy on {len(processes)} node(s), {len(python_proxies)} Python proxy(s)"
     )
     if not view.expected.switches["ha_proxy"]:
-        return declared_off("ha_proxy", not managers and not processes and bool(python_proxies), seen)
+        return declared_off("ha_proxy", not by_node and not processes and bool(python_proxies), seen)
     head = (view.details.get("controller_info") or {}).get("node_id")
     wanted = {replica["node_id"] for replica in view.replicas()} | {head}
-    problems = [f"no HAProxyManager on node {node}" for node in _short(wanted - managers.keys())]
-    problems += [f"no haproxy process on node {node}" for node in _short(managers.keys() - processes.keys())]
+    problems = [f"no HAProxyManager on node {node}" for node in _short(wanted - by_node.keys())]
+    problems += [f"no haproxy process on node {node}" for node in _short(by_node.keys() - processes.keys())]
     if [one["node_id"] for one in python_proxies] != [head]:
         where = ", ".join(_short(one["node_id"] for one in python_proxies)) or "nowhere"
         problems.append(f"one fallback ProxyActor belongs on the head; there is: {where}")

@@ -143,6 +143,39 @@ def test_parts_of_the_command_line_import_in_one_direction(part: str):
     }
 
 
+# Until it is a package of its own.
+LABORATORY = {"bench", "faults"}
+PRODUCT = [
+    *(path for path in COMMAND_LINE if not LABORATORY & set(path.parts)),
+    *sorted((ROOT / "policy").glob("*.py")),
+]
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=name_of)
+def test_a_ray_service_is_read_by_its_reading_alone(path: pathlib.Path):
+    keys = {"serveConfigV2", "headGroupSpec", "workerGroupSpecs", "llm_configs", "rayStartParams", "secretKeyRef"}
+    constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    assert not keys & constants
+
+
+def test_the_local_runtime_knows_verify_in_two_places():
+    local = [path for path in COMMAND_LINE if path.relative_to(ROOT).parts[1] == "local"]
+    assert {path.stem for path in local if any(name.startswith("rayline_cli.verify") for name in imports(path))} == {
+        "bring_up",
+        "target",
+    }
+
+
+@pytest.mark.parametrize("part", NEVER)
+def test_modules_and_functions_are_short_enough_to_be_read(part: str):
+    for path in (path for path in COMMAND_LINE if path.relative_to(ROOT).parts[1] == part):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, name_of(path)
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+        assert {name: length for name, length in lengths.items() if length > 60} == {}, name_of(path)
+
+
 @pytest.mark.parametrize("path", [*MODULES, *COMMAND_LINE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)
 def test_nobody_imports_the_program(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "__main__"}

@@ -225,7 +225,7 @@ class LlmConfig:
 
 
 @dataclass(frozen=True)
-class Application:
+class ServeApplication:
     """One application of the Serve configuration."""
 
     data: Mapping[str, Any]
@@ -269,9 +269,9 @@ class ServeConfig:
     data: Mapping[str, Any]
 
     @property
-    def applications(self) -> list[Application]:
+    def applications(self) -> list[ServeApplication]:
         """Return the applications."""
-        return [Application(one) for one in _maps(self.data, "applications")]
+        return [ServeApplication(one) for one in _maps(self.data, "applications")]
 
     @property
     def llm_configs(self) -> list[LlmConfig]:
