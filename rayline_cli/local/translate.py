@@ -16,16 +16,19 @@ from typing import Any
 from rayline.service.api_key import API_KEY_KEY, GATE_FOLDER, GATE_PATH, KEYS_PATH, KEYS_VARIABLE
 from rayline.service.reading import SecretRef, ServeConfig
 from rayline_cli.local import ray_start
-
-# `inherited_env`, HAPROXY_FOLDER and `read` only until the laboratory takes them from their modules
-from rayline_cli.local.environment import inherited_env as inherited_env
 from rayline_cli.local.environment import start_timeouts
 from rayline_cli.local.failures import TranslationError
-from rayline_cli.local.haproxy import HAPROXY_FOLDER as HAPROXY_FOLDER
 from rayline_cli.local.haproxy import HAPROXY_WRAPPER_NAME, haproxy_files
 from rayline_cli.local.ports import LOOPBACK, PORTS, REPLICA_PORTS
 from rayline_cli.local.secret_files import SECRETS_FOLDER
 from rayline_cli.local.single_node import Secrets, SingleNode
+
+# isort: split
+# until the laboratory takes these from their own modules
+from rayline_cli.local.differences import DIFFERENCES as DIFFERENCES
+from rayline_cli.local.differences import LISTENS_ON_ALL_INTERFACES as LISTENS_ON_ALL_INTERFACES
+from rayline_cli.local.environment import inherited_env as inherited_env
+from rayline_cli.local.haproxy import HAPROXY_FOLDER as HAPROXY_FOLDER
 from rayline_cli.local.single_node import read as read
 
 # Written by `translate` itself, or meaningless on one node; everything else in rayStartParams is passed on as declared.
