@@ -68,6 +68,7 @@ class ServeApi:
             raise ServeUnreachable(f"HTTP {answer.status_code}: {answer.text}")
 
     def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
 

@@ -198,7 +198,7 @@ class BringUp:
     # --- both --------------------------------------------------------------------------------------------------------
 
     def _finish(self, deploying: Deploying, *, already_running: bool) -> Running:
-        """From running replicas to a checked answer."""
+        """Ask the first question and check the switches of what runs."""
         answer = deploying.first_answer(self.node)
         session, translation = deploying.session, deploying.translation
         phase = deploying.phase("switches")

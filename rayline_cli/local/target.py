@@ -51,9 +51,11 @@ class LocalTarget:
 
     @property
     def nodes(self) -> Sequence[Node]:
+        """Return this machine's one node."""
         return [Node("this machine", is_head=True, run=self.run_client)]
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
+        """Do a job of inside.py on the session's processes."""
         ports = self._session.ports
         return inside.run(
             job,

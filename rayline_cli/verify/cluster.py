@@ -40,6 +40,7 @@ class RayPods:
     """Running ones, the head first."""
 
     def nodes(self, kubectl: Kubectl, place: Mapping[str, Any]) -> list[Node]:
+        """Return the pods as nodes to look into."""
         return [_node(kubectl, pod, place) for pod in self.pods]
 
 
@@ -98,10 +99,12 @@ class ClusterTarget:
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
+        """Do a job of inside.py in a pod that clients come through."""
         # in a pod, because nobody takes the keys out of them
         return entrances(self.nodes)[0].run(job)
 
     def reachability(self, view: View) -> Verdict:
+        """Check ports, Services, NetworkPolicies and the dashboard."""
         outcome, evidence, fix = closed(self.run_client, self._host, SERVE_PORT)
         problems = [evidence] if outcome is Outcome.FAIL else []
         problems += _published(self._kubectl.get("services")["items"], self._ray.pods)

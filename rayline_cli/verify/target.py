@@ -80,6 +80,7 @@ class View:
 
     @property
     def expected(self) -> Expected:
+        """Return what must be seen."""
         return self.target.expected
 
     def _once(self, name: str, find: Callable[[], Any]) -> Any:
