@@ -15,7 +15,7 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 from pulumi_policy.proxy import UnknownValueError
-from rules import RULES, Resource, ResourceRule, Settings, StackRule
+from rules import RULES, Resource, ResourceRule, StackRule, TeamSettings
 
 SETTINGS = {
     "production": {"type": "array", "items": {"type": "string"}, "default": ["prod"]},
@@ -48,10 +48,10 @@ def resource_of(seen: Any) -> Resource:
     return Resource(type=kind, name=seen.name, inputs=plain(seen.props), protect=bool(seen.opts.protect))
 
 
-def settings_of(rule: ResourceRule | StackRule, args: Any, urn: str) -> Settings:
+def settings_of(rule: ResourceRule | StackRule, args: Any, urn: str) -> TeamSettings:
     """The team's settings for a rule; the stack's name is part of every URN."""
     config = args.get_config()
-    return Settings(
+    return TeamSettings(
         stack=urn.split("::")[0].rpartition(":")[2], **{key: config[key] for key in rule.settings if key in config}
     )
 

@@ -2,8 +2,8 @@
 
 A rule takes resources as Pulumi sees them (type token, inputs, the protect option) and yields what is wrong. A ResourceRule
 judges one resource and stops it before it is made; a StackRule needs several to judge. `__main__.py` hands them to Pulumi's
-policy engine, tests run them over what the program declares. Imports the facts only, so that no rule can agree with a plan
-just because it is the plan.
+policy engine, tests run them over what the program declares. Imports the facts and the reading of a RayService only, so that no
+rule can agree with a plan just because it is the plan.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any
 
 from rayline.facts.accelerators import GPU_RESOURCE
 from rayline.facts.serve_flags import SWITCHES
+from rayline.service.reading import Group, RayService, plain_environment
 
 Violation = tuple["Resource", str]
 
@@ -40,7 +41,7 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TeamSettings:
     """What a platform team decides. `production`: stacks whose name begins so are production.
 
     `max_gpus`: GPUs that the node pools of one stack may reach together; None is no limit.
@@ -60,12 +61,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class ResourceRule:
-    """A rule about one resource, judged before it is created or changed. `settings` are those of Settings that it reads."""
+    """A rule about one resource, judged before it is created or changed. `settings` are those of TeamSettings that it reads."""
 
     name: str
     says: str
     settings: tuple[str, ...]
-    check: Callable[[Resource, Settings], Iterator[str]]
+    check: Callable[[Resource, TeamSettings], Iterator[str]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class StackRule:
     name: str
     says: str
     settings: tuple[str, ...]
-    check: Callable[[Sequence[Resource], Settings], Iterator[Violation]]
+    check: Callable[[Sequence[Resource], TeamSettings], Iterator[Violation]]
 
 
 @dataclass
@@ -84,14 +85,14 @@ class _Rules:
     of_all: list[StackRule] = field(default_factory=list)
 
     def one(self, says: str, *settings: str) -> Callable:
-        def add(check: Callable[[Resource, Settings], Iterator[str]]):
+        def add(check: Callable[[Resource, TeamSettings], Iterator[str]]):
             self.of_one.append(ResourceRule(_name(check), says, settings, check))
             return check
 
         return add
 
     def all(self, says: str, *settings: str) -> Callable:
-        def add(check: Callable[[Sequence[Resource], Settings], Iterator[Violation]]):
+        def add(check: Callable[[Sequence[Resource], TeamSettings], Iterator[Violation]]):
             self.of_all.append(StackRule(_name(check), says, settings, check))
             return check
 
@@ -105,7 +106,7 @@ def _name(check: Callable) -> str:
 RULES = _Rules()
 
 
-def violations(resources: Sequence[Resource], settings: Settings) -> list[tuple[str, Resource, str]]:
+def violations(resources: Sequence[Resource], settings: TeamSettings) -> list[tuple[str, Resource, str]]:
     """(rule, resource, message) for everything that is wrong with a stack."""
     found = [
         (rule.name, resource, message)
@@ -136,7 +137,7 @@ def _is_cluster(resource: Resource) -> bool:
 
 
 @RULES.one("A GPU pool carries the taint nvidia.com/gpu, once, so that only what asks for a GPU lands on it")
-def gpu_pools_are_tainted(resource: Resource, settings: Settings) -> Iterator[str]:
+def gpu_pools_are_tainted(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     if _is_pool(resource) and _gpus(resource):
         taints = [t for t in resource.at("nodeConfig.taints") or () if t.get("key") == GPU_RESOURCE]
         if [taint.get("effect") for taint in taints] != ["NO_SCHEDULE"]:
@@ -144,13 +145,13 @@ def gpu_pools_are_tainted(resource: Resource, settings: Settings) -> Iterator[st
 
 
 @RULES.one("A Ray head never runs on capacity that Google takes back")
-def heads_are_never_on_spot(resource: Resource, settings: Settings) -> Iterator[str]:
+def heads_are_never_on_spot(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     if _is_pool(resource) and not _gpus(resource):
         for key in ("spot", "preemptible", "flexStart"):
             if resource.at(f"nodeConfig.{key}"):
                 yield f"nodeConfig.{key}: a CPU pool holds the heads, and a lost head is an outage"
     if resource.kind == "RayService":
-        pod = resource.at("spec.rayClusterConfig.headGroupSpec.template.spec") or {}
+        pod = RayService(resource.inputs).head.pod
         for label in ("cloud.google.com/gke-spot", "cloud.google.com/gke-flex-start", "cloud.google.com/compute-class"):
             if label in (pod.get("nodeSelector") or {}):
                 yield f"the head selects nodes by {label}"
@@ -159,7 +160,7 @@ def heads_are_never_on_spot(resource: Resource, settings: Settings) -> Iterator[
 
 
 @RULES.one("In production nobody deletes or replaces a cluster without saying so twice", "production")
-def production_clusters_are_protected(resource: Resource, settings: Settings) -> Iterator[str]:
+def production_clusters_are_protected(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     if settings.in_production and _is_cluster(resource):
         if resource.at("deletionProtection") is not True:
             yield "deletionProtection has to be true: set cluster.deletion_protection"
@@ -168,13 +169,13 @@ def production_clusters_are_protected(resource: Resource, settings: Settings) ->
 
 
 @RULES.one("In production no change replaces or removes a GPU pool: its machines may not come back", "production")
-def production_gpu_pools_are_protected(resource: Resource, settings: Settings) -> Iterator[str]:
+def production_gpu_pools_are_protected(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     if settings.in_production and _is_pool(resource) and _gpus(resource) and not resource.protect:
         yield "the resource option protect has to be on: set cluster.deletion_protection"
 
 
 @RULES.one("Nodes run as an account of their own and hide the machine's credentials from pods")
-def nodes_have_their_own_account(resource: Resource, settings: Settings) -> Iterator[str]:
+def nodes_have_their_own_account(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     if _is_pool(resource):
         if "serviceAccount" not in (resource.at("nodeConfig") or {}):
             yield "nodeConfig.serviceAccount is missing: the default account may edit the whole project"
@@ -183,7 +184,7 @@ def nodes_have_their_own_account(resource: Resource, settings: Settings) -> Iter
 
 
 @RULES.one("In production nodes have no public addresses", "production")
-def production_nodes_are_private(resource: Resource, settings: Settings) -> Iterator[str]:
+def production_nodes_are_private(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     if (
         settings.in_production
         and _is_cluster(resource)
@@ -193,7 +194,7 @@ def production_nodes_are_private(resource: Resource, settings: Settings) -> Iter
 
 
 @RULES.all("The GPUs that a stack's node pools may reach stay within the platform's limit", "max_gpus")
-def gpus_stay_within_the_limit(resources: Sequence[Resource], settings: Settings) -> Iterator[Violation]:
+def gpus_stay_within_the_limit(resources: Sequence[Resource], settings: TeamSettings) -> Iterator[Violation]:
     pools = [resource for resource in resources if _is_pool(resource) and _gpus(resource)]
     total = sum(_gpus(pool) * int(pool.at("autoscaling.totalMaxNodeCount") or 0) for pool in pools)
     # a ladder has no pool of ours; what its services may have stands in the namespace's quota
@@ -206,21 +207,16 @@ def gpus_stay_within_the_limit(resources: Sequence[Resource], settings: Settings
 # --- Kubernetes -------------------------------------------------------------------------------------------------------
 
 
-def _ray_groups(resource: Resource) -> list[tuple[str, Mapping[str, Any]]]:
-    """(name, pod spec) of the head and every worker group of a RayService."""
-    if resource.kind != "RayService":
-        return []
-    cluster = resource.at("spec.rayClusterConfig") or {}
-    groups = [("head", cluster.get("headGroupSpec") or {})]
-    groups += [(group.get("groupName", "workers"), group) for group in cluster.get("workerGroupSpecs") or ()]
-    return [(name, (group.get("template") or {}).get("spec") or {}) for name, group in groups]
+def _groups(resource: Resource) -> list[Group]:
+    """The head group and every worker group of a RayService; nothing of another resource."""
+    return RayService(resource.inputs).groups if resource.kind == "RayService" else []
 
 
 def _pods(resource: Resource) -> list[tuple[str, Mapping[str, Any]]]:
     """(name, pod spec) of every pod that a resource describes."""
     if resource.kind in ("Job", "Deployment", "StatefulSet", "DaemonSet"):
         return [(resource.kind, resource.at("spec.template.spec") or {})]
-    return _ray_groups(resource)
+    return [(group.name, group.pod) for group in _groups(resource)]
 
 
 def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -228,28 +224,26 @@ def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 @RULES.one('The four switches of the fast path are exactly "1" on the head and on every worker group', "switches_off")
-def switches_are_on_everywhere(resource: Resource, settings: Settings) -> Iterator[str]:
-    for group, pod in _ray_groups(resource):
-        container = next(iter(pod.get("containers") or ()), {})
-        env = {one.get("name"): one.get("value") for one in container.get("env") or ()}
+def switches_are_on_everywhere(resource: Resource, settings: TeamSettings) -> Iterator[str]:
+    for group in _groups(resource):
+        env = plain_environment(group.ray_container)
         for switch, variable in SWITCHES.items():
             value = env.get(variable)
             if value == "0" and switch in settings.switches_off:
                 continue
             if value != "1":
-                shown = "missing" if value is None else repr(value)
-                yield f'{group}: {variable} is {shown}; Ray takes "1" alone for on'
+                shown = repr(value) if value else "missing"
+                yield f'{group.name}: {variable} is {shown}; Ray takes "1" alone for on'
 
 
 @RULES.one("Head and workers have the same Ray and vLLM environment")
-def environments_are_equal(resource: Resource, settings: Settings) -> Iterator[str]:
+def environments_are_equal(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     seen: dict[str, dict[str, Any]] = {}
-    for group, pod in _ray_groups(resource):
-        container = next(iter(pod.get("containers") or ()), {})
-        seen[group] = {
-            one.get("name", ""): one.get("value")
-            for one in container.get("env") or ()
-            if str(one.get("name", "")).startswith(("RAY_SERVE_", "RAYLLM_", "VLLM_"))
+    for group in _groups(resource):
+        seen[group.name] = {
+            name: value
+            for name, value in plain_environment(group.ray_container).items()
+            if name.startswith(("RAY_SERVE_", "RAYLLM_", "VLLM_"))
         }
     head = seen.get("head", {})
     for group, env in seen.items():
@@ -259,7 +253,7 @@ def environments_are_equal(resource: Resource, settings: Settings) -> Iterator[s
 
 
 @RULES.one("Images have a tag that is not moved, or a digest")
-def images_are_pinned(resource: Resource, settings: Settings) -> Iterator[str]:
+def images_are_pinned(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     for group, pod in _pods(resource):
         for container in _containers(pod):
             image = container.get("image")
@@ -282,7 +276,7 @@ SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|SECRET|API_KEY|CREDENTIAL)S?$")
 
 
 @RULES.one("No token stands in clear text in what the stack declares")
-def tokens_are_never_plain(resource: Resource, settings: Settings) -> Iterator[str]:
+def tokens_are_never_plain(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     for path, text in _texts(resource.inputs):
         if TOKEN.search(text):
             yield f"{path} holds what looks like a token: it belongs in a Secret"
@@ -305,13 +299,13 @@ def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 @RULES.one("Ray's dashboard and the serving port have no door to the outside beside the gateway")
-def services_stay_inside(resource: Resource, settings: Settings) -> Iterator[str]:
+def services_stay_inside(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     if resource.kind == "Service" and resource.at("spec.type") in ("LoadBalancer", "NodePort"):
         yield f"spec.type {resource.at('spec.type')}: a Gateway is the only way in"
     if resource.kind == "Ingress":
         yield "an Ingress: a Gateway is the only way in"
     if resource.kind == "RayService":
-        head = resource.at("spec.rayClusterConfig.headGroupSpec") or {}
+        head = RayService(resource.inputs).head.data
         if head.get("enableIngress"):
             yield "headGroupSpec.enableIngress opens Ray's dashboard to the outside"
         kinds = {
@@ -325,7 +319,7 @@ def services_stay_inside(resource: Resource, settings: Settings) -> Iterator[str
 
 
 @RULES.one("Pods cannot become root")
-def pods_are_not_root(resource: Resource, settings: Settings) -> Iterator[str]:
+def pods_are_not_root(resource: Resource, settings: TeamSettings) -> Iterator[str]:
     for group, pod in _pods(resource):
         if (pod.get("securityContext") or {}).get("runAsNonRoot") is not True:
             yield f"{group}: securityContext.runAsNonRoot has to be true"
@@ -341,7 +335,7 @@ def _namespaces_of_services(resources: Sequence[Resource]) -> dict[str, Resource
 
 
 @RULES.all("The namespace of the services enforces Pod Security, refuses traffic by default and has a quota")
-def namespaces_are_isolated(resources: Sequence[Resource], settings: Settings) -> Iterator[Violation]:
+def namespaces_are_isolated(resources: Sequence[Resource], settings: TeamSettings) -> Iterator[Violation]:
     for name, service in _namespaces_of_services(resources).items():
         inside = [r for r in resources if r.at("metadata.namespace") == name]
         for namespace in resources:
@@ -366,7 +360,7 @@ PUBLIC_CLASSES = ("gke-l7-global-external-managed", "gke-l7-regional-external-ma
 
 
 @RULES.all("A public endpoint speaks TLS and asks who is there")
-def public_endpoints_are_guarded(resources: Sequence[Resource], settings: Settings) -> Iterator[Violation]:
+def public_endpoints_are_guarded(resources: Sequence[Resource], settings: TeamSettings) -> Iterator[Violation]:
     public = {
         str(r.at("metadata.name")): r
         for r in resources
@@ -404,8 +398,8 @@ def _asks_for_a_key(resources: Sequence[Resource], backend: str) -> bool:
     for resource in resources:
         if resource.kind == "RayService" and f"{resource.at('metadata.name')}-serve-svc" == backend:
             secret = f"{resource.at('metadata.name')}-api-key"
-            workers = [pod for name, pod in _ray_groups(resource) if name != "head"]
-            return bool(workers) and all(any(text == secret for _, text in _texts(pod)) for pod in workers)
+            workers = RayService(resource.inputs).workers
+            return bool(workers) and all(any(text == secret for _, text in _texts(group.pod)) for group in workers)
     return False
 
 

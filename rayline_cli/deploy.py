@@ -19,8 +19,8 @@ from typing import Any
 from rayline.facts.choices import ClusterMode
 
 from . import preflight as preflights
+from .clients.kubernetes import Kubectl
 from .errors import FailedError, UsageError
-from .kubectl import Kubectl
 from .offline import Program
 from .stack_names import PROJECT_ROOT
 

@@ -12,12 +12,12 @@ from rayline.facts.defaults import OPERATOR_NAMESPACE
 from rayline.facts.labels import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_service_name
 from rayline.isolation.manifests import OPERATOR_POD
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
+from rayline.service.reading import RayService, ray_container
+from rayline_cli.clients.kubernetes import Kubectl, NotSeen
+from rayline_cli.clients.serve import APPLICATIONS, replica_counts
 from rayline_cli.errors import FailedError, UsageError
-from rayline_cli.kubectl import Kubectl
-from rayline_cli.local.serve_api import replica_counts
 from rayline_cli.ray_logs import LOG_COMPONENTS
-from rayline_cli.verify.cluster import APPLICATIONS, pod_selector, ray_container, ray_pods
-from rayline_cli.verify.target import NotSeen
+from rayline_cli.verify.cluster import pod_selector, ray_pods
 
 OPERATOR = "operator"
 RAY_LOGS = "/tmp/ray/session_latest/logs"
@@ -65,8 +65,7 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
         if "NotFound" not in str(error) and "not found" not in str(error):
             raise
         return ClusterStatus(False, False, f"no RayService {service} in namespace {kubectl.namespace}", url)
-    state = found.get("status") or {}
-    conditions = {one["type"]: one for one in state.get("conditions") or []}
+    conditions = RayService(found).conditions
     pods = _pods(kubectl, service)
     applications, replicas, unseen = _serve(kubectl, service, found)
     ready = conditions.get("Ready", {})
@@ -95,8 +94,7 @@ def _serve(
 ) -> tuple[dict[str, str], dict[str, str], str]:
     """Return applications and replica counts as Serve reports them, else KubeRay's copy and why Serve was not asked."""
     try:
-        head = ray_pods(kubectl, service, ray_service).nodes(kubectl, {})[0]
-        (answer,) = head.run({"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS}]})
+        answer = ray_pods(kubectl, service, ray_service).nodes(kubectl, {})[0].dashboard(APPLICATIONS)
         if answer["status"] != 200:
             raise NotSeen(f"Serve's dashboard answers HTTP {answer['status']}")
         details = json.loads(answer["text"])
@@ -190,7 +188,7 @@ def _files(kubectl: Kubectl, pod: Mapping[str, Any], patterns: Sequence[str], li
     show = f'[ -s "$f" ] && echo "==> {name}:$f <==" && tail -n {lines} "$f"'
     script = f"cd {RAY_LOGS} && for f in {' '.join(patterns)}; do {show}; done; true"
     try:
-        said = kubectl("exec", name, "-c", ray_container(pod)["name"], "--", "sh", "-c", script)
+        said = kubectl("exec", name, "-c", ray_container(pod).name, "--", "sh", "-c", script)
     except NotSeen as error:
         said = f"==> {name}: Ray's log files cannot be read: {error} <=="
     yield from said.splitlines()

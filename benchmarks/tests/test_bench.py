@@ -105,7 +105,7 @@ def test_kit_equal_differs_from_the_kit_in_its_engine_arguments_alone(plan: Plan
 def test_every_arm_of_ray_can_run_on_this_machine(plan: Plan):
     for built in plan.built.values():
         if isinstance(built, RayArm):
-            assert translate.read(built.manifest).llm_replicas() == 1
+            assert translate.read(built.manifest).serve.most_engines == 1
 
 
 def test_engine_arguments_become_flags_of_vllm():

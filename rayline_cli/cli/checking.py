@@ -12,18 +12,18 @@ from .common import command, console, errors, state_dir
 
 if TYPE_CHECKING:
     from rayline.service.types import ServicePlan
-    from rayline_cli.kubectl import Kubectl
+    from rayline_cli.clients.kubernetes import Kubectl
     from rayline_cli.offline import Program
-    from rayline_cli.verify import Check
+    from rayline_cli.verify import CheckResult
 
 
 def check_cluster(
     program: Program, kubectl: Kubectl, *, service: str | None = None, all_on: bool = False, wait: bool = False
-) -> dict[str, list[Check]]:
+) -> dict[str, list[CheckResult]]:
     """Return the checks of each service of the stack. With `wait`, first wait until the declared configuration serves."""
     from rayline_cli import render
-    from rayline_cli.local.report import terminal_report
-    from rayline_cli.verify import Check, Outcome, check_switches, expected, summary
+    from rayline_cli.progress import terminal_report
+    from rayline_cli.verify import CheckResult, Outcome, check_switches, expected, summary
     from rayline_cli.verify.cluster import ClusterTarget, wait_until_served
 
     manifests = {manifest["metadata"]["name"]: manifest for manifest in render.ray_services(program)}
@@ -32,7 +32,9 @@ def check_cluster(
     with terminal_report() as report:
         for plan in chosen(program, service):
             if plan.parked:
-                found[plan.name] = [Check("parked", Outcome.NOT_APPLICABLE, "the service is parked: nothing runs")]
+                found[plan.name] = [
+                    CheckResult("parked", Outcome.NOT_APPLICABLE, "the service is parked: nothing runs")
+                ]
                 continue
             manifest = manifests[plan.name]
             if wait:
@@ -46,7 +48,7 @@ def check_cluster(
     return found
 
 
-def check_this_machine(program: Program, all_on: bool) -> dict[str, list[Check]]:
+def check_this_machine(program: Program, all_on: bool) -> dict[str, list[CheckResult]]:
     """Return the checks of the service that runs on this machine. Raises LocalRuntimeError where none runs."""
     from rayline_cli import render
     from rayline_cli.local import runtime, session
@@ -73,14 +75,14 @@ def chosen(program: Program, service: str | None) -> list[ServicePlan]:
     return [plan for plan in program.plan.services if service in (None, plan.name)]
 
 
-def failed(checks: Sequence[Check]) -> list[Check]:
+def failed(checks: Sequence[CheckResult]) -> list[CheckResult]:
     """Return the checks that failed."""
     from rayline_cli.verify import Outcome
 
     return [check for check in checks if check.outcome is Outcome.FAIL]
 
 
-def show_services(found: Mapping[str, Sequence[Check]]) -> int:
+def show_services(found: Mapping[str, Sequence[CheckResult]]) -> int:
     """Print the checks of each service. Return the exit code."""
     from rayline_cli.verify import summary
 
@@ -91,7 +93,7 @@ def show_services(found: Mapping[str, Sequence[Check]]) -> int:
     return complain([check for checks in found.values() for check in checks])
 
 
-def complain(checks: Sequence[Check]) -> int:
+def complain(checks: Sequence[CheckResult]) -> int:
     """Print how many checks failed, if one did. Return the exit code."""
     wrong = failed(checks)
     if wrong:
@@ -102,7 +104,7 @@ def complain(checks: Sequence[Check]) -> int:
 _MARKS = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "off": "[yellow]off [/]", "not-applicable": "[dim]n/a [/]"}
 
 
-def show_checks(checks: Sequence[Check]) -> None:
+def show_checks(checks: Sequence[CheckResult]) -> None:
     """Print one line for each check, and its fix below it."""
     for check in checks:
         console.print(f"{_MARKS[check.outcome.value]}  {check.name}: ", end="", markup=True)

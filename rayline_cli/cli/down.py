@@ -14,7 +14,7 @@ def down(stack: StackOption = "local", yes: YesOption = False, as_json: JsonOpti
         if not state_dir(stack).exists():
             _destroy(stack, yes=yes, as_json=as_json)
         from rayline_cli.local import runtime
-        from rayline_cli.local.report import terminal_report
+        from rayline_cli.progress import terminal_report
 
         with terminal_report() as report:
             stopped = runtime.down(state_dir(stack), report)

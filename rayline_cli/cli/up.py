@@ -55,8 +55,8 @@ def _run_here(program: Program) -> Any:
 
     check_installed()
     from rayline_cli.local import runtime
-    from rayline_cli.local.report import terminal_report
     from rayline_cli.local_secrets import stack_secrets
+    from rayline_cli.progress import terminal_report
 
     folder = state_dir(program.stack)
     secrets = stack_secrets(program, folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from rayline_cli.local import runtime
-from rayline_cli.local.report import terminal_report
+from rayline_cli.progress import terminal_report
 
 
 def main() -> int:

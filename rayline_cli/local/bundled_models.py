@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from rayline_cli.local import waiting
-from rayline_cli.local.report import Report
+from rayline_cli.progress import Report
 
 _BUILDER = Path(__file__).with_name("_build_model.py")
 # Raise it when _build_model.py writes something else: cached copies are then built anew.

@@ -1,10 +1,25 @@
-"""Finds the real reason in what Serve, vLLM and Ray say when something does not start. Pure text in, text out."""
+"""Find the real reason in what Serve, vLLM and Ray say when something does not start: text in, text out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from rayline_cli.errors import FailedError
+
+
+class LocalRuntimeError(FailedError):
+    """`up` did not succeed. The message is the real reason, for a person."""
+
+
+class TranslationError(LocalRuntimeError):
+    """The RayService cannot run on this machine; one line per reason."""
+
+
+class RayGaveUp(LocalRuntimeError):
+    """Ray ended because of a time-out of its own."""
+
 
 # "(EngineCore pid=12) ERROR 11-21 10:49:27 [core.py:1111] ValueError: ..." and the bare "ValueError: ..." of a traceback.
 _EXCEPTION = re.compile(

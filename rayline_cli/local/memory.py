@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from rayline_cli.local.translate import Declared
+from rayline_cli.local.single_node import SingleNode
 
 FOR_RAY_GIB = 2.0
 PER_REPLICA_GIB = 2.5
@@ -15,33 +15,33 @@ PER_REPLICA_GIB = 2.5
 VLLM_CPU_KVCACHE_SPACE=1, of which API server 0.7, engine 0.65, worker 0.7 without the cache, config task 0.65."""
 
 
-def needed_gib(declared: Declared, model_folders: Mapping[str, Path]) -> float:
+def needed_gib(node: SingleNode, model_folders: Mapping[str, Path]) -> float:
     """About how much memory the service takes on this machine."""
-    return FOR_RAY_GIB + declared.llm_replicas() * _of_replica_gib(declared, model_folders)
+    return FOR_RAY_GIB + node.serve.most_engines * _of_replica_gib(node, model_folders)
 
 
-def shortage(declared: Declared, model_folders: Mapping[str, Path]) -> str:
+def shortage(node: SingleNode, model_folders: Mapping[str, Path]) -> str:
     """Why the service does not fit now; nothing where it does.
 
     What does not fit would be killed halfway: Ray's memory monitor and the kernel give far worse reasons, later.
     """
-    needed = needed_gib(declared, model_folders)
+    needed = needed_gib(node, model_folders)
     available = psutil.virtual_memory().available / 2**30
     if available >= needed:
         return ""
     return (
         f"not enough memory: about {needed:.1f} GiB are needed, {available:.1f} GiB are free. "
-        f"Ray takes {FOR_RAY_GIB:g} and each of {declared.llm_replicas()} replica(s) "
-        f"{_of_replica_gib(declared, model_folders):.1f}: vLLM {PER_REPLICA_GIB:g}, "
-        f"VLLM_CPU_KVCACHE_SPACE {_kv_cache_gib(declared):g}, and the weights"
+        f"Ray takes {FOR_RAY_GIB:g} and each of {node.serve.most_engines} replica(s) "
+        f"{_of_replica_gib(node, model_folders):.1f}: vLLM {PER_REPLICA_GIB:g}, "
+        f"VLLM_CPU_KVCACHE_SPACE {_kv_cache_gib(node):g}, and the weights"
     )
 
 
-def _kv_cache_gib(declared: Declared) -> float:
-    declared_text = declared.env.get("VLLM_CPU_KVCACHE_SPACE")
+def _kv_cache_gib(node: SingleNode) -> float:
+    declared_text = node.env.get("VLLM_CPU_KVCACHE_SPACE")
     return float(declared_text) if isinstance(declared_text, str) and declared_text else 0.0
 
 
-def _of_replica_gib(declared: Declared, model_folders: Mapping[str, Path]) -> float:
+def _of_replica_gib(node: SingleNode, model_folders: Mapping[str, Path]) -> float:
     weights = (path.stat().st_size for folder in model_folders.values() for path in folder.glob("*.safetensors"))
-    return PER_REPLICA_GIB + _kv_cache_gib(declared) + sum(weights) / 2**30
+    return PER_REPLICA_GIB + _kv_cache_gib(node) + sum(weights) / 2**30

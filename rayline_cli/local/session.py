@@ -25,7 +25,7 @@ import psutil
 
 from rayline_cli.local import supervisor
 from rayline_cli.local.bundled_models import default_cache_dir
-from rayline_cli.local.translate import PORTS
+from rayline_cli.local.ports import PORTS
 
 SESSION_VARIABLE = "RAYLINE_SESSION"
 """Set in every process of a session; its value is the session's id."""

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import psutil
 
-from rayline_cli.local.report import Report
+from rayline_cli.progress import Report
 
 QUIET_SECONDS = 180.0
 LAST_SECONDS = 3600.0

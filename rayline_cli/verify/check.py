@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from rayline.facts.serve_flags import SWITCHES
+
 
 class Outcome(str, Enum):
     PASS = "pass"
@@ -14,7 +16,7 @@ class Outcome(str, Enum):
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """One claim about the running service, and what was seen."""
 
     name: str
@@ -25,7 +27,7 @@ class Check:
     """What to do about a failure, or to turn on what is off; empty otherwise."""
 
 
-def summary(checks: Sequence[Check]) -> str:
+def summary(checks: Sequence[CheckResult]) -> str:
     """How many have which outcome, those without any left out."""
     words = {
         Outcome.PASS: "pass",
@@ -42,4 +44,16 @@ Verdict = tuple[Outcome, str, str]
 
 
 def verdict(passed: bool, evidence: str, fix: str) -> Verdict:
+    """Return PASS or FAIL with what was seen."""
     return (Outcome.PASS if passed else Outcome.FAIL), evidence, fix
+
+
+def declared_off(switch: str, seen_off: bool, evidence: str) -> Verdict:
+    """Return the verdict on a switch that the stack file turns off."""
+    if seen_off:
+        return Outcome.OFF, f"declared off and seen off: {evidence}", f"switches.{switch}: true turns it on"
+    return (
+        Outcome.FAIL,
+        f"declared off, yet {evidence}",
+        f"what runs is not what is declared ({SWITCHES[switch]}): bring the stack up again",
+    )

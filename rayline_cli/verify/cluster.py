@@ -7,23 +7,25 @@ there, so `pods/exec` is the only right that is needed beside reading RayService
 from __future__ import annotations
 
 import json
+import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from rayline.facts.labels import BENCH_LABEL, NODE_TYPE_LABEL, SERVE_PORT, SERVICE_LABEL, Role, serve_service_name
+from rayline.service.reading import RayService, plain_environment, ray_container
+from rayline_cli.clients.kubernetes import Kubectl
+from rayline_cli.clients.serve import APPLICATIONS, State, every_deployment, rollout
 from rayline_cli.errors import FailedError
-from rayline_cli.kubectl import Kubectl
-from rayline_cli.local.report import Report
-from rayline_cli.local.serve_api import State, progress
+from rayline_cli.progress import Report
+from rayline_cli.verify import inside
 from rayline_cli.verify.check import Outcome, Verdict
-from rayline_cli.verify.expected import Expected, environment_of
+from rayline_cli.verify.expected import Expected
 from rayline_cli.verify.outside import closed
-from rayline_cli.verify.target import APPLICATIONS, Node, NotSeen, View, entrances
+from rayline_cli.verify.target import Node, NotSeen, View, entrances
 
+_INSIDE = pathlib.Path(inside.__file__).read_text()
 SETTLES_SECONDS = 30.0
 POLL_SECONDS = 3.0
 CLUSTER_LABEL = "ray.io/cluster"
@@ -38,22 +40,22 @@ class RayPods:
     """Running ones, the head first."""
 
     def nodes(self, kubectl: Kubectl, place: Mapping[str, Any]) -> list[Node]:
+        """Return the pods as nodes to look into."""
         return [_node(kubectl, pod, place) for pod in self.pods]
 
 
 def _node(kubectl: Kubectl, pod: Mapping[str, Any], place: Mapping[str, Any]) -> Node:
-    name, container = pod["metadata"]["name"], ray_container(pod)["name"]
-    return Node(name, _is_head(pod), lambda job: kubectl.python(name, container, job, place))
+    name, container = pod["metadata"]["name"], ray_container(pod).name
+    return Node(name, _is_head(pod), lambda job: kubectl.python(name, container, _script(job, place)))
+
+
+def _script(job: Mapping[str, Any], place: Mapping[str, Any]) -> str:
+    """Return inside.py as a program that does `job` and prints the result."""
+    return f"{_INSIDE}\nprint(json.dumps(run(*json.loads({json.dumps([job, place])!r}))))\n"
 
 
 def _is_head(pod: Mapping[str, Any]) -> bool:
     return pod["metadata"]["labels"][NODE_TYPE_LABEL] == Role.HEAD.value
-
-
-def ray_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
-    """KubeRay takes the first one; a sidecar that something injected may have pushed it back."""
-    containers = pod["spec"]["containers"]
-    return next((one for one in containers if one["name"] in ("ray-head", "ray-worker")), containers[0])
 
 
 def pod_selector(service: str) -> str:
@@ -64,7 +66,7 @@ def pod_selector(service: str) -> str:
 
 def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> RayPods:
     """The pods of the RayCluster that serves. Raises NotSeen where there is no head."""
-    active = ((ray_service.get("status") or {}).get("activeServiceStatus") or {}).get("rayClusterName")
+    active = RayService(ray_service).active_cluster
     if not active:
         raise NotSeen(f"RayService {service} has no RayCluster that serves: kubectl describe rayservice {service}")
     pods = [
@@ -97,17 +99,17 @@ class ClusterTarget:
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
+        """Do a job of inside.py in a pod that clients come through."""
         # in a pod, because nobody takes the keys out of them
         return entrances(self.nodes)[0].run(job)
 
     def reachability(self, view: View) -> Verdict:
+        """Check ports, Services, NetworkPolicies and the dashboard."""
         outcome, evidence, fix = closed(self.run_client, self._host, SERVE_PORT)
         problems = [evidence] if outcome is Outcome.FAIL else []
         problems += _published(self._kubectl.get("services")["items"], self._ray.pods)
         problems += _changed_policies(self._kubectl.get("networkpolicies")["items"], self._policies, self._ray.pods)
-        (dashboard,) = self.nodes[0].run(
-            {"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS, "auth": False}]}
-        )
+        dashboard = self.nodes[0].dashboard(APPLICATIONS, auth=False)
         if dashboard["status"] not in (401, 403):
             problems.append(f"the dashboard answers HTTP {dashboard['status']} without Ray's token")
         if problems:
@@ -189,8 +191,8 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
     `pulumi up` may return before: an edit of serveConfigV2 alone leaves the RayService Ready and RUNNING throughout
     (docs/decisions/0015). What Serve's dashboard reports as deployed is the only truth.
     """
-    name, started = declared["metadata"]["name"], time.monotonic()
-    look = _Rollout(kubectl, declared)
+    service, started = RayService(declared), time.monotonic()
+    name, look = service.name, _Wait(kubectl, service)
     while True:
         try:
             waiting = look.next()
@@ -206,47 +208,44 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
         time.sleep(POLL_SECONDS)
 
 
-class _Rollout:
+class _Wait:
     """One service on its way to what is declared."""
 
-    def __init__(self, kubectl: Kubectl, declared: Mapping[str, Any]) -> None:
+    def __init__(self, kubectl: Kubectl, declared: RayService) -> None:
         self._kubectl, self._declared = kubectl, declared
-        self._wanted = yaml.safe_load(declared["spec"]["serveConfigV2"])
+        self._wanted = declared.serve
         self._before: dict[str, Any] | None = None
 
     def next(self) -> str:
         """What is waited for, or "". Raises NotSeen, which may pass, and NotServed, which will not."""
-        name = self._declared["metadata"]["name"]
+        name = self._declared.name
         found = self._kubectl.get("rayservice", name)
-        waiting = _operator_waits(found)
+        waiting = _operator_waits(RayService(found))
         if waiting:
             return waiting
-        if yaml.safe_load(found["spec"]["serveConfigV2"]) != self._wanted:
+        if RayService(found).serve != self._wanted:
             return "the RayService in the cluster does not have the declared serveConfigV2"
         ray = ray_pods(self._kubectl, name, found)
-        if (self._declared["spec"].get("upgradeStrategy") or {}).get("type") != "None":
+        if not self._declared.keeps_its_cluster:
             old = _with_another_environment(ray, self._declared)
             if old:
                 return f"pods have another environment than declared, a new RayCluster has to come: {', '.join(old)}"
-        head = ray.nodes(self._kubectl, {})[0]
-        (answer,) = head.run({"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS}]})
+        answer = ray.nodes(self._kubectl, {})[0].dashboard(APPLICATIONS)
         if answer["status"] != 200:
             return f"Serve's dashboard answers: {answer['status'] or ''} {answer['text'][:200]}".strip()
         details = json.loads(answer["text"])
         self._before = self._before or details
-        now = progress(details, self._wanted, self._before)
+        now = rollout(details, self._wanted.data, self._before)
         if now.state is State.FAILED:
             raise NotServed(f"{name}: {now.detail}")
         return now.detail if now.state is State.WAITING else _leftovers(details)
 
 
-def _operator_waits(ray_service: Mapping[str, Any]) -> str:
+def _operator_waits(ray_service: RayService) -> str:
     """What KubeRay still has to do, or ""."""
-    status = ray_service.get("status") or {}
-    if status.get("observedGeneration") != ray_service["metadata"]["generation"]:
+    if not ray_service.is_seen_by_the_operator:
         return "KubeRay has not taken up the change yet"
-    conditions = {one["type"]: one for one in status.get("conditions") or []}
-    pending = (status.get("pendingServiceStatus") or {}).get("rayClusterName")
+    conditions, pending = ray_service.conditions, ray_service.pending_cluster
     if pending or conditions.get("UpgradeInProgress", {}).get("status") == "True":
         return f"RayCluster {pending or '(new)'} is coming up, the old one serves"
     if conditions.get("Ready", {}).get("status") != "True":
@@ -254,14 +253,13 @@ def _operator_waits(ray_service: Mapping[str, Any]) -> str:
     return ""
 
 
-def _with_another_environment(ray: RayPods, declared: Mapping[str, Any]) -> list[str]:
+def _with_another_environment(ray: RayPods, declared: RayService) -> list[str]:
     """Pods of the serving RayCluster that lack a declared variable's value."""
-    cluster = declared["spec"]["rayClusterConfig"]
-    groups = {True: cluster["headGroupSpec"], False: cluster["workerGroupSpecs"][0]}
+    groups = {True: declared.head, False: declared.workers[0]}
     names = []
     for pod in ray.pods:
-        has = {entry["name"]: entry.get("value", "") for entry in ray_container(pod).get("env") or []}
-        wanted = environment_of(groups[_is_head(pod)])
+        has = plain_environment(ray_container(pod))
+        wanted = plain_environment(groups[_is_head(pod)].ray_container)
         if any(value is not None and has.get(name) != value for name, value in wanted.items()):
             names.append(pod["metadata"]["name"])
     return names
@@ -269,9 +267,8 @@ def _with_another_environment(ray: RayPods, declared: Mapping[str, Any]) -> list
 
 def _leftovers(details: Mapping[str, Any]) -> str:
     """Replicas beside those that should run, or ""."""
-    for application in details["applications"].values():
-        for name, deployment in application["deployments"].items():
-            others = sorted(replica["state"] for replica in deployment["replicas"] if replica["state"] != "RUNNING")
-            if others:
-                return f"{name}: {len(others)} replica(s) still {', '.join(sorted(set(others)))}"
+    for name, deployment in every_deployment(details):
+        others = [replica["state"] for replica in deployment["replicas"] if replica["state"] != "RUNNING"]
+        if others:
+            return f"{name}: {len(others)} replica(s) still {', '.join(sorted(set(others)))}"
     return ""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from rayline.facts.accelerators import GPU_RESOURCE
-from rayline.facts.labels import SERVE_PORT, Role
+from rayline.facts.labels import Role
 from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
 from rayline.service.api_key import KEYS_VARIABLE
-from rayline.service.manifest import llm_deployment
+from rayline.service.reading import RayService, ServeConfig, plain_environment
 
 # Variables of the fast path. One that is set and not declared is a difference too.
 KNOWN = {*SERVE_FLAGS, *THROUGHPUT_SETTINGS}
@@ -42,21 +40,17 @@ class Expected:
     @property
     def model_ids(self) -> list[str]:
         """What /v1/models has to list."""
-        return [
-            llm["model_loading_config"]["model_id"]
-            for application in self.serve_config.get("applications") or []
-            for llm in (application.get("args") or {}).get("llm_configs") or []
-        ]
+        return ServeConfig(self.serve_config).model_ids
 
     @property
     def llm_deployments(self) -> set[str]:
         """Names of the deployments that run the engines."""
-        return {llm_deployment(model) for model in self.model_ids}
+        return {config.deployment for config in ServeConfig(self.serve_config).llm_configs}
 
     @property
     def port(self) -> int:
         """Where every node's proxy listens."""
-        return int((self.serve_config.get("http_options") or {}).get("port", SERVE_PORT))
+        return int(ServeConfig(self.serve_config).port)
 
     def variables(self) -> set[str]:
         """Every variable that is looked at."""
@@ -72,32 +66,22 @@ class Expected:
 
 
 def expected(
-    ray_service: Mapping[str, Any], environment: Mapping[Role, Mapping[str, str | None]] | None = None
+    manifest: Mapping[str, Any], environment: Mapping[Role, Mapping[str, str | None]] | None = None
 ) -> Expected:
     """What a RayService's manifest declares. `environment` replaces the containers' where Ray does not run in them."""
-    spec = ray_service["spec"]
-    cluster = spec["rayClusterConfig"]
-    workers = cluster.get("workerGroupSpecs") or [cluster["headGroupSpec"]]
+    service = RayService(manifest)
+    workers = service.workers or [service.head]
     if environment is None:
-        environment = {Role.HEAD: environment_of(cluster["headGroupSpec"]), Role.WORKER: environment_of(workers[0])}
+        environment = {
+            Role.HEAD: plain_environment(service.head.ray_container),
+            Role.WORKER: plain_environment(workers[0].ray_container),
+        }
     head = environment[Role.HEAD]
-    limits = [(_container(group).get("resources") or {}).get("limits") or {} for group in workers]
     return Expected(
-        service=ray_service["metadata"]["name"],
+        service=service.name,
         environment=environment,
         switches={switch: is_on(head, variable) for switch, variable in SWITCHES.items()},
-        serve_config=yaml.safe_load(spec["serveConfigV2"]),
-        on_gpu=any(GPU_RESOURCE in one for one in limits),
+        serve_config=service.serve.data,
+        on_gpu=any(GPU_RESOURCE in group.accelerators for group in workers),
         api_key=bool(head.get(KEYS_VARIABLE)),
     )
-
-
-def _container(group: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The Ray container, which is the first one (KubeRay's rule)."""
-    return group["template"]["spec"]["containers"][0]
-
-
-def environment_of(group: Mapping[str, Any]) -> dict[str, str | None]:
-    """Variables of a group's Ray container; None: the value is a Secret's or a field's."""
-    entries: Sequence[Mapping[str, Any]] = _container(group).get("env") or []
-    return {entry["name"]: None if "valueFrom" in entry else str(entry.get("value", "")) for entry in entries}

@@ -72,9 +72,11 @@ class UrlTarget:
             )
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
+        """Do a job of inside.py from this machine."""
         return inside.run(job, {"key": self._key or ""})
 
     def reachability(self, view: View) -> Verdict:
+        """Check that the address takes connections at its own port alone."""
         try:
             addresses = {one[4][0] for one in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)}
         except OSError as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rayline_cli.errors import FailedError
+from rayline_cli.clients.kubernetes import NotSeen
+from rayline_cli.clients.serve import APPLICATIONS, every_deployment
 from rayline_cli.verify.check import Verdict
 from rayline_cli.verify.expected import Expected
 
@@ -16,11 +18,6 @@ Run = Callable[[Mapping[str, Any]], Any]
 """Does one job of inside.py at a certain place."""
 
 ACTORS = "/api/v0/actors?detail=0&limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
-APPLICATIONS = "/api/serve/applications/"
-
-
-class NotSeen(FailedError):
-    """Something could not be looked at; the message says what and why."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,11 @@ class Node:
     name: str
     is_head: bool
     run: Run
+
+    def dashboard(self, path: str, *, auth: bool = True) -> dict[str, Any]:
+        """Return what Ray's dashboard answers to GET `path` from this node: {"status", "text"}."""
+        (answer,) = self.run({"do": "ask", "base": "dashboard", "requests": [{"path": path, "auth": auth}]})
+        return answer
 
 
 def entrances(nodes: Sequence[Node]) -> Sequence[Node]:
@@ -78,6 +80,7 @@ class View:
 
     @property
     def expected(self) -> Expected:
+        """Return what must be seen."""
         return self.target.expected
 
     def _once(self, name: str, find: Callable[[], Any]) -> Any:
@@ -117,11 +120,9 @@ class View:
         return self._once("actors", lambda: self._dashboard(ACTORS)["data"]["result"]["result"])
 
     def _dashboard(self, path: str) -> Any:
-        import json
-
         if not self.target.nodes:
             raise NotSeen("there is no head to ask")
-        (answer,) = self.target.nodes[0].run({"do": "ask", "base": "dashboard", "requests": [{"path": path}]})
+        answer = self.target.nodes[0].dashboard(path)
         if answer["status"] != 200:
             raise NotSeen(f"the dashboard says to {path}: {answer['status'] or ''} {answer['text'][:300]}".strip())
         return json.loads(answer["text"])
@@ -130,8 +131,7 @@ class View:
         """Running replicas of those deployments, or of all."""
         return [
             {**replica, "deployment": name}
-            for application in self.details["applications"].values()
-            for name, deployment in application["deployments"].items()
+            for name, deployment in every_deployment(self.details)
             for replica in deployment["replicas"]
             if replica["state"] == "RUNNING" and (not deployments or name in deployments)
         ]

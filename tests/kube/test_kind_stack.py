@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rayline_cli import offline, render
-from rayline_cli.local.report import PlainReport
+from rayline_cli.progress import PlainReport
 from rayline_cli.verify.cluster import Kubectl, wait_until_served
 from tests.kube.cluster import kubectl, kubectl_apply, objects, wait_until
 from tests.kube.conftest import NAMESPACE, SERVICE, Stack, ask

@@ -18,7 +18,7 @@ from rayline_cli import cli
 from rayline_cli.cli import checking
 from rayline_cli.local.session import SESSION_VARIABLE
 from rayline_cli.local.target import LocalTarget
-from rayline_cli.verify import Check, Outcome, check_switches
+from rayline_cli.verify import CheckResult, Outcome, check_switches
 from rayline_cli.verify.outside import UrlTarget
 from tests.serve.serving import API_KEY, BARE, SECRETS, Served, ray_service, stack_file
 
@@ -34,11 +34,11 @@ SWITCHED = {
 """The checks that belong to a switch."""
 
 
-def found(target: LocalTarget | UrlTarget) -> dict[str, Check]:
+def found(target: LocalTarget | UrlTarget) -> dict[str, CheckResult]:
     return {check.name: check for check in check_switches(target)}
 
 
-def failed(checks: dict[str, Check]) -> dict[str, str]:
+def failed(checks: dict[str, CheckResult]) -> dict[str, str]:
     return {name: check.evidence for name, check in checks.items() if check.outcome is Outcome.FAIL}
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayline_cli import offline, render
-from rayline_cli.kubectl import Kubectl
-from rayline_cli.verify import Check, check_switches, expected
+from rayline_cli.clients.kubernetes import Kubectl
+from rayline_cli.verify import CheckResult, check_switches, expected
 from rayline_cli.verify.cluster import ClusterTarget
 from tests.unit.verify_service import Service
 
@@ -210,7 +210,7 @@ class FakeCluster:
         target.settles_seconds = 0
         return target
 
-    def checks(self) -> dict[str, Check]:
+    def checks(self) -> dict[str, CheckResult]:
         return {check.name: check for check in check_switches(self.target())}
 
 

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"plan", "maintenance", "capacity", "gpus", "draft", "drain", "scale", "environment", "fit"},
         set(),
     ),
-    "manifests": ({"manifests", "manifest", "mirror_manifests", "api_key"}, {"yaml"}),
+    "manifests": ({"manifests", "manifest", "mirror_manifests", "api_key", "reading"}, {"yaml"}),
     "resources": (set(), PULUMI),
     "platform": (set(), PULUMI),
 }
@@ -135,6 +135,50 @@ def test_a_command_of_another_package_is_not_imported_before_it_is_needed():
     code = "import sys; from rayline_cli import cli; print([m for m in sys.modules if m.startswith('rayline_bench')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# Parts of the command line, each with the parts that it never imports. The local runtime ends with verify's checks; no arrow
+# leads back, and a client serves whoever calls it.
+NEVER = {
+    "clients": ("clients", "verify", "local", "cli"),
+    "verify": ("local", "cli"),
+    "local": ("cli",),
+}
+
+
+@pytest.mark.parametrize("part", NEVER)
+def test_parts_of_the_command_line_import_in_one_direction(part: str):
+    forbidden = tuple(f"rayline_cli.{other}." for other in NEVER[part])
+    files = [path for path in COMMAND_LINE if path.relative_to(ROOT).parts[1] == part]
+    assert files
+    assert {name_of(path): {name for name in imports(path) if f"{name}.".startswith(forbidden)} for path in files} == {
+        name_of(path): set() for path in files
+    }
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=name_of)
+def test_a_ray_service_is_read_by_its_reading_alone(path: pathlib.Path):
+    keys = {"serveConfigV2", "headGroupSpec", "workerGroupSpecs", "llm_configs", "rayStartParams", "secretKeyRef"}
+    constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    assert not keys & constants
+
+
+def test_the_local_runtime_knows_verify_in_two_places():
+    local = [path for path in COMMAND_LINE if path.relative_to(ROOT).parts[1] == "local"]
+    assert {path.stem for path in local if any(name.startswith("rayline_cli.verify") for name in imports(path))} == {
+        "bring_up",
+        "target",
+    }
+
+
+@pytest.mark.parametrize("part", NEVER)
+def test_modules_and_functions_are_short_enough_to_be_read(part: str):
+    for path in (path for path in COMMAND_LINE if path.relative_to(ROOT).parts[1] == part):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, name_of(path)
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+        assert {name: length for name, length in lengths.items() if length > 60} == {}, name_of(path)
 
 
 @pytest.mark.parametrize("path", [*MODULES, *COMMAND_LINE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from rayline.facts.labels import llm_deployment
 from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
 from rayline.service.drain import drain_times
-from rayline.service.manifest import llm_deployment
 from rayline_cli import plan_view, render
 from rayline_cli.offline import Program, ProgramError
 from tests.conftest import stacks_of

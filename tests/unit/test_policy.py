@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from policy.rules import RULES, Resource, Settings, pinned, violations
+from policy.rules import RULES, Resource, TeamSettings, pinned, violations
 from rayline_cli.offline import Program
 from tests.conftest import recorded, stacks_of
 
@@ -66,7 +66,7 @@ def unprotected(resources: list[Resource], which: Resource) -> list[Resource]:
 
 @pytest.mark.parametrize("stack", DEPLOYED)
 def test_the_kits_own_stacks_break_no_rule(stack):
-    found = violations(seen(recorded(stack)), Settings(stack))
+    found = violations(seen(recorded(stack)), TeamSettings(stack))
     assert [(rule, resource.name, message) for rule, resource, message in found] == []
 
 
@@ -309,7 +309,7 @@ def test_a_mistake_in_production_is_stopped_by_its_rule_and_by_no_other(name):
     rule, change = MISTAKES[name]
     resources = seen(recorded("prod-l4"))
     changed = change(resources) or resources
-    found = {broken for broken, _, _ in violations(changed, Settings("prod-l4", max_gpus=64))}
+    found = {broken for broken, _, _ in violations(changed, TeamSettings("prod-l4", max_gpus=64))}
     expected = {rule, "environments-are-equal"} if "switch_that" in name and "off" not in name else {rule}
     assert found == expected
 
@@ -319,7 +319,7 @@ def test_every_rule_stops_some_mistake():
 
 
 def test_a_guarded_public_endpoint_is_fine():
-    assert violations(endpoint(seen(recorded("prod-l4"))), Settings("prod-l4")) == []
+    assert violations(endpoint(seen(recorded("prod-l4"))), TeamSettings("prod-l4")) == []
 
 
 def test_iap_takes_the_place_of_a_key():
@@ -332,26 +332,26 @@ def test_iap_takes_the_place_of_a_key():
     }
     changed = [Resource(x.type, x.name, keyless) if x is service else x for x in resources]
     guarded = [*changed, Resource("kubernetes:networking.gke.io/v1:GCPBackendPolicy", "iap", policy)]
-    assert {rule for rule, _, _ in violations(changed, Settings("dev"))} == {"public-endpoints-are-guarded"}
-    assert violations(guarded, Settings("dev")) == []
+    assert {rule for rule, _, _ in violations(changed, TeamSettings("dev"))} == {"public-endpoints-are-guarded"}
+    assert violations(guarded, TeamSettings("dev")) == []
 
 
 def test_development_may_do_without_protection():
     resources = seen(recorded("prod-l4"))
     inputs(of_kind(resources, "Cluster"))["deletionProtection"] = False
-    assert violations([Resource(r.type, r.name, r.inputs, False) for r in resources], Settings("dev-l4")) == []
+    assert violations([Resource(r.type, r.name, r.inputs, False) for r in resources], TeamSettings("dev-l4")) == []
 
 
 def test_a_team_may_call_other_stacks_production():
     resources = [Resource(r.type, r.name, r.inputs, False) for r in seen(recorded("prod-l4"))]
-    rules = {rule for rule, _, _ in violations(resources, Settings("live-eu", production=["live-"]))}
+    rules = {rule for rule, _, _ in violations(resources, TeamSettings("live-eu", production=["live-"]))}
     assert rules == {"production-clusters-are-protected", "production-gpu-pools-are-protected"}
 
 
 def test_a_team_may_allow_a_switch_to_be_off():
     resources = seen(recorded("prod-l4"))
     a_switch_that_is_off(resources)
-    assert violations(resources, Settings("prod-l4", switches_off=["direct_streaming"])) == []
+    assert violations(resources, TeamSettings("prod-l4", switches_off=["direct_streaming"])) == []
 
 
 @pytest.mark.parametrize(
@@ -370,11 +370,11 @@ def test_an_image_is_pinned_by_a_version_or_a_digest(image, fixed):
     assert pinned(image) is fixed
 
 
-def test_the_rules_know_the_facts_alone():
+def test_the_rules_know_the_facts_and_the_reading_of_a_ray_service_alone():
     text = (ROOT / "policy" / "rules.py").read_text()
     imports = [line for line in text.splitlines() if line.startswith(("import ", "from ")) and "rayline" in line]
     assert imports
-    assert all(line.startswith("from rayline.facts.") for line in imports)
+    assert all(line.startswith(("from rayline.facts.", "from rayline.service.reading ")) for line in imports)
 
 
 def test_the_page_about_policy_lists_every_rule_with_its_settings():

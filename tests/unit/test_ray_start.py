@@ -18,7 +18,7 @@ from ray._private import services
 from ray._private.parameter import RayParams
 
 from rayline_cli.local import ray_start
-from rayline_cli.local.translate import START_TIMEOUTS
+from rayline_cli.local.environment import START_TIMEOUTS
 
 NODE = "ab" * 28
 

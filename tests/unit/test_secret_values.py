@@ -4,12 +4,12 @@ import ast
 import importlib.util
 
 import pytest
+from rayline_cli.runtime_variables import folder
 
 from rayline.facts import runtime_variables
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import OWNED
 from rayline.schema.secret_values import has_bare_password, may_show, secret_form, secrets_in
-from rayline_cli.runtime_variables import folder
 
 
 def kind(name: str, value: object) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("psutil", reason="needs the `local` extra")
 
 from rayline_cli.local import session as sessions
-from rayline_cli.local.translate import PORTS, choose_ports
+from rayline_cli.local.ports import PORTS, choose_ports
 
 DECLARED: Mapping[str, int] = {port.name: 20000 + 10 * number for number, port in enumerate(PORTS)}
 

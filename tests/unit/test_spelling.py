@@ -1,10 +1,10 @@
 """A hint is given for a likely misspelling, and for nothing else."""
 
 import pytest
+from rayline.schema.arguments import LlmServiceArgs
 
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.models import MODELS
-from rayline.schema.arguments import LlmServiceArgs
 from rayline.schema.spelling import distance, hint, meant
 
 KEYS = list(LlmServiceArgs.__annotations__)

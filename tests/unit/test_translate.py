@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,23 +11,15 @@ import yaml
 
 from rayline.service.api_key import GATE_PATH, gate_environment, gate_mounts, gate_volumes
 from rayline.service.in_pods import rayline_gate
+from rayline_cli.clients.serve import State, lacking, rollout, wanted_resources
 from rayline_cli.local import failures
-from rayline_cli.local.serve_api import State, lacking, progress, wanted_resources
-from rayline_cli.local.translate import (
-    DIFFERENCES,
-    PORTS,
-    START_TIMEOUTS,
-    Declared,
-    Translation,
-    TranslationError,
-    choose_ports,
-    haproxy_wrapper,
-    inherited_env,
-    process_env,
-    read,
-    restart_key,
-    translate,
-)
+from rayline_cli.local.differences import DIFFERENCES
+from rayline_cli.local.environment import START_TIMEOUTS, inherited_env, process_env
+from rayline_cli.local.failures import TranslationError
+from rayline_cli.local.haproxy import haproxy_wrapper
+from rayline_cli.local.ports import PORTS, choose_ports
+from rayline_cli.local.single_node import Secrets, SingleNode, read
+from rayline_cli.local.translate import Place, Translation, restart_key, translate
 
 FOLDER = Path("/tmp/rayline-00000000")
 SECRETS = {
@@ -109,17 +102,16 @@ def with_serve_config(service: dict, config: dict) -> dict:
     return {**service, "spec": {**service["spec"], "serveConfigV2": yaml.safe_dump(config)}}
 
 
-def translated(declared: Declared, **changes) -> Translation:
-    arguments: dict = {
-        "ports": declared.ports(),
-        "folder": FOLDER,
-        "cache_dir": Path("/cache"),
-        "model_folders": {"rayline/tiny-random-qwen3": Path("/cache/tiny")},
-        "secrets": SECRETS,
-        "haproxy_binary": Path("/opt/haproxy"),
-        "own_token": "made-up",
-    }
-    return translate(declared, **{**arguments, **changes})
+def translated(node: SingleNode, secrets: Secrets = SECRETS, **changes) -> Translation:
+    place = Place(
+        ports=node.ports(),
+        folder=FOLDER,
+        cache_dir=Path("/cache"),
+        model_folders={"rayline/tiny-random-qwen3": Path("/cache/tiny")},
+        haproxy_binary=Path("/opt/haproxy"),
+        own_token="made-up",
+    )
+    return translate(node, replace(place, **changes), secrets)
 
 
 # --- one node for head and workers -----------------------------------------------------------------------------------
@@ -142,9 +134,9 @@ def test_with_the_autoscaler_the_node_has_room_for_all_it_may_add():
 def test_an_override_of_the_number_of_replicas_wins():
     service = ray_service()
     config = serve_config_of(service)
-    assert read(service).llm_replicas() == 2
+    assert read(service).serve.most_engines == 2
     config["applications"][0]["deployments"] = [{"name": "LLMServer:tiny", "num_replicas": 3}]
-    assert read(with_serve_config(service, config)).llm_replicas() == 3
+    assert read(with_serve_config(service, config)).serve.most_engines == 3
 
 
 def test_custom_resources_count_once_per_worker():
@@ -473,17 +465,17 @@ SENT = {"applications": [{"name": "llm", "args": {"n": 1}}]}
 
 
 def test_running_with_the_sent_configuration_is_ready():
-    assert progress(details(), SENT).state is State.READY
+    assert rollout(details(), SENT).state is State.READY
 
 
 def test_running_with_the_previous_configuration_is_not_ready():
-    said = progress(details(), {"applications": [{"name": "llm", "args": {"n": 2}}]})
+    said = rollout(details(), {"applications": [{"name": "llm", "args": {"n": 2}}]})
     assert said.state is State.WAITING
     assert "previous configuration" in said.detail
 
 
 def test_running_with_a_replica_missing_is_not_ready():
-    said = progress(details(deployment={"target_num_replicas": 2}), SENT)
+    said = rollout(details(deployment={"target_num_replicas": 2}), SENT)
     assert said.state is State.WAITING
     assert "LLMServer:tiny 1/2 running" in said.detail
 
@@ -491,7 +483,7 @@ def test_running_with_a_replica_missing_is_not_ready():
 def test_an_application_that_is_no_longer_declared_must_be_gone():
     found = details()
     found["applications"]["old"] = found["applications"]["llm"]
-    assert progress(found, SENT).state is State.WAITING
+    assert rollout(found, SENT).state is State.WAITING
 
 
 @pytest.mark.parametrize(
@@ -505,14 +497,14 @@ def test_an_application_that_is_no_longer_declared_must_be_gone():
     ],
 )
 def test_the_first_failure_ends_the_wait(deployment):
-    said = progress(details(status="DEPLOYING", deployment=deployment), SENT)
+    said = rollout(details(status="DEPLOYING", deployment=deployment), SENT)
     assert said.state is State.FAILED
     assert "no" in said.detail
 
 
 def test_a_replica_without_a_place_is_told_apart_from_one_that_starts():
     message = "Deployment has 1 replicas that have taken more than 30s to be scheduled."
-    said = progress(details(status="DEPLOYING", deployment={"status": "UPDATING", "message": message}), SENT)
+    said = rollout(details(status="DEPLOYING", deployment={"status": "UPDATING", "message": message}), SENT)
     assert said.state is State.WAITING
     assert said.unscheduled
 
@@ -544,9 +536,9 @@ def test_a_failure_of_the_previous_configuration_is_not_the_new_ones():
     failed = {"status": "UPDATING", "message": "A replica failed to start with exception. Error: old"}
     before = details(deployment=failed)
     building = details(status="DEPLOYING", deployment=failed)
-    assert progress(building, SENT, before).state is State.WAITING
+    assert rollout(building, SENT, before).state is State.WAITING
     again = details(status="DEPLOYING", deployment={**failed, "message": failed["message"] + " and new"})
-    assert progress(again, SENT, before).state is State.FAILED
+    assert rollout(again, SENT, before).state is State.FAILED
 
 
 # --- the real reason -------------------------------------------------------------------------------------------------

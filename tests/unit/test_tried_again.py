@@ -13,11 +13,12 @@ import pytest
 
 pytest.importorskip("psutil", reason="needs the `local` extra")
 
-from rayline_cli.local import memory, runtime
-from rayline_cli.local.runtime import LocalRuntimeError, RayGaveUp
-from rayline_cli.local.serve_api import ServeApi
-from rayline_cli.local.translate import read
-from rayline_cli.local.waiting import Phase
+from rayline_cli.clients.serve import ServeApi
+from rayline_cli.local import diagnosis, memory
+from rayline_cli.local.bring_up import BringUp
+from rayline_cli.local.deploying import Deploying
+from rayline_cli.local.failures import LocalRuntimeError, RayGaveUp
+from rayline_cli.local.single_node import read
 from tests.unit.test_translate import ray_service
 
 SLOW = "Traceback ...\nTimeoutError: HTTP proxies not available after 60s."
@@ -76,7 +77,9 @@ def put() -> Iterator[Any]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         notes = Notes()
         session: Any = SimpleNamespace(supervisor=lambda: object())
-        runtime._put(session, ServeApi(server.url, None), {"applications": [1]}, Phase(notes, "deployments"), notes)
+        translation: Any = SimpleNamespace(serve_config={"applications": [1]})
+        deploying = Deploying(session, ServeApi(server.url, None), translation, notes, watch=None)
+        deploying.put(deploying.phase("deployments"))
         return server.taken, notes.lines
 
     yield send
@@ -120,11 +123,10 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Any:
                 raise left.pop(0)
             return "running", "starting"
 
-        monkeypatch.setattr(runtime, "_start_once", once)
+        monkeypatch.setattr(BringUp, "_start_once", once)
         notes = Notes()
-        declared = read(ray_service())
         monkeypatch.setattr(memory, "shortage", lambda *_: "")
-        return runtime._start(declared, {}, {}, tmp_path, tmp_path, notes, 0.0), notes.lines
+        return BringUp(read(ray_service()), {}, tmp_path, tmp_path, {}, notes).run(), notes.lines
 
     return begin
 
@@ -158,5 +160,5 @@ def test_rays_last_words_say_which_of_them_it_is(last_words: str, kind: type, tm
     (tmp_path / "out").write_text(last_words)
     session: Any = SimpleNamespace(supervisor=lambda: None, output=tmp_path / "out", log_folder=tmp_path)
     with pytest.raises(LocalRuntimeError, match=last_words[:20]) as raised:
-        runtime._check_alive(session)
+        diagnosis.check_alive(session)
     assert type(raised.value) is kind

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from rayline.facts.serve_flags import SWITCHES, THROUGHPUT_SETTINGS
-from rayline_cli.verify import Check, Outcome, Target, check_switches, summary
+from rayline_cli.verify import CheckResult, Outcome, Target, check_switches, summary
 from rayline_cli.verify import checks as verify_checks
 from tests.unit.verify_service import Service
 
@@ -25,7 +25,7 @@ MODELS, STREAM, KEY = "model list", "streamed completion", "API key"
 CONFIGURATION = "declared configuration"
 
 
-def checks(service: Service) -> dict[str, Check]:
+def checks(service: Service) -> dict[str, CheckResult]:
     return {check.name: check for check in check_switches(cast(Target, service))}
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner, Result
 
-from rayline_cli import cli, deploy, kubectl, offline
-from rayline_cli.kubectl import Kubectl
+from rayline_cli import cli, deploy, offline
+from rayline_cli.clients import kubernetes
+from rayline_cli.clients.kubernetes import Kubectl
 from rayline_cli.verify import NotSeen, Outcome, View, expected
 from rayline_cli.verify.cluster import NotServed, wait_until_served
 from tests.unit.fake_cluster import ACTIVE, HEAD, NAMESPACE, SERVICE, WORKER, FakeCluster
@@ -109,7 +110,7 @@ def test_a_service_that_is_not_there_is_said_in_kubectls_words(fake: FakeCluster
 
 
 def test_a_dropped_connection_to_a_pod_is_made_again(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kubectl, "POLL_SECONDS", 0)
+    monkeypatch.setattr(kubernetes, "POLL_SECONDS", 0)
     (fake.folder / "drops").write_text("2")
     assert all(check.outcome in (Outcome.PASS, Outcome.NOT_APPLICABLE) for check in fake.checks().values())
 
@@ -117,7 +118,7 @@ def test_a_dropped_connection_to_a_pod_is_made_again(fake: FakeCluster, monkeypa
 def test_a_connection_that_drops_each_time_is_said_without_kubectls_own_log(
     fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(kubectl, "POLL_SECONDS", 0)
+    monkeypatch.setattr(kubernetes, "POLL_SECONDS", 0)
     (fake.folder / "drops").write_text("1000")
     with pytest.raises(NotSeen, match=r"kubectl exec -i [\w-]+: error: .*unexpected EOF") as said:
         fake.target().nodes[0].run({"do": "look"})

@@ -4,7 +4,7 @@ import yaml
 
 from rayline.facts.serve_flags import LEVERS, SERVE_FLAGS, THROUGHPUT_SETTINGS
 from rayline_bench.tables import code, table
-from rayline_cli.local.translate import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
+from rayline_cli.local.differences import DIFFERENCES, LISTENS_ON_ALL_INTERFACES
 from rayline_cli.stack_names import PROJECT_ROOT
 
 from .configuration import switches_part

@@ -69,3 +69,8 @@ def ray_token_secret(service: str, generation: int = 1) -> str:
 def serve_service_name(service: str) -> str:
     """Name of the Kubernetes Service that KubeRay makes for the endpoint; the same through all upgrades."""
     return f"{service}-serve-svc"
+
+
+def llm_deployment(served_model_name: str) -> str:
+    """Name that Ray Serve LLM gives the model's deployment (ray/llm/_internal/serve/core/server/builder.py)."""
+    return "LLMServer:" + served_model_name.replace("/", "--").replace(".", "_")

@@ -34,6 +34,7 @@ from rayline.facts.labels import (
     STORE_FOLDER,
     STORE_PASSWORD_KEY,
     Role,
+    llm_deployment,
     priority_class,
     ray_token_secret,
     service_account,
@@ -123,11 +124,6 @@ def _upgrade_strategy(service: ServicePlan) -> dict[str, Any]:
             "gatewayClassName": service.incremental.gateway_class,
         }
     return strategy
-
-
-def llm_deployment(served_model_name: str) -> str:
-    """Name that Ray Serve LLM gives the model's deployment (ray/llm/_internal/serve/core/server/builder.py)."""
-    return "LLMServer:" + served_model_name.replace("/", "--").replace(".", "_")
 
 
 def serve_config(service: ServicePlan) -> dict[str, Any]:

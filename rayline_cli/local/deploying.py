@@ -1,0 +1,206 @@
+"""One Serve configuration on its way into a running Ray: sent, built, started, and answering."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayline_cli.clients.openai import QUESTION, Answer, NoAnswer, OpenAiClient
+from rayline_cli.clients.serve import (
+    Rollout,
+    ServeApi,
+    ServeRejected,
+    ServeUnreachable,
+    State,
+    every_deployment,
+    lacking,
+    rollout,
+    wanted_resources,
+)
+from rayline_cli.local import diagnosis, environment, failures, waiting
+from rayline_cli.local.failures import LocalRuntimeError
+from rayline_cli.local.ports import LOOPBACK
+from rayline_cli.local.session import Session
+from rayline_cli.local.single_node import SingleNode
+from rayline_cli.local.translate import Translation
+from rayline_cli.local.waiting import Phase, Watch
+from rayline_cli.progress import Report
+
+
+def address(port: int) -> str:
+    """Return the address of a port of this machine."""
+    return f"http://{LOOPBACK}:{port}"
+
+
+def serve_api(session: Session) -> ServeApi:
+    """Return a client of the dashboard of a session, with the token that its processes have."""
+    return ServeApi(address(session.ports["dashboard"]), session.variable("RAY_AUTH_TOKEN"))
+
+
+@dataclass
+class Deploying:
+    """A session, the configuration for it, and everything that is needed to wait for it."""
+
+    session: Session
+    """As recorded last: `send` records what it has sent."""
+    api: ServeApi
+    translation: Translation
+    report: Report
+    watch: Watch | None
+
+    @property
+    def url(self) -> str:
+        """Return the endpoint's address, without /v1."""
+        return address(self.session.ports["serve"])
+
+    def phase(self, name: str) -> Phase:
+        """Return a new phase of the bring-up."""
+        return Phase(self.report, name, self.watch)
+
+    def details(self, phase: Phase) -> dict[str, Any]:
+        """Return what Serve says is deployed, as soon as Ray's dashboard answers."""
+        while True:
+            try:
+                return self.api.details()
+            except ServeUnreachable as error:
+                if "HTTP 401" in str(error) or "HTTP 403" in str(error):
+                    raise LocalRuntimeError(f"Ray's dashboard refuses the token of authOptions: {error}") from None
+            phase.waits_for(f"the dashboard at {self.api.url} does not answer yet")
+            time.sleep(waiting.POLL_SECONDS)
+
+    def is_deployed(self) -> bool:
+        """Whether exactly this configuration runs already."""
+        details = self.details(self.phase("Ray"))
+        config = self.translation.serve_config
+        return self.session.sent == config and rollout(details, config).state is State.READY
+
+    # --- sent, built and started -------------------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """PUT the configuration and wait until exactly that one runs. Raises LocalRuntimeError with the reason."""
+        phase = self.phase("deployments")
+        self.session = self.session.changed(sent=self.translation.serve_config)
+        before = self.put(phase)
+        building = tried_again = False
+        while True:
+            details, now = self._look(before, building)
+            if now.state is State.FAILED:
+                self._may_recover(now, tried_again)
+                tried_again, before = True, details
+            self._must_fit(details, now)
+            if now.built and not building:
+                building = True
+                phase.done(", ".join(name for name, _ in every_deployment(details)))
+                phase = self.phase("replicas")
+            if now.state is State.READY:
+                phase.done(now.detail)
+                return
+            phase.waits_for(self._what_is_awaited(now))
+            time.sleep(waiting.POLL_SECONDS)
+
+    def put(self, phase: Phase) -> Mapping[str, Any]:
+        """PUT the configuration; return GET's answer from before. What ends by a time-out of Serve's is tried once more."""
+        for attempt in (1, 2):
+            try:
+                before = self.details(phase)
+                phase.during(
+                    lambda: self.api.put(self.translation.serve_config), "Serve's controller and proxies to start"
+                )
+                return before
+            except ServeRejected as error:
+                raise LocalRuntimeError(f"Serve refuses serveConfigV2: {error}") from None
+            except ServeUnreachable as error:
+                diagnosis.check_alive(self.session)
+                reason = failures.root_cause(str(error)) or str(error)[-1500:]
+                if attempt == 2 or not failures.timed_out(str(error)):
+                    raise LocalRuntimeError(f"Ray's dashboard did not take serveConfigV2: {reason}") from None
+                self.report.note(f"Serve gave up ({reason}): sending serveConfigV2 once more")
+        raise AssertionError
+
+    def _look(self, before: Mapping[str, Any], building: bool) -> tuple[Mapping[str, Any], Rollout]:
+        """Return what Serve says is deployed, and how far that is."""
+        try:
+            details = self.api.details()
+            return details, rollout(details, self.translation.serve_config, before)
+        except ServeUnreachable as error:
+            return before, Rollout(State.WAITING, f"the dashboard does not answer: {error}", built=building)
+
+    def _may_recover(self, failed: Rollout, tried_again: bool) -> None:
+        """Raise LocalRuntimeError with the reason, unless it was the first time-out: Serve itself tries again."""
+        reason = diagnosis.why_failed(self.session, failed)
+        if tried_again or not failures.timed_out(reason):
+            raise LocalRuntimeError(reason)
+        self.report.note(f"{reason}\nThat was a time-out: Serve tries it once more")
+
+    def _must_fit(self, details: Mapping[str, Any], now: Rollout) -> None:
+        """Raise LocalRuntimeError where a replica waits for resources that this Ray does not have."""
+        if now.unscheduled and (missing := lacking(wanted_resources(details), self.api.resources())):
+            raise LocalRuntimeError(
+                f"{now.detail}\n{missing} Nothing adds resources here: raise num-cpus or replicas of a worker group, or "
+                "ask for less in ray_actor_options (without direct streaming each OpenAiIngress replica asks for a CPU)"
+            )
+
+    def _what_is_awaited(self, now: Rollout) -> str:
+        if not now.starting_workers:
+            return now.detail
+        # The longest wait of all: show what vLLM is at.
+        texts = failures.replica_logs(self.session.log_folder, now.starting_workers)
+        line = next(filter(None, map(failures.last_line, texts.values())), "")
+        return f"{now.detail.split(':')[0]}: {line}" if line else now.detail
+
+    # --- answering ---------------------------------------------------------------------------------------------------
+
+    def first_answer(self, node: SingleNode) -> Answer | None:
+        """Wait until the endpoint serves what is declared, and ask the first model one question; None without models."""
+        phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
+        model_ids = node.serve.model_ids
+        with OpenAiClient(self.url, self.translation.api_key) as client:
+            if not model_ids:
+                # its replicas run by then: `send` has waited for them
+                routes = [application.route_prefix for application in node.serve.applications]
+                phase.until(lambda: _missing(f"{self.url}/-/routes", routes, lambda: list(client.get("/-/routes"))))
+                phase.done(f"{self.url}/-/routes lists every application")
+                return None
+            # /-/healthz says 200 without a single replica, so it is not asked
+            phase.until(lambda: _missing(f"{self.url}/v1/models", model_ids, client.models))
+            phase.done(f"{self.url}/v1/models lists {', '.join(model_ids)}")
+            return self._ask(client, model_ids[0])
+
+    def _ask(self, client: OpenAiClient, model_id: str) -> Answer:
+        """Warm the model up and ask it one question. Raises LocalRuntimeError with the reason."""
+        phase = self.phase("first token")
+        compiling = "no C++ compiler here: nothing is compiled"
+        if environment.can_compile(os.environ):
+            compiling = "vLLM compiles its sampler once, up to half a minute"
+
+        def ask(**options: Any) -> Answer:
+            return client.ask(model_id, timeout_seconds=None, **options)
+
+        try:
+            # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
+            warm_up = phase.during(
+                lambda: ask(max_tokens=4, temperature=1.0), f"a first completion to warm up ({compiling})"
+            )
+            answer = phase.during(ask, QUESTION)
+        except NoAnswer as error:
+            reason = diagnosis.why_no_answer(self.session, error)
+            raise LocalRuntimeError(f"{model_id} does not answer: {reason}") from None
+        phase.done(
+            f"after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s "
+            f"(the warm-up before it took {warm_up.total_seconds:.1f} s)"
+        )
+        text = answer.text or f"({answer.completion_tokens} tokens without printable text)"
+        self.report.note(f"{answer.question} -> {text}")
+        return answer
+
+
+def _missing(url: str, wanted: Iterable[str], find: Callable[[], Iterable[str]]) -> str:
+    """Return what is to be waited for before `find`, which asks `url`, returns all of `wanted`; nothing once it does."""
+    try:
+        listed = find()
+    except NoAnswer as error:
+        return str(error)
+    return "" if set(wanted) <= set(listed) else f"{url} lists {listed}"
