@@ -29,9 +29,9 @@ def refusal(manifest: dict[str, Any]) -> str:
 def test_a_pod_with_a_folder_of_the_node_is_refused(stack: Stack) -> None:
     folder: dict[str, Any] = {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}
     kubectl(
-        "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(stack.setting("image", ""), "fine", NAMESPACE))
+        "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(stack.setting("pods.image", ""), "fine", NAMESPACE))
     )
-    assert 'violates PodSecurity "restricted' in refusal(pod(stack.setting("image", ""), "host", NAMESPACE, **folder))
+    assert 'violates PodSecurity "restricted' in refusal(pod(stack.setting("pods.image", ""), "host", NAMESPACE, **folder))
 
 
 def test_a_service_that_would_show_the_dashboard_outside_is_refused(stack: Stack) -> None:
@@ -72,7 +72,7 @@ def stranger(stack: Stack) -> Iterator[str]:
     """A namespace with a pod `stranger`, which no setting names."""
     try:
         kubectl("create", "namespace", STRANGERS)
-        kubectl_apply(pod(stack.setting("image", ""), "stranger", STRANGERS))
+        kubectl_apply(pod(stack.setting("pods.image", ""), "stranger", STRANGERS))
         kubectl("-n", STRANGERS, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=100s")
         yield STRANGERS
     finally:
