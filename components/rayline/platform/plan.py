@@ -169,7 +169,7 @@ def _warnings(
             found.append(
                 f"{pool.name}: {total - served} of {total} GPUs are paid for and serve nothing"
                 f"{' (workers leave ' + str(total - used) + ' to other services)' if used < total else ''}; "
-                "more replicas cost nothing, and another capacity or machine_type may be smaller"
+                "more replicas cost nothing, and another nodes.capacity or nodes.machine_type may be smaller"
             )
     for service in services:
         if (
