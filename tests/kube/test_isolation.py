@@ -27,11 +27,10 @@ def refusal(manifest: dict[str, Any]) -> str:
 
 
 def test_a_pod_with_a_folder_of_the_node_is_refused(stack: Stack) -> None:
+    image = stack.setting("pods.image", "")
     folder: dict[str, Any] = {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}
-    kubectl(
-        "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(stack.setting("pods.image", ""), "fine", NAMESPACE))
-    )
-    assert 'violates PodSecurity "restricted' in refusal(pod(stack.setting("pods.image", ""), "host", NAMESPACE, **folder))
+    kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(image, "fine", NAMESPACE)))
+    assert 'violates PodSecurity "restricted' in refusal(pod(image, "host", NAMESPACE, **folder))
 
 
 def test_a_service_that_would_show_the_dashboard_outside_is_refused(stack: Stack) -> None:

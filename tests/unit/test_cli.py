@@ -49,7 +49,12 @@ def rayline(project: pathlib.Path, *arguments: str) -> subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, "-m", "rayline_cli.cli", *arguments],
         cwd=project,
-        env=environment | {"TERM": "xterm-256color", "PYTHONPATH": f"{project}:{project / 'components'}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment
+        | {
+            "TERM": "xterm-256color",
+            "PYTHONPATH": f"{project}:{project / 'components'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         timeout=120,

@@ -169,7 +169,8 @@ def test_a_stack_can_have_each_token_by_itself(record_file):
 
 def test_the_engines_metrics_go_through_ray_unless_a_stack_says_otherwise(record_file):
     assert "log_engine_metrics" not in llm(the_service(record_file(CPU))), "on by default in Ray Serve LLM"
-    assert llm(the_service(record_file(CPU + "    engine: {log_engine_metrics: false}\n")))["log_engine_metrics"] is False
+    off = the_service(record_file(CPU + "    engine: {log_engine_metrics: false}\n"))
+    assert llm(off)["log_engine_metrics"] is False
 
 
 def test_a_secret_is_in_a_manifest_by_reference_only(record_file):
@@ -248,9 +249,10 @@ def test_a_new_ray_token_is_a_secret_of_its_own_and_so_a_new_ray_cluster(record_
 
 
 def test_a_new_ray_token_that_nothing_will_read_is_warned_of(record_file):
+    taken_up = record_file(L4 + "    rollout: {ray_token_generation: 2}\n").plan.warnings
     waits = record_file(L4 + "    rollout: {ray_token_generation: 2, strategy: none}\n").plan.warnings
     assert [one for one in waits if "rollout.ray_token_generation 2 with strategy none" in one]
-    assert not [one for one in record_file(L4 + "    rollout: {ray_token_generation: 2}\n").plan.warnings if "ray_token_generation" in one]
+    assert not [one for one in taken_up if "ray_token_generation" in one]
 
 
 def test_a_plan_says_which_keys_are_valid(record_file):
@@ -369,7 +371,8 @@ def test_everything_that_prometheus_may_read_has_a_named_port(record_file):
 
 
 def test_without_haproxy_there_is_no_port_for_its_metrics(record_file):
-    off = "    switches: {ha_proxy: false, throughput_optimized: false, direct_streaming: false}\n    api: {key: false}\n"
+    off = "    switches: {ha_proxy: false, throughput_optimized: false, direct_streaming: false}\n"
+    off += "    api: {key: false}\n"
     assert "haproxy-metrics" not in str(the_service(record_file(L4 + off)))
 
 
@@ -472,11 +475,8 @@ def test_a_gpu_group_says_which_card_it_brings(stack, name):
     ("tensor", "pipeline", "gpus", "workers"), [(1, 1, 1, 2), (2, 1, 2, 2), (4, 1, 4, 2), (1, 4, 1, 8), (4, 2, 4, 4)]
 )
 def test_parallel_sizes_become_workers_that_hold_them(record_file, tensor, pipeline, gpus, workers):
-    service = the_service(
-        record_file(
-            L4 + f"    replicas: 2\n    engine: {{tensor_parallel_size: {tensor}, pipeline_parallel_size: {pipeline}}}\n"
-        )
-    )
+    engine = f"{{tensor_parallel_size: {tensor}, pipeline_parallel_size: {pipeline}}}"
+    service = the_service(record_file(L4 + f"    replicas: 2\n    engine: {engine}\n"))
     group = cluster(service)["workerGroupSpecs"][0]
     resources = group["template"]["spec"]["containers"][0]["resources"]
     assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == str(gpus)

@@ -178,7 +178,7 @@ def _warnings(
             and service.accelerator is not Accelerator.CPU
         ):
             found.append(
-                f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set runtime"
+                f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set pods.runtime"
             )
         found += scale_warnings(service, cluster, kuberay)
         if service.upgrade is UpgradeStrategy.NONE and service.asked.rollout.ray_token_generation > 1:
