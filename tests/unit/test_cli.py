@@ -176,6 +176,7 @@ def test_a_plan_as_data_holds_the_decisions_and_no_secret():
     assert found["plan"]["pools"][0]["name"] == "g2-standard-8"
     service = found["plan"]["services"][0]
     assert (service["gpus"], service["limits"]["max_model_len"]) == (4, 16384)
+    assert (service["asked"]["replicas"], service["asked"]["engine"]["stream_interval"]) == (4, 4)
     assert service["fit"]["concurrency"] > 1
     assert {"type": "kubernetes:ray.io/v1:RayService", "name": "dev-l4-qwen"}.items() <= {
         key: value for one in found["resources"] if one["type"].endswith(":RayService") for key, value in one.items()
