@@ -20,6 +20,7 @@ from rayline.head.types import HeadPlan
 from rayline.isolation.types import IsolationPlan
 from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
+from rayline.schema.base import Arguments
 from rayline.service.types import ServicePlan
 
 from .offline import Declared, Program
@@ -356,9 +357,11 @@ def _plain(value: Any) -> Any:
                 "kv_cache_tokens": value.fit.kv_cache_tokens,
                 "concurrency": round(value.fit.concurrency, 2),
             }
-            fields["gpus"] = value.gpus
+            fields |= {"gpus": value.gpus, "image": value.image, "served_model_name": value.served_model_name}
             del fields["model"]
         return fields
+    if isinstance(value, Arguments):
+        return value.model_dump(mode="json")
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):

@@ -87,7 +87,7 @@ _GUARDED = (
 def api_key(view: View) -> Verdict:
     """Check that no route answers without the key, and that those for clients answer with it."""
     if not view.expected.api_key:
-        return Outcome.NOT_APPLICABLE, "the service declares no gate (api_key: false): the endpoint is open", ""
+        return Outcome.NOT_APPLICABLE, "the service declares no gate (api.key: false): the endpoint is open", ""
     (described,) = view.endpoint({"path": "/openapi.json"})
     paths = json.loads(described["text"])["paths"] if described["status"] == 200 else {}
     mounted = [(method.upper(), path) for path, methods in paths.items() for method in methods]

@@ -63,14 +63,14 @@ def test_every_ray_service_has_only_fields_that_kuberay_knows(program):
     "service",
     [
         "park: true",
-        "upgrade: incremental, incremental_upgrade: {gateway_class: istio, max_surge_percent: 50}",
+        "rollout: {strategy: incremental, gateway_class: istio, max_surge_percent: 50}",
         "autoscaling: {max_replicas: 4}",
     ],
 )
 def test_what_no_stack_here_uses_is_known_to_kuberay_too(record_file, service):
     qwen = f"{{model: Qwen/Qwen3.5-4B, accelerator: l4, {service}}}"
     program = record_file(
-        f"gcp:project: p\ngcp:region: us-central1\ncluster: {{mode: create}}\nservices: {{qwen: {qwen}}}\n"
+        f"gcp:project: my-project\ngcp:region: us-central1\ncluster: {{mode: create}}\nservices: {{qwen: {qwen}}}\n"
     )
     (manifest,) = render.ray_services(program)
     assert mistakes(manifest) == []

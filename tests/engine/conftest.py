@@ -182,7 +182,12 @@ LIVES: dict[str, tuple[str, Any, Callable[[Life], None]]] = {
         {
             "cluster": {"system_pool": {"max_nodes": 2}},
             "services": {
-                "second": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "replicas": 1, "capacity": "spot"}
+                "second": {
+                    "model": "Qwen/Qwen3.5-4B",
+                    "accelerator": "l4",
+                    "replicas": 1,
+                    "nodes": {"capacity": "spot"},
+                }
             },
             "endpoint": {"exposure": "public", "domain": "llm.example.com"},
         },

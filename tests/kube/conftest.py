@@ -37,9 +37,13 @@ class Stack(PulumiProject):
         document = yaml.safe_load(self.path.read_text())
         return {name.removeprefix("rayline:"): value for name, value in document["config"].items()}
 
-    def setting(self, key: str, default: Any) -> Any:
-        """What the stack file says about the service."""
-        return self.config()["services"][SERVICE].get(key, default)
+    def setting(self, path: str, default: Any) -> Any:
+        """What the stack file says about the service at a path such as `replicas` or `pods.image`."""
+        *groups, key = path.split(".")
+        found = self.config()["services"][SERVICE]
+        for group in groups:
+            found = found.get(group, {})
+        return found.get(key, default)
 
     def allow(self, namespace: str) -> None:
         """Let clients of another namespace in, beside those that are let in already."""
@@ -49,7 +53,7 @@ class Stack(PulumiProject):
 
     def model(self) -> str:
         """What clients ask for."""
-        return self.setting("served_model_name", self.setting("model", ""))
+        return self.setting("api.served_model_name", self.setting("model", ""))
 
 
 @pytest.fixture(scope="session")

@@ -27,11 +27,10 @@ def refusal(manifest: dict[str, Any]) -> str:
 
 
 def test_a_pod_with_a_folder_of_the_node_is_refused(stack: Stack) -> None:
+    image = stack.setting("pods.image", "")
     folder: dict[str, Any] = {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}
-    kubectl(
-        "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(stack.setting("image", ""), "fine", NAMESPACE))
-    )
-    assert 'violates PodSecurity "restricted' in refusal(pod(stack.setting("image", ""), "host", NAMESPACE, **folder))
+    kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod(image, "fine", NAMESPACE)))
+    assert 'violates PodSecurity "restricted' in refusal(pod(image, "host", NAMESPACE, **folder))
 
 
 def test_a_service_that_would_show_the_dashboard_outside_is_refused(stack: Stack) -> None:
@@ -72,7 +71,7 @@ def stranger(stack: Stack) -> Iterator[str]:
     """A namespace with a pod `stranger`, which no setting names."""
     try:
         kubectl("create", "namespace", STRANGERS)
-        kubectl_apply(pod(stack.setting("image", ""), "stranger", STRANGERS))
+        kubectl_apply(pod(stack.setting("pods.image", ""), "stranger", STRANGERS))
         kubectl("-n", STRANGERS, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=100s")
         yield STRANGERS
     finally:

@@ -117,7 +117,7 @@ def test_the_operator_finds_nothing_to_write_into_the_spec(stack: Stack) -> None
 
 def test_a_change_of_the_models_limits_keeps_the_ray_cluster(stack: Stack) -> None:
     before = kubectl("-n", NAMESPACE, "get", "raycluster", "-o", "name")
-    stack.change(f"services.{SERVICE}.max_num_seqs", str(stack.setting("max_num_seqs", 64) // 2))
+    stack.change(f"services.{SERVICE}.engine.max_num_seqs", str(stack.setting("engine.max_num_seqs", 64) // 2))
     stack.up()
     assert kubectl("-n", NAMESPACE, "get", "raycluster", "-o", "name") == before
     # `pulumi up` is back before Serve has it; `rayline up` waits for this

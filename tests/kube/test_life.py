@@ -64,15 +64,15 @@ def test_a_replica_more_brings_a_worker_and_a_replica_less_removes_it(stack: Sta
 def test_a_new_api_key_works_beside_the_old_one_until_the_next_and_no_pod_restarts(stack: Stack) -> None:
     running = names(pods("head") + pods("worker"))
     first = stack.api_key()
-    generation = stack.setting("api_key_generation", 1)
-    stack.change(f"services.{SERVICE}.api_key_generation", str(generation + 1))
+    generation = stack.setting("api.key_generation", 1)
+    stack.change(f"services.{SERVICE}.api.key_generation", str(generation + 1))
     stack.up()
     second = stack.api_key()
     assert second != first
     # the kubelet brings a changed Secret into running pods within about a minute
     wait_until(lambda: answers(second) == 200, "the new key is accepted", 180, every=5)
     assert answers(first) == 200
-    stack.change(f"services.{SERVICE}.api_key_generation", str(generation + 2))
+    stack.change(f"services.{SERVICE}.api.key_generation", str(generation + 2))
     stack.up()
     wait_until(lambda: answers(first) == 401, "the oldest key is refused", 180, every=5)
     assert answers(second) == 200
@@ -108,12 +108,12 @@ def test_an_upgrade_to_a_new_cluster_under_load_loses_next_to_nothing(
     """The Ray token's rotation is the change: it needs new Ray processes, so it builds a new RayCluster."""
     stack.allow(CLIENTS)
     stack.up()
-    old, generation = ray_clusters(), stack.setting("ray_token_generation", 1)
+    old, generation = ray_clusters(), stack.setting("rollout.ray_token_generation", 1)
     address = f"http://{SERVICE}-serve-svc.{NAMESPACE}:8000"
-    client = Client(CLIENTS, stack.setting("image", ""), address, stack.model(), stack.api_key())
+    client = Client(CLIENTS, stack.setting("pods.image", ""), address, stack.model(), stack.api_key())
     try:
         client.start()
-        stack.change(f"services.{SERVICE}.ray_token_generation", str(generation + 1))
+        stack.change(f"services.{SERVICE}.rollout.ray_token_generation", str(generation + 1))
         stack.up()
         assert not ray_clusters() <= old, "no new RayCluster was made"
         # the old one outlives the longest stream

@@ -56,40 +56,42 @@ SWITCHES = {
 STACK: dict[str, Any] = {
     "model": "rayline/tiny-random-qwen3",
     "accelerator": "cpu",
-    "served_model_name": "tiny",
+    "api": {"served_model_name": "tiny"},
     # room for streams that outlast a change, which are counted by their events: one for each token
-    "max_model_len": 16384,
-    "stream_interval": 1,
-    "max_num_seqs": 16,
-    "max_num_batched_tokens": 1024,
-    "env": {
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        # The default of 30 s is for balancers that still send; here it would only lengthen every in-place change.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "engine": {"max_model_len": 16384, "stream_interval": 1, "max_num_seqs": 16, "max_num_batched_tokens": 1024},
+    "pods": {
+        "env": {
+            "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            # The default of 30 s is for balancers that still send; here it would only lengthen every in-place change.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        },
     },
 }
 SECOND: dict[str, Any] = {
-    "api_key": False,
+    "api": {"key": False},
     "switches": {"direct_streaming": False, "throughput_optimized": False, "ray_executor_v2": False},
-    "env": {
-        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "pods": {
+        "env": {
+            "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        },
     },
 }
 """What the second session's stack file says differently."""
 
 
 BARE: dict[str, Any] = {
-    "api_key": False,
+    "api": {"key": False},
     "switches": dict.fromkeys(("ha_proxy", "direct_streaming", "throughput_optimized", "ray_executor_v2"), False),
-    "env": {},
+    "pods": {"env": {}},
 }
 """Every switch off: Ray Serve as it is without this kit."""
 
 
 def stack_file(path: Path, **service: Any) -> Path:
-    """Writes a stack file with the tiny model to `path`; `service` is laid over STACK."""
-    config = {"cluster": {"mode": "local"}, "services": {"tiny": STACK | service}}
+    """Writes a stack file with the tiny model to `path`; `service` is laid over STACK, a group key by key."""
+    grouped = {name: STACK.get(name, {}) | value for name, value in service.items() if isinstance(value, dict)}
+    config = {"cluster": {"mode": "local"}, "services": {"tiny": STACK | service | grouped}}
     path.write_text(yaml.safe_dump({"config": config}))
     return path
 

@@ -113,7 +113,7 @@ def test_every_route_and_method_refuses_what_is_no_valid_key(served: Served):
 
 @dataclass
 class Rotating:
-    """The shared session under a stack file whose api_key_generation is raised."""
+    """The shared session under a stack file whose api.key_generation is raised."""
 
     served: Served
     state_dir: Path
@@ -121,7 +121,7 @@ class Rotating:
 
     def raise_to(self, generation: int) -> float:
         """`rayline up` after the stack file changed. Returns when the key's file changed, seconds since the epoch."""
-        program = program_of(api_key_generation=generation)
+        program = program_of(api={"key_generation": generation})
         values = local_secrets.secret_values(render.secrets(program), self.state_dir, {SECRET: generation})
         self.served.running = runtime.up(
             render.ray_services(program)[0], state_dir=self.served.state_dir, secrets=values, report=Recorder()

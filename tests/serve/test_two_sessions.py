@@ -71,7 +71,7 @@ def test_declared_haproxy_threads_are_in_its_configuration(served: Served, secon
 
 def test_a_changed_serve_config_is_applied_in_place(second: Served):
     ray_before = second.session.supervisor_pid
-    changed = second.up(ray_service(**SECOND, max_model_len=512))
+    changed = second.up(ray_service(**SECOND, engine={"max_model_len": 512}))
     assert not changed.already_running
     assert second.session.supervisor_pid == ray_before, "Ray was not restarted"
     served_length = get(f"{changed.url}/v1/models").json()["data"][0].get("max_model_len")
@@ -81,7 +81,7 @@ def test_a_changed_serve_config_is_applied_in_place(second: Served):
 
 def test_a_wrong_engine_argument_is_told_in_vllms_words(second: Served):
     with pytest.raises(LocalRuntimeError, match=r"max_model_lenn"):
-        second.up(ray_service(**SECOND, engine_kwargs={"max_model_lenn": 1}))
+        second.up(ray_service(**SECOND, engine={"kwargs": {"max_model_lenn": 1}}))
 
 
 def test_a_context_longer_than_the_model_is_told_in_vllms_words(second: Served):

@@ -60,7 +60,7 @@ def test_the_bytes_of_a_stream_are_counted_at_the_replicas_server(served: Served
 
 def test_another_expectation_fails_the_check_that_it_concerns(served: Served):
     env = {"RAY_SERVE_HAPROXY_NBTHREAD": "3", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
-    problems = failed(found(served.target(ray_service(env=env, served_model_name="other"))))
+    problems = failed(found(served.target(ray_service(pods={"env": env}, api={"served_model_name": "other"}))))
     assert "RAY_SERVE_HAPROXY_NBTHREAD='1' (declared '3') in ray::ServeController" in problems["environment parity"]
     assert "lacks other" in problems["model list"]
     assert "still runs the previous configuration" in problems["declared configuration"]

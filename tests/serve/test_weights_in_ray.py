@@ -10,7 +10,7 @@ from rayline.service.manifest import serve_config
 
 SERVICES = {
     "gcs-fuse": {},
-    "gcs-stream": {"image": "registry/ray-llm-streamer:1", "tensor_parallel_size": 2},
+    "gcs-stream": {"pods": {"image": "registry/ray-llm-streamer:1"}, "engine": {"tensor_parallel_size": 2}},
 }
 
 
@@ -22,10 +22,11 @@ def test_the_engine_reads_from_where_the_plan_says(source, address):
     from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
     from ray.llm._internal.serve.engines.vllm.vllm_engine import _resolve_hf_model_id_from_mirror
 
-    service = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "revision": "v1", "weights": source, **SERVICES[source]}
+    weights = {"source": source, "revision": "v1"}
+    service = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "weights": weights, **SERVICES[source]}
     plan = make_plan(
         {
-            "project": "p",
+            "project": "my-project",
             "region": "us-central1",
             "cluster": {"mode": "create"},
             "weights": {"bucket": "models"},

@@ -21,7 +21,7 @@ BAD_STACK = """
 config:
   cluster: {mode: local}
   services:
-    chat: {model: HuggingFaceTB/SmolLM2-135M-Instruct, accelerator: cpu, zones: here, engine_kwargs: {hf_token: hf_x}}
+    chat: {model: HuggingFaceTB/SmolLM2-135M-Instruct, accelerator: cpu, nodes: {zones: here}, engine: {kwargs: {hf_token: hf_x}}}
 """
 
 
@@ -100,7 +100,7 @@ def test_a_configuration_with_mistakes_gives_exit_code_2_and_every_character_of_
     assert result.returncode == 2
     assert result.stdout == ""
     # square brackets are part of the message
-    assert "services.chat.zones (got 'here'): a list, such as [us-central1-a, us-central1-b]" in result.stderr
+    assert "services.chat.nodes.zones (got 'here'): a list, such as [us-central1-a, us-central1-b]" in result.stderr
     assert "Traceback" not in result.stderr
     assert "hf_x" not in result.stderr
 
@@ -110,7 +110,7 @@ def test_a_broken_stack_does_not_stop_the_others(project, command):
     result = rayline(project, *command)
     assert result.returncode == 2
     assert "local" in result.stdout
-    assert "services.chat.zones (got 'here')" in result.stderr
+    assert "services.chat.nodes.zones (got 'here')" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -176,6 +176,7 @@ def test_a_plan_as_data_holds_the_decisions_and_no_secret():
     assert found["plan"]["pools"][0]["name"] == "g2-standard-8"
     service = found["plan"]["services"][0]
     assert (service["gpus"], service["limits"]["max_model_len"]) == (4, 16384)
+    assert (service["asked"]["replicas"], service["asked"]["engine"]["stream_interval"]) == (4, 4)
     assert service["fit"]["concurrency"] > 1
     assert {"type": "kubernetes:ray.io/v1:RayService", "name": "dev-l4-qwen"}.items() <= {
         key: value for one in found["resources"] if one["type"].endswith(":RayService") for key, value in one.items()

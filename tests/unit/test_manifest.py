@@ -14,7 +14,7 @@ from rayline_cli.offline import Program, ProgramError
 from tests.conftest import stacks_of
 
 L4 = """
-gcp:project: p
+gcp:project: my-project
 gcp:region: us-central1
 cluster: {mode: create}
 services:
@@ -77,7 +77,7 @@ def test_the_head_and_every_worker_have_the_same_environment(program):
 
 
 EVERY_SOURCE = """
-gcp:project: p
+gcp:project: my-project
 gcp:region: us-central1
 cluster: {mode: create}
 head: {store: memorystore}
@@ -96,10 +96,10 @@ def test_a_stack_can_name_no_variable_that_the_kit_sets_without_a_key_for_it(rec
     own = {name for name in names if name not in SERVE_FLAGS or SERVE_FLAGS[name].owned}
     assert {"HF_HOME", "PYTHONPATH", "RAYLINE_KEYS_FOLDER", "RAY_REDIS_CA_CERT"} <= own
     for name in own:
-        with pytest.raises(ProgramError, match=rf"services\.qwen\.env\.{name}\b"):
-            record_file(f'{text}    env: {{{name}: "1"}}\n')
+        with pytest.raises(ProgramError, match=rf"services\.qwen\.pods\.env\.{name}\b"):
+            record_file(f'{text}    pods: {{env: {{{name}: "1"}}}}\n')
     for name in names - own:
-        listed = environment(the_service(record_file(f'{text}    env: {{{name}: "1"}}\n')))
+        listed = environment(the_service(record_file(f'{text}    pods: {{env: {{{name}: "1"}}}}\n')))
         assert listed[name] == "1"
 
 
@@ -129,7 +129,7 @@ def test_all_four_switches_are_on_in_every_stack(program):
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_a_switch_that_is_off_is_said_to_be_off(record_file, switch):
     off = {switch} | ({"throughput_optimized", "direct_streaming"} if switch == "ha_proxy" else set())
-    key = "" if switch == "ray_executor_v2" or switch == "throughput_optimized" else "    api_key: false\n"
+    key = "" if switch == "ray_executor_v2" or switch == "throughput_optimized" else "    api: {key: false}\n"
     said = ", ".join(f"{name}: false" for name in sorted(off))
     service = the_service(record_file(L4 + f"    switches: {{{said}}}\n" + key))
     for name, variable in SWITCHES.items():
@@ -137,7 +137,7 @@ def test_a_switch_that_is_off_is_said_to_be_off(record_file, switch):
 
 
 def test_variables_of_a_stack_file_reach_every_container(record_file):
-    service = the_service(record_file(L4 + '    env: {RAY_SERVE_HAPROXY_NBTHREAD: "8"}\n'))
+    service = the_service(record_file(L4 + '    pods: {env: {RAY_SERVE_HAPROXY_NBTHREAD: "8"}}\n'))
     assert environment(service)["RAY_SERVE_HAPROXY_NBTHREAD"] == "8"
 
 
@@ -152,24 +152,25 @@ services:
 
 @pytest.mark.parametrize(("cpus", "threads"), [(0.25, "1"), (1, "1"), (3.5, "3"), (4, None), (8, None)])
 def test_haproxy_has_no_more_threads_than_a_worker_has_cpus(record_file, cpus, threads):
-    service = the_service(record_file(CPU + f"    cpus_per_worker: {cpus}\n"))
+    service = the_service(record_file(CPU + f"    workers: {{cpus: {cpus}}}\n"))
     assert environment(service).get("RAY_SERVE_HAPROXY_NBTHREAD") == threads, "None: Ray's own 4"
 
 
 def test_threads_of_haproxy_that_a_stack_asks_for_are_not_reduced(record_file):
-    service = the_service(record_file(CPU + '    env: {RAY_SERVE_HAPROXY_NBTHREAD: "4"}\n'))
+    service = the_service(record_file(CPU + '    pods: {env: {RAY_SERVE_HAPROXY_NBTHREAD: "4"}}\n'))
     assert environment(service)["RAY_SERVE_HAPROXY_NBTHREAD"] == "4"
 
 
 def test_a_stack_can_have_each_token_by_itself(record_file):
     assert llm(the_service(record_file(CPU)))["engine_kwargs"]["stream_interval"] == 4
-    one = the_service(record_file(CPU + "    stream_interval: 1\n"))
+    one = the_service(record_file(CPU + "    engine: {stream_interval: 1}\n"))
     assert llm(one)["engine_kwargs"]["stream_interval"] == 1
 
 
 def test_the_engines_metrics_go_through_ray_unless_a_stack_says_otherwise(record_file):
     assert "log_engine_metrics" not in llm(the_service(record_file(CPU))), "on by default in Ray Serve LLM"
-    assert llm(the_service(record_file(CPU + "    log_engine_metrics: false\n")))["log_engine_metrics"] is False
+    off = the_service(record_file(CPU + "    engine: {log_engine_metrics: false}\n"))
+    assert llm(off)["log_engine_metrics"] is False
 
 
 def test_a_secret_is_in_a_manifest_by_reference_only(record_file):
@@ -217,7 +218,7 @@ def test_no_key_is_in_any_environment(program):
 @pytest.mark.parametrize("written", ["mine.Logger", "[mine.Logger]"])
 @pytest.mark.parametrize("api_key", ["true", "false"])
 def test_a_middleware_is_a_list_however_it_is_written(record_file, written, api_key):
-    file = f"{L4}    api_key: {api_key}\n    engine_kwargs: {{middleware: {written}}}\n"
+    file = f"{L4}    api: {{key: {api_key}}}\n    engine: {{kwargs: {{middleware: {written}}}}}\n"
     gate = ["rayline_gate.ApiKeyGate"] if api_key == "true" else []
     # vLLM goes through it one by one: a text would be letters
     assert llm(the_service(record_file(file)))["engine_kwargs"]["middleware"] == ["mine.Logger", *gate]
@@ -225,37 +226,37 @@ def test_a_middleware_is_a_list_however_it_is_written(record_file, written, api_
 
 def test_the_gate_stands_outside_the_middlewares_of_a_stack(record_file):
     assert llm(the_service(record_file(L4)))["engine_kwargs"]["middleware"] == ["rayline_gate.ApiKeyGate"]
-    service = the_service(record_file(L4 + "    engine_kwargs: {middleware: [mine.Logger]}\n"))
+    service = the_service(record_file(L4 + "    engine: {kwargs: {middleware: [mine.Logger]}}\n"))
     # vLLM puts each around those before it (entrypoints/serve/middleware/register.py)
     assert llm(service)["engine_kwargs"]["middleware"] == ["mine.Logger", "rayline_gate.ApiKeyGate"]
 
 
 def test_a_service_without_keys_has_no_gate(record_file):
-    service = the_service(record_file(L4 + "    api_key: false\n"))
+    service = the_service(record_file(L4 + "    api: {key: false}\n"))
     assert "middleware" not in llm(service)["engine_kwargs"]
     assert not {"PYTHONPATH", "RAYLINE_KEYS_FOLDER"} & set(environment(service))
     assert not [volume for pod in pods(service) for volume in pod.get("volumes", []) if "key" in volume["name"]]
 
 
 def test_a_new_api_key_changes_nothing_of_the_ray_service(record_file):
-    assert the_service(record_file(L4)) == the_service(record_file(L4 + "    api_key_generation: 7\n"))
+    assert the_service(record_file(L4)) == the_service(record_file(L4 + "    api: {key_generation: 7}\n"))
 
 
 def test_a_new_ray_token_is_a_secret_of_its_own_and_so_a_new_ray_cluster(record_file):
-    program = record_file(L4 + "    ray_token_generation: 3\n")
+    program = record_file(L4 + "    rollout: {ray_token_generation: 3}\n")
     assert cluster(the_service(program))["authOptions"]["secretName"] == "qwen-ray-auth-3"
     assert {"qwen-ray-auth-2", "qwen-ray-auth-3"} == {name for name in render.secrets(program) if "ray-auth" in name}
 
 
 def test_a_new_ray_token_that_nothing_will_read_is_warned_of(record_file):
-    raised = L4 + "    ray_token_generation: 2\n"
-    waits = record_file(raised + "    upgrade: none\n").plan.warnings
-    assert [one for one in waits if "ray_token_generation 2 with upgrade none" in one]
-    assert not [one for one in record_file(raised).plan.warnings if "ray_token_generation" in one]
+    taken_up = record_file(L4 + "    rollout: {ray_token_generation: 2}\n").plan.warnings
+    waits = record_file(L4 + "    rollout: {ray_token_generation: 2, strategy: none}\n").plan.warnings
+    assert [one for one in waits if "rollout.ray_token_generation 2 with strategy none" in one]
+    assert not [one for one in taken_up if "ray_token_generation" in one]
 
 
 def test_a_plan_says_which_keys_are_valid(record_file):
-    program = record_file(L4 + "    api_key_generation: 3\n")
+    program = record_file(L4 + "    api: {key_generation: 3}\n")
     access = dict(plan_view.rows(program.plan, program.plan.services[0], program.plan.pools[0]))["access"]
     assert access == "API key of generation 3, and the one before it"
 
@@ -277,7 +278,7 @@ def test_each_time_of_the_drain_outlasts_the_one_before_whatever_the_longest_str
 
 @pytest.mark.parametrize("longest", [10, 300, 7200])
 def test_each_stage_of_the_drain_outlasts_the_one_before(record_file, longest):
-    service = the_service(record_file(L4 + f"    longest_stream_seconds: {longest}\n"))
+    service = the_service(record_file(L4 + f"    rollout: {{longest_stream_seconds: {longest}}}\n"))
     haproxy = int(environment(service)["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
     ray = int(environment(service)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
     grace = {pod["terminationGracePeriodSeconds"] for pod in pods(service)}
@@ -344,7 +345,7 @@ def test_workers_are_spread_over_zones_and_nodes_only_where_that_is_possible(pro
 
 
 def test_workers_that_share_a_replica_are_not_driven_into_different_zones(record_file):
-    service = the_service(record_file(L4 + "    pipeline_parallel_size: 4\n"))
+    service = the_service(record_file(L4 + "    engine: {pipeline_parallel_size: 4}\n"))
     spread = pods(service)[1]["topologySpreadConstraints"]
     assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname"]
 
@@ -359,7 +360,7 @@ def test_one_slow_answer_makes_no_pod_unready_and_a_dead_node_is_restarted_only_
 
 
 def test_everything_that_prometheus_may_read_has_a_named_port(record_file):
-    for switches, expected in (("", 9101), ("    env: {RAY_SERVE_HAPROXY_METRICS_PORT: '9200'}\n", 9200)):
+    for switches, expected in (("", 9101), ("    pods: {env: {RAY_SERVE_HAPROXY_METRICS_PORT: '9200'}}\n", 9200)):
         head, workers = (
             {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
             for pod in pods(the_service(record_file(L4 + switches)))
@@ -370,7 +371,8 @@ def test_everything_that_prometheus_may_read_has_a_named_port(record_file):
 
 
 def test_without_haproxy_there_is_no_port_for_its_metrics(record_file):
-    off = "    switches: {ha_proxy: false, throughput_optimized: false, direct_streaming: false}\n    api_key: false\n"
+    off = "    switches: {ha_proxy: false, throughput_optimized: false, direct_streaming: false}\n"
+    off += "    api: {key: false}\n"
     assert "haproxy-metrics" not in str(the_service(record_file(L4 + off)))
 
 
@@ -434,7 +436,7 @@ def test_the_autoscaler_is_version_2_and_may_take_all_workers_away(program):
 
 def test_the_ray_version_is_that_of_the_image(record_file):
     for version in ("2.60.0", "2.56.0"):
-        service = the_service(record_file(L4 + f'    runtime: "{version}"\n'))
+        service = the_service(record_file(L4 + f'    pods: {{runtime: "{version}"}}\n'))
         assert cluster(service)["rayVersion"] == version
         assert pods(service)[0]["containers"][0]["image"].startswith(f"rayproject/ray-llm:{version}-")
 
@@ -473,11 +475,8 @@ def test_a_gpu_group_says_which_card_it_brings(stack, name):
     ("tensor", "pipeline", "gpus", "workers"), [(1, 1, 1, 2), (2, 1, 2, 2), (4, 1, 4, 2), (1, 4, 1, 8), (4, 2, 4, 4)]
 )
 def test_parallel_sizes_become_workers_that_hold_them(record_file, tensor, pipeline, gpus, workers):
-    service = the_service(
-        record_file(
-            L4 + f"    replicas: 2\n    tensor_parallel_size: {tensor}\n    pipeline_parallel_size: {pipeline}\n"
-        )
-    )
+    engine = f"{{tensor_parallel_size: {tensor}, pipeline_parallel_size: {pipeline}}}"
+    service = the_service(record_file(L4 + f"    replicas: 2\n    engine: {engine}\n"))
     group = cluster(service)["workerGroupSpecs"][0]
     resources = group["template"]["spec"]["containers"][0]["resources"]
     assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == str(gpus)
@@ -524,8 +523,8 @@ def test_one_application_with_one_model_answers_at_the_root(program):
 def test_further_engine_arguments_and_names_are_passed_on(record_file):
     service = the_service(
         record_file(
-            L4 + "    engine_kwargs: {enforce_eager: true}\n    served_model_name: qwen\n"
-            "    model_source: gs://bucket/qwen\n    image: mirror/ray-llm:1\n"
+            L4 + "    engine: {kwargs: {enforce_eager: true}}\n    api: {served_model_name: qwen}\n"
+            "    weights: {location: gs://bucket/qwen}\n    pods: {image: mirror/ray-llm:1}\n"
         )
     )
     assert llm(service)["engine_kwargs"]["enforce_eager"] is True
@@ -536,9 +535,9 @@ def test_further_engine_arguments_and_names_are_passed_on(record_file):
 def test_volumes_are_mounted_on_the_head_the_workers_and_the_autoscaler(record_file):
     service = the_service(
         record_file(
-            L4 + "    api_key: false\n    volumes:\n"
-            "      - {name: cache, mount_path: /cache, claim: weights}\n"
-            "      - {name: host, mount_path: /opt/ray, host_path: /mnt/ray, read_only: true}\n"
+            L4 + "    api: {key: false}\n    pods:\n      volumes:\n"
+            "        - {name: cache, mount_path: /cache, claim: weights}\n"
+            "        - {name: host, mount_path: /opt/ray, host_path: /mnt/ray, read_only: true}\n"
             "isolation: {pod_security: privileged}\n"
         )
     )
@@ -572,8 +571,8 @@ services:
   chat:
     model: HuggingFaceTB/SmolLM2-135M-Instruct
     accelerator: cpu
-    image: cpu:1
-    cpus_per_worker: {asked}
+    pods: {{image: "cpu:1"}}
+    workers: {{cpus: {asked}}}
 """)
     )
     (group,) = cluster(service)["workerGroupSpecs"]
@@ -581,7 +580,7 @@ services:
     assert group["rayStartParams"] == {"num-cpus": "1"}, "a replica's placement asks Ray for one CPU"
 
 
-@pytest.mark.parametrize(("upgrade", "kind"), [("new-cluster", "NewCluster"), ("none", "None")])
-def test_the_upgrade_strategy_is_always_said(record_file, upgrade, kind):
-    service = the_service(record_file(L4 + f"    upgrade: {upgrade}\n"))
+@pytest.mark.parametrize(("strategy", "kind"), [("new-cluster", "NewCluster"), ("none", "None")])
+def test_the_upgrade_strategy_is_always_said(record_file, strategy, kind):
+    service = the_service(record_file(L4 + f"    rollout: {{strategy: {strategy}}}\n"))
     assert service["spec"]["upgradeStrategy"] == {"type": kind}

@@ -28,7 +28,7 @@ head: {store: memorystore}
 weights: {bucket: my-models}
 hugging_face: {source: secret-manager, secret: projects/secrets-project/secrets/hub}
 services:
-  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: gcs-fuse}
+  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: {source: gcs-fuse}}
 """
 
 

@@ -337,7 +337,7 @@ def test_verify_gives_data_and_passes_the_context_on(fake: FakeCluster):
 def test_a_parked_service_is_not_looked_for(fake: FakeCluster, tmp_path: pathlib.Path):
     text = (offline.PROJECT_ROOT / "stacks/Pulumi.kind.yaml").read_text()
     path = tmp_path / "Pulumi.kind.yaml"
-    path.write_text(text.replace("longest_stream_seconds: 60", "longest_stream_seconds: 60\n      park: true"))
+    path.write_text(text.replace("accelerator: cpu", "accelerator: cpu\n      park: true"))
     result = rayline("verify", "--stack", "kind", "--config-file", str(path))
     assert result.exit_code == 0, result.output
     assert "parked" in result.output

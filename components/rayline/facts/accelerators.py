@@ -124,7 +124,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         driver_version="LATEST",
         min_gke_version="1.34.0-gke.1662000",
         source="96 GB card; 94.97 GiB in PyTorch messages",
-        notes="No source here names zones: set `zones` from `gcloud compute machine-types list --filter=name=g4-standard-48`.",
+        notes="No source here names zones: set `nodes.zones` from `gcloud compute machine-types list --filter=name=g4-standard-48`.",
     ),
     Accelerator.H100: AcceleratorSpec(
         gke_type="nvidia-h100-80gb",

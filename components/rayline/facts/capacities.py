@@ -59,7 +59,7 @@ CAPACITIES: dict[Capacity, CapacityFacts] = {
         node_label="cloud.google.com/gke-spot",
     ),
     Capacity.FLEX_START: CapacityFacts(
-        meaning="a request that waits until Google has the machines, which then live up to `max_run_hours`",
+        meaning="a request that waits until Google has the machines, which then live up to `nodes.max_run_hours`",
         conditions="no auto-repair, no fixed node count, no reservation",
         quota="the card's `PREEMPTIBLE-` quota; without any, the standard quota",
         node_label="cloud.google.com/gke-flex-start",
@@ -67,7 +67,7 @@ CAPACITIES: dict[Capacity, CapacityFacts] = {
     ),
     Capacity.RESERVATION: CapacityFacts(
         meaning="the machines of one reservation of yours, and no others",
-        conditions="`reservation` names it, `zones` its one zone; it asks to be named and is for the same machine type",
+        conditions="`nodes.reservation` names it, `nodes.zones` its one zone; it asks to be named and is for the same machine type",
         quota="the card's `COMMITTED-` quota, or none beside the reservation's own",
     ),
     Capacity.ANY_RESERVATION: CapacityFacts(
@@ -76,7 +76,7 @@ CAPACITIES: dict[Capacity, CapacityFacts] = {
         quota="the card's standard quota for what no reservation covers",
     ),
     Capacity.LADDER: CapacityFacts(
-        meaning="several of them, tried in `capacity_order`: a GKE ComputeClass in place of a node pool",
+        meaning="several of them, tried in `nodes.capacity_order`: a GKE ComputeClass in place of a node pool",
         conditions="at least two ways that the machine is sold in",
         quota="that of every rung",
         min_gke_version=MIN_GKE_LADDER,

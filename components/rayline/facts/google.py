@@ -67,7 +67,7 @@ LOAD_BALANCER_RANGES = ("130.211.0.0/22", "35.191.0.0/16")
 # A proxy-only subnet has 64 addresses or more (cloud.google.com/load-balancing/docs/proxy-only-subnets).
 PROXY_SUBNET_MAX_PREFIX = 26
 # Of a backend, seconds: the load balancer's own 30 cut a stream; accelerated-platforms sets this for vLLM. A longer
-# longest_stream_seconds raises it.
+# rollout.longest_stream_seconds raises it.
 BACKEND_TIMEOUT_SECONDS = 3600
 # The most that GCPBackendPolicy takes for drainingTimeoutSec (GoogleCloudPlatform/gke-gateway-api, its CRD).
 MAX_DRAINING_SECONDS = 3600

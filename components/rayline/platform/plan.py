@@ -169,7 +169,7 @@ def _warnings(
             found.append(
                 f"{pool.name}: {total - served} of {total} GPUs are paid for and serve nothing"
                 f"{' (workers leave ' + str(total - used) + ' to other services)' if used < total else ''}; "
-                "more replicas cost nothing, and another capacity or machine_type may be smaller"
+                "more replicas cost nothing, and another nodes.capacity or nodes.machine_type may be smaller"
             )
     for service in services:
         if (
@@ -178,7 +178,7 @@ def _warnings(
             and service.accelerator is not Accelerator.CPU
         ):
             found.append(
-                f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set runtime"
+                f"{service.name}: nobody here has seen the tag {service.image}; check it before the first `pulumi up`, or set pods.runtime"
             )
         found += scale_warnings(service, cluster, kuberay)
         if service.upgrade is UpgradeStrategy.NONE and service.asked.rollout.ray_token_generation > 1:

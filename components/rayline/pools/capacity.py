@@ -116,7 +116,7 @@ def capacity_warnings(services: tuple[ServicePlan, ...], pools: tuple[NodePool, 
             after = [way.value for way in ways[ways.index(Capacity.FLEX_START) + 1 :]]
             if after:
                 found.append(
-                    f"{pool.name}: flex-start waits before it gives up, so {' and '.join(after)} would come minutes later: `capacity_order` may have it last"
+                    f"{pool.name}: flex-start waits before it gives up, so {' and '.join(after)} would come minutes later: `nodes.capacity_order` may have it last"
                 )
             if pool.capacity is Capacity.FLEX_START:
                 found.append(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 # One mistake in this many letters is a slip of the fingers; more make another word.
 LETTERS_PER_MISTAKE = 7
 SHORTEST = 3
-# `tensor_parallel` is tensor_parallel_size; `gpus` need not be gpus_per_worker.
+# `tensor_parallel` is tensor_parallel_size; `gpus` need not be gpus_for_each_worker.
 MOST = 2 / 3
 
 

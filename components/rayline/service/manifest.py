@@ -193,7 +193,7 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
         "stream_interval": service.asked.engine.stream_interval,
     }
     if service.accelerator is Accelerator.CPU:
-        # else vLLM compiles, which takes a C++ compiler; `engine_kwargs` of the service has the last word
+        # else vLLM compiles, which takes a C++ compiler; `engine.kwargs` of the service has the last word
         kwargs["enforce_eager"] = True
     else:
         kwargs["gpu_memory_utilization"] = limits.gpu_memory_utilization
