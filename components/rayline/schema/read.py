@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rayline.schema.base import Arguments, Secret
-from rayline.schema.check import Problem
+from rayline.schema.check import IN_CLEAR_TEXT, Problem, secret_kind
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import hint, meant
 
@@ -127,7 +127,8 @@ def _explain(arguments: type[Arguments], error: Any) -> Problem:
         hidden = not may_show(meant(last, known) or "", value)
         return problem(f"no such key; {_advice(arguments, place[:-1], last, known)}", hidden=hidden)
     if kind == "domain":
-        return problem(context["says"])
+        secret = secret_kind(last, "", value) if isinstance(value, str) else None
+        return problem(f"{secret}, {IN_CLEAR_TEXT}" if secret else context["says"])
     if kind == "enum":
         return problem(f"one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}")
     if kind in ("int_type", "int_from_float", "int_parsing"):
