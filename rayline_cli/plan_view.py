@@ -20,6 +20,7 @@ from rayline.head.types import HeadPlan
 from rayline.isolation.types import IsolationPlan
 from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
+from rayline.schema.base import Arguments
 from rayline.service.types import ServicePlan
 
 from .offline import Declared, Program
@@ -347,6 +348,10 @@ def program_json(program: Program) -> dict[str, Any]:
     }
 
 
+# Of a service, beside its fields.
+_DERIVED = ("accelerator", "gpus", "image", "model_id", "parked", "served_model_name")
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -356,9 +361,11 @@ def _plain(value: Any) -> Any:
                 "kv_cache_tokens": value.fit.kv_cache_tokens,
                 "concurrency": round(value.fit.concurrency, 2),
             }
-            fields["gpus"] = value.gpus
+            fields |= {name: _plain(getattr(value, name)) for name in _DERIVED}
             del fields["model"]
         return fields
+    if isinstance(value, Arguments):
+        return value.model_dump(mode="json")
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
