@@ -41,6 +41,7 @@ from rayline.service import environment
 from rayline.service.fit import GIB, GPU_BLOCK_TOKENS, kv_layout, weights_gib
 from rayline.service.types import MemoryFit
 
+from . import editor_schema
 from .bench import goals as bench_goals
 from .bench import receipt as receipts
 from .bench.arms import ARMS, DEFAULT_ARMS
@@ -900,8 +901,8 @@ def filled(page: str, text: str) -> str:
 
 
 def pages() -> dict[pathlib.Path, str]:
-    """Every page with something generated in it, as it should be."""
-    wanted = {DOCS / "configuration.md": configuration()}
+    """Every page with something generated in it and the schema for editors, as they should be."""
+    wanted = {DOCS / "configuration.md": configuration(), editor_schema.FILE: editor_schema.text()}
     for page in PARTS:
         path = DOCS / page
         wanted[path] = filled(page, path.read_text())

@@ -92,7 +92,9 @@ class _Form(Domain):
         return len(value) <= self.most and re.fullmatch(self.pattern, value) is not None
 
     def for_editors(self) -> dict[str, Any]:
-        return {"pattern": f"^(?:{self.pattern})$", "maxLength": self.most}
+        # JavaScript names a group in another way than Python
+        unnamed = re.sub(r"\(\?P<\w+>", "(", self.pattern)
+        return {"pattern": f"^(?:{unnamed})$", "maxLength": self.most}
 
 
 def form(pattern: str, says: str, most: int = 253) -> Domain:
@@ -109,6 +111,9 @@ class _Range4(Domain):
             return False
         # a mask after the slash is not Google's way
         return value.partition("/")[2].isdigit()
+
+    def for_editors(self) -> dict[str, Any]:
+        return {"pattern": r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$"}
 
 
 LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
