@@ -50,19 +50,10 @@ class Domain:
                 raise PydanticCustomError("domain", "{says}", {"says": self.says})
             return value
 
-        return core_schema.no_info_after_validator_function(check, _whole(handler(source)))
+        return core_schema.no_info_after_validator_function(check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return handler(schema) | self.for_editors()
-
-
-def _whole(schema: Any) -> Any:
-    """Let a whole number arrive as 4.0, as numbers do through Pulumi's engine."""
-    if schema["type"] != "int":
-        return schema
-    return core_schema.no_info_before_validator_function(
-        lambda value: int(value) if isinstance(value, float) and value.is_integer() else value, schema
-    )
 
 
 @dataclass(frozen=True)

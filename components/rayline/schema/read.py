@@ -92,8 +92,14 @@ def _remove(data: Any, place: tuple[Any, ...]) -> bool:
     return True
 
 
+# Up to here every whole number has a float of its own.
+EXACT = 2**53
+
+
 def _copy(value: Any) -> Any:
-    """Return maps and lists anew; what is in them stays, a secret of Pulumi too."""
+    """Return maps and lists anew, with 4 for 4.0: Pulumi's engine knows floats alone. All else stays, a secret of Pulumi too."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
+        return int(value)
     if isinstance(value, Mapping):
         return {key: _copy(inner) for key, inner in value.items()}
     return [_copy(inner) for inner in value] if isinstance(value, list) else value
@@ -117,6 +123,8 @@ def _explain(arguments: type[Arguments], error: Any) -> Problem:
     def problem(says: str, *, hidden: bool = False) -> Problem:
         return Problem(path_of(place), None if hidden or not _may_show(last, value) else _short(value), says)
 
+    if type(value).__module__ == "pulumi.output":
+        return problem("a plain value, not an Output: the plan needs it before anything is created", hidden=True)
     if kind == "missing":
         choices = _choices(arguments, place)
         says = f": one of {', '.join(choices)}" if choices else f", for example {example}" if example else ""
