@@ -92,13 +92,13 @@ def _remove(data: Any, place: tuple[Any, ...]) -> bool:
     return True
 
 
-# Up to here every whole number has a float of its own.
-EXACT = 2**53
+# A larger one counts nothing, and would fill a message with its digits.
+LARGEST_WHOLE = 1e21
 
 
 def _copy(value: Any) -> Any:
     """Return maps and lists anew, with 4 for 4.0: Pulumi's engine knows floats alone. All else stays, a secret of Pulumi too."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
         return int(value)
     if isinstance(value, Mapping):
         return {key: _copy(inner) for key, inner in value.items()}
