@@ -104,7 +104,8 @@ class _Range4(Domain):
         return value.partition("/")[2].isdigit()
 
     def for_editors(self) -> dict[str, Any]:
-        return {"pattern": r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$"}
+        byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+        return {"pattern": rf"^{byte}(\.{byte}){{3}}/(3[0-2]|[12]?[0-9])$"}
 
 
 LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
