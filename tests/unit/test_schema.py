@@ -242,7 +242,7 @@ def test_a_whole_number_may_arrive_as_a_float():
 
 
 def test_mistakes_of_shape_and_of_meaning_are_said_together():
-    made = platform("cluster.locaton", "x") | {"kuberay": 3}
+    made: dict[str, Any] = platform("cluster.locaton", "x") | {"kuberay": 3}
     made["services"] |= {
         "shape": {},
         "large": {"model": "google/gemma-4-31B-it", "accelerator": "l4"},
@@ -359,7 +359,7 @@ def test_keys_under_a_former_name_of_the_project_are_found_and_a_providers_are_n
 
 def test_a_token_in_clear_text_is_refused_and_a_secret_one_is_taken():
     given = {"cluster": CLUSTER, "services": TEXT, "hugging_face_token": "hf_abcdefghijkl"}
-    (said,) = said_to(**given)
+    (said,) = said_to((), **given)
     assert said.startswith("hugging_face_token: it stands in the stack file in clear text")
     assert "hf_abc" not in said
     source = '{"source":"pulumi-secret"}'
@@ -429,7 +429,7 @@ NOT_FOR_EDITORS = {"shape_cidr_with_host_bits"}
 @pytest.mark.parametrize("file", bad_configs())
 def test_an_editor_refuses_what_is_wrong_in_shape_and_nothing_else(editor, file, request):
     config = {key.removeprefix("rayline:"): value for key, value in file["config"].items()}
-    names = {full: name for name, full in PROVIDER_KEYS.items()}
+    names: dict[str, str] = {full: name for name, full in PROVIDER_KEYS.items()}
     given = {names.get(key, key): value for key, value in config.items()}
     given.pop("hugging_face_token", None)
     _, problems = read(InferencePlatformArgs, {key: value for key, value in given.items() if ":" not in str(key)})
