@@ -430,7 +430,7 @@ NOT_FOR_EDITORS = {"shape_cidr_with_host_bits"}
 def test_an_editor_refuses_what_is_wrong_in_shape_and_nothing_else(editor, file, request):
     config = {key.removeprefix("rayline:"): value for key, value in file["config"].items()}
     names: dict[str, str] = {full: name for name, full in PROVIDER_KEYS.items()}
-    given = {names.get(key, key): value for key, value in config.items()}
+    given: dict[str, Any] = {str(names.get(key, key)): value for key, value in config.items()}
     given.pop("hugging_face_token", None)
     _, problems = read(InferencePlatformArgs, {key: value for key, value in given.items() if ":" not in str(key)})
     wrong = bool(problems) or bool(config.keys() & names.values()) or isinstance(config.get("hugging_face_token"), str)
