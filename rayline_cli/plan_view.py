@@ -348,6 +348,10 @@ def program_json(program: Program) -> dict[str, Any]:
     }
 
 
+# Of a service, beside its fields.
+_DERIVED = ("accelerator", "gpus", "image", "model_id", "parked", "served_model_name")
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -357,7 +361,7 @@ def _plain(value: Any) -> Any:
                 "kv_cache_tokens": value.fit.kv_cache_tokens,
                 "concurrency": round(value.fit.concurrency, 2),
             }
-            fields |= {"gpus": value.gpus, "image": value.image, "served_model_name": value.served_model_name}
+            fields |= {name: _plain(getattr(value, name)) for name in _DERIVED}
             del fields["model"]
         return fields
     if isinstance(value, Arguments):

@@ -237,7 +237,7 @@ READ: dict[str, tuple[bytes, dict[str, str]]] = {
     "merge keys": (
         b"""
 x-common: &common {model: m, replicas: 2, env: {A: "1"}}
-x-small: &small {replicas: 1, max_num_seqs: 8}
+x-small: &small {replicas: 1, engine: {max_num_seqs: 8}}
 config:
   services:
     one: {<<: *common}
@@ -249,7 +249,7 @@ config:
         {
             "rayline:services": (
                 '{"one":{"env":{"A":"1"},"model":"m","replicas":2},'
-                '"three":{"accelerator":"l4","env":{"A":"1"},"max_num_seqs":8,"model":"m","replicas":1},'
+                '"three":{"accelerator":"l4","engine":{"max_num_seqs":8},"env":{"A":"1"},"model":"m","replicas":1},'
                 '"two":{"env":{"B":"2"},"model":"m","replicas":3}}'
             )
         },

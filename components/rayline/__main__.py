@@ -1,10 +1,46 @@
 """Serve the components to a Pulumi engine, which starts this module for `pulumi package add`."""
 
+import sys
 from importlib import import_module
+from typing import Any
 
-from pulumi.provider.experimental.host import component_provider_host
+import pulumi
+from pulumi.errors import InputPropertiesError
+from pulumi.provider import main
+from pulumi.provider.experimental.component import ComponentProvider
+from pulumi.provider.server import ComponentInitError
+
+from rayline.platform.arguments import InferencePlatformArgs
+from rayline.schema.pulumi_types import in_python_names
+
+
+class Provider(ComponentProvider):
+    """Pulumi's provider, except that the arguments of InferencePlatform arrive whole.
+
+    Pulumi's drops the keys that it does not know, and empties a map that is none, so that a misspelt key would have no effect.
+    """
+
+    def map_inputs(self, inputs: Any, component_def: Any) -> Any:
+        """Return the arguments of a component in Python's names."""
+        if component_def.name == "InferencePlatform":
+            return in_python_names(InferencePlatformArgs, inputs)
+        return super().map_inputs(inputs, component_def)
+
+    def construct(
+        self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None
+    ) -> Any:
+        """Make a component. A refusal of its arguments reaches the caller as such, without a traceback."""
+        try:
+            return super().construct(name, resource_type, inputs, options)
+        except ComponentInitError as error:
+            if isinstance(error.inner, pulumi.RunError):
+                raise InputPropertiesError(str(error.inner), []) from None
+            raise
+
 
 if __name__ == "__main__":
     package = import_module(__package__ or "rayline")
     # The package imports its components on demand, so Pulumi's own search would find none.
-    component_provider_host(name="rayline", components=[getattr(package, name) for name in package.__all__])
+    components = [getattr(package, name) for name in package.__all__]
+    # without a version the SDKs that Pulumi generates are confused
+    main(Provider(components, "rayline", version="0.0.0"), sys.argv[1:])

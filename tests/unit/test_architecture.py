@@ -1,4 +1,7 @@
-"""Imports point one way: facts <- schema <- types <- plans <- manifests <- resources <- platform <- program; the package <- the command line."""
+"""Imports point one way: facts <- schema <- arguments <- types <- plans <- manifests <- resources <- platform <- program.
+
+The command line stands above the package.
+"""
 
 import ast
 import pathlib
@@ -18,7 +21,8 @@ PULUMI = {"pulumi", "pulumi_gcp", "pulumi_kubernetes", "pulumi_random"}
 # named in none makes Pulumi resources.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "facts": (set(), set()),
-    "schema": (set(), {"pulumi"}),
+    "schema": (set(), {"pulumi", "pydantic", "pydantic_core"}),
+    "arguments": ({"arguments"}, {"pydantic"}),
     "types": ({"types"}, set()),
     "plan": (
         {"plan", "maintenance", "capacity", "gpus", "draft", "drain", "scale", "environment", "fit"},

@@ -4,6 +4,7 @@
 `# stack: <name>` names the stack where that is what is wrong.
 """
 
+import functools
 import pathlib
 import re
 
@@ -21,12 +22,15 @@ def remarks(text: str, kind: str) -> list[str]:
     return [line.removeprefix(f"# {kind}: ") for line in text.splitlines() if line.startswith(f"# {kind}: ")]
 
 
-def refusal(path: pathlib.Path) -> str:
-    """What the program says to a stack file, and a failed test when it says nothing."""
+@functools.cache
+def refusal(path: pathlib.Path) -> tuple[str, int]:
+    """What the program says to a stack file, and how much it declared before. A failed test when it says nothing."""
     stack = (remarks(path.read_text(), "stack") or ["bad"])[0]
     with pytest.raises(offline.ProgramError) as caught:
         offline.record(stack, config=offline.read_stack_file(path))
-    return str(caught.value)
+    recorder = pulumi_settings.get_monitor()
+    assert isinstance(recorder, offline._Recorder)
+    return str(caught.value), len(recorder.declared)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -34,7 +38,7 @@ def test_a_bad_configuration_is_refused_with_the_message_that_helps(path):
     text = path.read_text()
     expected = remarks(text, "expect")
     assert expected, f"{path.name} has to begin with `# expect: <text>`"
-    message = refusal(path)
+    message, _ = refusal(path)
 
     for part in expected:
         assert part in message
@@ -48,7 +52,5 @@ def test_a_bad_configuration_is_refused_with_the_message_that_helps(path):
 
 @pytest.mark.parametrize("path", STACK_FILES, ids=lambda path: path.stem)
 def test_nothing_is_declared_before_a_refusal(path):
-    refusal(path)
-    recorder = pulumi_settings.get_monitor()
-    assert isinstance(recorder, offline._Recorder)
-    assert recorder.declared == []
+    _, declared = refusal(path)
+    assert declared == 0

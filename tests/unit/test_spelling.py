@@ -6,8 +6,9 @@ from rayline.schema.arguments import LlmServiceArgs
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.models import MODELS
 from rayline.schema.spelling import distance, hint, meant
+from rayline.service.arguments import EngineArgs, ServiceArgs
 
-KEYS = list(LlmServiceArgs.__annotations__)
+KEYS = [*ServiceArgs.model_fields, *EngineArgs.model_fields]
 REGIONS = sorted({zone.rsplit("-", 1)[0] for spec in ACCELERATORS.values() for zone in spec.zones})
 
 
@@ -44,7 +45,7 @@ def test_a_misspelt_word_is_recognised(word, known, expected):
         ("us-central2", REGIONS),
         ("us-west9", REGIONS),
         ("gpus", KEYS),
-        ("api", KEYS),
+        ("pool", KEYS),
         ("tp", KEYS),
         ("", KEYS),
     ],

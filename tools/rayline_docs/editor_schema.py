@@ -25,9 +25,11 @@ def schema(project: str = "rayline") -> dict[str, Any]:
     secret = {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"]}
     own[TOKEN_KEY] = secret | {"description": f"Written by `pulumi config set --secret {TOKEN_KEY}`."}
     prefixed = {f"{project}:{key}": value for key, value in own.items() if ":" not in key}
+    needed = [{"anyOf": [{"required": [key]}, {"required": [f"{project}:{key}"]}]} for key in made["required"]]
     config = {
         "type": "object",
         "properties": own | prefixed,
+        "allOf": needed,
         # of the providers
         "patternProperties": {"^(gcp|kubernetes|pulumi|random):": {}},
         "additionalProperties": False,
@@ -41,6 +43,8 @@ def schema(project: str = "rayline") -> dict[str, Any]:
             **{key: {"type": "string"} for key in ("encryptionsalt", "encryptedkey", "secretsprovider")},
             "environment": {},
         },
+        # notes, and what aliases repeat
+        "patternProperties": {"^x-": {}},
         "required": ["config"],
         "additionalProperties": False,
         "$defs": definitions,
@@ -51,6 +55,9 @@ def _describe(arguments: type[Arguments], properties: dict[str, Any]) -> None:
     for name, text in field_texts(arguments).items():
         properties[name]["description"] = text
         properties[name].pop("title", None)
+        if "patternProperties" in properties[name]:
+            # names of one's own have a form
+            properties[name]["additionalProperties"] = False
 
 
 def text() -> str:

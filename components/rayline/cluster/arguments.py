@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, ExclusionScope, ReleaseChannel
 from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS
 from rayline.schema.base import Arguments, Cidr, FromText, Line, Zone, between, form, items
@@ -15,7 +16,7 @@ Place = Annotated[str, form(r"[a-z]+-[a-z]+[0-9]+(-[a-z0-9]+)?", "a region such 
 class SystemPoolArgs(Arguments):
     """The CPU pool of Ray heads and operators. Never spot: a lost head is an outage."""
 
-    machine_type: str = "e2-standard-16"  # the KubeRay high-throughput guide's CPU node
+    machine_type: str = defaults.SYSTEM_MACHINE_TYPE
     """Compute Engine machine type."""
     min_nodes: Annotated[int, between(1, 1000, "nodes: the Ray heads and the operator need one")] = 1
     """Fewest nodes, in all zones together."""

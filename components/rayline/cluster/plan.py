@@ -136,7 +136,8 @@ def add_api(cluster: ClusterPlan, api: str) -> ClusterPlan:
 
 
 def _zones(check: Check, given: Sequence[str] | None, region: str, location: str) -> tuple[str, ...]:
-    if given is None:
+    # without a region that is refused, and a message here could name none
+    if given is None or not region:
         return ()
     path = "cluster.zones"
     if location != region:
@@ -145,7 +146,7 @@ def _zones(check: Check, given: Sequence[str] | None, region: str, location: str
         check.refuse(path, given, f"name at least one, for example [{region}-b], or leave it out and Google picks")
     elif len(set(given)) < len(given):
         check.refuse(path, given, "each zone once")
-    for zone in given if location == region else ():
+    for zone in dict.fromkeys(given) if location == region else ():
         if not re.fullmatch(re.escape(region) + "-[a-z0-9]+", zone):
             check.refuse(path, zone, f"a zone of the region {region}, for example {region}-b")
         elif AI_ZONE in zone:

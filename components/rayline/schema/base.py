@@ -50,19 +50,10 @@ class Domain:
                 raise PydanticCustomError("domain", "{says}", {"says": self.says})
             return value
 
-        return core_schema.no_info_after_validator_function(check, _whole(handler(source)))
+        return core_schema.no_info_after_validator_function(check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return handler(schema) | self.for_editors()
-
-
-def _whole(schema: Any) -> Any:
-    """Let a whole number arrive as 4.0, as numbers do through Pulumi's engine."""
-    if schema["type"] != "int":
-        return schema
-    return core_schema.no_info_before_validator_function(
-        lambda value: int(value) if isinstance(value, float) and value.is_integer() else value, schema
-    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,9 @@ class _Form(Domain):
         return len(value) <= self.most and re.fullmatch(self.pattern, value) is not None
 
     def for_editors(self) -> dict[str, Any]:
-        return {"pattern": f"^(?:{self.pattern})$", "maxLength": self.most}
+        # JavaScript names a group in another way than Python
+        unnamed = re.sub(r"\(\?P<\w+>", "(", self.pattern)
+        return {"pattern": f"^(?:{unnamed})$", "maxLength": self.most}
 
 
 def form(pattern: str, says: str, most: int = 253) -> Domain:
@@ -109,6 +102,10 @@ class _Range4(Domain):
             return False
         # a mask after the slash is not Google's way
         return value.partition("/")[2].isdigit()
+
+    def for_editors(self) -> dict[str, Any]:
+        byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+        return {"pattern": rf"^{byte}(\.{byte}){{3}}/(3[0-2]|[12]?[0-9])$"}
 
 
 LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"

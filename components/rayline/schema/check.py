@@ -76,11 +76,15 @@ def refuse_secrets(check: Check, asked: Arguments) -> None:
     """Refuse every text of a stack that holds a secret, where nothing else is wrong with it."""
     blamed = {problem.path for problem in check.problems}
     for path, key, name, text in _texts(asked.model_dump(exclude_unset=True)):
-        kind = next((kind for _, kind in secrets_in(text, name)), None)
-        if kind is None and key in _ADDRESSES and has_bare_password(text):
-            kind = PASSWORD_IN_AN_ADDRESS
+        kind = secret_kind(key, name, text)
         if kind and path not in blamed:
             check.refuse(path, None, f"{kind}, {IN_CLEAR_TEXT}")
+
+
+def secret_kind(key: str, name: str, text: str) -> str | None:
+    """Return what kind of secret the text under a key is, by its form or the name that says what it is; else None."""
+    kind = next((kind for _, kind in secrets_in(text, name)), None)
+    return PASSWORD_IN_AN_ADDRESS if kind is None and key in _ADDRESSES and has_bare_password(text) else kind
 
 
 def _texts(given: Any, path: str = "", key: str = "", name: str = "") -> Iterator[tuple[str, str, str, str]]:

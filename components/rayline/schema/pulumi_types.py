@@ -4,8 +4,9 @@ The reader takes no Annotated, no defaults and no unions beside None; it finds t
 name, so each derived class bears the name and module of its model.
 """
 
-import types
+import re
 import typing
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NotRequired, TypedDict
 
@@ -13,6 +14,7 @@ import pulumi
 from pydantic import BaseModel
 
 from rayline.schema.base import Secret
+from rayline.schema.read import inner
 
 
 @cache
@@ -29,13 +31,29 @@ def typed_dict(arguments: type[BaseModel]) -> Any:
 
 
 def _plain(kind: Any) -> Any:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        return _plain(inner[0])
-    if origin in (typing.Union, types.UnionType):
-        return _plain(next(one for one in inner if one is not type(None)))
+    kind = inner(kind)
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is list:
-        return list[_plain(inner[0])]
+        return list[_plain(parts[0])]
     if origin is dict:
-        return dict[str, _plain(inner[1])]
+        return dict[str, _plain(parts[1])]
     return typed_dict(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
+
+
+def in_python_names(kind: Any, value: Any) -> Any:
+    """Return what other languages give for a type, with max_model_len for maxModelLen. Unknown keys and wrong types stay."""
+    kind = inner(kind)
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list and isinstance(value, list):
+        return [in_python_names(parts[0], one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    if origin is dict:
+        return {key: in_python_names(parts[1], one) for key, one in value.items()}
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return value
+    renamed = {re.sub("(?<=.)([A-Z])", r"_\1", key).lower(): one for key, one in value.items()}
+    fields = kind.model_fields
+    return {
+        name: in_python_names(fields[name].annotation, one) if name in fields else one for name, one in renamed.items()
+    }

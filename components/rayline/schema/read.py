@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rayline.schema.base import Arguments, Secret
-from rayline.schema.check import Problem
+from rayline.schema.check import IN_CLEAR_TEXT, Problem, secret_kind
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import hint, meant
 
@@ -92,8 +92,14 @@ def _remove(data: Any, place: tuple[Any, ...]) -> bool:
     return True
 
 
+# A larger one counts nothing, and would fill a message with its digits.
+LARGEST_WHOLE = 1e21
+
+
 def _copy(value: Any) -> Any:
-    """Return maps and lists anew; what is in them stays, a secret of Pulumi too."""
+    """Return maps and lists anew, with 4 for 4.0: Pulumi's engine knows floats alone. All else stays, a secret of Pulumi too."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
+        return int(value)
     if isinstance(value, Mapping):
         return {key: _copy(inner) for key, inner in value.items()}
     return [_copy(inner) for inner in value] if isinstance(value, list) else value
@@ -117,6 +123,8 @@ def _explain(arguments: type[Arguments], error: Any) -> Problem:
     def problem(says: str, *, hidden: bool = False) -> Problem:
         return Problem(path_of(place), None if hidden or not _may_show(last, value) else _short(value), says)
 
+    if type(value).__module__ == "pulumi.output":
+        return problem("a plain value, not an Output: the plan needs it before anything is created", hidden=True)
     if kind == "missing":
         choices = _choices(arguments, place)
         says = f": one of {', '.join(choices)}" if choices else f", for example {example}" if example else ""
@@ -127,7 +135,8 @@ def _explain(arguments: type[Arguments], error: Any) -> Problem:
         hidden = not may_show(meant(last, known) or "", value)
         return problem(f"no such key; {_advice(arguments, place[:-1], last, known)}", hidden=hidden)
     if kind == "domain":
-        return problem(context["says"])
+        secret = secret_kind(last, "", value) if isinstance(value, str) else None
+        return problem(f"{secret}, {IN_CLEAR_TEXT}" if secret else context["says"])
     if kind == "enum":
         return problem(f"one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}")
     if kind in ("int_type", "int_from_float", "int_parsing"):

@@ -133,4 +133,4 @@ def secrets_in(value: Any, name: str = "", path: str = "") -> Iterator[tuple[str
 
 def may_show(name: str, value: Any) -> bool:
     """Whether a message may repeat the value of a key."""
-    return next(secrets_in(value, name), None) is None
+    return next(secrets_in(value, name), None) is None and not (isinstance(value, str) and has_bare_password(value))

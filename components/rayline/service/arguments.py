@@ -92,7 +92,7 @@ class EngineArgs(Arguments):
     enable_prefix_caching: bool = True
     """Keep the KV cache of common prompt beginnings."""
     # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/high-throughput.md has what 4 saves and what it costs
-    stream_interval: Annotated[int, between(1, 1024, "tokens")] = 4
+    stream_interval: Annotated[int, between(1, 1024, "tokens")] = defaults.STREAM_INTERVAL
     """Tokens of one event of a streamed answer after the first: more cost less CPU and come in bursts."""
     # Ray Serve LLM's default (ray 2.60.0 llm/_internal/serve/core/configs/llm_config.py:250)
     log_engine_metrics: bool = True
@@ -227,7 +227,7 @@ class ServiceArgs(Arguments):
     """Model id, a row of docs/models.md, for example Qwen/Qwen3.5-4B."""
     accelerator: Annotated[Accelerator, FromText]
     """The card of each replica."""
-    replicas: Replicas = 1
+    replicas: Replicas = defaults.REPLICAS
     """Copies of the model that answer requests."""
     autoscaling: AutoscalingArgs | None = None
     """Let the number of copies follow the load; not together with `replicas`."""
