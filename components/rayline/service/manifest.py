@@ -113,13 +113,17 @@ _UPGRADE = {
 }
 
 
+# In steps of a tenth a minute all traffic has moved in ten.
+STEP_SIZE_PERCENT = 10
+
+
 def _upgrade_strategy(service: ServicePlan) -> dict[str, Any]:
     strategy: dict[str, Any] = {"type": _UPGRADE[service.upgrade]}
     if service.incremental:
         strategy["clusterUpgradeOptions"] = {
             "maxSurgePercent": service.incremental.max_surge_percent,
             "stepSizePercent": service.incremental.step_size_percent
-            or min(defaults.STEP_SIZE_PERCENT, service.incremental.max_surge_percent),
+            or min(STEP_SIZE_PERCENT, service.incremental.max_surge_percent),
             "intervalSeconds": service.incremental.interval_seconds,
             "gatewayClassName": service.incremental.gateway_class,
         }
