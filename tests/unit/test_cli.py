@@ -117,11 +117,14 @@ def test_nothing_running_is_exit_code_1_for_status(project):
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
-def test_where_nothing_runs_every_command_says_so_with_the_way_to_change_it_and_leaves_no_trace(project, command):
-    result = rayline(project, command)
-    assert result.returncode == 1
-    assert re.search(r"nothing runs for stack local\. Fix: \S+ up --stack local\n", result.stdout + result.stderr)
-    assert not (project / ".rayline").exists()
+def test_where_nothing_runs_every_command_says_so_with_the_way_to_change_it_and_leaves_no_trace(
+    monkeypatch, tmp_path, command
+):
+    monkeypatch.setattr(cli.common, "STATE", tmp_path)
+    result = run(command)
+    assert result.exit_code == 1
+    assert re.search(r"nothing runs for stack local\. Fix: \S+ up --stack local\n", result.output)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "key", "verify", "down"])
