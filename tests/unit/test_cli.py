@@ -150,6 +150,13 @@ def test_a_session_on_this_machine_is_found_whatever_its_stack_file_says_and_its
     assert place.is_here("a stack without a file", tmp_path)
 
 
+def test_an_unknown_component_of_a_stack_on_this_machine_is_refused_with_the_known_ones():
+    result = run("logs", "--component", "operator")
+    assert result.exit_code == 2
+    known = "ray, dashboard, controller, replica, haproxy"
+    assert f"--component operator: unknown. Fix: one of {known}\n" in result.output
+
+
 @pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
 def test_a_context_is_refused_for_a_stack_on_this_machine(command):
     result = run(command, "--context", "prod")
