@@ -225,7 +225,10 @@ def _begun(
     path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     found = new(shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
     found.options = {name: value for name, value in asdict(values).items() if name not in _OF_THE_CALL}
-    found.write(path)
+    try:
+        found.write(path)
+    except OSError as error:
+        raise BenchUsageError(f"--receipt: {path} cannot be written: {error.strerror}") from None
     return found, path
 
 

@@ -1,5 +1,6 @@
 """What every command shares: the application, its options, the consoles, and how errors end."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -18,6 +19,16 @@ from rayline.stack_names import PROJECT_ROOT, stack_names
 _MistakeOfTheCaller: Any = typer.BadParameter.__mro__[1]
 
 
+# What is wrong with the machine and not with the kit, and what to do.
+_OF_THE_MACHINE = {
+    errno.EACCES: "give this user the right to it",
+    errno.EPERM: "give this user the right to it",
+    errno.EROFS: "use a folder that can be written to",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+}
+
+
 class _Commands(TyperGroup):
     """Ends every command in the same way: words on stderr, with --json one value on stdout, and an exit code."""
 
@@ -25,7 +36,11 @@ class _Commands(TyperGroup):
         """Run the command that was asked for."""
         as_json = "--json" in ctx.args
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                # here a full disk can still be said in words
+                sys.stdout.flush()
         except (UsageError, FailedError) as error:
             _print_error(error)
             code, said = 2 if isinstance(error, UsageError) else 1, str(error)
@@ -36,9 +51,22 @@ class _Commands(TyperGroup):
             if as_json:
                 print_json(failure(error.exit_code, error.format_message()))
             raise
+        except OSError as error:
+            code, said = 1, _said_by_the_machine(error)
+            _print_error(FailedError(said))
         if as_json:
             print_json(failure(code, said))
         raise typer.Exit(code)
+
+
+def _said_by_the_machine(error: OSError) -> str:
+    """Return why the machine refuses a file. Raises the error where it may be the kit's own mistake."""
+    if error.errno not in _OF_THE_MACHINE:
+        raise error
+    if error.filename is None:
+        # else Python tries once more when it ends, and prints a traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return f"{error.filename or 'standard output'}: {error.strerror}. Fix: {_OF_THE_MACHINE[error.errno]}"
 
 
 app = typer.Typer(
@@ -49,6 +77,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+for _name in ("stdout", "stderr"):
+    # closed by the caller, as `>&-` does
+    if getattr(sys, _name) is None:
+        setattr(sys, _name, open(os.devnull, "w"))  # noqa: SIM115
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
 errors = Console(stderr=True, highlight=False)
 

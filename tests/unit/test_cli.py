@@ -223,6 +223,30 @@ def test_an_interrupted_command_says_so_as_data(monkeypatch):
     assert result.exit_code == json.loads(result.stdout)["exit_code"] == 130
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_in_words(monkeypatch):
+    monkeypatch.setattr(cli.common, "STATE", pathlib.Path("/sys"))  # where not even root can make a folder
+    result = run("up", "--json")
+    assert result.exit_code == 1
+    [error] = json.loads(result.stdout)["errors"]
+    assert re.fullmatch(
+        r"/sys/local: .*\. Fix: (give this user the right to it|use a folder that can be written to)", error
+    )
+
+
+@pytest.mark.parametrize("command", ["plan --stack dev-l4", "plan --stack dev-l4 --json", "status", "plan --help"])
+@pytest.mark.parametrize("output", ["> /dev/full", ">&-", "2>&-", "| true"])
+def test_an_output_that_takes_nothing_gives_no_traceback(command, output):
+    line = f"{sys.executable} -m rayline.cli {command} {output}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if output == "> /dev/full":
+        assert (done.returncode, done.stderr) == (
+            1,
+            "error: standard output: No space left on device. Fix: free some space\n",
+        )
+
+
 def test_down_has_the_same_keys_here_as_for_a_cluster(monkeypatch, tmp_path):
     monkeypatch.setattr(cli.common, "STATE", tmp_path)
     said = json.loads(run("down", "--json").stdout)
@@ -234,6 +258,8 @@ def test_down_has_the_same_keys_here_as_for_a_cluster(monkeypatch, tmp_path):
     [
         (["--url", "https://a.example", "--stack", "local"], "--url needs no stack. Fix: leave out --stack"),
         (["--url", "llm.example.com"], "an address looks like https://llm.example.com"),
+        (["--url", "http://[::1"], "an address looks like https://llm.example.com"),
+        (["--url", "http://a.example:http"], "an address looks like https://llm.example.com"),
         (["--url", "https://a.example/?api_key=x"], "a key comes from $RAYLINE_API_KEY"),
         (["--service", "other"], "--service other: the stack local has chat"),
     ],
