@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_in_words(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("command", ["plan --stack dev-l4", "plan --stack dev-l4 --json", "status", "plan --help"])
+@pytest.mark.parametrize("command", ["status", "status --json", "plan --help"])
 @pytest.mark.parametrize("output", ["> /dev/full", ">&-", "2>&-", "| true"])
 def test_an_output_that_takes_nothing_gives_no_traceback(command, output):
     line = f"{sys.executable} -m rayline.cli {command} {output}"
