@@ -12,10 +12,10 @@ from components.api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_
 from components.facts.defaults import OPERATOR_NAMESPACE
 from components.isolation_manifests import OPERATOR_POD
 from components.ray_service_manifest import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_service_name
-from rayline.errors import FailedError, UsageError
+from rayline.errors import FailedError
 from rayline.kubectl import Kubectl
 from rayline.local.serve_api import replica_counts
-from rayline.ray_logs import LOG_COMPONENTS
+from rayline.ray_logs import log_patterns
 from rayline.verify.cluster import APPLICATIONS, pod_selector, ray_container, ray_pods
 from rayline.verify.target import NotSeen
 
@@ -151,16 +151,13 @@ def logs(kubectl: Kubectl, service: str, *, component: str | None, lines: int) -
     last crash. Ray's log files are read in each running pod. Raises UsageError for an unknown component, FailedError where
     the service has no pod.
     """
-    if component is not None and component not in LOG_COMPONENTS:
-        known = ", ".join([*LOG_COMPONENTS, OPERATOR])
-        raise UsageError(f"--component {component}: unknown. Fix: one of {known}")
+    patterns = log_patterns(component, OPERATOR)
     pods = _pods(kubectl, service)
     if not pods:
         raise FailedError(
             f"service {service} has no pod in namespace {kubectl.namespace}. "
             f"Fix: kubectl -n {kubectl.namespace} describe rayservice {service}"
         )
-    patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
     for pod in pods:
         name = pod["metadata"]["name"]
         yield f"==> {name}: {_pod_line(pod)} <=="

@@ -16,6 +16,7 @@ from components.facts.choices import Accelerator, Capacity, ClusterMode, Exposur
 from components.facts.serve_flags import SWITCHES
 from components.plan import ClusterPlan, HeadPlan, IsolationPlan, NodePool, Plan, ServicePlan
 from components.ray_service_manifest import serve_service_name
+from components.secret_values import may_show
 
 from .offline import Declared, Program
 
@@ -58,6 +59,8 @@ def stack_card(program: Program) -> StackCard:
             _endpoint(plan),
             _head_store(plan.head),
         ]
+        if cluster.labels:
+            facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.labels.items()))
         cost = f"{_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})"
     pools = {pool.name: pool for pool in plan.pools}
     services = [
@@ -216,6 +219,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             f"{limits.max_num_batched_tokens:,} tokens a step",
         ),
         ("switches", ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES)),
+        *([("env", _own_variables(service))] if service.own_variables else []),
         ("runtime", f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {_image(plan, service)}"),
         ("access", _access(service)),
     ]
@@ -237,6 +241,18 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             )
         )
     return lines
+
+
+_LONGEST_VALUE = 40
+"""Characters of a variable's value that a card has room for."""
+
+
+def _own_variables(service: ServicePlan) -> str:
+    """The variables that the stack sets. A long value is left out, and one that may hold a secret."""
+    return ", ".join(
+        f"{name}={value}" if len(value) <= _LONGEST_VALUE and may_show(name, value) else f"{name} (set)"
+        for name, value in ((name, service.env[name]) for name in service.own_variables)
+    )
 
 
 def _access(service: ServicePlan) -> str:

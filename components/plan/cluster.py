@@ -17,6 +17,7 @@ from ..facts.google import (
     LABEL_VALUE,
     SYSTEM_METRICS,
     WORKLOAD_METRICS,
+    ZONE,
 )
 from ..facts.runtimes import KUBERAY_CHART, KUBERAY_CRD_FILES, KUBERAY_CRDS, KUBERAY_REPOSITORY, KUBERAY_VERSION
 from ..names import PLATFORM
@@ -51,6 +52,15 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
     if not region:
         check.refuse(
             "gcp:region", region, "required with cluster.mode create: `pulumi config set gcp:region us-central1`"
+        )
+    elif zone := re.fullmatch(ZONE, region):
+        # the rest is checked as for the region that is meant
+        region = zone["region"]
+        check.refuse(
+            "gcp:region",
+            zone[0],
+            f"a zone of the region {region}. Fix: `pulumi config set gcp:region {region}`; "
+            "a cluster in one zone has that as cluster.location",
         )
     location = given.get("location") or region
     if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):

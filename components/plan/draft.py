@@ -89,6 +89,7 @@ class Common:
             stream_interval=self.stream_interval,
             log_engine_metrics=given.get("log_engine_metrics", defaults.LOG_ENGINE_METRICS),
             env=with_haproxy_threads(self.env, workers.cpus),
+            own_variables=tuple(given.get("env") or ()),
             workers=workers,
             engine_kwargs=self.engine_kwargs,
             api_key=self.api_key,

@@ -176,6 +176,8 @@ class ServicePlan:
     autoscaling: Autoscaling | None = None
     incremental: IncrementalUpgrade | None = None
     parked: bool = False
+    own_variables: tuple[str, ...] = ()
+    """Names of those in `env` that the stack itself sets."""
     warnings: tuple[str, ...] = ()
 
     @property

@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from rayline import offline
+from rayline import offline, place
 from rayline.bench import cluster_job, cluster_run, page, report, run
 from rayline.bench import receipt as receipts
 from rayline.bench.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASE, ArmError, Overlay, read_overlay
@@ -85,7 +85,7 @@ def options(values: Values) -> run.Options:
 def bench(values: Values, state: pathlib.Path, console: Console) -> int:
     """Runs it, shows it; the exit code. Raises BenchError, BenchUsageError and what rendering the stack raises."""
     values = resumed(values)
-    if run.is_in_a_cluster(values.stack, values.config_file):
+    if place.is_in_a_cluster(values.stack, values.config_file):
         return _bench_in_cluster(values, state, console)
     if values.service:
         raise BenchUsageError("--service: the arms on this machine serve the stack's one service")
@@ -142,7 +142,7 @@ def _kept(path: pathlib.Path, progress: Report) -> Iterator[None]:
 
 def render(values: Values) -> int:
     """Prints what `bench` would apply in a cluster. Raises BenchUsageError."""
-    if not run.is_in_a_cluster(values.stack, values.config_file):
+    if not place.is_in_a_cluster(values.stack, values.config_file):
         raise BenchUsageError(f"--render: stack {values.stack} runs on this machine, where nothing is applied")
     wanted = _prepared_for_cluster(values)
     points = wanted.points(cluster_run.new_receipt(wanted, values.repeats, ""))
@@ -225,7 +225,10 @@ def _begun(
     path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     found = new(shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
     found.options = {name: value for name, value in asdict(values).items() if name not in _OF_THE_CALL}
-    found.write(path)
+    try:
+        found.write(path)
+    except OSError as error:
+        raise BenchUsageError(f"--receipt: {path} cannot be written: {error.strerror}") from None
     return found, path
 
 
@@ -260,7 +263,7 @@ def show_receipt(values: Values, path: pathlib.Path, console: Console) -> int:
 
 def show(values: Values, state: pathlib.Path, console: Console) -> int:
     """The arms and what each has differently from the base arm; the workloads. Raises BenchUsageError."""
-    if run.is_in_a_cluster(values.stack, values.config_file):
+    if place.is_in_a_cluster(values.stack, values.config_file):
         raise BenchUsageError(
             f"--list: stack {values.stack} is in a cluster, where the one arm is the service as it runs; --render shows its Job"
         )

@@ -251,12 +251,6 @@ def read_loads(options: Options) -> list[Load]:
     return loads
 
 
-def is_in_a_cluster(stack: str, config_file: Path | None = None) -> bool:
-    """Whether the stack's file says so; what else it says may be wrong. Raises UnknownStack or ProgramError."""
-    values, _ = stack_files.read_stack(stack, file=config_file)
-    return stack_files.map_of(values, "cluster").get("mode") != ClusterMode.LOCAL.value
-
-
 def _record(options: Options, context: int, service: Mapping[str, Any]) -> offline.Program:
     """The stack's program with the benchmark's model, room for the longest prompt, and `service` laid over."""
     values, secret = stack_files.read_stack(options.stack, file=options.config_file)

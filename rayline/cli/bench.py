@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import common
-from .common import ConfigFileOption, JsonOption, StackOption, app, console, plain_errors
+from .common import ConfigFileOption, JsonOption, StackOption, app, console
 
 
 @app.command(epilog="Example: rayline bench --arms sample,kit-equal,vllm --concurrency 64,256 --repeats 5")
@@ -87,29 +87,28 @@ def bench(
         arms, base, workloads, replicas = ",".join(run.arms), run.base, goal_rows.WORKLOAD, str(run.replicas)
         concurrency = ",".join(map(str, goal_rows.CONCURRENCIES))
         requests, repeats = goal_rows.REQUESTS, max(repeats, goal_rows.REPEATS)
-    with plain_errors():
-        values = command.Values(
-            stack=stack,
-            arms=arms,
-            overlays=arm or [],
-            base=base,
-            workloads=workloads,
-            concurrency=concurrency,
-            requests=requests,
-            repeats=repeats,
-            replicas=replicas,
-            model=model,
-            engine=engine or [],
-            receipt=receipt,
-            resume=resume,
-            as_json=as_json,
-            service=service,
-            config_file=config_file,
-        )
-        if report:
-            code = command.show_receipt(values, report, console)
-        elif render_job:
-            code = command.render(values)
-        else:
-            code = command.show(values, common.STATE, console) if show else command.bench(values, common.STATE, console)
+    values = command.Values(
+        stack=stack,
+        arms=arms,
+        overlays=arm or [],
+        base=base,
+        workloads=workloads,
+        concurrency=concurrency,
+        requests=requests,
+        repeats=repeats,
+        replicas=replicas,
+        model=model,
+        engine=engine or [],
+        receipt=receipt,
+        resume=resume,
+        as_json=as_json,
+        service=service,
+        config_file=config_file,
+    )
+    if report:
+        code = command.show_receipt(values, report, console)
+    elif render_job:
+        code = command.render(values)
+    else:
+        code = command.show(values, common.STATE, console) if show else command.bench(values, common.STATE, console)
     raise typer.Exit(code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .common import command, console, errors, state_dir
+from .common import console, errors, state_dir, up_command
 
 if TYPE_CHECKING:
     from components.plan import ServicePlan
@@ -47,18 +47,15 @@ def check_cluster(
 
 
 def check_this_machine(program: Program, all_on: bool) -> dict[str, list[Check]]:
-    """Return the checks of the service that runs on this machine. Raises LocalRuntimeError where none runs."""
-    from rayline import render
-    from rayline.local import runtime, session
+    """Return the checks of the service that runs on this machine. Raises NotRunning where none runs."""
+    from rayline import place, render
+    from rayline.local import runtime
     from rayline.local_secrets import stack_secrets
     from rayline.verify import check_switches
 
     folder = state_dir(program.stack)
     # before stack_secrets, which would make the folder
-    if session.load(folder) is None:
-        raise runtime.LocalRuntimeError(
-            f"nothing runs for stack {program.stack}. Fix: {command()} up --stack {program.stack}"
-        )
+    place.running_session(program, folder, up_command(program.stack))
     target = runtime.target(render.ray_services(program)[0], state_dir=folder, secrets=stack_secrets(program, folder))
     if all_on:
         target.expected = target.expected.all_on()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .common import JsonOption, app, complete_stacks, plain_errors
+from .common import JsonOption, app, complete_stacks, print_json
 
 
 @app.command(epilog="Example: rayline permissions --stack prod-l4")
@@ -23,16 +23,13 @@ def permissions(
     from rayline import offline, preflight
     from rayline import permissions as rights
 
-    with plain_errors():
-        program = offline.record(stack)
-        roles = rights.roles_for(
-            program,
-            state=preflight.backend_url(preflight.Machine.this()),
-            secrets_provider=preflight.secrets_provider(stack),
-        )
+    program = offline.record(stack)
+    roles = rights.roles_for(
+        program,
+        state=preflight.backend_url(preflight.Machine.this()),
+        secrets_provider=preflight.secrets_provider(stack),
+    )
     if as_json:
-        import json
-
-        print(json.dumps(rights.as_data(program, roles, member), indent=2))
+        print_json(rights.as_data(program, roles, member))
     else:
         print(rights.as_text(program, roles, member))

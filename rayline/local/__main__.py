@@ -13,6 +13,7 @@ import yaml
 
 from rayline.local import runtime
 from rayline.local.report import terminal_report
+from rayline.ray_logs import LOG_COMPONENTS
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
         metavar="NAME/KEY=VARIABLE",
         help="take the value of a Secret's key from an environment variable",
     )
-    parser.add_argument("--component", choices=sorted(runtime.LOG_COMPONENTS))
+    parser.add_argument("--component", choices=sorted(LOG_COMPONENTS))
     parser.add_argument("--lines", type=int, default=40)
     options = parser.parse_args()
     try:

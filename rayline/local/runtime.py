@@ -41,11 +41,13 @@ from rayline.local.session import Session
 from rayline.local.supervisor import stand_behind_other_sessions
 from rayline.local.target import LocalTarget
 from rayline.local.waiting import Phase, Stuck, Watch
-from rayline.ray_logs import LOG_COMPONENTS
+from rayline.ray_logs import log_patterns
 from rayline.verify import Check, Outcome, check_switches, summary
 
 GET_SECONDS = 60.0
 """For one GET of many: the next one follows."""
+NOTHING_RUNS = "nothing runs"
+"""The detail of Status where no session is recorded."""
 
 
 class LocalRuntimeError(FailedError):
@@ -214,7 +216,7 @@ def status(state_dir: Path) -> Status:
     """What runs for `state_dir`. Never raises because nothing runs."""
     session = sessions.load(state_dir)
     if session is None:
-        return Status(running=False, healthy=False, detail="nothing runs")
+        return Status(running=False, healthy=False, detail=NOTHING_RUNS)
     root = session.supervisor()
     processes = session.processes()
     if root is None:
@@ -252,10 +254,9 @@ def status(state_dir: Path) -> Status:
 def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]:
     """The last `lines` lines of each log file of `component` (None: of all), each file under a line with its name.
 
-    Shows the running session, else what the last failed `up` left. Raises LocalRuntimeError for an unknown component.
+    Shows the running session, else what the last failed `up` left. Raises UsageError for an unknown component.
     """
-    if component is not None and component not in LOG_COMPONENTS:
-        raise LocalRuntimeError(f"no component {component}: there are {', '.join(LOG_COMPONENTS)}")
+    patterns = log_patterns(component)
     session = sessions.load(state_dir)
     folder = session.log_folder if session is not None else _failure_folder(state_dir)
     extra: list[Path] = []
@@ -263,7 +264,6 @@ def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]
         extra.append(state_dir / "ray-start.log")
     if component in (None, "haproxy") and session is not None:
         extra += sorted(session.folder.glob(f"{translate.HAPROXY_FOLDER}/*/*.std*.log"))
-    patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
     found = [*extra, *(path for pattern in patterns for path in sorted(folder.glob(pattern)))]
     for path in found:
         if component == "replica" and path.name.startswith("worker-") and not failures.is_replica_log(path):

@@ -632,6 +632,7 @@ def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
         (["--report", "receipt.json", "--list", "--base", "kit"], "the receipt decides: leave out --list, --base"),
         (["--resume", "receipt.json", "--arms", "kit", "--render"], "the receipt decides: leave out --arms, --render"),
         (["--resume", "receipt.json", "--repeats", "9", "--json"], "there is no receipt receipt.json"),
+        (["--receipt", "/proc/receipt.json"], "--receipt: /proc/receipt.json cannot be written"),
         (["--goals", "equal", "--arms", "kit"], "leave out --arms"),
         (["--goals", "fast"], "'fast' is none of equal, shipped, replicas"),
         (["--stack", "prod-l4", "--list"], "--render shows its Job"),

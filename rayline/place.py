@@ -1,0 +1,55 @@
+"""Where a stack runs: on this machine or in a cluster. Every command takes the answer from here."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING
+
+from components.facts.choices import ClusterMode
+from rayline import stack_files
+from rayline.errors import FailedError
+
+if TYPE_CHECKING:
+    from rayline.local.session import Session
+    from rayline.offline import Program
+
+
+class NotRunning(FailedError):
+    """Nothing runs on this machine for a stack."""
+
+
+def is_in_a_cluster(stack: str, file: pathlib.Path | None = None) -> bool:
+    """Return whether the stack's file says so; what else it says may be wrong. Raises UnknownStack or ProgramError."""
+    values, _ = stack_files.read_stack(stack, file=file)
+    return stack_files.map_of(values, "cluster").get("mode") != ClusterMode.LOCAL.value
+
+
+def is_here(stack: str, folder: pathlib.Path, file: pathlib.Path | None = None) -> bool:
+    """Return whether a stack runs on this machine. A session that is recorded in `folder` says so, else the stack's file.
+
+    The session comes first: a stack file that is gone or no longer parses must not keep one running. The folder alone says
+    nothing, because it outlives the session. Raises UnknownStack or ProgramError.
+    """
+    from rayline.local import session
+
+    return session.load(folder) is not None or not is_in_a_cluster(stack, file)
+
+
+def running_session(program: Program, folder: pathlib.Path, up: str) -> Session:
+    """Return the session of a stack that lives on this machine. Raises NotRunning, with the command `up` as the fix."""
+    from rayline.local import session
+
+    found = session.load(folder)
+    if found is None or found.supervisor() is None:
+        raise NotRunning(nothing_runs(program.stack, up, ended=found is not None))
+    if program.plan.cluster.mode is not ClusterMode.LOCAL:
+        raise NotRunning(
+            f"a session of stack {program.stack} runs on this machine, and the stack's file has another cluster.mode by now. "
+            f"Fix: {up.replace(' up ', ' down ')}, which ends the session"
+        )
+    return found
+
+
+def nothing_runs(stack: str, up: str, *, ended: bool = False) -> str:
+    """Return what every command says where nothing runs on this machine."""
+    return f"nothing runs for stack {stack}{': Ray has ended' if ended else ''}. Fix: {up}"
