@@ -5,6 +5,8 @@ Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wro
 
 import sys
 
+from rayline.signals import terminable
+
 # Importing a module registers its command. What a command needs beyond options and messages, it imports when it runs.
 from . import bench, common, down, key, logs, permissions, plan, render, status, up, verify
 from .common import app
@@ -29,7 +31,8 @@ __all__ = [
 def main() -> None:
     """Run the `rayline` command."""
     try:
-        app()
+        with terminable():
+            app()
     except BrokenPipeError:
         # `rayline plan | head` closes the pipe early, which is no failure
         sys.stderr.close()
