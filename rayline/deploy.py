@@ -23,8 +23,10 @@ from .errors import FailedError, UsageError
 from .kubectl import Kubectl
 from .offline import Program
 from .stack_names import PROJECT_ROOT
+from .verify.target import NotSeen
 
 TOOLS = PROJECT_ROOT / ".tools"
+LOOK_SECONDS = 30.0
 # the folder, as Pulumi takes it from the project's root
 POLICY_PACK = "policy"
 
@@ -42,6 +44,17 @@ def refuse_unready(program: Program) -> None:
     missing = preflights.missing(program)
     if missing:
         raise DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
+    if program.plan.cluster.mode is ClusterMode.EXISTING:
+        _look_once(program)
+
+
+def _look_once(program: Program) -> None:
+    """Raise DeployError where the cluster that is to be deployed to cannot be reached, before Pulumi waits for it."""
+    with cluster_access(program, None) as kubectl:
+        try:
+            kubectl("get", "pods", "-o", "name", seconds=LOOK_SECONDS)
+        except NotSeen as error:
+            raise DeployError(f"the stack's cluster cannot be reached: {error}") from None
 
 
 def is_terminal() -> bool:
