@@ -23,6 +23,28 @@ _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client co
 """In what kubectl says when the connection broke and not the command."""
 
 
+_REACH = "let this machine reach the API server: the kubeconfig's address, VPN, firewall, cluster.authorized_networks"
+_LOGIN = "log in with credentials that the cluster knows: for GKE gcloud auth login, and kubectl's plug-in for it"
+_RIGHTS = "grant what `rayline permissions --stack STACK` prints"
+_KUBECONFIG = (
+    "name a context of `kubectl config get-contexts` in cluster.context or --context, and its file in cluster.kubeconfig "
+    "or $KUBECONFIG"
+)
+# Beginnings of kubectl's own lines: what a command in a pod says, or the API server about a pod's node, is another matter.
+_UNREACHABLE = (
+    (r"error: You must be logged in|Error from server \(Unauthorized\)", _LOGIN),
+    (r"Unable to connect to the server: getting credentials", _LOGIN),
+    (r"The connection to the server \S+ was refused|Unable to connect to the server:", _REACH),
+    (r"Error from server \(Forbidden\)", _RIGHTS),
+    (r"error: context |error: current-context |Error in configuration|error: invalid configuration", _KUBECONFIG),
+    (r"error: stat |error: error loading config file", _KUBECONFIG),
+)
+
+
+class Unreachable(NotSeen):
+    """The API server cannot be reached, or refuses who asks; the message says what to do. Waiting seldom helps."""
+
+
 class ConnectionLost(NotSeen):
     """The connection to the API server or through it to a pod broke."""
 
@@ -38,10 +60,10 @@ class Kubectl:
     """None: $KUBECONFIG, then ~/.kube/config."""
 
     def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """What it prints. Raises NotSeen with what it says, ConnectionLost where the way to the pod broke."""
+        """What it prints. Raises NotSeen with what it says: Unreachable, or ConnectionLost where the way to the pod broke."""
         tool = shutil.which("kubectl")
         if tool is None:
-            raise NotSeen("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools")
+            raise Unreachable("kubectl is not on PATH. Fix: https://kubernetes.io/docs/tasks/tools")
         options = ["--namespace", self.namespace]
         options += ["--context", self.context] if self.context else []
         options += ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
@@ -55,8 +77,12 @@ class Kubectl:
             lines = done.stderr.strip().splitlines()
             # its library's own log comes before what it has to say
             said = [line for line in lines if not _LOG_LINE.match(line)] or lines
-            error = ConnectionLost if any(sign in done.stderr for sign in _LOST) else NotSeen
-            raise error(f"kubectl {' '.join(arguments[:3])}: " + "\n".join(said)[-600:])
+            text = f"kubectl {' '.join(arguments[:3])}: " + "\n".join(said)[-600:]
+            if any(sign in done.stderr for sign in _LOST):
+                raise ConnectionLost(text)
+            if fix := _fix(said):
+                raise Unreachable(f"{text}\nFix: {fix}")
+            raise NotSeen(text)
         return done.stdout
 
     def get(self, *what: str) -> dict[str, Any]:
@@ -81,3 +107,8 @@ class Kubectl:
             except ConnectionLost:
                 time.sleep(POLL_SECONDS)
         return self(*arguments, stdin=stdin, seconds=300)
+
+
+def _fix(said: list[str]) -> str:
+    """What to do where kubectl could not reach the API server or was refused, else ""."""
+    return next((fix for sign, fix in _UNREACHABLE if any(re.match(sign, line) for line in said)), "")

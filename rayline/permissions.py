@@ -8,6 +8,7 @@ from typing import Any
 from components.facts import deployer
 from components.facts.choices import ClusterMode
 from components.facts.deployer import Needs, Rule
+from components.plan.endpoint import IAM_MEMBER
 
 from .errors import FailedError
 from .offline import Declared, Program
@@ -65,6 +66,17 @@ class Role:
             return f'{command} --condition="^:^title=rayline-grants:expression={expression}"'
         # else gcloud asks for one where the policy has any
         return f"{command} --condition=None" if self.scope.kind == "project" else command
+
+
+MEMBER_FORMS = (
+    "user:EMAIL, group:EMAIL, serviceAccount:EMAIL, domain:DOMAIN, or principal:// and principalSet:// with an identity of a "
+    "workload identity pool"
+)
+
+
+def is_member(text: str) -> bool:
+    """Return whether IAM takes the name of a principal (docs.cloud.google.com/iam/docs/principal-identifiers)."""
+    return IAM_MEMBER.fullmatch(text) is not None
 
 
 class UnknownType(FailedError):

@@ -21,7 +21,7 @@ from ..facts.choices import (
 from ..facts.google import MAX_DRAINING_SECONDS, MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_API
 from .capacity import capacity_warnings
 from .check import Check, refuse_secrets
-from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay
+from .cluster import add_api, plan_cluster, plan_hugging_face, plan_kuberay, token_warnings
 from .drain import DrainTimes, drain_times
 from .endpoint import plan_endpoint
 from .environment import outbound_ports
@@ -146,7 +146,7 @@ def make_plan(args: Mapping[str, Any], *, name: str = "") -> Plan:
         hourly_usd=hourly,
         unpriced=unpriced,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
-        warnings=_warnings(cluster, kuberay, services, pools, endpoint, bucket),
+        warnings=_warnings(cluster, kuberay, services, pools, endpoint, bucket, hugging_face),
     )
 
 
@@ -161,8 +161,11 @@ def _warnings(
     pools: tuple[NodePool, ...],
     endpoint: EndpointPlan,
     bucket: BucketPlan | None,
+    hugging_face: HuggingFacePlan,
 ) -> tuple[str, ...]:
-    found = capacity_warnings(services, pools) + source_warnings(cluster, services)
+    found = (
+        capacity_warnings(services, pools) + source_warnings(cluster, services) + token_warnings(cluster, hugging_face)
+    )
     if bucket and not any(service.weights.bucket for service in services):
         found.append(
             f"weights: no service reads the bucket {bucket.name}; `weights: gcs-fuse` or `gcs-stream` in a service does"

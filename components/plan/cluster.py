@@ -282,3 +282,13 @@ def plan_hugging_face(check: Check, given: Mapping[str, Any], cluster: ClusterPl
     if not DNS_LABEL.fullmatch(name):
         check.refuse("hugging_face.secret_name", name, "a DNS label: lower-case letters, digits and dashes")
     return HuggingFacePlan(source, None if source is TokenSource.NONE else name)
+
+
+def token_warnings(cluster: ClusterPlan, hugging_face: HuggingFacePlan) -> list[str]:
+    """Say where a Secret is expected that nobody can have made before the first `up`."""
+    if hugging_face.source is not TokenSource.EXISTING_SECRET or cluster.mode is not ClusterMode.CREATE:
+        return []
+    return [
+        f"hugging_face.source existing-secret: the first `up` makes the cluster and the namespace, so make Secret "
+        f"{hugging_face.secret_name} there while it waits for pods; or use pulumi-secret or secret-manager"
+    ]

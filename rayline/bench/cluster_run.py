@@ -24,9 +24,10 @@ from rayline.bench.arms import RayArm
 from rayline.bench.errors import BenchError, BenchUsageError
 from rayline.bench.in_job import MARK
 from rayline.bench.receipt import ArmRecord, Configuration, Measured, Receipt
-from rayline.bench.run import Load, describe, figures, now, terminable, undisturbed
+from rayline.bench.run import Load, describe, figures, now
 from rayline.bench.schedule import Point
 from rayline.local.report import Report
+from rayline.signals import undisturbed
 
 ARM = "service"
 START_SECONDS = 60.0 * cluster_job.MINUTES_TO_START
@@ -190,25 +191,24 @@ def measure(run: Run, found: Receipt, path: Path, report: Report, kubectl: Kubec
         found.write(path)
         return
     name = cluster_job.run_name(run.service.name, points)
-    with terminable():
-        _must_be_ready(kubectl, run.service)
-        _must_be_alone(kubectl)
-        _remove(kubectl, name)
-        try:
-            documents = cluster_job.manifests(run.plan, run.service, points)
-            kubectl.run(
-                "create", "--filename", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-            )
-            report.note(f"Job {name} in {run.plan.namespace}; its log: {kubectl.text} logs --follow job/{name}")
-            _Following(kubectl, name, report, _Taking(run, found, path, report)).until_the_end()
-        finally:
-            with undisturbed():
-                report.phase("remove", f"Job {name}")
-                try:
-                    _remove(kubectl, name)
-                except BenchError as error:
-                    # what ended the run is the error to be seen; Kubernetes ends the Job at its deadline
-                    report.note(f"not removed: {error}")
+    _must_be_ready(kubectl, run.service)
+    _must_be_alone(kubectl)
+    _remove(kubectl, name)
+    try:
+        documents = cluster_job.manifests(run.plan, run.service, points)
+        kubectl.run(
+            "create", "--filename", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+        )
+        report.note(f"Job {name} in {run.plan.namespace}; its log: {kubectl.text} logs --follow job/{name}")
+        _Following(kubectl, name, report, _Taking(run, found, path, report)).until_the_end()
+    finally:
+        with undisturbed():
+            report.phase("remove", f"Job {name}")
+            try:
+                _remove(kubectl, name)
+            except BenchError as error:
+                # what ended the run is the error to be seen; Kubernetes ends the Job at its deadline
+                report.note(f"not removed: {error}")
     found.ended_at = now()
     found.write(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,7 @@ def _points(receipt: Receipt) -> str:
                 str(load["completed"]),
                 f'<span class="{style}">{load["failed"]}</span>',
                 *cells,
-                f"{sum(point.cpu_seconds.values()):.1f}",
+                f"{math.fsum(point.cpu_seconds.values()):.1f}",
                 f"{load['load_cpu_seconds']:.1f}",
                 f"{point.machine_load:.2f}",
             ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,6 +39,7 @@ from rayline.bench.workloads import WORKLOADS, Workload
 from rayline.local import bundled_models
 from rayline.local.report import Report
 from rayline.local_secrets import secret_values
+from rayline.signals import undisturbed
 
 MEMORY_KEPT_GIB = 2.0
 """Left free for the load generator and for everybody else."""
@@ -313,7 +312,7 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
     points = schedule.order(found.groups, list(loads), found.repeats)
     todo = schedule.left(points, [point.point() for point in found.points])
     took: dict[tuple[str, int], list[float]] = {}
-    with ExitStack() as ends, terminable():
+    with ExitStack() as ends:
         ends.enter_context(_only_one(plan.state_dir))
         generators = _Generators(plan.state_dir, ends)
         for batch in dict.fromkeys(point.batch for point in todo):
@@ -489,37 +488,6 @@ def _only_one(state_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise BenchError(f"another benchmark is running ({state_dir}/lock)") from None
         yield
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not cut short the ending of processes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Silent:

@@ -3,6 +3,8 @@
 Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted.
 """
 
+from rayline.signals import terminable
+
 # Importing a module registers its command. What a command needs beyond options and messages, it imports when it runs.
 from . import bench, common, down, key, logs, permissions, plan, render, status, up, verify
 from .common import app
@@ -26,4 +28,5 @@ __all__ = [
 
 def main() -> None:
     """Run the `rayline` command."""
-    app()
+    with terminable():
+        app()

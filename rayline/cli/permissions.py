@@ -7,6 +7,14 @@ import typer
 from .common import JsonOption, app, complete_stacks, print_json
 
 
+def _known_to_iam(member: str | None) -> str | None:
+    from rayline import permissions as rights
+
+    if member is not None and not rights.is_member(member):
+        raise typer.BadParameter(f"{member}: IAM knows no such principal. Fix: {rights.MEMBER_FORMS}")
+    return member
+
+
 @app.command(epilog="Example: rayline permissions --stack prod-l4")
 def permissions(
     stack: Annotated[
@@ -15,7 +23,11 @@ def permissions(
     ],
     member: Annotated[
         str | None,
-        typer.Option("--member", help="Who deploys, as IAM names it: serviceAccount:..., user:... or principalSet:..."),
+        typer.Option(
+            "--member",
+            callback=_known_to_iam,
+            help="Who deploys, as IAM names it: serviceAccount:EMAIL, user:EMAIL, group:EMAIL, principalSet://...",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

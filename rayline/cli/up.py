@@ -63,8 +63,11 @@ def _run_here(program: Program) -> Any:
 def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, as_json: bool) -> int:
     """Run `pulumi up` and the checks. Return the exit code."""
     from rayline import deploy, plan_view
+    from rayline import policy_config as policy
 
     deploy.need_yes("up", program.stack, yes=yes, as_json=as_json)
+    if policy_config:
+        policy.refuse_unknown(policy_config)
     if as_json:
         return _deploy_for_a_script(program, policy_config)
     deploy.refuse_unready(program)

@@ -23,12 +23,12 @@ import yaml
 from components.api_key_manifests import API_KEY_KEY, api_key_secret
 from rayline import offline, render
 from rayline.bench.receipt import git_state, hardware, versions
-from rayline.bench.run import terminable
 from rayline.faults import nodes, scenarios
 from rayline.faults.scenarios import Outcome, Scene
 from rayline.local import runtime, session
 from rayline.local.report import Report, terminal_report
 from rayline.local_secrets import secret_values
+from rayline.signals import terminable
 from rayline.stack_files import read_stack_file
 
 NAME = "tiny"

@@ -14,6 +14,7 @@ import yaml
 from rayline.local import runtime
 from rayline.local.report import terminal_report
 from rayline.ray_logs import LOG_COMPONENTS
+from rayline.signals import terminable
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=40)
     options = parser.parse_args()
     try:
-        with terminal_report() as report:
+        with terminable(), terminal_report() as report:
             if options.command == "up":
                 secrets = {}
                 for text in options.secret:

@@ -23,7 +23,7 @@ from components.ray_service_manifest import (
     serve_service_name,
 )
 from rayline.errors import FailedError
-from rayline.kubectl import Kubectl
+from rayline.kubectl import Kubectl, Unreachable
 from rayline.local.report import Report
 from rayline.local.serve_api import State, progress
 from rayline.verify.check import Outcome, Verdict
@@ -33,6 +33,9 @@ from rayline.verify.target import APPLICATIONS, Node, NotSeen, View, entrances
 
 SETTLES_SECONDS = 30.0
 POLL_SECONDS = 3.0
+UNREACHABLE_SECONDS = 60.0
+"""How long a cluster that cannot be reached is looked at again: one just made may not know its name or the caller yet."""
+TELL_AGAIN_MINUTES = 2
 CLUSTER_LABEL = "ray.io/cluster"
 
 
@@ -198,19 +201,32 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
     """
     name, started = declared["metadata"]["name"], time.monotonic()
     look = _Rollout(kubectl, declared)
+    seen = started
     while True:
         try:
             waiting = look.next()
+            seen = time.monotonic()
+        except Unreachable as error:
+            waiting = str(error)
+            if time.monotonic() - seen > UNREACHABLE_SECONDS:
+                raise NotServed(f"{name} cannot be seen for {UNREACHABLE_SECONDS:.0f} s: {waiting}") from None
         except NotSeen as error:
             waiting = str(error)
+            seen = time.monotonic()
         took = time.monotonic() - started
         if not waiting:
             report.done(name, took, "every replica runs the declared configuration")
             return
-        report.phase(name, waiting)
+        report.phase(name, _since(took, waiting))
         if took > seconds:
             raise NotServed(f"{name} is not served after {seconds:.0f} s: {waiting}")
         time.sleep(POLL_SECONDS)
+
+
+def _since(took: float, waiting: str) -> str:
+    """What is waited for, in other words every few minutes: a log that stands still looks as if nothing ran."""
+    minutes = int(took / 60) // TELL_AGAIN_MINUTES * TELL_AGAIN_MINUTES
+    return f"after {minutes} min: {waiting}" if minutes else waiting
 
 
 class _Rollout:

@@ -30,6 +30,8 @@ options = {{}}
 while arguments[0].startswith("--"):
     options[arguments[0]] = arguments[1]
     arguments = arguments[2:]
+if (folder / "refusal").exists():
+    sys.exit((folder / "refusal").read_text())
 if options.get("--context") == "nowhere":
     sys.exit('error: context "nowhere" does not exist')
 
@@ -203,6 +205,11 @@ class FakeCluster:
         }
         state = {"objects": objects, "pods": self.answers(), "open": self.open, "logs": self.logs, "files": self.files}
         (self.folder / "state.json").write_text(json.dumps(state))
+
+    def refuse(self, said: str) -> None:
+        """Let kubectl fail with what it says, or reach the cluster again with nothing."""
+        refusal = self.folder / "refusal"
+        refusal.write_text(said) if said else refusal.unlink()
 
     def target(self) -> ClusterTarget:
         self.save()

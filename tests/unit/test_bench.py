@@ -463,6 +463,13 @@ def test_a_repeat_of_another_batch_is_compared_with_that_batches_base():
     assert summary.lines(a_receipt(points))[1].ratios["throughput"] == summary.Spread(2, 2, 2, 1)
 
 
+def test_a_sum_of_cpu_is_the_same_on_every_python():
+    point = measured("kit", 1, 100)
+    # one after the other, with rounding each time, they add up to 0.9999999999999999
+    point.cpu_seconds = {f"process {number}": 0.1 for number in range(10)}
+    assert summary.outside_engine(point) == summary.per_1000_tokens(point, 1.0)
+
+
 def test_cpu_is_given_for_1000_tokens_and_the_engine_apart():
     sample, kit = summary.lines(a_receipt([measured("sample", 1, 100), measured("kit", 1, 100, rest=0.5)]))
     assert sample.cpu == {"engine": 0.2, "replica": 0.1}

@@ -7,9 +7,10 @@ import shlex
 import pulumi_gcp
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from components.facts import deployer
-from rayline import permissions
+from rayline import cli, permissions
 from rayline.offline import Declared, Program
 from rayline.permissions import UnknownType, plural, roles_for, rules_for
 from tests.conftest import ROOT, stacks_of
@@ -167,6 +168,23 @@ def test_every_command_can_be_pasted(record_file) -> None:
         assert words[0] == "gcloud"
         assert "--member=$MEMBER" in words
         assert f"--role={role.role}" in words
+
+
+@pytest.mark.parametrize(
+    ("member", "taken"),
+    [
+        ("user:me@acme.com", True),
+        ("serviceAccount:deployer@my-project.iam.gserviceaccount.com", True),
+        ("principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*", True),
+        ("me@acme.com", False),
+        ("user:me", False),
+        ("allUsers", False),
+    ],
+)
+def test_a_member_that_iam_does_not_take_is_refused_with_the_forms(member: str, taken: bool) -> None:
+    result = CliRunner().invoke(cli.app, ["permissions", "--stack", "prod-l4", "--member", member])
+    assert result.exit_code == (0 if taken else 2), result.output
+    assert taken or "user:EMAIL, group:EMAIL" in " ".join(result.stderr.replace("│", " ").split())
 
 
 # --- in a cluster that exists
