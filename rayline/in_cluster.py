@@ -8,15 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import yaml
+
 from components.api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from components.facts.defaults import OPERATOR_NAMESPACE
 from components.isolation_manifests import OPERATOR_POD
 from components.ray_service_manifest import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_service_name
 from rayline.errors import FailedError, UsageError
-from rayline.kubectl import Kubectl
-from rayline.local.serve_api import replica_counts
+from rayline.kubectl import Kubectl, NotFound
+from rayline.local.failures import root_cause
+from rayline.local.serve_api import State, progress, replica_counts
 from rayline.ray_logs import LOG_COMPONENTS
-from rayline.verify.cluster import APPLICATIONS, pod_selector, ray_container, ray_pods
+from rayline.verify.cluster import APPLICATIONS, pod_selector, ray_container, ray_pods, ray_service
 from rayline.verify.target import NotSeen
 
 OPERATOR = "operator"
@@ -60,51 +63,75 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
     """Return what runs of a service. Raises NotSeen where the cluster does not answer."""
     url = f"http://{serve_service_name(service)}.{kubectl.namespace}:{SERVE_PORT}"
     try:
-        found = kubectl.get("rayservice", service)
-    except NotSeen as error:
-        if "NotFound" not in str(error) and "not found" not in str(error):
-            raise
-        return ClusterStatus(False, False, f"no RayService {service} in namespace {kubectl.namespace}", url)
+        found = ray_service(kubectl, service)
+    except NotFound as error:
+        return ClusterStatus(False, False, str(error), url)
     state = found.get("status") or {}
     conditions = {one["type"]: one for one in state.get("conditions") or []}
     pods = _pods(kubectl, service)
-    applications, replicas, unseen = _serve(kubectl, service, found)
+    serve = _serve(kubectl, service, found)
     ready = conditions.get("Ready", {})
-    healthy = ready.get("status") == "True" and bool(applications) and set(applications.values()) == {"RUNNING"}
+    serves = bool(serve.applications) and set(serve.applications.values()) == {"RUNNING"}
+    healthy = ready.get("status") == "True" and serves
     if healthy:
         detail = "serving"
     elif found["spec"].get("suspend"):
         detail = "parked"
     else:
-        wrong = [f"{name} is {said}" for name, said in applications.items() if said != "RUNNING"]
-        detail = "; ".join(wrong) or ready.get("message") or unseen or "KubeRay has reported no status yet"
+        said = serve.waits or (ready.get("message") if ready.get("status") != "True" else "")
+        detail = "; ".join(filter(None, [said, serve.unseen])) or "KubeRay has reported no status yet"
     return ClusterStatus(
         running=bool(pods),
         healthy=healthy,
         detail=detail,
         url=url,
         conditions={name: one["status"] for name, one in conditions.items()},
-        applications=applications,
-        replicas=replicas,
+        applications=serve.applications,
+        replicas=serve.replicas,
         pods={pod["metadata"]["name"]: _pod_line(pod) for pod in pods},
     )
 
 
-def _serve(
-    kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]
-) -> tuple[dict[str, str], dict[str, str], str]:
-    """Return applications and replica counts as Serve reports them, else KubeRay's copy and why Serve was not asked."""
+@dataclass(frozen=True)
+class _Serve:
+    """What Serve says of a service."""
+
+    applications: Mapping[str, str]
+    replicas: Mapping[str, str]
+    waits: str = ""
+    """What is still waited for, or what failed."""
+    unseen: str = ""
+    """Why Serve could not be asked: then `applications` are KubeRay's copy."""
+
+
+def _serve(kubectl: Kubectl, service: str, found: Mapping[str, Any]) -> _Serve:
+    """Ask the Serve of the RayCluster that serves; of the first one also while it is still coming."""
     try:
-        head = ray_pods(kubectl, service, ray_service).nodes(kubectl, {})[0]
+        head = ray_pods(kubectl, service, found, or_coming=True).nodes(kubectl, {})[0]
         (answer,) = head.run({"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS}]})
         if answer["status"] != 200:
             raise NotSeen(f"Serve's dashboard answers HTTP {answer['status']}")
         details = json.loads(answer["text"])
-        return {name: app["status"] for name, app in details["applications"].items()}, replica_counts(details), ""
+        applications = {name: app["status"] for name, app in details["applications"].items()}
+        return _Serve(applications, replica_counts(details), _waits(details, found))
     except NotSeen as error:
-        active = (ray_service.get("status") or {}).get("activeServiceStatus") or {}
-        copied = active.get("applicationStatuses") or {}
-        return {name: app.get("status", "UNKNOWN") for name, app in copied.items()}, {}, str(error)
+        state = found.get("status") or {}
+        copies = [
+            (state.get(f"{which}ServiceStatus") or {}).get("applicationStatuses") for which in ("active", "pending")
+        ]
+        copied = {name: app.get("status", "UNKNOWN") for name, app in (copies[0] or copies[1] or {}).items()}
+        wrong = [f"{name} is {said}" for name, said in copied.items() if said != "RUNNING"]
+        return _Serve(copied, {}, "; ".join(wrong), str(error))
+
+
+def _waits(details: Mapping[str, Any], ray_service: Mapping[str, Any]) -> str:
+    """Return what the declared configuration waits for, or why it failed; nothing where it serves."""
+    now = progress(details, yaml.safe_load(ray_service["spec"]["serveConfigV2"]))
+    if now.state is State.READY:
+        return ""
+    lines = now.detail.splitlines()
+    cause = root_cause(now.detail)
+    return f"{lines[0]} {cause}" if cause and len(lines) > 1 else " ".join(now.detail.split())
 
 
 def _pods(kubectl: Kubectl, service: str) -> list[dict[str, Any]]:
@@ -156,10 +183,10 @@ def logs(kubectl: Kubectl, service: str, *, component: str | None, lines: int) -
         raise UsageError(f"--component {component}: unknown. Fix: one of {known}")
     pods = _pods(kubectl, service)
     if not pods:
-        raise FailedError(
-            f"service {service} has no pod in namespace {kubectl.namespace}. "
-            f"Fix: kubectl -n {kubectl.namespace} describe rayservice {service}"
-        )
+        parked = ray_service(kubectl, service)["spec"].get("suspend")
+        why = f"service {service} {'is parked: it ' if parked else ''}has no pod in namespace {kubectl.namespace}"
+        fix = f"services.{service}.park: false" if parked else kubectl.by_hand(f"describe rayservice {service}")
+        raise FailedError(f"{why}. Fix: {fix}")
     patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
     for pod in pods:
         name = pod["metadata"]["name"]
@@ -211,7 +238,11 @@ def operator_logs(kubectl: Kubectl, namespace: str | None, *, lines: int) -> Ite
 
 def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:
     """Return the API key of a service from its Secret, or the previous one. Raises NotSeen or FailedError."""
-    secret = kubectl.get("secret", api_key_secret(service))
+    try:
+        secret = kubectl.get("secret", api_key_secret(service))
+    except NotFound as error:
+        ray_service(kubectl, service)
+        raise FailedError(f"{error}. Fix: bring the stack up again, which makes it") from None
     value = (secret.get("data") or {}).get(PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY)
     if not value:
         raise FailedError(f"the Secret {api_key_secret(service)} holds no {'previous ' if previous else ''}key")

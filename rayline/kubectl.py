@@ -18,13 +18,53 @@ from rayline.verify.target import NotSeen
 _SCRIPT = pathlib.Path(inside.__file__).read_text()
 EXEC_ATTEMPTS = 3
 POLL_SECONDS = 3.0
-_LOG_LINE = re.compile(r"[IWEF]\d{4} ")
+_LOG_LINE = re.compile(r"[IWEF]\d{4} .*\n?(?:\t.*\n?| >\n?)*")
+"""A line of its library's own log, which may go on over indented lines."""
+_OWN_LINE = re.compile(r"(?:error: |Error from server|Unable to connect|The connection to the server).*")
+"""A line of kubectl itself: what it runs in a pod writes to the same stream."""
 _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
 """In what kubectl says when the connection broke and not the command."""
+_NOT_FOUND = "Error from server (NotFound)"
+_REMEDIES = (
+    ('context "', "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file"),
+    ("localhost:8080", "kubectl knows no cluster: set KUBECONFIG, or cluster.kubeconfig of the stack file"),
+    ("error loading config file", "KUBECONFIG, or cluster.kubeconfig of the stack file, has to name a kubeconfig"),
+    ("error: stat ", "cluster.kubeconfig of the stack file, or KUBECONFIG, has to name a kubeconfig that exists"),
+    ("gke-gcloud-auth-plugin not found", "gcloud components install gke-gcloud-auth-plugin"),
+    ("getting credentials", "log in to the cluster's cloud again, for GKE: gcloud auth login"),
+    ("must be logged in", "log in to the cluster again: its kubeconfig's credentials are not accepted"),
+    ("x509: ", "get the cluster's kubeconfig again: its certificate is another's"),
+    ("(Forbidden)", "ask the cluster's administrator for this right: docs/operations.md, Verify"),
+    (
+        "doesn't have a resource type",
+        "KubeRay is not installed there: name the stack's cluster with --context, or bring it up",
+    ),
+    (
+        "connection to the server",
+        "start the cluster, or name another one of `kubectl config get-contexts` with --context",
+    ),
+    ("Unable to connect", "start the cluster or get into its network, or name another one with --context"),
+)
+"""In what kubectl says -> what to do about it. The first one that fits counts."""
 
 
 class ConnectionLost(NotSeen):
     """The connection to the API server or through it to a pod broke."""
+
+
+class NotFound(NotSeen):
+    """The API server answers that there is no such object."""
+
+
+def _error(command: str, stderr: str) -> NotSeen:
+    """Return what went wrong in kubectl's words, with what to do about it where that is known."""
+    # credential helpers say the same at each of its attempts
+    words = "\n".join(dict.fromkeys(filter(str.strip, _LOG_LINE.sub("", stderr).splitlines()))) or stderr.strip()
+    own = "\n".join(_OWN_LINE.findall(words))
+    fix = next((remedy for sign, remedy in _REMEDIES if sign in own), "")
+    kind = NotFound if _NOT_FOUND in own else ConnectionLost if any(sign in stderr for sign in _LOST) else NotSeen
+    said = f"kubectl {command}: {words[-600:]}"
+    return kind(f"{said}{'' if said.endswith(('?', '.')) else '.'} Fix: {fix}" if fix else said)
 
 
 @dataclass(frozen=True)
@@ -41,23 +81,34 @@ class Kubectl:
         """What it prints. Raises NotSeen with what it says, ConnectionLost where the way to the pod broke."""
         tool = shutil.which("kubectl")
         if tool is None:
-            raise NotSeen("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools")
+            raise NotSeen("kubectl is not on PATH. Fix: https://kubernetes.io/docs/tasks/tools")
         options = ["--namespace", self.namespace]
         options += ["--context", self.context] if self.context else []
         options += ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
         try:
             done = subprocess.run(
-                [tool, *options, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds
+                [tool, *options, *arguments],
+                input=stdin,
+                capture_output=True,
+                encoding="utf-8",
+                # logs hold what programs write, which may be anything
+                errors="replace",
+                timeout=seconds,
             )
         except subprocess.TimeoutExpired:
-            raise NotSeen(f"kubectl {' '.join(arguments[:3])}: no answer within {seconds:.0f} s") from None
+            raise NotSeen(
+                f"kubectl {' '.join(arguments[:3])}: no answer within {seconds:.0f} s. "
+                "Fix: try again; if it stays so, look whether the cluster is well: kubectl get --raw /readyz"
+            ) from None
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            # its library's own log comes before what it has to say
-            said = [line for line in lines if not _LOG_LINE.match(line)] or lines
-            error = ConnectionLost if any(sign in done.stderr for sign in _LOST) else NotSeen
-            raise error(f"kubectl {' '.join(arguments[:3])}: " + "\n".join(said)[-600:])
+            raise _error(" ".join(arguments[:3]), done.stderr)
         return done.stdout
+
+    def by_hand(self, command: str) -> str:
+        """Return a command as the user can type it, without the kubeconfig, which may be a passing file."""
+        return " ".join(
+            ["kubectl", *([f"--context {self.context}"] if self.context else []), "-n", self.namespace, command]
+        )
 
     def get(self, *what: str) -> dict[str, Any]:
         """Objects as data."""

@@ -30,8 +30,8 @@ options = {{}}
 while arguments[0].startswith("--"):
     options[arguments[0]] = arguments[1]
     arguments = arguments[2:]
-if options.get("--context") == "nowhere":
-    sys.exit('error: context "nowhere" does not exist')
+if options.get("--context") in state["refusals"]:
+    sys.exit(state["refusals"][options["--context"]])
 
 
 def selected(labels, selector):
@@ -142,6 +142,9 @@ class FakeCluster:
         """Arguments of `kubectl logs` -> output."""
         self.files: dict[str, str] = {}
         """Pod -> what a shell in it prints."""
+        self.refusals = {"nowhere": 'error: context "nowhere" does not exist'}
+        """Context -> what kubectl says in place of an answer."""
+        self.namespaces = [NAMESPACE]
         self.save()
 
     def answers(self) -> dict[str, Any]:
@@ -189,6 +192,7 @@ class FakeCluster:
 
     def save(self) -> None:
         objects = {
+            "namespace": [{"metadata": {"name": name}} for name in self.namespaces],
             "rayservice": [self.ray_service],
             "pods": self.pods,
             "services": self.services,
@@ -201,7 +205,14 @@ class FakeCluster:
                 for name, values in self.secrets.items()
             ],
         }
-        state = {"objects": objects, "pods": self.answers(), "open": self.open, "logs": self.logs, "files": self.files}
+        state = {
+            "objects": objects,
+            "pods": self.answers(),
+            "open": self.open,
+            "logs": self.logs,
+            "files": self.files,
+            "refusals": self.refusals,
+        }
         (self.folder / "state.json").write_text(json.dumps(state))
 
     def target(self) -> ClusterTarget:

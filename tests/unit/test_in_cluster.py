@@ -52,12 +52,95 @@ def test_a_pod_that_cannot_start_is_shown_with_its_reason_and_the_exit_code_is_1
     assert "unschedulable: 0/3 nodes are available" in text
 
 
-def test_a_service_that_was_never_deployed_is_said_so(fake: FakeCluster):
-    fake.ray_service["metadata"]["name"] = "other"
+NO_PLUGIN = """E1128 08:16:02.1 3056 memcache.go:265] "Unhandled Error" err=<
+\tcouldn't get current server API group list: Get "https://192.0.2.1/api?timeout=32s": getting credentials: exec: \
+executable gke-gcloud-auth-plugin not found
+\t
+\tInstall gke-gcloud-auth-plugin for use with kubectl
+ >
+Unable to connect to the server: getting credentials: exec: executable gke-gcloud-auth-plugin not found
+
+Install gke-gcloud-auth-plugin for use with kubectl"""
+LOGGED_OUT = """F1128 08:13:42.499223    3063 cred.go:145] print credential failed with error: Failed to retrieve access token (
+Please run:
+
+  $ gcloud auth login
+
+)
+F1128 08:13:46.736648    3150 cred.go:145] print credential failed with error: Failed to retrieve access token (
+Please run:
+
+  $ gcloud auth login
+
+)
+Unable to connect to the server: getting credentials: exec: executable gke-gcloud-auth-plugin failed with exit code 1"""
+REFUSED = "The connection to the server 192.0.2.1:6443 was refused - did you specify the right host or port?"
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong", "fix"),
+    [
+        (NO_PLUGIN, "executable gke-gcloud-auth-plugin not found", "gcloud components install gke-gcloud-auth-plugin"),
+        (LOGGED_OUT, "getting credentials", "gcloud auth login"),
+        (REFUSED, "192.0.2.1:6443 was refused", "start the cluster"),
+        (REFUSED.replace("192.0.2.1:6443", "localhost:8080"), "localhost:8080 was refused", "set KUBECONFIG"),
+        ('error: context "nowhere" does not exist', 'context "nowhere" does not exist', "kubectl config get-contexts"),
+        ("error: stat /gone: no such file or directory", "stat /gone", "cluster.kubeconfig"),
+        ('error: error loading config file "/bad": yaml: line 1', '"/bad"', "has to name a kubeconfig"),
+        ("error: You must be logged in to the server (Unauthorized)", "Unauthorized", "log in to the cluster again"),
+        (
+            "Unable to connect to the server: tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            "x509",
+            "get the cluster's kubeconfig again",
+        ),
+        (
+            'Error from server (Forbidden): rayservices.ray.io "chat" is forbidden: User "eve" cannot get resource',
+            'User "eve" cannot get resource',
+            "docs/operations.md",
+        ),
+        ('error: the server doesn\'t have a resource type "rayservice"', "resource type", "KubeRay is not installed"),
+    ],
+)
+@pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
+def test_a_cluster_that_cannot_be_asked_is_never_taken_for_one_without_the_service(
+    fake: FakeCluster, command: str, said: str, wrong: str, fix: str
+):
+    fake.refusals["broken"] = said
     fake.save()
-    result = rayline("status")
+    result = rayline(command, "--context", "broken")
+    assert (result.exit_code, result.stdout.count("Traceback")) == (1, 0)
+    assert wrong in result.stderr
+    assert fix in result.stderr.partition("Fix: ")[2]
+    # neither the library's own log, nor what is said at each attempt
+    assert "memcache.go" not in result.stderr
+    assert result.stderr.count("gcloud auth login") <= 2
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
+def test_a_service_that_was_never_deployed_is_said_so_by_each_command(fake: FakeCluster, command: str):
+    fake.ray_service["metadata"]["name"] = "other"
+    fake.pods = []
+    fake.save()
+    result = rayline(command)
     assert result.exit_code == 1
-    assert f"no RayService {SERVICE} in namespace" in " ".join(result.output.split())
+    said = " ".join(result.output.split())
+    assert (
+        f"the cluster has no RayService {SERVICE} in namespace rayline, so {SERVICE} is not deployed there. Fix: "
+        in said
+    )
+    fake.namespaces = []
+    fake.save()
+    assert "the cluster has no namespace rayline, so" in " ".join(rayline(command).output.split())
+
+
+def test_the_logs_of_a_parked_service_say_that_it_is_parked(fake: FakeCluster):
+    fake.ray_service["spec"]["suspend"] = True
+    fake.pods = []
+    fake.save()
+    result = rayline("logs")
+    assert result.exit_code == 1
+    assert f"service {SERVICE} is parked: it has no pod" in result.stderr
+    assert f"Fix: services.{SERVICE}.park: false" in result.stderr
 
 
 def test_the_logs_of_a_crash_are_shown_with_those_of_the_container_that_followed(fake: FakeCluster):
