@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,8 +24,11 @@ from rayline.verify.cluster import APPLICATIONS, pod_selector, ray_container, ra
 from rayline.verify.target import NotSeen
 
 OPERATOR = "operator"
-RAY_LOGS = "/tmp/ray/session_latest/logs"
-"""Where Ray writes its log files in a pod (ray/_private/utils.py, get_ray_temp_dir)."""
+RAY_FOLDER = "/tmp/ray"
+"""What Ray writes in a pod (ray/_private/utils.py, get_ray_temp_dir); the head shares it with the autoscaler."""
+RAY_LOGS = f"{RAY_FOLDER}/session_latest/logs"
+CRASHES = 5
+"""How many of the last crashes are shown."""
 OUTPUT = "ray"
 """The component whose logs are the containers' own output, too."""
 
@@ -48,6 +52,8 @@ class ClusterStatus:
     """Deployment -> "running/target"."""
     pods: Mapping[str, str] = field(default_factory=dict)
     """Pod -> role, phase and, where a container waits or has ended, the reason."""
+    crashed: Mapping[str, str] = field(default_factory=dict)
+    """Pod that KubeRay deleted because its Ray container ended -> when and why it ended, as long as its event is kept."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return label and value of each line that a terminal shows."""
@@ -56,6 +62,7 @@ class ClusterStatus:
             *(("application", f"{name} {state}") for name, state in self.applications.items()),
             *(("replicas", f"{count} {name}") for name, count in self.replicas.items()),
             *(("pod", f"{name}  {state}") for name, state in self.pods.items()),
+            *(("crashed", f"{name}  {said}") for name, said in self.crashed.items()),
         ]
 
 
@@ -89,6 +96,7 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
         applications=serve.applications,
         replicas=serve.replicas,
         pods={pod["metadata"]["name"]: _pod_line(pod) for pod in pods},
+        crashed=_crashed(kubectl, service, pods),
     )
 
 
@@ -140,6 +148,38 @@ def _pods(kubectl: Kubectl, service: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda pod: (_role(pod) != Role.HEAD.value, pod["metadata"]["name"]))
 
 
+_DELETED = re.compile(
+    r"Deleted (?P<role>\w+) Pod [^/]+/(?P<pod>[\w.-]+); .*ContainerStateTerminated\{ExitCode:(?P<code>\d+),.*?"
+    r"Reason:(?P<reason>\w*),.*?FinishedAt:(?P<at>[\d-]+ [\d:]+)"
+)
+"""KubeRay's event for a pod whose Ray container ended (ray-operator/controllers/ray/raycluster_controller.go, v1.7.0)."""
+
+
+def _crashed(kubectl: Kubectl, service: str, pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the pods beside `pods` that KubeRay deleted because their Ray container ended, the last one at the end.
+
+    With Ray's autoscaler no pod restarts its containers: KubeRay replaces it, and its logs go with it. Nothing where events
+    may not be read.
+    """
+    try:
+        events = kubectl.get("events", "--field-selector", "involvedObject.kind=RayCluster")["items"]
+    except NotSeen:
+        return {}
+    of_the_service = re.compile(
+        rf"{re.escape(service)}-[a-z0-9]{{5}}"
+    )  # as KubeRay names the RayClusters of a RayService
+    found = [
+        _DELETED.search(event.get("message") or "")
+        for event in events
+        if of_the_service.fullmatch(event["involvedObject"]["name"])
+    ]
+    return {
+        one["pod"]: f"{one['role']}, ended with {one['code']}: {one['reason'] or 'Unknown'} at {one['at']} UTC"
+        for one in sorted(filter(None, found), key=lambda one: one["at"])[-CRASHES:]
+        if one["pod"] not in {pod["metadata"]["name"] for pod in pods}
+    }
+
+
 def _role(pod: Mapping[str, Any]) -> str:
     return pod["metadata"]["labels"][NODE_TYPE_LABEL]
 
@@ -160,6 +200,8 @@ def _pod_line(pod: Mapping[str, Any]) -> str:
             parts.append(f"{one['name']} waits: {_reason(waiting)}")
         elif ended and ended.get("exitCode"):
             parts.append(f"{one['name']} ended with {ended['exitCode']}: {_reason(ended)}")
+        if "running" in (one.get("state") or {}) and one.get("ready") is False:
+            parts.append(f"{one['name']} is not ready")
         if one.get("restartCount"):
             parts.append(f"{one['name']} restarted {one['restartCount']} times")
     unscheduled = [one for one in state.get("conditions") or [] if one.get("reason") == "Unschedulable"]
@@ -187,6 +229,8 @@ def logs(kubectl: Kubectl, service: str, *, component: str | None, lines: int) -
         why = f"service {service} {'is parked: it ' if parked else ''}has no pod in namespace {kubectl.namespace}"
         fix = f"services.{service}.park: false" if parked else kubectl.by_hand(f"describe rayservice {service}")
         raise FailedError(f"{why}. Fix: {fix}")
+    for name, said in _crashed(kubectl, service, pods).items():
+        yield f"==> {name}: {said}; KubeRay deleted the pod, and its logs with it <=="
     patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
     for pod in pods:
         name = pod["metadata"]["name"]
@@ -217,10 +261,22 @@ def _files(kubectl: Kubectl, pod: Mapping[str, Any], patterns: Sequence[str], li
     show = f'[ -s "$f" ] && echo "==> {name}:$f <==" && tail -n {lines} "$f"'
     script = f"cd {RAY_LOGS} && for f in {' '.join(patterns)}; do {show}; done; true"
     try:
-        said = kubectl("exec", name, "-c", ray_container(pod)["name"], "--", "sh", "-c", script)
+        said = kubectl("exec", name, "-c", _reader(pod), "--", "sh", "-c", script)
     except NotSeen as error:
         said = f"==> {name}: Ray's log files cannot be read: {error} <=="
     yield from said.splitlines()
+
+
+def _reader(pod: Mapping[str, Any]) -> str:
+    """Return the container that Ray's files are read in: where Ray's own has ended, one that shares its folder."""
+    ray = ray_container(pod)["name"]
+    ended = {one["name"] for one in _containers(pod) if "terminated" in (one.get("state") or {})}
+    sharing = [
+        one["name"]
+        for one in pod["spec"]["containers"]
+        if any(mount["mountPath"] == RAY_FOLDER for mount in one.get("volumeMounts") or [])
+    ]
+    return next((name for name in [ray, *sharing] if name not in ended), ray)
 
 
 def operator_logs(kubectl: Kubectl, namespace: str | None, *, lines: int) -> Iterator[str]:
@@ -245,5 +301,6 @@ def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:
         raise FailedError(f"{error}. Fix: bring the stack up again, which makes it") from None
     value = (secret.get("data") or {}).get(PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY)
     if not value:
-        raise FailedError(f"the Secret {api_key_secret(service)} holds no {'previous ' if previous else ''}key")
+        which = "previous key. Fix: it has one after a change of api_key_generation" if previous else "key"
+        raise FailedError(f"the Secret {api_key_secret(service)} holds no {which}")
     return base64.b64decode(value).decode()
