@@ -86,7 +86,9 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
         detail = "parked"
     else:
         said = serve.waits or (ready.get("message") if ready.get("status") != "True" else "")
-        detail = "; ".join(filter(None, [said, serve.unseen])) or "KubeRay has reported no status yet"
+        detail = (
+            "; ".join(filter(None, [(said or "").rstrip("."), serve.unseen])) or "KubeRay has reported no status yet"
+        )
     return ClusterStatus(
         running=bool(pods),
         healthy=healthy,
@@ -118,7 +120,9 @@ def _serve(kubectl: Kubectl, service: str, found: Mapping[str, Any]) -> _Serve:
         head = ray_pods(kubectl, service, found, or_coming=True).nodes(kubectl, {})[0]
         (answer,) = head.run({"do": "ask", "base": "dashboard", "requests": [{"path": APPLICATIONS}]})
         if answer["status"] != 200:
-            raise NotSeen(f"Serve's dashboard answers HTTP {answer['status']}")
+            # 0: nobody took the connection
+            said = f"answers HTTP {answer['status']}" if answer["status"] else "does not answer"
+            raise NotSeen(f"Serve's dashboard {said}")
         details = json.loads(answer["text"])
         applications = {name: app["status"] for name, app in details["applications"].items()}
         return _Serve(applications, replica_counts(details), _waits(details, found))
@@ -168,15 +172,17 @@ def _crashed(kubectl: Kubectl, service: str, pods: Sequence[Mapping[str, Any]]) 
     of_the_service = re.compile(
         rf"{re.escape(service)}-[a-z0-9]{{5}}"
     )  # as KubeRay names the RayClusters of a RayService
+    there = {pod["metadata"]["name"] for pod in pods}
     found = [
-        _DELETED.search(event.get("message") or "")
+        one
         for event in events
         if of_the_service.fullmatch(event["involvedObject"]["name"])
+        and (one := _DELETED.search(event.get("message") or ""))
+        and one["pod"] not in there
     ]
     return {
         one["pod"]: f"{one['role']}, ended with {one['code']}: {one['reason'] or 'Unknown'} at {one['at']} UTC"
-        for one in sorted(filter(None, found), key=lambda one: one["at"])[-CRASHES:]
-        if one["pod"] not in {pod["metadata"]["name"] for pod in pods}
+        for one in sorted(found, key=lambda one: one["at"])[-CRASHES:]
     }
 
 
@@ -200,10 +206,13 @@ def _pod_line(pod: Mapping[str, Any]) -> str:
             parts.append(f"{one['name']} waits: {_reason(waiting)}")
         elif ended and ended.get("exitCode"):
             parts.append(f"{one['name']} ended with {ended['exitCode']}: {_reason(ended)}")
-        if "running" in (one.get("state") or {}) and one.get("ready") is False:
-            parts.append(f"{one['name']} is not ready")
         if one.get("restartCount"):
             parts.append(f"{one['name']} restarted {one['restartCount']} times")
+    parts += [
+        f"{one['name']} is not ready"
+        for one in state.get("containerStatuses") or []
+        if "running" in (one.get("state") or {}) and one.get("ready") is False
+    ]
     unscheduled = [one for one in state.get("conditions") or [] if one.get("reason") == "Unschedulable"]
     parts += [f"unschedulable: {one.get('message', '')}" for one in unscheduled]
     return ", ".join(parts)
@@ -280,16 +289,20 @@ def _reader(pod: Mapping[str, Any]) -> str:
 
 
 def operator_logs(kubectl: Kubectl, namespace: str | None, *, lines: int) -> Iterator[str]:
-    """Yield the last lines of the KubeRay operator, which runs in `namespace` (default kuberay-system).
+    """Yield the last lines of the KubeRay operator, of its last crash too, which runs in `namespace` (default kuberay-system).
 
     Raises FailedError where no operator runs there: GKE's add-on runs outside of the cluster.
     """
     there = replace(kubectl, namespace=namespace or OPERATOR_NAMESPACE)
-    selector = ",".join(f"{name}={value}" for name, value in OPERATOR_POD.items())
-    said = there("logs", "-l", selector, f"--tail={lines}")
-    if not said.strip():
-        raise FailedError(f"no KubeRay operator in namespace {there.namespace}: GKE's add-on logs to Cloud Logging")
-    yield from said.splitlines()
+    pods = there.get("pods", "-l", ",".join(f"{name}={value}" for name, value in OPERATOR_POD.items()))["items"]
+    if not pods:
+        raise FailedError(
+            f"no KubeRay operator in namespace {there.namespace}. Fix: isolation.operator_namespace, where it runs "
+            "elsewhere; GKE's add-on logs to Cloud Logging"
+        )
+    for pod in pods:
+        for one in _containers(pod):
+            yield from _output(there, pod["metadata"]["name"], one, lines)
 
 
 def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ _REMEDIES = (
     ("getting credentials", "log in to the cluster's cloud again, for GKE: gcloud auth login"),
     ("must be logged in", "log in to the cluster again: its kubeconfig's credentials are not accepted"),
     ("x509: ", "get the cluster's kubeconfig again: its certificate is another's"),
-    ("(Forbidden)", "ask the cluster's administrator for this right: docs/operations.md, Verify"),
+    ("(Forbidden)", "ask the cluster's administrator for this right: docs/operations.md#status"),
     (
         "doesn't have a resource type",
         "KubeRay is not installed there: name the stack's cluster with --context, or bring it up",
@@ -54,6 +54,11 @@ class ConnectionLost(NotSeen):
 
 class NotFound(NotSeen):
     """The API server answers that there is no such object."""
+
+
+def _named(arguments: Sequence[str]) -> str:
+    """Return what a command is called in a message: its beginning, without an option whose value would be cut off."""
+    return " ".join(arguments[:3]).removesuffix(" -l").removesuffix(" -c")
 
 
 def _error(command: str, stderr: str) -> NotSeen:
@@ -97,11 +102,11 @@ class Kubectl:
             )
         except subprocess.TimeoutExpired:
             raise NotSeen(
-                f"kubectl {' '.join(arguments[:3])}: no answer within {seconds:.0f} s. "
+                f"kubectl {_named(arguments)}: no answer within {seconds:.0f} s. "
                 "Fix: try again; if it stays so, look whether the cluster is well: kubectl get --raw /readyz"
             ) from None
         if done.returncode != 0:
-            raise _error(" ".join(arguments[:3]), done.stderr)
+            raise _error(_named(arguments), done.stderr)
         return done.stdout
 
     def by_hand(self, command: str) -> str:

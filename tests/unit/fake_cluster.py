@@ -58,7 +58,7 @@ if arguments[0] == "get":
     sys.exit()
 
 if arguments[0] == "logs":
-    print(state["logs"][" ".join(arguments[1:])])
+    sys.stdout.buffer.write(state["logs"][" ".join(arguments[1:])].encode("latin-1") + b"\\n")
     sys.exit()
 if arguments[:2] == ["exec", arguments[1]] and arguments[4:7] == ["--", "sh", "-c"]:
     print(state["files"][arguments[1]])
@@ -142,6 +142,8 @@ class FakeCluster:
         """Arguments of `kubectl logs` -> output."""
         self.files: dict[str, str] = {}
         """Pod -> what a shell in it prints."""
+        self.events: list[dict[str, Any]] = []
+        """Events of RayClusters."""
         self.refusals = {"nowhere": 'error: context "nowhere" does not exist'}
         """Context -> what kubectl says in place of an answer."""
         self.namespaces = [NAMESPACE]
@@ -194,6 +196,7 @@ class FakeCluster:
         objects = {
             "namespace": [{"metadata": {"name": name}} for name in self.namespaces],
             "rayservice": [self.ray_service],
+            "events": self.events,
             "pods": self.pods,
             "services": self.services,
             "networkpolicies": self.policies,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from components.api_key_manifests import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
+from components.isolation_manifests import OPERATOR_POD
 from rayline import cli
-from tests.unit.fake_cluster import HEAD, SERVICE, WORKER, FakeCluster
+from tests.unit.fake_cluster import ACTIVE, HEAD, SERVICE, WORKER, FakeCluster
 
 
 def rayline(*arguments: str) -> Result:
@@ -156,6 +159,112 @@ def test_the_logs_of_a_crash_are_shown_with_those_of_the_container_that_followed
     assert result.stdout.index("CUDA error") < result.stdout.rindex("runs")
     assert f"{WORKER}/ray before its last restart" in result.stdout
     assert "deployed" in result.stdout
+
+
+CRASH = (
+    "Deleted worker Pod rayline/{pod}; Pod status: Running; Pod restart policy: Never; Ray container terminated status: "
+    "&ContainerStateTerminated{{ExitCode:137,Signal:0,Reason:OOMKilled,Message:,StartedAt:2026-11-28 08:44:26 +0000 UTC,"
+    "FinishedAt:2026-11-28 08:{minute:02}:51 +0000 UTC,ContainerID:containerd://d75023f6,}}"
+)
+
+
+def crash(cluster: str, pod: str, minute: int) -> dict[str, Any]:
+    """The event of KubeRay 1.7.0 for a pod whose Ray container was killed."""
+    return {"involvedObject": {"name": cluster}, "message": CRASH.format(pod=pod, minute=minute)}
+
+
+@pytest.mark.parametrize("command", ["status", "logs"])
+def test_pods_that_kuberay_deleted_after_a_crash_are_told_with_why_the_last_at_the_end(fake: FakeCluster, command: str):
+    fake.events = [crash(ACTIVE, f"{ACTIVE}-worker-{minute}", minute) for minute in (49, 10, 11, 12, 13, 14)]
+    fake.events += [
+        # of another service, of a pod that is still there, and no crash at all
+        crash("chat-two-9xkqs", "chat-two-9xkqs-worker-1", 50),
+        crash(ACTIVE, HEAD, 48),
+        {"involvedObject": {"name": ACTIVE}, "message": "Created worker Pod rayline/chat-9xkqs-worker-7"},
+    ]
+    for pod in fake.pods:
+        fake.files[pod["metadata"]["name"]] = ""
+    fake.save()
+    said = rayline(command).stdout
+    told = [line for line in said.splitlines() if "OOMKilled" in line]
+    assert [re.search(r"worker-(\d+)", line)[1] for line in told] == ["11", "12", "13", "14", "49"]  # type: ignore[index]
+    assert "worker, ended with 137: OOMKilled at 2026-11-28 08:49:51 UTC" in told[-1]
+
+
+def test_the_files_of_a_head_whose_ray_has_ended_are_read_beside_it(fake: FakeCluster):
+    head = next(pod for pod in fake.pods if pod["metadata"]["name"] == HEAD)
+    ray = next(one["name"] for one in head["spec"]["containers"] if one["name"] == "ray-head")
+    ended = {"name": ray, "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}
+    head["status"]["containerStatuses"] = [{"name": "autoscaler", "state": {"running": {}}}, ended]
+    head["spec"]["containers"].append({"name": "autoscaler", "volumeMounts": [{"mountPath": "/tmp/ray"}]})
+    for pod in fake.pods:
+        fake.files[pod["metadata"]["name"]] = f"a line of {pod['metadata']['name']}"
+    fake.save()
+    assert f"a line of {HEAD}" in rayline("logs", "--component", "dashboard").stdout
+    calls = [json.loads(line) for line in (fake.folder / "calls").read_text().splitlines()]
+    readers = {call[call.index("exec") + 1]: call[call.index("-c") + 1] for call in calls if "exec" in call}
+    assert (readers[HEAD], readers[WORKER]) == ("autoscaler", "ray-worker")
+
+
+def test_output_that_is_no_text_is_shown_all_the_same(fake: FakeCluster):
+    fake.pods = fake.pods[:1]
+    fake.pods[0]["status"] = {"phase": "Pending", "containerStatuses": [{"name": "ray", "restartCount": 0}]}
+    fake.logs[f"{WORKER} -c ray --tail=40"] = "before \xff after"
+    fake.save()
+    result = rayline("logs")
+    assert result.exit_code == 0, result.output
+    assert "before \ufffd after" in result.stdout
+
+
+def test_the_operators_logs_come_with_those_of_its_last_crash(fake: FakeCluster):
+    operator = {"metadata": {"name": "kuberay-operator-1", "labels": dict(OPERATOR_POD)}}
+    operator["status"] = {"containerStatuses": [{"name": "kuberay-operator", "restartCount": 2}]}
+    fake.pods.append(operator)
+    fake.logs["kuberay-operator-1 -c kuberay-operator --tail=40"] = "reconciles"
+    fake.logs["kuberay-operator-1 -c kuberay-operator --tail=40 --previous"] = "leader election lost"
+    fake.save()
+    said = rayline("logs", "--component", "operator").stdout
+    assert said.index("leader election lost") < said.index("reconciles")
+
+
+def test_a_cluster_without_an_operator_is_said_with_where_else_to_look(fake: FakeCluster):
+    result = rayline("logs", "--component", "operator")
+    assert result.exit_code == 1
+    assert "no KubeRay operator in namespace kuberay-system. Fix: isolation.operator_namespace" in result.stderr
+
+
+@pytest.mark.parametrize("which", ["activeServiceStatus", "pendingServiceStatus"])
+def test_a_service_that_does_not_come_up_is_told_with_serves_reason_also_before_it_first_served(
+    fake: FakeCluster, which: str
+):
+    state = fake.ray_service["status"]
+    state[which] = state.pop("activeServiceStatus")
+    state["conditions"][0] = {"type": "Ready", "status": "False", "message": "RayService is initializing"}
+    application = fake.details["applications"]["llm"]
+    application["status"] = "DEPLOY_FAILED"
+    deployment = next(one for name, one in application["deployments"].items() if name.startswith("LLMServer"))
+    deployment["status"] = "DEPLOY_FAILED"
+    deployment["message"] = "Failed to start 3 times in a row. Error:\nTraceback\nValueError: no room for max_model_len"
+    fake.save()
+    result = rayline("status")
+    assert result.exit_code == 1
+    said = " ".join(result.stdout.split())
+    assert "Failed to start 3 times in a row. Error: ValueError: no room for max_model_len" in said
+    assert "application llm DEPLOY_FAILED" in said
+    assert "replicas 1/1 LLMServer" in said
+
+
+def test_where_serve_cannot_be_asked_kuberays_copy_is_shown_and_why(fake: FakeCluster):
+    state = fake.ray_service["status"]
+    state["conditions"][0] = {"type": "Ready", "status": "False", "message": "Number of serve endpoints dropped to 0"}
+    state["activeServiceStatus"]["applicationStatuses"] = {"llm": {"status": "UNHEALTHY"}}
+    fake.pods = [pod for pod in fake.pods if pod["metadata"]["name"] != HEAD]
+    fake.save()
+    said = " ".join(rayline("status").stdout.split())
+    assert (
+        f"chat: llm is UNHEALTHY; RayCluster {ACTIVE} has no running head pod. Fix: see why with kubectl -n rayline"
+        in said
+    )
 
 
 def test_the_logs_of_one_component_are_its_files_alone(fake: FakeCluster):
