@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,27 +18,46 @@ from rayline.verify.target import NotSeen
 _SCRIPT = pathlib.Path(inside.__file__).read_text()
 EXEC_ATTEMPTS = 3
 POLL_SECONDS = 3.0
-_LOG_LINE = re.compile(r"[IWEF]\d{4} ")
+_LOG_LINE = re.compile(r"[IWEF]\d{4} .*\n?(?:\t.*\n?| >\n?)*")
+"""A line of its library's own log, which may go on over indented lines."""
+_OWN_LINE = re.compile(
+    r"^(?:error: |Error from server|Error in configuration|Unable to connect|The connection to the server).*",
+    re.MULTILINE,
+)
+"""A line of kubectl itself: what it runs in a pod writes to the same stream."""
 _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
 """In what kubectl says when the connection broke and not the command."""
-
-
-_REACH = "let this machine reach the API server: the kubeconfig's address, VPN, firewall, cluster.authorized_networks"
-_LOGIN = "log in with credentials that the cluster knows: for GKE gcloud auth login, and kubectl's plug-in for it"
-_RIGHTS = "grant what `rayline permissions --stack STACK` prints"
-_KUBECONFIG = (
-    "name a context of `kubectl config get-contexts` in cluster.context or --context, and its file in cluster.kubeconfig "
-    "or $KUBECONFIG"
+_NOT_FOUND = "Error from server (NotFound)"
+_REMEDIES = (
+    ('context "', "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file"),
+    ("localhost:8080", "kubectl knows no cluster: set KUBECONFIG, or cluster.kubeconfig of the stack file"),
+    ("error loading config file", "KUBECONFIG, or cluster.kubeconfig of the stack file, has to name a kubeconfig"),
+    ("error: stat ", "cluster.kubeconfig of the stack file, or KUBECONFIG, has to name a kubeconfig that exists"),
+    ("gke-gcloud-auth-plugin not found", "gcloud components install gke-gcloud-auth-plugin"),
+    (
+        "current-context ",
+        "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file",
+    ),
+    ("configuration", "mend the kubeconfig that KUBECONFIG, or cluster.kubeconfig of the stack file, names"),
+    ("getting credentials", "log in to the cluster's cloud again, for GKE: gcloud auth login"),
+    ("must be logged in", "log in to the cluster again: its kubeconfig's credentials are not accepted"),
+    ("x509: ", "get the cluster's kubeconfig again: its certificate is another's"),
+    ("(Unauthorized)", "log in to the cluster again: its kubeconfig's credentials are not accepted"),
+    (
+        "(Forbidden)",
+        "grant what `rayline permissions --stack STACK` prints; docs/operations.md#status has the rights of each command",
+    ),
+    (
+        "connection to the server",
+        "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context",
+    ),
+    (
+        "Unable to connect",
+        "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context",
+    ),
 )
-# Beginnings of kubectl's own lines: what a command in a pod says, or the API server about a pod's node, is another matter.
-_UNREACHABLE = (
-    (r"error: You must be logged in|Error from server \(Unauthorized\)", _LOGIN),
-    (r"Unable to connect to the server: getting credentials", _LOGIN),
-    (r"The connection to the server \S+ was refused|Unable to connect to the server:", _REACH),
-    (r"Error from server \(Forbidden\)", _RIGHTS),
-    (r"error: context |error: current-context |Error in configuration|error: invalid configuration", _KUBECONFIG),
-    (r"error: stat |error: error loading config file", _KUBECONFIG),
-)
+"""In what kubectl says where it cannot reach the API server or is refused -> what to do about it. The first one that fits counts."""
+_NO_KUBERAY = "doesn't have a resource type"
 
 
 class Unreachable(NotSeen):
@@ -47,6 +66,32 @@ class Unreachable(NotSeen):
 
 class ConnectionLost(NotSeen):
     """The connection to the API server or through it to a pod broke."""
+
+
+class NotFound(NotSeen):
+    """The API server answers that there is no such object."""
+
+
+def _named(arguments: Sequence[str]) -> str:
+    """Return what a command is called in a message: its beginning, without an option whose value would be cut off."""
+    return " ".join(arguments[:3]).removesuffix(" -l").removesuffix(" -c")
+
+
+def _error(command: str, stderr: str) -> NotSeen:
+    """Return what went wrong in kubectl's words, with what to do about it where that is known."""
+    # credential helpers say the same at each of its attempts
+    words = "\n".join(dict.fromkeys(filter(str.strip, _LOG_LINE.sub("", stderr).splitlines()))) or stderr.strip()
+    own = "\n".join(_OWN_LINE.findall(words))
+    said = f"kubectl {command}: {words[-600:]}"
+    if _NOT_FOUND in own:
+        return NotFound(said)
+    if any(sign in stderr for sign in _LOST):
+        return ConnectionLost(said)
+    fix = next((remedy for sign, remedy in _REMEDIES if sign in own), "")
+    kind = Unreachable if fix else NotSeen
+    if not fix and _NO_KUBERAY in own:
+        fix = "KubeRay is not installed there: name the stack's cluster with --context, or bring it up"
+    return kind(f"{said}{'' if said.endswith(('?', '.')) else '.'} Fix: {fix}" if fix else said)
 
 
 @dataclass(frozen=True)
@@ -60,7 +105,7 @@ class Kubectl:
     """None: $KUBECONFIG, then ~/.kube/config."""
 
     def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """What it prints. Raises NotSeen with what it says: Unreachable, or ConnectionLost where the way to the pod broke."""
+        """What it prints. Raises NotSeen with what it says: Unreachable, NotFound, or ConnectionLost where the way to the pod broke."""
         tool = shutil.which("kubectl")
         if tool is None:
             raise Unreachable("kubectl is not on PATH. Fix: https://kubernetes.io/docs/tasks/tools")
@@ -69,21 +114,28 @@ class Kubectl:
         options += ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
         try:
             done = subprocess.run(
-                [tool, *options, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds
+                [tool, *options, *arguments],
+                input=stdin,
+                capture_output=True,
+                encoding="utf-8",
+                # logs hold what programs write, which may be anything
+                errors="replace",
+                timeout=seconds,
             )
         except subprocess.TimeoutExpired:
-            raise NotSeen(f"kubectl {' '.join(arguments[:3])}: no answer within {seconds:.0f} s") from None
+            raise NotSeen(
+                f"kubectl {_named(arguments)}: no answer within {seconds:.0f} s. "
+                "Fix: try again; if it stays so, look whether the cluster is well: kubectl get --raw /readyz"
+            ) from None
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            # its library's own log comes before what it has to say
-            said = [line for line in lines if not _LOG_LINE.match(line)] or lines
-            text = f"kubectl {' '.join(arguments[:3])}: " + "\n".join(said)[-600:]
-            if any(sign in done.stderr for sign in _LOST):
-                raise ConnectionLost(text)
-            if fix := _fix(said):
-                raise Unreachable(f"{text}\nFix: {fix}")
-            raise NotSeen(text)
+            raise _error(_named(arguments), done.stderr)
         return done.stdout
+
+    def by_hand(self, command: str) -> str:
+        """Return a command as the user can type it, without the kubeconfig, which may be a passing file."""
+        return " ".join(
+            ["kubectl", *([f"--context {self.context}"] if self.context else []), "-n", self.namespace, command]
+        )
 
     def get(self, *what: str) -> dict[str, Any]:
         """Objects as data."""
@@ -107,8 +159,3 @@ class Kubectl:
             except ConnectionLost:
                 time.sleep(POLL_SECONDS)
         return self(*arguments, stdin=stdin, seconds=300)
-
-
-def _fix(said: list[str]) -> str:
-    """What to do where kubectl could not reach the API server or was refused, else ""."""
-    return next((fix for sign, fix in _UNREACHABLE if any(re.match(sign, line) for line in said)), "")

@@ -23,7 +23,7 @@ from components.ray_service_manifest import (
     serve_service_name,
 )
 from rayline.errors import FailedError
-from rayline.kubectl import Kubectl, Unreachable
+from rayline.kubectl import Kubectl, NotFound, Unreachable
 from rayline.local.report import Report
 from rayline.local.serve_api import State, progress
 from rayline.verify.check import Outcome, Verdict
@@ -72,11 +72,32 @@ def pod_selector(service: str) -> str:
     return f"{SERVICE_LABEL}={service},{NODE_TYPE_LABEL} in ({roles})"
 
 
-def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> RayPods:
-    """The pods of the RayCluster that serves. Raises NotSeen where there is no head."""
-    active = ((ray_service.get("status") or {}).get("activeServiceStatus") or {}).get("rayClusterName")
+def ray_service(kubectl: Kubectl, service: str) -> dict[str, Any]:
+    """Return the RayService of a service. Raises NotFound, which says what is missing, and what Kubectl raises."""
+    try:
+        return kubectl.get("rayservice", service)
+    except NotFound:
+        missing = f"RayService {service} in namespace {kubectl.namespace}"
+    try:
+        kubectl.get("namespace", kubectl.namespace)
+    except NotFound:
+        missing = f"namespace {kubectl.namespace}"
+    except NotSeen:
+        pass  # namespaces are the cluster's own, and not everybody may read them
+    raise NotFound(
+        f"the cluster has no {missing}, so {service} is not deployed there. "
+        "Fix: bring the stack up, or name its own cluster with --context"
+    )
+
+
+def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any], *, or_coming: bool = False) -> RayPods:
+    """The pods of the RayCluster that serves, else on request of the one that is coming. Raises NotSeen without a head."""
+    status = ray_service.get("status") or {}
+    names = [(status.get(key) or {}).get("rayClusterName") for key in ("activeServiceStatus", "pendingServiceStatus")]
+    active = names[0] or (names[1] if or_coming else None)
+    describe = kubectl.by_hand(f"describe rayservice {service}")
     if not active:
-        raise NotSeen(f"RayService {service} has no RayCluster that serves: kubectl describe rayservice {service}")
+        raise NotSeen(f"RayService {service} has no RayCluster that serves. Fix: see why with {describe}")
     pods = [
         pod
         for pod in kubectl.get("pods", "-l", f"{pod_selector(service)},{CLUSTER_LABEL}={active}")["items"]
@@ -84,7 +105,7 @@ def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> 
     ]
     pods.sort(key=lambda pod: (not _is_head(pod), pod["metadata"]["name"]))
     if not pods or not _is_head(pods[0]):
-        raise NotSeen(f"RayCluster {active} has no running head pod")
+        raise NotSeen(f"RayCluster {active} has no running head pod. Fix: see why with {describe}")
     return RayPods(active, pods)
 
 
@@ -101,7 +122,7 @@ class ClusterTarget:
         """`policies` are the NetworkPolicies that the stack declares. Raises NotSeen where nothing serves."""
         self.expected = expected
         self._kubectl, self._policies = kubectl, policies
-        self._ray = ray_pods(kubectl, expected.service, kubectl.get("rayservice", expected.service))
+        self._ray = ray_pods(kubectl, expected.service, ray_service(kubectl, expected.service))
         self.nodes = self._ray.nodes(kubectl, _place(expected.port))
         self._host = f"{serve_service_name(expected.service)}.{kubectl.namespace}.svc"
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
@@ -240,7 +261,7 @@ class _Rollout:
     def next(self) -> str:
         """What is waited for, or "". Raises NotSeen, which may pass, and NotServed, which will not."""
         name = self._declared["metadata"]["name"]
-        found = self._kubectl.get("rayservice", name)
+        found = ray_service(self._kubectl, name)
         waiting = _operator_waits(found)
         if waiting:
             return waiting

@@ -32,8 +32,8 @@ while arguments[0].startswith("--"):
     arguments = arguments[2:]
 if (folder / "refusal").exists():
     sys.exit((folder / "refusal").read_text())
-if options.get("--context") == "nowhere":
-    sys.exit('error: context "nowhere" does not exist')
+if options.get("--context") in state["refusals"]:
+    sys.exit(state["refusals"][options["--context"]])
 
 
 def selected(labels, selector):
@@ -60,7 +60,7 @@ if arguments[0] == "get":
     sys.exit()
 
 if arguments[0] == "logs":
-    print(state["logs"][" ".join(arguments[1:])])
+    sys.stdout.buffer.write(state["logs"][" ".join(arguments[1:])].encode("latin-1") + b"\\n")
     sys.exit()
 if arguments[:2] == ["exec", arguments[1]] and arguments[4:7] == ["--", "sh", "-c"]:
     print(state["files"][arguments[1]])
@@ -144,6 +144,11 @@ class FakeCluster:
         """Arguments of `kubectl logs` -> output."""
         self.files: dict[str, str] = {}
         """Pod -> what a shell in it prints."""
+        self.events: list[dict[str, Any]] = []
+        """Events of RayClusters."""
+        self.refusals = {"nowhere": 'error: context "nowhere" does not exist'}
+        """Context -> what kubectl says in place of an answer."""
+        self.namespaces = [NAMESPACE]
         self.save()
 
     def answers(self) -> dict[str, Any]:
@@ -191,7 +196,9 @@ class FakeCluster:
 
     def save(self) -> None:
         objects = {
+            "namespace": [{"metadata": {"name": name}} for name in self.namespaces],
             "rayservice": [self.ray_service],
+            "events": self.events,
             "pods": self.pods,
             "services": self.services,
             "networkpolicies": self.policies,
@@ -203,7 +210,14 @@ class FakeCluster:
                 for name, values in self.secrets.items()
             ],
         }
-        state = {"objects": objects, "pods": self.answers(), "open": self.open, "logs": self.logs, "files": self.files}
+        state = {
+            "objects": objects,
+            "pods": self.answers(),
+            "open": self.open,
+            "logs": self.logs,
+            "files": self.files,
+            "refusals": self.refusals,
+        }
         (self.folder / "state.json").write_text(json.dumps(state))
 
     def refuse(self, said: str) -> None:

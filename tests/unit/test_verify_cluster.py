@@ -102,10 +102,7 @@ def test_what_others_could_reach_fails(fake: FakeCluster, break_it: Callable[[Fa
     assert fix
 
 
-def test_a_service_that_is_not_there_is_said_in_kubectls_words(fake: FakeCluster):
-    fake.ray_service["metadata"]["name"] = "other"
-    with pytest.raises(NotSeen, match=r'"chat" not found'):
-        fake.checks()
+def test_a_context_that_is_not_there_is_said_in_kubectls_words(fake: FakeCluster):
     with pytest.raises(NotSeen, match=r'context "nowhere" does not exist'):
         Kubectl(NAMESPACE, context="nowhere").get("rayservice", SERVICE)
 
