@@ -72,6 +72,15 @@ def read_stack_file(path: pathlib.Path, root: pathlib.Path = PROJECT_ROOT) -> Co
     return values, secret
 
 
+def read_document(path: pathlib.Path) -> dict[str, Any]:
+    """Return all that a stack file or Pulumi.yaml says, as the CLI reads it; encrypted values stay so. Raises ProgramError."""
+    try:
+        document = _value(_document(_read(path)), _Budget())
+    except _Problem as problem:
+        raise ProgramError(f"{path.name}{problem}") from None
+    return document if isinstance(document, dict) else {}
+
+
 def project_name(root: pathlib.Path = PROJECT_ROOT) -> str:
     """Return the project's name, the prefix of its keys. Raises ProgramError."""
     return _project(root)[0]
@@ -97,9 +106,9 @@ class _Problem(Exception):
 
 def _project(root: pathlib.Path) -> tuple[str, dict[str, str]]:
     """Return the project's name and the configuration that Pulumi.yaml sets for every stack. Raises ProgramError."""
+    document = read_document(root / "Pulumi.yaml")
     try:
-        document = _value(_document(_read(root / "Pulumi.yaml")), _Budget())
-        name = document.get("name") if isinstance(document, dict) else None
+        name = document.get("name")
         if not isinstance(name, str) or not name:
             raise _Problem(": the project has no name. Fix: write one, such as `name: rayline`")
         defaults = {}
