@@ -493,7 +493,8 @@ list, the head and all workers. A change makes a new RayCluster. Refused are onl
 
 - a variable that the kit, KubeRay or Kubernetes sets, with the key to use instead ([below](#variables-that-the-kit-owns));
 - a secret: `env` stands in the manifest in clear text. A secret is known by its name (`MY_TOKEN`, `DB_PASSWORD`) or by its form (a
-  Hugging Face token, an API key, a private key, a user and password in an address);
+  Hugging Face token, an API key, a private key, a user and password in an address), and only by
+  [those](operations.md#secrets-in-a-stack-file);
 - a value of the wrong kind for a variable of the table of [Ray Serve variables](#ray-serve-variables).
 
 A file is no secret: `GOOGLE_APPLICATION_CREDENTIALS: /etc/keys/key.json` is taken. The file comes with `volumes` or `image`.

@@ -33,7 +33,7 @@ from components.facts.choices import (
     WeightsSource,
 )
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
-from components.secret_values import may_show
+from components.secret_values import may_show, secret_key
 from components.spelling import hint, meant
 
 from .stack_files import resolved
@@ -454,7 +454,8 @@ def _own_keys(keys: Iterable[str], project: str) -> tuple[dict[str, str], list[s
 
 def _explain(error: Any) -> str:
     """One pydantic error in this project's words: path, value, what is wrong, what would be right."""
-    parts = [part for part in error["loc"] if part != "[key]"]
+    # a token that was written in the place of a key is not repeated
+    parts = ["…" if secret_key(str(part)) else part for part in error["loc"] if part != "[key]"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
     last = str(parts[-1])

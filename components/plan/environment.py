@@ -31,7 +31,7 @@ from ..facts.variables import (
     PYTHON_PATH_INSTEAD,
     READERS,
 )
-from ..secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secrets_in
+from ..secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secret_key, secrets_in
 from ..spelling import meant
 from .check import IN_CLEAR_TEXT, Check
 from .drain import drain_times
@@ -58,6 +58,9 @@ REFUSED_ENGINE_KWARGS = {
     "hf_token": "it would stand in the manifest in clear text; `hugging_face` makes a Secret",
     "disable_log_stats": "it turns the engine's metrics off: leave it out",
 }
+# Beside leaving it out: the image or the libraries in it may read a file.
+IN_A_FILE = f"{IN_CLEAR_TEXT}, or keep it in a file of a volume (`volumes`) and give the file's path"
+BY_A_COLLECTOR = f"{IN_CLEAR_TEXT}, and let a collector in the cluster add the headers"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # module.Class or module.function: vLLM splits it at the last dot and imports it.
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -73,7 +76,9 @@ def plan_environment(
         env[variable] = "1" if switches.get(switch, True) else "0"
     asked: Mapping[str, str] = given.get("env") or {}
     for name, value in asked.items():
-        if problem := _problem(path, name, value, api_key=given.get("api_key", True)):
+        if kind := secret_key(name):
+            check.refuse(f"{path}.env", None, f"{kind} as a name, {IN_CLEAR_TEXT}")
+        elif problem := _problem(path, name, value, api_key=given.get("api_key", True)):
             check.refuse(f"{path}.env.{name}", None if _secret(name, value) else value, problem)
         else:
             env[name] = value
@@ -113,7 +118,7 @@ def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
     if instead:
         return instead.format(path=path)
     if kind := _secret(name, value):
-        return f"{kind}, {IN_CLEAR_TEXT}"
+        return f"{kind}, {BY_A_COLLECTOR if name.startswith('OTEL_') else IN_A_FILE}"
     if name.lower() in PROXIES and value and not _is_address_of_a_proxy(value):
         return "no address of a proxy, such as http://proxy.example.com:3128"
     if flag is None:
@@ -246,7 +251,9 @@ def plan_engine_kwargs(check: Check, path: str, given: Mapping[str, Any]) -> dic
     kwargs = dict(given.get("engine_kwargs") or {})
     for key, value in kwargs.items():
         where = f"{path}.engine_kwargs.{key}"
-        if key in PLANNED_ENGINE_KWARGS:
+        if kind := secret_key(key):
+            check.refuse(f"{path}.engine_kwargs", None, f"{kind} as a key, {IN_CLEAR_TEXT}")
+        elif key in PLANNED_ENGINE_KWARGS:
             check.refuse(where, value, f"set {path}.{key}: the plan computes with it")
         elif key in REFUSED_ENGINE_KWARGS:
             check.refuse(where, value if may_show(key, value) else None, REFUSED_ENGINE_KWARGS[key])

@@ -104,6 +104,34 @@ def test_a_refusal_does_not_repeat_a_secret(value):
         assert value not in str(caught.value)
 
 
+def refusal(**service: Any) -> str:
+    with pytest.raises(PlanError) as caught:
+        plan(**service)
+    return str(caught.value)
+
+
+def test_a_refusal_of_a_variable_says_where_else_a_secret_may_be():
+    assert "or keep it in a file of a volume (`volumes`) and give the file's path" in refusal(env={"JIRA_KEY": "ABC"})
+    assert env_of(plan(env={"JIRA_KEY": "/secrets/jira"}))["JIRA_KEY"] == "/secrets/jira"
+    said = refusal(env={"OTEL_EXPORTER_OTLP_HEADERS": "x-honeycomb-team=KEY"})
+    assert "let a collector in the cluster add the headers" in said
+    assert "KEY" not in said
+
+
+@pytest.mark.parametrize("part", ["env", "engine_kwargs"])
+def test_a_token_in_the_place_of_a_key_is_refused_and_not_repeated(part):
+    assert refusal(**{part: {"hf_abcdefgh1": "x"}}).startswith(f"services.qwen.{part}: a Hugging Face token as a")
+    assert "hf_abcdefgh1" not in refusal(**{part: {"hf_abcdefgh1": "x"}})
+
+
+def test_ordinary_keys_of_engine_arguments_are_taken():
+    given = {
+        "additional_config": {"rules": [{"key": "temperature", "value": 1}]},
+        "compilation_config": {"pass": "fuse"},
+    }
+    assert given.items() <= plan(engine_kwargs=given).services[0].engine_kwargs.items()
+
+
 def test_where_the_kit_has_no_cache_the_stack_places_it():
     volumes = [{"name": "cache", "mount_path": "/cache", "claim": "weights"}]
     assert env_of(plan(env={"HF_HOME": "/cache/hub"}, volumes=volumes))["HF_HOME"] == "/cache/hub"
