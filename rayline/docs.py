@@ -514,7 +514,8 @@ the ranges of nodes, pods and Services follow. With `mode: existing` they are no
 `rayline plan` says. Ray's own connections between pods use gRPC, and Ray keeps it off proxies unless `RAY_grpc_enable_http_proxy` is set.
 
 `isolation.network_policies` lets pods out to port 443 only. The ports of addresses in `env` and `engine_kwargs` are opened too: that of
-a proxy, of `HF_ENDPOINT` or of `OTEL_EXPORTER_OTLP_ENDPOINT`. An address of a Service in the cluster needs the port of its pods.
+a proxy, of `HF_ENDPOINT` or of `OTEL_EXPORTER_OTLP_ENDPOINT`. Without `http://`, as in `otel:4317`, an
+address counts in a proxy's variable and under a name that ends with `ENDPOINT`. An address of a Service in the cluster needs the port of its pods.
 
 ### Ray Serve variables
 

@@ -243,6 +243,20 @@ def test_the_network_lets_pods_out_to_the_addresses_that_the_stack_names():
     assert egress(plan(env=env, engine_kwargs=engine)) == {53, 443, 80, 3128, 8080, 4317, 8443}
 
 
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+@pytest.mark.parametrize("address", ["otel:4317", "http://otel:4317", "grpc://otel:4317", "10.0.0.9:4317"])
+def test_the_port_of_a_collector_is_open_with_and_without_a_scheme(name, address):
+    assert egress(plan(env={name: address})) == {53, 443, 4317}
+    assert egress(plan(engine_kwargs={"otlp_traces_endpoint": address})) == {53, 443, 4317}
+
+
+@pytest.mark.parametrize("address", ["http://otel:port", "otel:port", "http://otel:0", "http://otel:70000"])
+def test_a_port_that_is_no_number_is_refused(address):
+    for part, name in (("env", "OTEL_EXPORTER_OTLP_ENDPOINT"), ("engine_kwargs", "otlp_traces_endpoint")):
+        said = refusal(**{part: {name: address}})
+        assert said.startswith(f"services.qwen.{part}.{name} (got '{address}'): the port of an address is a number")
+
+
 def test_the_copy_of_weights_downloads_as_its_service_does():
     env = PROXY | {"HF_ENDPOINT": "https://hub.example.com", "NCCL_DEBUG": "INFO"}
     made = plan(more={"weights": {"bucket": "my-models"}}, env=env, weights="gcs-fuse")
