@@ -22,7 +22,7 @@ def plan(
     if as_json and markdown:
         raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
     with plain_errors():
-        programs, refused = offline.record_all([stack] if stack else offline.stack_names())
+        programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
     if as_json:
         import json
 

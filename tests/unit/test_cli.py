@@ -85,6 +85,13 @@ def test_an_unknown_stack_is_a_mistake_of_the_caller_and_the_answer_lists_the_st
     assert f"no stack 'prod'; there are: {', '.join(stack_names())}" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize("command", ["plan", "render", "up", "permissions"])
+def test_an_empty_name_is_no_stack_and_does_not_mean_all(command):
+    result = run(command, "--stack", "")
+    assert result.exit_code == 2
+    assert "no stack ''; there are: " in " ".join(result.output.split())
+
+
 def test_an_unknown_command_or_option_is_a_mistake_of_the_caller():
     assert run("plann").exit_code == 2
     assert run("plan", "--stak", "local").exit_code == 2
