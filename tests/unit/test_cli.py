@@ -107,6 +107,12 @@ def test_a_configuration_with_mistakes_gives_exit_code_2_and_every_character_of_
     assert "hf_x" not in result.stderr
 
 
+def test_a_plan_in_a_pipe_has_no_spaces_at_the_ends_of_its_lines(project):
+    lines = rayline(project, "plan", "--stack", "local").stdout.splitlines()
+    assert [line for line in lines if line.startswith("memory")]
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 @pytest.mark.parametrize("command", [["plan"], ["render", "--check"]])
 def test_a_broken_stack_does_not_stop_the_others(project, command):
     result = rayline(project, *command)
