@@ -436,7 +436,7 @@ is mended. Not checked is what only Google, Kubernetes, a registry or a hub know
 Secret or a model source is there. `rayline up` also runs the [policy pack](policy.md), `rayline plan` does not.
 
 The name of a stack with `cluster.mode: create` begins the names of Google's resources. It has at most {longest} lower-case letters,
-digits and dashes, first a letter. Google's limits for some resources are lower (a node pool 40 with Pulumi's ending, a service account 30):
+digits and dashes, first a letter, last a letter or digit. Google's limits for some resources are lower (a node pool 40 with Pulumi's ending, a service account 30):
 there a long name is cut and gets four digits of a digest, as in `{cut}`.
 
 "derived" in the column Default means that the plan decides: `rayline plan --stack <stack>` shows the result.

@@ -11,6 +11,7 @@ from .types import Problem
 # RayCluster names get a suffix and become part of Service names; KubeRay 1.7 refuses longer RayService names.
 MAX_RAY_SERVICE_NAME = 47
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+DNS_RULE = "lower-case letters, digits and dashes, first a letter, last a letter or digit"
 
 
 # What a secret does that stands in a stack file.
