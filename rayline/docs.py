@@ -436,7 +436,7 @@ is mended. Not checked is what only Google, Kubernetes, a registry or a hub know
 Secret or a model source is there. `rayline up` also runs the [policy pack](policy.md), `rayline plan` does not.
 
 The name of a stack with `cluster.mode: create` begins the names of Google's resources. It has at most {longest} lower-case letters,
-digits and dashes, first a letter. Google's limits for some resources are lower (a node pool 40 with Pulumi's ending, a service account 30):
+digits and dashes, first a letter, last a letter or digit. Google's limits for some resources are lower (a node pool 40 with Pulumi's ending, a service account 30):
 there a long name is cut and gets four digits of a digest, as in `{cut}`.
 
 "derived" in the column Default means that the plan decides: `rayline plan --stack <stack>` shows the result.
@@ -493,7 +493,8 @@ list, the head and all workers. A change makes a new RayCluster. Refused are onl
 
 - a variable that the kit, KubeRay or Kubernetes sets, with the key to use instead ([below](#variables-that-the-kit-owns));
 - a secret: `env` stands in the manifest in clear text. A secret is known by its name (`MY_TOKEN`, `DB_PASSWORD`) or by its form (a
-  Hugging Face token, an API key, a private key, a user and password in an address);
+  Hugging Face token, an API key, a private key, a user and password in an address), and only by
+  [those](operations.md#secrets-in-a-stack-file);
 - a value of the wrong kind for a variable of the table of [Ray Serve variables](#ray-serve-variables).
 
 A file is no secret: `GOOGLE_APPLICATION_CREDENTIALS: /etc/keys/key.json` is taken. The file comes with `volumes` or `image`.
@@ -513,7 +514,8 @@ the ranges of nodes, pods and Services follow. With `mode: existing` they are no
 `rayline plan` says. Ray's own connections between pods use gRPC, and Ray keeps it off proxies unless `RAY_grpc_enable_http_proxy` is set.
 
 `isolation.network_policies` lets pods out to port 443 only. The ports of addresses in `env` and `engine_kwargs` are opened too: that of
-a proxy, of `HF_ENDPOINT` or of `OTEL_EXPORTER_OTLP_ENDPOINT`. An address of a Service in the cluster needs the port of its pods.
+a proxy, of `HF_ENDPOINT` or of `OTEL_EXPORTER_OTLP_ENDPOINT`. Without `http://`, as in `otel:4317`, an
+address counts in a proxy's variable and under a name that ends with `ENDPOINT`. An address of a Service in the cluster needs the port of its pods.
 
 ### Ray Serve variables
 

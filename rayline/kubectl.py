@@ -28,33 +28,28 @@ _OWN_LINE = re.compile(
 _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
 """In what kubectl says when the connection broke and not the command."""
 _NOT_FOUND = "Error from server (NotFound)"
+_CONTEXT = "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file"
+_LOGIN = "log in to the cluster again, for GKE with gcloud auth login: the kubeconfig's credentials are not accepted"
+_REACH = "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context"
 _REMEDIES = (
-    ('context "', "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file"),
+    ('context "', _CONTEXT),
+    ("context was not found", _CONTEXT),
+    ("current-context ", _CONTEXT),
     ("localhost:8080", "kubectl knows no cluster: set KUBECONFIG, or cluster.kubeconfig of the stack file"),
     ("error loading config file", "KUBECONFIG, or cluster.kubeconfig of the stack file, has to name a kubeconfig"),
     ("error: stat ", "cluster.kubeconfig of the stack file, or KUBECONFIG, has to name a kubeconfig that exists"),
-    ("gke-gcloud-auth-plugin not found", "gcloud components install gke-gcloud-auth-plugin"),
-    (
-        "current-context ",
-        "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file",
-    ),
     ("configuration", "mend the kubeconfig that KUBECONFIG, or cluster.kubeconfig of the stack file, names"),
+    ("gke-gcloud-auth-plugin not found", "gcloud components install gke-gcloud-auth-plugin"),
     ("getting credentials", "log in to the cluster's cloud again, for GKE: gcloud auth login"),
-    ("must be logged in", "log in to the cluster again: its kubeconfig's credentials are not accepted"),
+    ("logged in", _LOGIN),
+    ("(Unauthorized)", _LOGIN),
     ("x509: ", "get the cluster's kubeconfig again: its certificate is another's"),
-    ("(Unauthorized)", "log in to the cluster again: its kubeconfig's credentials are not accepted"),
     (
         "(Forbidden)",
         "grant what `rayline permissions --stack STACK` prints; docs/operations.md#status has the rights of each command",
     ),
-    (
-        "connection to the server",
-        "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context",
-    ),
-    (
-        "Unable to connect",
-        "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context",
-    ),
+    ("connection to the server", _REACH),
+    ("Unable to connect", _REACH),
 )
 """In what kubectl says where it cannot reach the API server or is refused -> what to do about it. The first one that fits counts."""
 _NO_KUBERAY = "doesn't have a resource type"

@@ -164,13 +164,15 @@ def _money(hourly: float | None) -> str:
 
 
 def _framed(card: Card, plain: bool) -> RenderableType:
+    if plain:
+        # a table fills its lines up with spaces
+        wide = max(len(label) for label, _ in card.rows)
+        return Text("\n".join([card.title, *(f"{label:<{wide}}  {text}".rstrip() for label, text in card.rows)]))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in card.rows:
         table.add_row(label, text)
-    if plain:
-        return Group(Text(card.title), table)
     return Panel(table, title=f"[bold]{card.title}[/]", title_align="left", expand=False)
 
 

@@ -33,7 +33,7 @@ from components.facts.choices import (
     WeightsSource,
 )
 from components.facts.runtimes import DEFAULT_RUNTIME, KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
-from components.secret_values import may_show
+from components.secret_values import may_show, secret_key
 from components.spelling import hint, meant
 
 from .stack_files import resolved
@@ -327,6 +327,11 @@ IN_CLEAR_TEXT = (
     "`pulumi config set --secret hugging_face_token`"
 )
 
+ENCRYPTED = (
+    "it is encrypted (`secure:`), or a value below it is, and it would stand in manifests and state in clear text. Fix: write "
+    f"what is no secret without `secure:`, and take a secret out of the stack file; {TOKEN_KEY} alone may be one"
+)
+
 
 def read_settings(config: Mapping[str, Any], *, project: str | None = None, region: str | None = None) -> Settings:
     """Check a stack's configuration (keys without the project's prefix; structures as data or as JSON text).
@@ -395,6 +400,8 @@ def _rest(data: dict[str, Any], error: ValidationError) -> dict[str, Any] | None
 
 # Prefixes of the providers that the program uses. `kubernetes:namespace` is the provider's, not this program's.
 _PROVIDERS = ("gcp", "kubernetes", "pulumi", "random")
+# What this program reads of a provider's.
+_GOOGLE_KEYS = ("gcp:project", "gcp:region")
 
 
 def read_program_settings() -> Settings:
@@ -402,11 +409,18 @@ def read_program_settings() -> Settings:
     # pulumi.Config reads one key at a time and so cannot see the unknown ones
     everything = get_config_env() | CONFIG.get()
     keys, problems = _own_keys(everything, pulumi.get_project())
+    if encrypted := [
+        key for key in (*keys.values(), *_GOOGLE_KEYS) if key != keys.get(TOKEN_KEY) and is_config_secret(key)
+    ]:
+        # a message about what else is wrong could show one of them
+        raise SettingsError(
+            problems + [f"{key.removeprefix(f'{pulumi.get_project()}:')}: {ENCRYPTED}" for key in encrypted]
+        )
     own = {name: everything[key] for name, key in keys.items()}
     if TOKEN_KEY in keys and not is_config_secret(keys[TOKEN_KEY]):
         problems.append(f"{TOKEN_KEY}: {IN_CLEAR_TEXT}")
     try:
-        settings = read_settings(own, project=everything.get("gcp:project"), region=everything.get("gcp:region"))
+        settings = read_settings(own, **{key.removeprefix("gcp:"): everything.get(key) for key in _GOOGLE_KEYS})
     except SettingsError as error:
         raise SettingsError(problems + error.problems, error.rest) from None
     if problems:
@@ -440,7 +454,8 @@ def _own_keys(keys: Iterable[str], project: str) -> tuple[dict[str, str], list[s
 
 def _explain(error: Any) -> str:
     """One pydantic error in this project's words: path, value, what is wrong, what would be right."""
-    parts = [part for part in error["loc"] if part != "[key]"]
+    # a token that was written in the place of a key is not repeated
+    parts = ["…" if secret_key(str(part)) else part for part in error["loc"] if part != "[key]"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
     last = str(parts[-1])

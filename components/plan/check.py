@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secrets_in
+from ..secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secret_key, secrets_in
 from .types import Problem
 
 # RayCluster names get a suffix and become part of Service names; KubeRay 1.7 refuses longer RayService names.
 MAX_RAY_SERVICE_NAME = 47
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+DNS_RULE = "lower-case letters, digits and dashes, first a letter, last a letter or digit"
 
 
 # What a secret does that stands in a stack file.
@@ -45,7 +46,9 @@ def refuse_secrets(check: Check, given: Any, path: str = "", key: str = "", name
     """Refuse every text of a stack that holds a secret, where nothing else is wrong with it."""
     if isinstance(given, Mapping):
         for inner, value in given.items():
-            if inner not in _CHECKED:
+            if key in _FREE_MAPS and (kind := secret_key(str(inner))):
+                check.refuse(path, None, f"{kind} as a key, {IN_CLEAR_TEXT}")
+            elif inner not in _CHECKED:
                 named = str(inner) if key in _FREE_MAPS else ""
                 refuse_secrets(check, value, f"{path}.{inner}" if path else str(inner), str(inner), named)
     elif isinstance(given, (list, tuple)):

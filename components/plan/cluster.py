@@ -21,7 +21,7 @@ from ..facts.google import (
 )
 from ..facts.runtimes import KUBERAY_CHART, KUBERAY_CRD_FILES, KUBERAY_CRDS, KUBERAY_REPOSITORY, KUBERAY_VERSION
 from ..names import PLATFORM
-from .check import DNS_LABEL, Check
+from .check import DNS_LABEL, DNS_RULE, Check
 from .maintenance import plan_maintenance
 from .pools import node_price
 from .types import ClusterPlan, HuggingFacePlan, KuberayPlan, SecretManagerSecret, SystemPool
@@ -62,6 +62,10 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
             f"a zone of the region {region}. Fix: `pulumi config set gcp:region {region}`; "
             "a cluster in one zone has that as cluster.location",
         )
+    elif region != region.lower():
+        check.refuse("gcp:region", region, f"Google's regions are in lower case: {region.lower()}")
+        # else the zones of the region would be second complaints about the same mistake
+        region = region.lower()
     location = given.get("location") or region
     if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):
         check.refuse("cluster.location", location, f"the region {region} or one of its zones, for example {region}-b")
@@ -73,7 +77,7 @@ def plan_cluster(check: Check, args: Mapping[str, Any], name: str) -> ClusterPla
         check.refuse(
             "stack name",
             name,
-            "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter",
+            f"the names of Google resources begin with it: {DNS_RULE}",
         )
     if len(name) > PLATFORM:
         check.refuse(
@@ -280,7 +284,7 @@ def plan_hugging_face(check: Check, given: Mapping[str, Any], cluster: ClusterPl
         )
     name = given.get("secret_name") or "hf-secret"
     if not DNS_LABEL.fullmatch(name):
-        check.refuse("hugging_face.secret_name", name, "a DNS label: lower-case letters, digits and dashes")
+        check.refuse("hugging_face.secret_name", name, f"a DNS label: {DNS_RULE}")
     return HuggingFacePlan(source, None if source is TokenSource.NONE else name)
 
 

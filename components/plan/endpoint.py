@@ -9,7 +9,7 @@ from ..facts import defaults
 from ..facts.choices import ClusterMode, Exposure, RateLimitKey, Tls, UpgradeStrategy
 from ..facts.google import PROXY_SUBNET_MAX_PREFIX
 from ..names import COMPUTE, fitted
-from .check import DNS_LABEL, Check
+from .check import DNS_LABEL, DNS_RULE, Check
 from .types import ClusterPlan, EndpointPlan
 
 LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -112,7 +112,7 @@ def _check_tls(check: Check, exposure: Exposure, tls: Tls, certificate: str | No
     elif tls is not Tls.OWN and certificate:
         check.refuse("endpoint.certificate", certificate, f"only with endpoint.tls own, and it is {tls.value}")
     elif certificate and not DNS_LABEL.fullmatch(certificate):
-        check.refuse("endpoint.certificate", certificate, f"{what}: lower-case letters, digits and dashes, no path")
+        check.refuse("endpoint.certificate", certificate, f"{what}: {DNS_RULE}, no path")
 
 
 def _check_public(check: Check, given: Mapping[str, Any], services: Mapping[str, Any]) -> None:

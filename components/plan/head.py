@@ -8,7 +8,7 @@ from typing import Any
 from ..facts import defaults
 from ..facts.choices import Accelerator, ClusterMode, HeadStore, OperatorSource
 from ..facts.google import MEMORYSTORE_SIZES, MEMORYSTORE_TLS_PORT
-from .check import DNS_LABEL, Check
+from .check import DNS_LABEL, DNS_RULE, Check
 from .draft import Draft
 from .types import HeadPlan, KuberayPlan
 
@@ -84,7 +84,7 @@ def _redis(check: Check, given: Mapping[str, Any], sizes: HeadPlan) -> HeadPlan:
     for key in ("password_secret", "ca_secret"):
         name = given.get(key)
         if name and not DNS_LABEL.fullmatch(name):
-            check.refuse(f"head.{key}", name, "a Secret's name: lower-case letters, digits and dashes")
+            check.refuse(f"head.{key}", name, f"a Secret's name: {DNS_RULE}")
         elif key in needed and not name:
             check.refuse(f"head.{key}", None, f"required here, the name of a Secret: {needed[key]}")
     if given.get("ca_secret") and found and scheme != "rediss":

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..facts import defaults
 from ..facts.choices import ClusterMode, OperatorSource, PodSecurity
-from .check import DNS_LABEL, Check
+from .check import DNS_LABEL, DNS_RULE, Check
 from .types import ClusterPlan, IsolationPlan, KuberayPlan, NodePool, Quota, ServicePlan
 
 # Kubernetes refuses PriorityClasses whose name begins with the first, and keeps namespaces with the second for itself.
@@ -64,9 +64,7 @@ _OPERATOR_NAMESPACES = {
 def check_namespace(check: Check, namespace: str) -> None:
     """The namespace is a valid one that is not Kubernetes' own."""
     if not DNS_LABEL.fullmatch(namespace) or len(namespace) > 63:
-        check.refuse(
-            "namespace", namespace, "a DNS label: lower-case letters, digits and dashes, at most 63 characters"
-        )
+        check.refuse("namespace", namespace, f"a DNS label: {DNS_RULE}, at most 63 characters")
     elif namespace.startswith(RESERVED_PREFIXES):
         check.refuse("namespace", namespace, "names with kube- and system- are Kubernetes' own: another one")
     elif namespace in ("default", defaults.OPERATOR_NAMESPACE):

@@ -16,7 +16,7 @@ from ..fit import EngineLimits, cpu_memory_fit
 from ..spelling import hint
 from .capacity import KEYS as CAPACITY_KEYS
 from .capacity import plan_capacity
-from .check import DNS_LABEL, MAX_RAY_SERVICE_NAME, Check, at_least_one, version
+from .check import DNS_LABEL, DNS_RULE, MAX_RAY_SERVICE_NAME, Check, at_least_one, version
 from .draft import Common, Draft, PoolKey, context_tokens
 from .environment import plan_engine_kwargs, plan_environment
 from .gpus import choose_machine, choose_zones, engine_limits, need_one_zone, refuse_fit
@@ -42,9 +42,7 @@ def plan_service(
     path = f"services.{name}"
     before = len(check.problems)
     if not DNS_LABEL.fullmatch(name):
-        check.refuse(
-            path, name, "a service's name is a DNS label: lower-case letters, digits and dashes, first a letter"
-        )
+        check.refuse(path, name, f"a service's name is a DNS label: {DNS_RULE}")
     if len(name) > MAX_RAY_SERVICE_NAME:
         check.refuse(
             path, name, f"{len(name)} characters; KubeRay takes RayService names of at most {MAX_RAY_SERVICE_NAME}"

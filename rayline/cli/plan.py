@@ -21,7 +21,7 @@ def plan(
 
     if as_json and markdown:
         raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
-    programs, refused = offline.record_all([stack] if stack else offline.stack_names())
+    programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
     if as_json:
         plans = [plan_view.program_json(program) for program in programs]
         print_json(unless_refused("plans", plans, refused))

@@ -17,7 +17,7 @@ def render(
     from rayline import offline
     from rayline import render as manifests
 
-    programs, refused = offline.record_all([stack] if stack else offline.stack_names())
+    programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
     if check:
         found = {program.stack: manifests.stale(program) for program in programs}
     else:

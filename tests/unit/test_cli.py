@@ -86,6 +86,13 @@ def test_an_unknown_stack_is_a_mistake_of_the_caller_and_the_answer_lists_the_st
     assert f"no stack 'prod'; there are: {', '.join(stack_names())}" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize("command", ["plan", "render", "up", "permissions"])
+def test_an_empty_name_is_no_stack_and_does_not_mean_all(command):
+    result = run(command, "--stack", "")
+    assert result.exit_code == 2
+    assert "no stack ''; there are: " in " ".join(result.output.split())
+
+
 def test_an_unknown_command_or_option_is_a_mistake_of_the_caller():
     assert run("plann").exit_code == 2
     assert run("plan", "--stak", "local").exit_code == 2
@@ -99,6 +106,12 @@ def test_a_configuration_with_mistakes_gives_exit_code_2_and_every_character_of_
     assert "services.chat.zones (got 'here'): a list, such as [us-central1-a, us-central1-b]" in result.stderr
     assert "Traceback" not in result.stderr
     assert "hf_x" not in result.stderr
+
+
+def test_a_plan_in_a_pipe_has_no_spaces_at_the_ends_of_its_lines(project):
+    lines = rayline(project, "plan", "--stack", "local").stdout.splitlines()
+    assert [line for line in lines if line.startswith("memory")]
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 @pytest.mark.parametrize("command", [["plan"], ["render", "--check"]])

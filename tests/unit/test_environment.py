@@ -104,6 +104,34 @@ def test_a_refusal_does_not_repeat_a_secret(value):
         assert value not in str(caught.value)
 
 
+def refusal(**service: Any) -> str:
+    with pytest.raises(PlanError) as caught:
+        plan(**service)
+    return str(caught.value)
+
+
+def test_a_refusal_of_a_variable_says_where_else_a_secret_may_be():
+    assert "or keep it in a file of a volume (`volumes`) and give the file's path" in refusal(env={"JIRA_KEY": "ABC"})
+    assert env_of(plan(env={"JIRA_KEY": "/secrets/jira"}))["JIRA_KEY"] == "/secrets/jira"
+    said = refusal(env={"OTEL_EXPORTER_OTLP_HEADERS": "x-honeycomb-team=KEY"})
+    assert "let a collector in the cluster add the headers" in said
+    assert "KEY" not in said
+
+
+@pytest.mark.parametrize("part", ["env", "engine_kwargs"])
+def test_a_token_in_the_place_of_a_key_is_refused_and_not_repeated(part):
+    assert refusal(**{part: {"hf_abcdefgh1": "x"}}).startswith(f"services.qwen.{part}: a Hugging Face token as a")
+    assert "hf_abcdefgh1" not in refusal(**{part: {"hf_abcdefgh1": "x"}})
+
+
+def test_ordinary_keys_of_engine_arguments_are_taken():
+    given = {
+        "additional_config": {"rules": [{"key": "temperature", "value": 1}]},
+        "compilation_config": {"pass": "fuse"},
+    }
+    assert given.items() <= plan(engine_kwargs=given).services[0].engine_kwargs.items()
+
+
 def test_where_the_kit_has_no_cache_the_stack_places_it():
     volumes = [{"name": "cache", "mount_path": "/cache", "claim": "weights"}]
     assert env_of(plan(env={"HF_HOME": "/cache/hub"}, volumes=volumes))["HF_HOME"] == "/cache/hub"
@@ -213,6 +241,20 @@ def test_the_network_lets_pods_out_to_the_addresses_that_the_stack_names():
     env |= {"LOCAL": "http://localhost:1234", "NONE": "gs://bucket/x", "TEXT": "a:b", "MANY": "http://[bad"}
     engine = {"otlp_traces_endpoint": "grpc://collector.example.com:4317", "hf_overrides": {"a": ["https://x:8443/y"]}}
     assert egress(plan(env=env, engine_kwargs=engine)) == {53, 443, 80, 3128, 8080, 4317, 8443}
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+@pytest.mark.parametrize("address", ["otel:4317", "http://otel:4317", "grpc://otel:4317", "10.0.0.9:4317"])
+def test_the_port_of_a_collector_is_open_with_and_without_a_scheme(name, address):
+    assert egress(plan(env={name: address})) == {53, 443, 4317}
+    assert egress(plan(engine_kwargs={"otlp_traces_endpoint": address})) == {53, 443, 4317}
+
+
+@pytest.mark.parametrize("address", ["http://otel:port", "otel:port", "http://otel:0", "http://otel:70000"])
+def test_a_port_that_is_no_number_is_refused(address):
+    for part, name in (("env", "OTEL_EXPORTER_OTLP_ENDPOINT"), ("engine_kwargs", "otlp_traces_endpoint")):
+        said = refusal(**{part: {name: address}})
+        assert said.startswith(f"services.qwen.{part}.{name} (got '{address}'): the port of an address is a number")
 
 
 def test_the_copy_of_weights_downloads_as_its_service_does():

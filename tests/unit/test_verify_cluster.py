@@ -248,7 +248,7 @@ def test_the_wait_ends_with_what_it_waited_for(fake: FakeCluster):
 # kubectl 1.36's words for each
 REFUSALS = {
     "no server": (
-        "The connection to the server localhost:8080 was refused - did you specify the right host or port?",
+        "The connection to the server 10.0.0.9:443 was refused - did you specify the right host or port?",
         "VPN",
     ),
     "no name": ("Unable to connect to the server: dial tcp: lookup gke.example on 10.0.0.2:53: no such host", "VPN"),
@@ -258,7 +258,7 @@ REFUSALS = {
         "rayline permissions",
     ),
     "no context": ("Error in configuration: context was not found for specified context: nowhere", "get-contexts"),
-    "no file": ("error: stat /nonexistent: no such file or directory", "$KUBECONFIG"),
+    "no file": ("error: stat /nonexistent: no such file or directory", "KUBECONFIG"),
 }
 
 
@@ -363,7 +363,7 @@ def test_up_does_not_begin_where_the_cluster_cannot_be_reached(fake: FakeCluster
     assert result.exit_code == 1
     (error,) = json.loads(result.stdout)["errors"]
     assert "the stack's cluster cannot be reached: kubectl get pods" in error
-    assert "Fix: let this machine reach the API server" in error
+    assert "Fix: kubectl knows no cluster: set KUBECONFIG" in error
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
