@@ -223,13 +223,23 @@ def _begun(
         found.ended_at = None
         return found, path
     path = values.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    # before the machine's memory is looked at: a wrong option is wrong on every machine
+    _refuse_unwritable(path)
     found = new(shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
     found.options = {name: value for name, value in asdict(values).items() if name not in _OF_THE_CALL}
+    found.write(path)
+    return found, path
+
+
+def _refuse_unwritable(path: pathlib.Path) -> None:
+    existed = path.exists()
     try:
-        found.write(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
     except OSError as error:
         raise BenchUsageError(f"--receipt: {path} cannot be written: {error.strerror}") from None
-    return found, path
+    if not existed:
+        path.unlink()
 
 
 def _shown(values: Values, found: receipts.Receipt, path: pathlib.Path, console: Console) -> int:

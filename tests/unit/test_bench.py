@@ -649,3 +649,10 @@ def test_options_of_bench_that_cannot_go_together_are_refused_and_never_dropped(
     result = CliRunner().invoke(cli.app, ["bench", *options])
     assert result.exit_code == 2
     assert reason in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_receipt_that_cannot_be_written_is_refused_on_a_machine_without_free_memory_too(monkeypatch):
+    monkeypatch.setattr(run, "MEMORY_KEPT_GIB", 1e6)
+    result = CliRunner().invoke(cli.app, ["bench", "--receipt", "/proc/receipt.json"])
+    assert result.exit_code == 2
+    assert "cannot be written" in result.output
