@@ -169,9 +169,8 @@ def _crashed(kubectl: Kubectl, service: str, pods: Sequence[Mapping[str, Any]]) 
         events = kubectl.get("events", "--field-selector", "involvedObject.kind=RayCluster")["items"]
     except NotSeen:
         return {}
-    of_the_service = re.compile(
-        rf"{re.escape(service)}-[a-z0-9]{{5}}"
-    )  # as KubeRay names the RayClusters of a RayService
+    # as KubeRay names the RayClusters of a RayService
+    of_the_service = re.compile(rf"{re.escape(service)}-[a-z0-9]{{5}}")
     there = {pod["metadata"]["name"] for pod in pods}
     found = [
         one

@@ -31,6 +31,7 @@ _NOT_FOUND = "Error from server (NotFound)"
 _CONTEXT = "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file"
 _LOGIN = "log in to the cluster again, for GKE with gcloud auth login: the kubeconfig's credentials are not accepted"
 _REACH = "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context"
+_KUBECONFIG = "mend the kubeconfig that KUBECONFIG, or cluster.kubeconfig of the stack file, names"
 _REMEDIES = (
     ('context "', _CONTEXT),
     ("context was not found", _CONTEXT),
@@ -38,7 +39,8 @@ _REMEDIES = (
     ("localhost:8080", "kubectl knows no cluster: set KUBECONFIG, or cluster.kubeconfig of the stack file"),
     ("error loading config file", "KUBECONFIG, or cluster.kubeconfig of the stack file, has to name a kubeconfig"),
     ("error: stat ", "cluster.kubeconfig of the stack file, or KUBECONFIG, has to name a kubeconfig that exists"),
-    ("configuration", "mend the kubeconfig that KUBECONFIG, or cluster.kubeconfig of the stack file, names"),
+    ("Error in configuration", _KUBECONFIG),
+    ("error: invalid configuration", _KUBECONFIG),
     ("gke-gcloud-auth-plugin not found", "gcloud components install gke-gcloud-auth-plugin"),
     ("getting credentials", "log in to the cluster's cloud again, for GKE: gcloud auth login"),
     ("logged in", _LOGIN),

@@ -101,6 +101,11 @@ REFUSED = "The connection to the server 192.0.2.1:6443 was refused - did you spe
             'User "eve" cannot get resource',
             "docs/operations.md",
         ),
+        (
+            'Error from server (Forbidden): configurations.example.com "chat" is forbidden: User "eve" cannot get it',
+            'User "eve" cannot get it',
+            "docs/operations.md",
+        ),
         ('error: the server doesn\'t have a resource type "rayservice"', "resource type", "KubeRay is not installed"),
     ],
 )
