@@ -35,21 +35,24 @@ def is_here(stack: str, folder: pathlib.Path, file: pathlib.Path | None = None) 
     return session.load(folder) is not None or not is_in_a_cluster(stack, file)
 
 
-def running_session(program: Program, folder: pathlib.Path, up: str) -> Session:
-    """Return the session of a stack that lives on this machine. Raises NotRunning, with the command `up` as the fix."""
+def running_session(program: Program, folder: pathlib.Path, command: str) -> Session:
+    """Return the session of a stack that lives on this machine. Raises NotRunning; `command` is the kit's, as the user types it."""
     from rayline.local import session
 
     found = session.load(folder)
     if found is None or found.supervisor() is None:
-        raise NotRunning(nothing_runs(program.stack, up, ended=found is not None))
+        raise NotRunning(nothing_runs(program.stack, folder, command))
     if program.plan.cluster.mode is not ClusterMode.LOCAL:
         raise NotRunning(
             f"a session of stack {program.stack} runs on this machine, and the stack's file has another cluster.mode by now. "
-            f"Fix: {up.replace(' up ', ' down ')}, which ends the session"
+            f"Fix: {command} down --stack {program.stack}, which ends the session"
         )
     return found
 
 
-def nothing_runs(stack: str, up: str, *, ended: bool = False) -> str:
+def nothing_runs(stack: str, folder: pathlib.Path, command: str) -> str:
     """Return what every command says where nothing runs on this machine."""
-    return f"nothing runs for stack {stack}{': Ray has ended' if ended else ''}. Fix: {up}"
+    from rayline.local import session
+
+    ended = session.load(folder) is not None
+    return f"nothing runs for stack {stack}{': Ray has ended' if ended else ''}. Fix: {command} up --stack {stack}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .common import console, errors, state_dir, up_command
+from .common import command, console, errors, state_dir
 
 if TYPE_CHECKING:
     from components.plan import ServicePlan
@@ -55,7 +55,7 @@ def check_this_machine(program: Program, all_on: bool) -> dict[str, list[Check]]
 
     folder = state_dir(program.stack)
     # before stack_secrets, which would make the folder
-    place.running_session(program, folder, up_command(program.stack))
+    place.running_session(program, folder, command())
     target = runtime.target(render.ray_services(program)[0], state_dir=folder, secrets=stack_secrets(program, folder))
     if all_on:
         target.expected = target.expected.all_on()

@@ -178,11 +178,6 @@ def is_here(stack: str, *, context: str | None = None, file: pathlib.Path | None
     return here
 
 
-def up_command(stack: str) -> str:
-    """Return the command that brings a stack up, as the user can type it."""
-    return f"{command()} up --stack {stack}"
-
-
 def command() -> str:
     """Return this command as the user can type it: by its name where PATH has it, else by its path."""
     here = pathlib.Path(sys.argv[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .checking import chosen
-from .common import ContextOption, StackOption, app, is_here, state_dir, up_command
+from .common import ContextOption, StackOption, app, command, is_here, state_dir
 
 if TYPE_CHECKING:
     from components.plan import ServicePlan
@@ -31,7 +31,7 @@ def key(
     if previous and plan.api_key_generation == 1:
         raise deploy.DeployError(f"the service {plan.name} has its first key: there is no previous one")
     if is_here(stack, context=context):
-        place.running_session(program, state_dir(stack), up_command(stack))
+        place.running_session(program, state_dir(stack), command())
         print(_local_key(program, plan, previous))
     else:
         with deploy.cluster_access(program, context) as kubectl:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .checking import chosen
-from .common import ContextOption, ServiceOption, StackOption, app, is_here, state_dir, up_command
+from .common import ContextOption, ServiceOption, StackOption, app, command, is_here, state_dir
 
 
 @app.command(epilog="Example: rayline logs --stack local --component replica --lines 100")
@@ -61,6 +61,6 @@ def _lines_here(stack: str, component: str | None, lines: int) -> Iterator[str]:
         empty = False
         yield line
     if empty and session.load(folder) is None:
-        raise place.NotRunning(place.nothing_runs(stack, up_command(stack)))
+        raise place.NotRunning(place.nothing_runs(stack, folder, command()))
     if empty:
         raise place.NotRunning(f"no log of {component or 'the session'} has a line yet")

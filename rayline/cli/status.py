@@ -13,11 +13,11 @@ from .common import (
     ServiceOption,
     StackOption,
     app,
+    command,
     console,
     is_here,
     print_json,
     state_dir,
-    up_command,
 )
 
 
@@ -59,8 +59,8 @@ def _find(stack: str, service: str | None, context: str | None) -> Any:
 
     from rayline.local import runtime
 
-    found = runtime.status(state_dir(stack))
+    folder = state_dir(stack)
+    found = runtime.status(folder)
     if found.running or found.processes:
         return found
-    ended = found.detail != runtime.NOTHING_RUNS
-    return replace(found, detail=place.nothing_runs(stack, up_command(stack), ended=ended))
+    return replace(found, detail=place.nothing_runs(stack, folder, command()))

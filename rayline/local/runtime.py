@@ -46,8 +46,6 @@ from rayline.verify import Check, Outcome, check_switches, summary
 
 GET_SECONDS = 60.0
 """For one GET of many: the next one follows."""
-NOTHING_RUNS = "nothing runs"
-"""The detail of Status where no session is recorded."""
 
 
 class LocalRuntimeError(FailedError):
@@ -216,7 +214,7 @@ def status(state_dir: Path) -> Status:
     """What runs for `state_dir`. Never raises because nothing runs."""
     session = sessions.load(state_dir)
     if session is None:
-        return Status(running=False, healthy=False, detail=NOTHING_RUNS)
+        return Status(running=False, healthy=False, detail="nothing runs")
     root = session.supervisor()
     processes = session.processes()
     if root is None:

@@ -30,10 +30,9 @@ options = {{}}
 while arguments[0].startswith("--"):
     options[arguments[0]] = arguments[1]
     arguments = arguments[2:]
-if (folder / "refusal").exists():
-    sys.exit((folder / "refusal").read_text())
-if options.get("--context") in state["refusals"]:
-    sys.exit(state["refusals"][options["--context"]])
+for context in ("*", options.get("--context")):
+    if context in state["refusals"]:
+        sys.exit(state["refusals"][context])
 
 
 def selected(labels, selector):
@@ -147,7 +146,7 @@ class FakeCluster:
         self.events: list[dict[str, Any]] = []
         """Events of RayClusters."""
         self.refusals = {"nowhere": 'error: context "nowhere" does not exist'}
-        """Context -> what kubectl says in place of an answer."""
+        """Context, or "*" for any -> what kubectl says in place of an answer."""
         self.namespaces = [NAMESPACE]
         self.save()
 
@@ -222,8 +221,10 @@ class FakeCluster:
 
     def refuse(self, said: str) -> None:
         """Let kubectl fail with what it says, or reach the cluster again with nothing."""
-        refusal = self.folder / "refusal"
-        refusal.write_text(said) if said else refusal.unlink()
+        self.refusals["*"] = said
+        if not said:
+            del self.refusals["*"]
+        self.save()
 
     def target(self) -> ClusterTarget:
         self.save()
