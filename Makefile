@@ -11,7 +11,7 @@ UV := .tools/uv/bin/uv
 CODE := components rayline_cli policy tests benchmarks tools __main__.py
 
 # A stack on this machine needs Ray and vLLM beside it, a deployment needs Pulumi alone.
-RUNTIME := $(if $(shell grep -ls 'mode: *local' stacks/Pulumi.$(STACK).yaml),all,base)
+RUNTIME := $(if $(shell grep -Els '^[^\#]*mode["'\'']?:[[:space:]]*["'\'']?local' stacks/Pulumi.$(STACK).yaml),all,base)
 
 .PHONY: help
 help: ## Show this list

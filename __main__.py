@@ -10,8 +10,9 @@ from rayline_cli.offline import is_offline
 from rayline_cli.settings import program_arguments
 
 stack = pulumi.get_stack()
-arguments, problems = program_arguments()
+problems = []
 try:
+    arguments, problems = program_arguments()
     plan = make_plan(arguments, name=stack)
 except PlanError as error:
     told = {problem.path for problem in problems}

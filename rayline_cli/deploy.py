@@ -23,8 +23,10 @@ from .clients.kubernetes import Kubectl
 from .errors import FailedError, UsageError
 from .offline import Program
 from .stack_names import PROJECT_ROOT
+from .verify.target import NotSeen
 
 TOOLS = PROJECT_ROOT / ".tools"
+LOOK_SECONDS = 30.0
 # the folder, as Pulumi takes it from the project's root
 POLICY_PACK = "policy"
 
@@ -42,6 +44,17 @@ def refuse_unready(program: Program) -> None:
     missing = preflights.missing(program)
     if missing:
         raise DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
+    if program.plan.cluster.mode is ClusterMode.EXISTING:
+        _look_once(program)
+
+
+def _look_once(program: Program) -> None:
+    """Raise DeployError where the cluster that is to be deployed to cannot be reached, before Pulumi waits for it."""
+    with cluster_access(program, None) as kubectl:
+        try:
+            kubectl("get", "pods", "-o", "name", seconds=LOOK_SECONDS)
+        except NotSeen as error:
+            raise DeployError(f"the stack's cluster cannot be reached: {error}") from None
 
 
 def is_terminal() -> bool:
@@ -88,7 +101,10 @@ def run_pulumi(arguments: list[str]) -> int:
     with _pulumi(arguments) as running:
         while True:
             try:
-                return _exit_code(running.process.wait(), running)
+                code = running.process.wait()
+                if code == NO_SUCH_STACK:
+                    print(_init(arguments[arguments.index("--stack") + 1]), file=sys.stderr)
+                return _exit_code(code, running)
             except KeyboardInterrupt:
                 # Pulumi got the signal as well: wait until it has put its state in order
                 running.interrupted = True
@@ -109,6 +125,7 @@ def arguments(
 
 # What a pipeline may print; the other outputs are secrets or open the cluster.
 OUTPUTS = ("cluster_name", "endpoints", "urls", "endpoint_address", "dns_records")
+NO_SUCH_STACK = 6
 # The outcome of Pulumi's CLI as the kit's (pulumi sdk/go/common/util/cmdutil/exit.go); any other failure is 1.
 _EXIT_CODES = {0: 0, 2: 2, 8: 130}
 _COLOURS = re.compile(r"<\{%.*?%\}>")
@@ -145,6 +162,9 @@ def operate(line: list[str]) -> Deployed:
     if code != 0 and not errors:
         # it failed before there was an engine, which alone writes events
         errors = [one for one in said if one.startswith("error:")] or said[-3:]
+    if code == NO_SUCH_STACK:
+        errors = [*errors, _init(stack)]
+        print(errors[-1], file=sys.stderr)
     return Deployed(
         stack=stack,
         command=command,
@@ -155,6 +175,10 @@ def operate(line: list[str]) -> Deployed:
         errors=errors,
         outputs=_outputs(stack) if command == "up" else {},
     )
+
+
+def _init(stack: str) -> str:
+    return f"the state has no stack {stack}. Fix: pulumi stack init {stack}, or pulumi login to where it is"
 
 
 def _exit_code(code: int, running: "_Running") -> int:
@@ -268,7 +292,9 @@ def _kubeconfig(stack: str) -> str:
     said = done.stderr.strip()
     if done.returncode == 0 and done.stdout.strip():
         return done.stdout
-    if done.returncode == 0 or "does not have output property" in said or "no stack named" in said:
+    if "no stack named" in said:
+        raise DeployError(_init(stack))
+    if done.returncode == 0 or "does not have output property" in said:
         raise DeployError(f"stack {stack} is not deployed, so there is no cluster. Fix: rayline up --stack {stack}")
     raise DeployError(
         f"Pulumi cannot read stack {stack}: {said[-500:]}\nFix: log in to the stack's backend (pulumi login), or name a "

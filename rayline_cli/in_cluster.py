@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,15 +14,19 @@ from rayline.facts.labels import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_servic
 from rayline.isolation.manifests import OPERATOR_POD
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from rayline.service.reading import RayService, ray_container
-from rayline_cli.clients.kubernetes import Kubectl, NotSeen
-from rayline_cli.clients.serve import APPLICATIONS, replica_counts
-from rayline_cli.errors import FailedError, UsageError
-from rayline_cli.ray_logs import LOG_COMPONENTS
-from rayline_cli.verify.cluster import pod_selector, ray_pods
+from rayline_cli.clients.kubernetes import Kubectl, NotFound, NotSeen
+from rayline_cli.clients.serve import APPLICATIONS, State, replica_counts, rollout
+from rayline_cli.errors import FailedError
+from rayline_cli.local.failures import root_cause
+from rayline_cli.ray_logs import log_patterns
+from rayline_cli.verify.cluster import pod_selector, ray_pods, ray_service
 
 OPERATOR = "operator"
-RAY_LOGS = "/tmp/ray/session_latest/logs"
-"""Where Ray writes its log files in a pod (ray/_private/utils.py, get_ray_temp_dir)."""
+RAY_FOLDER = "/tmp/ray"
+"""What Ray writes in a pod (ray/_private/utils.py, get_ray_temp_dir); the head shares it with the autoscaler."""
+RAY_LOGS = f"{RAY_FOLDER}/session_latest/logs"
+CRASHES = 5
+"""How many of the last crashes are shown."""
 OUTPUT = "ray"
 """The component whose logs are the containers' own output, too."""
 
@@ -45,6 +50,8 @@ class ClusterStatus:
     """Deployment -> "running/target"."""
     pods: Mapping[str, str] = field(default_factory=dict)
     """Pod -> role, phase and, where a container waits or has ended, the reason."""
+    crashed: Mapping[str, str] = field(default_factory=dict)
+    """Pod that KubeRay deleted because its Ray container ended -> when and why it ended, as long as its event is kept."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return label and value of each line that a terminal shows."""
@@ -53,6 +60,7 @@ class ClusterStatus:
             *(("application", f"{name} {state}") for name, state in self.applications.items()),
             *(("replicas", f"{count} {name}") for name, count in self.replicas.items()),
             *(("pod", f"{name}  {state}") for name, state in self.pods.items()),
+            *(("crashed", f"{name}  {said}") for name, said in self.crashed.items()),
         ]
 
 
@@ -60,55 +68,118 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
     """Return what runs of a service. Raises NotSeen where the cluster does not answer."""
     url = f"http://{serve_service_name(service)}.{kubectl.namespace}:{SERVE_PORT}"
     try:
-        found = kubectl.get("rayservice", service)
-    except NotSeen as error:
-        if "NotFound" not in str(error) and "not found" not in str(error):
-            raise
-        return ClusterStatus(False, False, f"no RayService {service} in namespace {kubectl.namespace}", url)
+        found = ray_service(kubectl, service)
+    except NotFound as error:
+        return ClusterStatus(False, False, str(error), url)
     conditions = RayService(found).conditions
     pods = _pods(kubectl, service)
-    applications, replicas, unseen = _serve(kubectl, service, found)
+    serve = _serve(kubectl, service, found)
     ready = conditions.get("Ready", {})
-    healthy = ready.get("status") == "True" and bool(applications) and set(applications.values()) == {"RUNNING"}
+    serves = bool(serve.applications) and set(serve.applications.values()) == {"RUNNING"}
+    healthy = ready.get("status") == "True" and serves
     if healthy:
         detail = "serving"
     elif found["spec"].get("suspend"):
         detail = "parked"
     else:
-        wrong = [f"{name} is {said}" for name, said in applications.items() if said != "RUNNING"]
-        detail = "; ".join(wrong) or ready.get("message") or unseen or "KubeRay has reported no status yet"
+        said = serve.waits or (ready.get("message") if ready.get("status") != "True" else "")
+        detail = (
+            "; ".join(filter(None, [(said or "").rstrip("."), serve.unseen])) or "KubeRay has reported no status yet"
+        )
     return ClusterStatus(
         running=bool(pods),
         healthy=healthy,
         detail=detail,
         url=url,
         conditions={name: one["status"] for name, one in conditions.items()},
-        applications=applications,
-        replicas=replicas,
+        applications=serve.applications,
+        replicas=serve.replicas,
         pods={pod["metadata"]["name"]: _pod_line(pod) for pod in pods},
+        crashed=_crashed(kubectl, service, pods),
     )
 
 
-def _serve(
-    kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]
-) -> tuple[dict[str, str], dict[str, str], str]:
-    """Return applications and replica counts as Serve reports them, else KubeRay's copy and why Serve was not asked."""
+@dataclass(frozen=True)
+class _Serve:
+    """What Serve says of a service."""
+
+    applications: Mapping[str, str]
+    replicas: Mapping[str, str]
+    waits: str = ""
+    """What is still waited for, or what failed."""
+    unseen: str = ""
+    """Why Serve could not be asked: then `applications` are KubeRay's copy."""
+
+
+def _serve(kubectl: Kubectl, service: str, found: Mapping[str, Any]) -> _Serve:
+    """Ask the Serve of the RayCluster that serves; of the first one also while it is still coming."""
     try:
-        answer = ray_pods(kubectl, service, ray_service).nodes(kubectl, {})[0].dashboard(APPLICATIONS)
+        head = ray_pods(kubectl, service, found, or_coming=True).nodes(kubectl, {})[0]
+        answer = head.dashboard(APPLICATIONS)
         if answer["status"] != 200:
-            raise NotSeen(f"Serve's dashboard answers HTTP {answer['status']}")
+            # 0: nobody took the connection
+            said = f"answers HTTP {answer['status']}" if answer["status"] else "does not answer"
+            raise NotSeen(f"Serve's dashboard {said}")
         details = json.loads(answer["text"])
-        return {name: app["status"] for name, app in details["applications"].items()}, replica_counts(details), ""
+        applications = {name: app["status"] for name, app in details["applications"].items()}
+        return _Serve(applications, replica_counts(details), _waits(details, found))
     except NotSeen as error:
-        active = (ray_service.get("status") or {}).get("activeServiceStatus") or {}
-        copied = active.get("applicationStatuses") or {}
-        return {name: app.get("status", "UNKNOWN") for name, app in copied.items()}, {}, str(error)
+        state = found.get("status") or {}
+        copies = [
+            (state.get(f"{which}ServiceStatus") or {}).get("applicationStatuses") for which in ("active", "pending")
+        ]
+        copied = {name: app.get("status", "UNKNOWN") for name, app in (copies[0] or copies[1] or {}).items()}
+        wrong = [f"{name} is {said}" for name, said in copied.items() if said != "RUNNING"]
+        return _Serve(copied, {}, "; ".join(wrong), str(error))
+
+
+def _waits(details: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return what the declared configuration waits for, or why it failed; nothing where it serves."""
+    now = rollout(details, RayService(found).serve.data)
+    if now.state is State.READY:
+        return ""
+    lines = now.detail.splitlines()
+    cause = root_cause(now.detail)
+    return f"{lines[0]} {cause}" if cause and len(lines) > 1 else " ".join(now.detail.split())
 
 
 def _pods(kubectl: Kubectl, service: str) -> list[dict[str, Any]]:
     """Return every Ray pod of a service, of an old and a coming RayCluster too, heads first."""
     found = kubectl.get("pods", "-l", pod_selector(service))["items"]
     return sorted(found, key=lambda pod: (_role(pod) != Role.HEAD.value, pod["metadata"]["name"]))
+
+
+_DELETED = re.compile(
+    r"Deleted (?P<role>\w+) Pod [^/]+/(?P<pod>[\w.-]+); .*ContainerStateTerminated\{ExitCode:(?P<code>\d+),.*?"
+    r"Reason:(?P<reason>\w*),.*?FinishedAt:(?P<at>[\d-]+ [\d:]+)"
+)
+"""KubeRay's event for a pod whose Ray container ended (ray-operator/controllers/ray/raycluster_controller.go, v1.7.0)."""
+
+
+def _crashed(kubectl: Kubectl, service: str, pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the pods beside `pods` that KubeRay deleted because their Ray container ended, the last one at the end.
+
+    With Ray's autoscaler no pod restarts its containers: KubeRay replaces it, and its logs go with it. Nothing where events
+    may not be read.
+    """
+    try:
+        events = kubectl.get("events", "--field-selector", "involvedObject.kind=RayCluster")["items"]
+    except NotSeen:
+        return {}
+    # as KubeRay names the RayClusters of a RayService
+    of_the_service = re.compile(rf"{re.escape(service)}-[a-z0-9]{{5}}")
+    there = {pod["metadata"]["name"] for pod in pods}
+    found = [
+        one
+        for event in events
+        if of_the_service.fullmatch(event["involvedObject"]["name"])
+        and (one := _DELETED.search(event.get("message") or ""))
+        and one["pod"] not in there
+    ]
+    return {
+        one["pod"]: f"{one['role']}, ended with {one['code']}: {one['reason'] or 'Unknown'} at {one['at']} UTC"
+        for one in sorted(found, key=lambda one: one["at"])[-CRASHES:]
+    }
 
 
 def _role(pod: Mapping[str, Any]) -> str:
@@ -133,6 +204,11 @@ def _pod_line(pod: Mapping[str, Any]) -> str:
             parts.append(f"{one['name']} ended with {ended['exitCode']}: {_reason(ended)}")
         if one.get("restartCount"):
             parts.append(f"{one['name']} restarted {one['restartCount']} times")
+    parts += [
+        f"{one['name']} is not ready"
+        for one in state.get("containerStatuses") or []
+        if "running" in (one.get("state") or {}) and one.get("ready") is False
+    ]
     unscheduled = [one for one in state.get("conditions") or [] if one.get("reason") == "Unschedulable"]
     parts += [f"unschedulable: {one.get('message', '')}" for one in unscheduled]
     return ", ".join(parts)
@@ -149,16 +225,15 @@ def logs(kubectl: Kubectl, service: str, *, component: str | None, lines: int) -
     last crash. Ray's log files are read in each running pod. Raises UsageError for an unknown component, FailedError where
     the service has no pod.
     """
-    if component is not None and component not in LOG_COMPONENTS:
-        known = ", ".join([*LOG_COMPONENTS, OPERATOR])
-        raise UsageError(f"--component {component}: unknown. Fix: one of {known}")
+    patterns = log_patterns(component, OPERATOR)
     pods = _pods(kubectl, service)
     if not pods:
-        raise FailedError(
-            f"service {service} has no pod in namespace {kubectl.namespace}. "
-            f"Fix: kubectl -n {kubectl.namespace} describe rayservice {service}"
-        )
-    patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
+        parked = ray_service(kubectl, service)["spec"].get("suspend")
+        why = f"service {service} {'is parked: it ' if parked else ''}has no pod in namespace {kubectl.namespace}"
+        fix = f"services.{service}.park: false" if parked else kubectl.by_hand(f"describe rayservice {service}")
+        raise FailedError(f"{why}. Fix: {fix}")
+    for name, said in _crashed(kubectl, service, pods).items():
+        yield f"==> {name}: {said}; KubeRay deleted the pod, and its logs with it <=="
     for pod in pods:
         name = pod["metadata"]["name"]
         yield f"==> {name}: {_pod_line(pod)} <=="
@@ -188,29 +263,50 @@ def _files(kubectl: Kubectl, pod: Mapping[str, Any], patterns: Sequence[str], li
     show = f'[ -s "$f" ] && echo "==> {name}:$f <==" && tail -n {lines} "$f"'
     script = f"cd {RAY_LOGS} && for f in {' '.join(patterns)}; do {show}; done; true"
     try:
-        said = kubectl("exec", name, "-c", ray_container(pod).name, "--", "sh", "-c", script)
+        said = kubectl("exec", name, "-c", _reader(pod), "--", "sh", "-c", script)
     except NotSeen as error:
         said = f"==> {name}: Ray's log files cannot be read: {error} <=="
     yield from said.splitlines()
 
 
+def _reader(pod: Mapping[str, Any]) -> str:
+    """Return the container that Ray's files are read in: where Ray's own has ended, one that shares its folder."""
+    ray = ray_container(pod).name
+    ended = {one["name"] for one in _containers(pod) if "terminated" in (one.get("state") or {})}
+    sharing = [
+        one["name"]
+        for one in pod["spec"]["containers"]
+        if any(mount["mountPath"] == RAY_FOLDER for mount in one.get("volumeMounts") or [])
+    ]
+    return next((name for name in [ray, *sharing] if name not in ended), ray)
+
+
 def operator_logs(kubectl: Kubectl, namespace: str | None, *, lines: int) -> Iterator[str]:
-    """Yield the last lines of the KubeRay operator, which runs in `namespace` (default kuberay-system).
+    """Yield the last lines of the KubeRay operator, of its last crash too, which runs in `namespace` (default kuberay-system).
 
     Raises FailedError where no operator runs there: GKE's add-on runs outside of the cluster.
     """
     there = replace(kubectl, namespace=namespace or OPERATOR_NAMESPACE)
-    selector = ",".join(f"{name}={value}" for name, value in OPERATOR_POD.items())
-    said = there("logs", "-l", selector, f"--tail={lines}")
-    if not said.strip():
-        raise FailedError(f"no KubeRay operator in namespace {there.namespace}: GKE's add-on logs to Cloud Logging")
-    yield from said.splitlines()
+    pods = there.get("pods", "-l", ",".join(f"{name}={value}" for name, value in OPERATOR_POD.items()))["items"]
+    if not pods:
+        raise FailedError(
+            f"no KubeRay operator in namespace {there.namespace}. Fix: isolation.operator_namespace, where it runs "
+            "elsewhere; GKE's add-on logs to Cloud Logging"
+        )
+    for pod in pods:
+        for one in _containers(pod):
+            yield from _output(there, pod["metadata"]["name"], one, lines)
 
 
 def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:
     """Return the API key of a service from its Secret, or the previous one. Raises NotSeen or FailedError."""
-    secret = kubectl.get("secret", api_key_secret(service))
+    try:
+        secret = kubectl.get("secret", api_key_secret(service))
+    except NotFound as error:
+        ray_service(kubectl, service)
+        raise FailedError(f"{error}. Fix: bring the stack up again, which makes it") from None
     value = (secret.get("data") or {}).get(PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY)
     if not value:
-        raise FailedError(f"the Secret {api_key_secret(service)} holds no {'previous ' if previous else ''}key")
+        which = "previous key. Fix: it has one after a change of api.key_generation" if previous else "key"
+        raise FailedError(f"the Secret {api_key_secret(service)} holds no {which}")
     return base64.b64decode(value).decode()

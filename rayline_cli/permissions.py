@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from rayline.endpoint.arguments import Member
 from rayline.facts import deployer
 from rayline.facts.choices import ClusterMode
 from rayline.facts.deployer import Needs, Rule
@@ -65,6 +66,18 @@ class Role:
             return f'{command} --condition="^:^title=rayline-grants:expression={expression}"'
         # else gcloud asks for one where the policy has any
         return f"{command} --condition=None" if self.scope.kind == "project" else command
+
+
+(_, _PRINCIPAL) = get_args(Member)
+MEMBER_FORMS = (
+    "user:EMAIL, group:EMAIL, serviceAccount:EMAIL, domain:DOMAIN, or principal:// and principalSet:// with an identity of a "
+    "workload identity pool"
+)
+
+
+def is_member(text: str) -> bool:
+    """Return whether IAM takes the name of a principal (docs.cloud.google.com/iam/docs/principal-identifiers)."""
+    return _PRINCIPAL.holds(text)
 
 
 class UnknownType(FailedError):

@@ -21,6 +21,7 @@ from rayline.isolation.types import IsolationPlan
 from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
 from rayline.schema.base import Arguments
+from rayline.schema.secret_values import may_show
 from rayline.service.types import ServicePlan
 
 from .offline import Declared, Program
@@ -64,6 +65,8 @@ def stack_card(program: Program) -> StackCard:
             _endpoint(plan),
             _head_store(plan.head),
         ]
+        if cluster.labels:
+            facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.labels.items()))
         cost = f"{_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})"
     pools = {pool.name: pool for pool in plan.pools}
     services = [
@@ -167,13 +170,15 @@ def _money(hourly: float | None) -> str:
 
 
 def _framed(card: Card, plain: bool) -> RenderableType:
+    if plain:
+        # a table fills its lines up with spaces
+        wide = max(len(label) for label, _ in card.rows)
+        return Text("\n".join([card.title, *(f"{label:<{wide}}  {text}".rstrip() for label, text in card.rows)]))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in card.rows:
         table.add_row(label, text)
-    if plain:
-        return Group(Text(card.title), table)
     return Panel(table, title=f"[bold]{card.title}[/]", title_align="left", expand=False)
 
 
@@ -223,6 +228,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             f"{limits.max_num_batched_tokens:,} tokens a step",
         ),
         ("switches", ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES)),
+        *([("env", _own_variables(service))] if service.asked.pods.env else []),
         ("runtime", f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {_image(plan, service)}"),
         ("access", _access(service)),
     ]
@@ -244,6 +250,18 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             )
         )
     return lines
+
+
+_LONGEST_VALUE = 40
+"""Characters of a variable's value that a card has room for."""
+
+
+def _own_variables(service: ServicePlan) -> str:
+    """The variables that the stack sets. A long value is left out, and one that may hold a secret."""
+    return ", ".join(
+        f"{name}={value}" if len(value) <= _LONGEST_VALUE and may_show(name, value) else f"{name} (set)"
+        for name, value in service.asked.pods.env.items()
+    )
 
 
 def _access(service: ServicePlan) -> str:

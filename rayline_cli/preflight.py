@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from rayline.facts.choices import ClusterMode
 
 from . import offline
 from .offline import PROJECT_ROOT, Program
+from .stack_files import read_document
 
 KUBECTL = (
     "kubectl is not on PATH; it looks at what was deployed. "
@@ -230,7 +229,7 @@ class _StackFile:
     @classmethod
     def read(cls, stack: str, root: pathlib.Path) -> "_StackFile":
         config, secret = offline.read_stack(stack, root)
-        document = yaml.safe_load((root / "stacks" / f"Pulumi.{stack}.yaml").read_text()) or {}
+        document = read_document(root / "stacks" / f"Pulumi.{stack}.yaml")
         provider = str(document.get("secretsprovider") or "")
         salted = "encryptionsalt" in document
         other = bool(provider and provider != "passphrase") or "encryptedkey" in document
@@ -247,8 +246,8 @@ def backend_url(machine: Machine, root: pathlib.Path = PROJECT_ROOT) -> str | No
     """The address of the backend that Pulumi will use; None where it knows none (pulumi pkg/workspace/creds.go)."""
     if url := machine.environment.get("PULUMI_BACKEND_URL"):
         return url
-    project = yaml.safe_load((root / "Pulumi.yaml").read_text())
-    return (project.get("backend") or {}).get("url") or _stored(machine).get("current") or None
+    backend = read_document(root / "Pulumi.yaml").get("backend")
+    return (backend if isinstance(backend, dict) else {}).get("url") or _stored(machine).get("current") or None
 
 
 def _stored(machine: Machine) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from rayline_cli.errors import UsageError
+
 LOG_COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "ray": ("raylet.*", "gcs_server.*", "ray_process_exit.log", "monitor.*"),
     "dashboard": ("dashboard.*", "dashboard_ServeHead.*", "dashboard_agent.*"),
@@ -10,3 +12,12 @@ LOG_COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "haproxy": ("serve/proxy_*.log",),
 }
 """Component -> file patterns in Ray's log folder."""
+
+
+def log_patterns(component: str | None, *others: str) -> tuple[str, ...]:
+    """Return the patterns of a component's log files, or of all. Raises UsageError, which names `others` as known too."""
+    if component is None:
+        return sum(LOG_COMPONENTS.values(), ())
+    if component not in LOG_COMPONENTS:
+        raise UsageError(f"--component {component}: unknown. Fix: one of {', '.join([*LOG_COMPONENTS, *others])}")
+    return LOG_COMPONENTS[component]

@@ -13,7 +13,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import BaseModel
 
 from rayline.platform.arguments import InferencePlatformArgs
-from rayline.schema.check import Problem
+from rayline.schema.check import PlanError, Problem
 from rayline.schema.read import EXAMPLES, PROVIDER_KEYS, TOKEN_KEY, inner
 from rayline.schema.secret_values import may_show
 
@@ -21,15 +21,30 @@ IN_CLEAR_TEXT = (
     "it stands in the stack file in clear text: take it out, revoke it at Hugging Face, and store a new one with "
     "`pulumi config set --secret hugging_face_token`"
 )
+ENCRYPTED = (
+    "it is encrypted (`secure:`), or a value below it is, and it would stand in manifests and state in clear text. Fix: write "
+    f"what is no secret without `secure:`, and take a secret out of the stack file; {TOKEN_KEY} alone may be one"
+)
 # Prefixes of the providers that the program uses. `kubernetes:namespace` is the provider's, not this program's.
 _PROVIDERS = ("gcp", "kubernetes", "pulumi", "random")
 
 
 def program_arguments() -> tuple[dict[str, Any], list[Problem]]:
-    """Return the arguments that the stack of the running program says, and what is wrong with how it says them."""
+    """Return the arguments that the stack of the running program says, and what is wrong with how it says them.
+
+    Raises PlanError where a value other than the token is encrypted.
+    """
     # pulumi.Config reads one key at a time and so cannot see the unknown ones
     everything = get_config_env() | CONFIG.get()
     keys, problems = _own_keys(everything, pulumi.get_project())
+    encrypted = {
+        key: full for key, full in (keys | PROVIDER_KEYS).items() if key != TOKEN_KEY and is_config_secret(full)
+    }
+    if encrypted:
+        # a message about what else is wrong could show one of them
+        raise PlanError(
+            problems + [Problem(PROVIDER_KEYS.get(key, key), None, ENCRYPTED) for key in encrypted],
+        )
     arguments: dict[str, Any] = {
         key: everything[full] for key, full in PROVIDER_KEYS.items() if everything.get(full) is not None
     }

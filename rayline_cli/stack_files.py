@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -72,6 +73,15 @@ def read_stack_file(path: pathlib.Path, root: pathlib.Path = PROJECT_ROOT) -> Co
     return values, secret
 
 
+def read_document(path: pathlib.Path) -> dict[str, Any]:
+    """Return all that a stack file or Pulumi.yaml says, as the CLI reads it; encrypted values stay so. Raises ProgramError."""
+    try:
+        document = _value(_document(_read(path)), _Budget())
+    except _Problem as problem:
+        raise ProgramError(f"{path.name}{problem}") from None
+    return document if isinstance(document, dict) else {}
+
+
 def project_name(root: pathlib.Path = PROJECT_ROOT) -> str:
     """Return the project's name, the prefix of its keys. Raises ProgramError."""
     return _project(root)[0]
@@ -97,9 +107,9 @@ class _Problem(Exception):
 
 def _project(root: pathlib.Path) -> tuple[str, dict[str, str]]:
     """Return the project's name and the configuration that Pulumi.yaml sets for every stack. Raises ProgramError."""
+    document = read_document(root / "Pulumi.yaml")
     try:
-        document = _value(_document(_read(root / "Pulumi.yaml")), _Budget())
-        name = document.get("name") if isinstance(document, dict) else None
+        name = document.get("name")
         if not isinstance(name, str) or not name:
             raise _Problem(": the project has no name. Fix: write one, such as `name: rayline`")
         defaults = {}
@@ -257,14 +267,24 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
+# Where YAML wants a space, a character that only looks like one. It comes with texts copied from a page.
+_LIKE_A_SPACE = re.compile("(?:^[ -]*|:)([\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000])")
+
+
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return f" is not YAML: {error.problem}"
-    line = re.split("\r\n|[\n\r]", text)[mark.line :][:1]
+    lines = re.split("\r\n|[\n\r]", text)
+    line = lines[mark.line :][:1]
     tab = line and "\t" in line[0][: len(line[0]) - len(line[0].lstrip())]
     fix = ". Fix: indent with spaces, not with tabs" if tab else ""
     begin = error.context_mark
+    for number, one in enumerate(lines[: mark.line + 1], 1):
+        if found := _LIKE_A_SPACE.search(one):
+            character = found[1]
+            name = unicodedata.name(character).lower()
+            fix = f". Fix: line {number} has U+{ord(character):04X} ({name}), write a space in its place"
     where = f", {error.context} that begins in line {begin.line + 1}" if begin and begin.line != mark.line else ""
     return f" is not YAML: line {mark.line + 1}, column {mark.column + 1}: {error.problem}{where}{fix}"
 

@@ -307,6 +307,14 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         b"config:\n\ta: 1\n",
         "line 2, column 1: found character that cannot start any token. Fix: indent with spaces",
     ),
+    "a no-break space after a colon": (
+        b"config:\n  a:\xc2\xa01\n  b: 2\n",
+        "Fix: line 2 has U+00A0 (no-break space), write a space in its place",
+    ),
+    "a no-break space in the last line": (
+        b"config:\n  a: \xc2\xa01\n  b:\xc2\xa02\n",
+        "Fix: line 3 has U+00A0 (no-break space), write a space in its place",
+    ),
     "a tab further down": (b"config:\n  a: 1\n\tb: 2\n", "Fix: indent with spaces"),
     "not a number": (b"config: {a: .nan}", "line 1: .nan is no number that Pulumi takes"),
     "infinity in a list": (b"config:\n  a:\n    - -.inf\n", "line 3: -.inf is no number that Pulumi takes"),

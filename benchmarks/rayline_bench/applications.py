@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayline_bench.ray_service import with_env, with_serve
+from rayline.service.reading import RayService
 
 LABORATORY = Path(__file__).parents[1]
 
@@ -79,4 +79,5 @@ def with_application(manifest: Mapping[str, Any], application: Application, repl
             }
         ]
 
-    return with_env(with_serve(manifest, only_this), {"PYTHONPATH": str(LABORATORY)})
+    changed = RayService(manifest).with_serve(only_this).with_environment({"PYTHONPATH": str(LABORATORY)})
+    return dict(changed.manifest)

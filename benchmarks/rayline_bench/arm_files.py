@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from .arms import ARMS, Arm, ArmError, Base, Built, ProcessArm, RayArm
-from .ray_service import env_text, laid_over, llm_config, with_engine, with_env, with_serve
+from rayline.service.reading import RayService
+
+from .arms import ARMS, Arm, ArmError, Base, Built, ProcessArm, RayArm, env_text, laid_over, with_llm
 
 _FILE_MAPS = ("service", "env", "engine_kwargs", "llm", "serve")
 _FILE_KEYS = {"base", "what", *_FILE_MAPS}
@@ -24,7 +25,7 @@ class Overlay:
     """The arm that it starts from."""
     what: str = ""
     service: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the stack's service, checked as in a stack file."""
+    """Settings of the stack's service in its groups, checked as in a stack file; None takes one away."""
     env: Mapping[str, Any] = field(default_factory=dict)
     """Variables for every Ray container, unchecked; None takes one away."""
     engine_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -64,14 +65,14 @@ def overlaid(overlay: Overlay) -> Arm:
                 raise ArmError(f"arm {overlay.name}: {overlay.base} has no Serve configuration to lay something over")
             over = {key: None if value is None else env_text(value) for key, value in overlay.env.items()}
             return replace(built, processes=[replace(one, env=laid_over(one.env, over)) for one in built.processes])
-        manifest = with_engine(with_env(built.manifest, overlay.env), overlay.engine_kwargs)
 
-        def change(config: dict[str, Any]) -> None:
+        def serve(config: dict[str, Any]) -> None:
             merged = laid_over(config, overlay.serve)
             config.clear()
             config.update(merged)
-            config["applications"][0]["args"]["llm_configs"][0] = laid_over(llm_config(config), overlay.llm)
 
-        return RayArm(with_serve(manifest, change))
+        service = RayService(built.manifest).with_environment(overlay.env).with_serve(serve)
+        engine = {"engine_kwargs": overlay.engine_kwargs}
+        return RayArm(with_llm(service.manifest, lambda llm: laid_over(laid_over(llm, engine), overlay.llm)))
 
     return Arm(overlay.name, overlay.what or f"{overlay.base} with a file laid over", made)

@@ -15,18 +15,9 @@ from typing import Any
 import yaml
 
 from rayline.facts.serve_flags import HA_PROXY, SWITCHES
+from rayline.service.api_key import GATE_MIDDLEWARE
+from rayline.service.reading import LlmConfig, RayService, plain_environment
 from rayline_cli.stack_names import PROJECT_ROOT
-
-from .ray_service import (
-    env_of,
-    laid_over,
-    llm_config,
-    serve_config,
-    with_env,
-    with_equal_engine,
-    with_replicas,
-    with_serve,
-)
 
 SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
 """Engine arguments of the arms that are to be equal: the upstream high-throughput sample sets none, so all stay at vLLM's
@@ -57,8 +48,12 @@ class Base:
     more_engine: Mapping[str, Any] = field(default_factory=dict)
     """Laid over the engine arguments of plain vLLM; None takes one away."""
 
+    @property
+    def service(self) -> RayService:
+        return RayService(self.manifest)
+
     def kv_cache_gib(self) -> float:
-        return float(env_of(self.manifest).get("VLLM_CPU_KVCACHE_SPACE") or 4)  # vLLM's own default
+        return float(env_of(self.service).get("VLLM_CPU_KVCACHE_SPACE") or 4)  # vLLM's own default
 
 
 @dataclass(frozen=True)
@@ -69,16 +64,17 @@ class RayArm:
 
     def facts(self) -> dict[str, Any]:
         """Return what tells arms apart, flat, for people and for the receipt; values of Secrets are not in it."""
-        config = serve_config(self.manifest)
-        llm = llm_config(config) if config["applications"][0].get("args", {}).get("llm_configs") else {}
+        service = RayService(self.manifest)
+        config = service.serve.data
+        llm = next((one.data for one in service.serve.llm_configs), {})
         # without the place of this clone: a run may be resumed in another one, and a receipt may be shown to others
         here = str(PROJECT_ROOT)
-        found = {f"env {name}": value.replace(here, "(project)") for name, value in env_of(self.manifest).items()}
+        found = {f"env {name}": value.replace(here, "(project)") for name, value in env_of(service).items()}
         found |= {f"engine {name}": value for name, value in llm.get("engine_kwargs", {}).items()}
         shown = ("engine_kwargs", "model_loading_config", "accelerator_config")
         rest = {name: value for name, value in config.items() if name != "applications"}
         found |= _flat(rest | {name: value for name, value in llm.items() if name not in shown}, "serve")
-        if mode := self.manifest["spec"]["rayClusterConfig"].get("authOptions", {}).get("mode"):
+        if mode := service.cluster.get("authOptions", {}).get("mode"):
             found["ray auth"] = mode
         return found
 
@@ -133,7 +129,7 @@ def sample(base: Base) -> dict[str, Any]:
     ray-project/kuberay v1.7.0, ray-service.high-throughput-llm.yaml. Kept besides: what the CPU needs (accelerator kind,
     no CPU for the actor beside the placement group's, CPU_ENVIRONMENT), and the numbers of CPUs of head and workers.
     """
-    declared = llm_config(serve_config(base.manifest))
+    declared = base.service.serve.llm_configs[0].data
     llm = {name: declared[name] for name in ("model_loading_config", "accelerator_config")} | {
         "engine_kwargs": dict(base.engine),
         "deployment_config": {"num_replicas": base.replicas, "ray_actor_options": {"num_cpus": 0}},
@@ -166,37 +162,89 @@ def sample(base: Base) -> dict[str, Any]:
     }
 
 
-def ray_defaults(base: Base, *, unbatched: bool = False) -> dict[str, Any]:
+def ray_defaults(base: Base, *, unbatched: bool = False) -> Mapping[str, Any]:
     """The same with all four switches off, as Ray Serve LLM is without them; `unbatched` sends each token by itself."""
-    manifest = with_env(sample(base), dict.fromkeys(SWITCHES.values(), "0"))
+    manifest = RayService(sample(base)).with_environment(dict.fromkeys(SWITCHES.values(), "0")).manifest
     group = manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     group["rayStartParams"]["num-cpus"] = str(int(group["rayStartParams"]["num-cpus"]) + INGRESS_CPUS)
-
-    def change(config: dict[str, Any]) -> None:
-        llm_config(config)["experimental_configs"] = {"stream_batching_interval_ms": 0}
-
-    return with_serve(manifest, change) if unbatched else manifest
+    each = {"experimental_configs": {"stream_batching_interval_ms": 0}}
+    return with_llm(manifest, lambda llm: llm | each) if unbatched else manifest
 
 
-def haproxy_only(base: Base) -> dict[str, Any]:
+def haproxy_only(base: Base) -> Mapping[str, Any]:
     """The first switch alone: HAProxy in the Python proxy's place, everything behind it as without switches."""
-    return with_env(ray_defaults(base), {HA_PROXY: "1"})
+    return RayService(ray_defaults(base)).with_environment({HA_PROXY: "1"}).manifest
 
 
-def with_sessions(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def with_sessions(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """A copy that sends all requests of a session (header x-session-id) to one replica, where its prefixes are cached.
 
     Ray's router with direct streaming is round robin by default (ray/llm/_internal/serve/core/ingress/builder.py:43).
     """
-
-    def change(config: dict[str, Any]) -> None:
-        deployment = llm_config(config).setdefault("deployment_config", {})
-        deployment["request_router_config"] = {"request_router_class": SESSION_ROUTER}
-
-    return with_serve(manifest, change)
+    router = {"deployment_config": {"request_router_config": {"request_router_class": SESSION_ROUTER}}}
+    return with_llm(manifest, lambda llm: laid_over(llm, router))
 
 
 SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+
+
+def with_equal_engine(manifest: Mapping[str, Any], engine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a copy whose engine arguments are `engine` and nothing else but the API-key gate, which is not the engine's."""
+
+    def change(llm: dict[str, Any]) -> dict[str, Any]:
+        gate = [one for one in LlmConfig(llm).engine_kwargs.get("middleware", []) if one == GATE_MIDDLEWARE]
+        return llm | {"engine_kwargs": dict(engine) | ({"middleware": gate} if gate else {})}
+
+    return with_llm(manifest, change)
+
+
+def with_replicas(manifest: Mapping[str, Any], replicas: int) -> Mapping[str, Any]:
+    """Return a copy with `replicas` engines, a worker for each."""
+
+    def change(config: dict[str, Any]) -> None:
+        application = config["applications"][0]
+        name = LlmConfig(application["args"]["llm_configs"][0]).deployment
+        application["deployments"] = [{"name": name, "num_replicas": replicas}]
+
+    changed = RayService(manifest).with_serve(change).manifest
+    for group in changed["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        group["replicas"] = replicas
+        group["maxReplicas"] = max(replicas, group.get("maxReplicas", 0))
+    return changed
+
+
+def with_llm(manifest: Mapping[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> Mapping[str, Any]:
+    """Return a copy that has what `change` makes of its LLMConfig."""
+
+    def in_place(config: dict[str, Any]) -> None:
+        models = config["applications"][0]["args"]["llm_configs"]
+        models[0] = change(models[0])
+
+    return RayService(manifest).with_serve(in_place).manifest
+
+
+def env_of(service: RayService) -> dict[str, str]:
+    """Return the Ray container's variables; what comes from a Secret as a word about where from."""
+    environment = plain_environment(service.head.ray_container)
+    return {name: "(from a Secret)" if value is None else value for name, value in environment.items()}
+
+
+def env_text(value: Any) -> str:
+    """Return a variable's text: YAML's true would become "True", which Ray takes for off."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `over` merged into `under`, maps in maps; None takes a key away."""
+    merged = dict(under)
+    for key, value in over.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = laid_over(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _pod(container: str, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -224,7 +272,7 @@ def vllm_argv(base: Base, name: str, equal: bool) -> list[str]:
 
 def vllm_environment(base: Base) -> dict[str, str]:
     """What CPU_ENVIRONMENT names, as the manifest has it."""
-    given = env_of(base.manifest)
+    given = env_of(base.service)
     return {name: given[name] for name in CPU_ENVIRONMENT if name in given}
 
 

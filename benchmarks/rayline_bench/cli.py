@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from rayline_cli.cli import common
-from rayline_cli.cli.common import ConfigFileOption, JsonOption, StackOption, app, console, plain_errors
+from rayline_cli.cli.common import ConfigFileOption, JsonOption, StackOption, app, console
 
 LOAD, RECEIPT = "Load", "Receipt"
 TINY_MODEL = "rayline/tiny-random-qwen3"
@@ -75,9 +75,7 @@ def bench(context: typer.Context, **values: Any) -> None:
     """
     from . import command
 
-    with plain_errors():
-        code = command.bench(Options(**values), _given(context), common.STATE, console)
-    raise typer.Exit(code)
+    raise typer.Exit(command.bench(Options(**values), _given(context), common.STATE, console))
 
 
 def _given(context: typer.Context) -> Set[str]:
@@ -122,6 +120,5 @@ def faults(
             console.print(f"{key:<18} {what}", markup=False)
         return
     path = receipt or common.STATE / "faults" / "receipt.json"
-    with plain_errors():
-        command.measure(only, path, common.STATE / "faults")
+    command.measure(only, path, common.STATE / "faults")
     console.print(f"receipt: {path}", soft_wrap=True, markup=False)

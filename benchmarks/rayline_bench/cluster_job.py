@@ -79,7 +79,7 @@ def endpoint(service: ServicePlan) -> str:
         raise NotMeasurable(f"service {service.name} is parked: nothing of it runs")
     if service.incremental:
         raise NotMeasurable(
-            f"service {service.name} has upgrade: incremental, so KubeRay's own Gateway and not {serve_service_name(service.name)} "
+            f"service {service.name} has rollout.strategy: incremental, so KubeRay's own Gateway and not {serve_service_name(service.name)} "
             "leads to it: measure it with `vllm bench serve` at that Gateway's address"
         )
     return f"http://{serve_service_name(service.name)}:{SERVE_PORT}"

@@ -16,9 +16,9 @@ from rayline.facts.labels import BENCH_LABEL
 from rayline.platform.types import Plan
 from rayline.service.types import ServicePlan
 from rayline_cli import offline, render
-from rayline_cli.kubectl import Kubectl
-from rayline_cli.local.report import Report
-from rayline_cli.verify.target import NotSeen
+from rayline_cli.clients.kubernetes import Kubectl, NotSeen
+from rayline_cli.progress import Report
+from rayline_cli.signals import undisturbed
 
 from . import bench_serve, cluster_job, receipt, schedule
 from .arms import RayArm
@@ -27,7 +27,6 @@ from .errors import BenchError, BenchUsageError
 from .receipt import ArmRecord, Configuration, Measured, Receipt
 from .run import describe, figures
 from .schedule import Point
-from .signals import terminable, undisturbed
 from .workloads import VLLM, Load
 
 ARM = "service"
@@ -96,7 +95,7 @@ def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) 
         if load.workload.context > service.limits.max_model_len:
             raise BenchUsageError(
                 f"--workloads {load.workload.name}: it needs a context of {load.workload.context} tokens, and service "
-                f"{service.name} has max_model_len {service.limits.max_model_len}"
+                f"{service.name} has engine.max_model_len {service.limits.max_model_len}"
             )
     manifest = next(m for m in render.ray_services(program) if m["metadata"]["name"] == service.name)
     facts = RayArm(manifest).facts()
@@ -131,23 +130,22 @@ def measure(run: Run, found: Receipt, path: Path, report: Report) -> None:
     jobs, kubectl = run.jobs(points), run.kubectl()
     name = cluster_job.run_name(run.service.name, jobs)
     try:
-        with terminable():
-            _must_be_ready(kubectl, run.service)
-            _must_be_alone(kubectl)
-            _remove(kubectl, name)
-            try:
-                items = cluster_job.manifests(run.plan, run.service, jobs)
-                kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-                report.note(f"Job {name} in {run.plan.namespace}")
-                _Taking(run, points, found, path, report).follow(kubectl, name)
-            finally:
-                with undisturbed():
-                    report.phase("remove", f"Job {name}")
-                    try:
-                        _remove(kubectl, name)
-                    except NotSeen as error:
-                        # what ended the run is the error to be seen; Kubernetes ends the Job at its deadline
-                        report.note(f"not removed: {error}")
+        _must_be_ready(kubectl, run.service)
+        _must_be_alone(kubectl)
+        _remove(kubectl, name)
+        try:
+            items = cluster_job.manifests(run.plan, run.service, jobs)
+            kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+            report.note(f"Job {name} in {run.plan.namespace}")
+            _Taking(run, points, found, path, report).follow(kubectl, name)
+        finally:
+            with undisturbed():
+                report.phase("remove", f"Job {name}")
+                try:
+                    _remove(kubectl, name)
+                except NotSeen as error:
+                    # what ended the run is the error to be seen; Kubernetes ends the Job at its deadline
+                    report.note(f"not removed: {error}")
     except NotSeen as error:
         raise BenchError(f"{error}. Fix: mend that, or apply what `--render` prints by hand") from None
     found.ended_at = receipt.now()

@@ -13,9 +13,9 @@ from dataclasses import asdict, replace
 
 from rich.console import Console
 
-from rayline_cli import offline
+from rayline_cli import offline, place
 from rayline_cli.local import session
-from rayline_cli.local.report import Report, terminal_report
+from rayline_cli.progress import Report, terminal_report
 from rayline_cli.render import dump
 from rayline_cli.stack_files import read_stack
 
@@ -43,7 +43,7 @@ def bench(options: Options, given: Set[str], state: pathlib.Path, console: Conso
         _leave_out(given - OF_THE_CALL - {"repeats"})
         options = resumed(options, found, given)
     options = with_preset(options, given)
-    if plans.is_in_a_cluster(options.stack, options.config_file):
+    if place.is_in_a_cluster(options.stack, options.config_file):
         return _bench_in_cluster(options, given, found, state, console)
     if options.dry_run:
         return show(options, state, console)
@@ -127,8 +127,8 @@ def without_receipt(arguments: Sequence[str]) -> list[str]:
     """Return the command line without `--receipt PATH`, which is a path of this machine."""
     kept = [one for one in arguments if not one.startswith("--receipt=")]
     if "--receipt" in kept:
-        place = kept.index("--receipt")
-        del kept[place : place + 2]
+        at = kept.index("--receipt")
+        del kept[at : at + 2]
     return kept
 
 
@@ -182,10 +182,23 @@ def _begun(
         found.ended_at = None
         return found, options.receipt
     path = options.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    # before the machine's memory is looked at: a wrong option is wrong on every machine
+    _refuse_unwritable(path)
     found = new(shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
     found.options = {name: value for name, value in asdict(options).items() if name not in OF_THE_CALL}
     found.write(path)
     return found, path
+
+
+def _refuse_unwritable(path: pathlib.Path) -> None:
+    existed = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise BenchUsageError(f"--receipt: {path} cannot be written: {error.strerror}") from None
+    if not existed:
+        path.unlink()
 
 
 def _shown(options: Options, found: receipts.Receipt, console: Console) -> int:

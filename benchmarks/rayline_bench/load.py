@@ -109,7 +109,7 @@ class LoadGenerator:
 
 def _environment() -> dict[str, str]:
     # as for the arms: nothing of the caller's shell decides, and no proxy stands before 127.0.0.1
-    from rayline_cli.local.translate import inherited_env
+    from rayline_cli.local.environment import inherited_env
 
     return inherited_env(os.environ) | {
         "HF_HUB_OFFLINE": "1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _points(receipt: Receipt) -> Table:
         row += [load["completed"], f"**{load['failed']}**" if point.failed else load["failed"]]
         row += [f"{load[key]:,.1f}" if load.get(key) is not None else "" for key in POINT_FIGURES]
         row += [
-            f"{sum(point.cpu_seconds.values()):.1f}",
+            f"{math.fsum(point.cpu_seconds.values()):.1f}",
             f"{load['load_cpu_seconds']:.1f}",
             f"{point.machine_load:.2f}",
         ]

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from rayline.facts.choices import ClusterMode
+from rayline.service.reading import RayService
 from rayline_cli import offline, render, stack_files
-from rayline_cli.local import memory, translate
+from rayline_cli.local import memory, single_node
 from rayline_cli.local_secrets import secret_values
 
 from . import receipt, schedule
 from .applications import APPLICATIONS, Application, with_application
-from .arms import Base, Built, ProcessArm, RayArm, differences
+from .arms import Base, Built, ProcessArm, RayArm, differences, laid_over
 from .cli import Options
 from .errors import BenchError, BenchUsageError
 from .options import Chosen
-from .ray_service import llm_config, serve_config
 from .receipt import Configuration
 from .workloads import Load
 
@@ -102,12 +102,6 @@ def prepare(options: Options, chosen: Chosen, state_dir: Path) -> Plan:
     return Plan(built, what, chosen.base, chosen.loads, *model, configuration, secrets, state_dir, application)
 
 
-def is_in_a_cluster(stack: str, config_file: Path | None = None) -> bool:
-    """Return whether the stack's file says so; what else it says may be wrong. Raises UnknownStack or ProgramError."""
-    values, _ = stack_files.read_stack(stack, file=config_file)
-    return stack_files.map_of(values, "cluster").get("mode") != ClusterMode.LOCAL.value
-
-
 def _suffix(label: str) -> str:
     _, at, count = label.rpartition("@")
     return f"@{count}" if at and count.isdigit() else ""
@@ -134,21 +128,29 @@ def _record(options: Options, context: int, service: Mapping[str, Any]) -> offli
     for name, settings in services.items():
         if isinstance(settings, dict):
             changed = settings | ({"model": options.model} if options.model else {})
-            length = changed.get("max_model_len", 2048)
-            if isinstance(length, int) and context > length:
-                changed["max_model_len"] = context
-            values = values | {stack_files.full_key("services"): json.dumps({name: {**changed, **service}})}
+            changed = laid_over(_with_room(changed, context), service)
+            values = values | {stack_files.full_key("services"): json.dumps({name: changed})}
     # the program says what is wrong where there is no service, or one that is no map
     return offline.record(options.stack, config=(values, secret))
 
 
+def _with_room(service: Mapping[str, Any], context: int) -> Mapping[str, Any]:
+    """Return a service's settings with a context of at least so many tokens."""
+    engine = service.get("engine", {})
+    length = engine.get("max_model_len", 2048) if isinstance(engine, dict) else None
+    if isinstance(length, int) and context > length:
+        return laid_over(service, {"engine": {"max_model_len": context}})
+    # the program says what is wrong with what is no number
+    return service
+
+
 def _base(program: offline.Program, replicas: int) -> Base:
     manifest = render.ray_services(program)[0]
-    loading = llm_config(serve_config(manifest))["model_loading_config"]
-    return Base(manifest, loading["model_id"], loading["model_source"], replicas)
+    model = RayService(manifest).serve.llm_configs[0]
+    return Base(manifest, model.model_id, model.model_source, replicas)
 
 
 def _memory_gib(built: Built) -> float:
     if isinstance(built, ProcessArm):
         return built.engines * (MEMORY_PER_VLLM_GIB + built.kv_cache_gib)
-    return memory.needed_gib(translate.read(built.manifest), {})
+    return memory.needed_gib(single_node.read(built.manifest), {})

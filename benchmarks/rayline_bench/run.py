@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from rayline_cli.local.report import Report
+from rayline_cli.progress import Report
+from rayline_cli.signals import undisturbed
 
 from . import cpu, receipt, schedule, servers
 from .errors import BenchError
@@ -20,7 +21,6 @@ from .plan import Plan
 from .receipt import DISTURBED_CORES, ArmRecord, Measured, Receipt
 from .schedule import Point
 from .servers import Server, ServerError
-from .signals import terminable, undisturbed
 from .workloads import GENERATORS, Load
 
 MEMORY_KEPT_GIB = 2.0
@@ -50,7 +50,7 @@ def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
     points = schedule.order(found.groups, list(loads), found.repeats)
     todo = schedule.left(points, [point.point() for point in found.points])
     took: dict[tuple[str, int], list[float]] = {}
-    with ExitStack() as ends, terminable(), _only_one(plan.state_dir):
+    with ExitStack() as ends, _only_one(plan.state_dir):
         generator_of = cache(lambda module: ends.enter_context(_generator(module, plan.state_dir / "load.log")))
         for batch in dict.fromkeys(point.batch for point in todo):
             with _running(plan, found, found.groups[batch - 1], report) as turn_of:

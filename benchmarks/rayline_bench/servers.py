@@ -25,11 +25,13 @@ import psutil
 from rayline_bench import processes
 from rayline_bench.arms import ProcessArm
 from rayline_bench.plan import Plan
-from rayline_cli.local import bundled_models, question, runtime, translate
+from rayline_cli.clients.openai import NoAnswer, OpenAiClient
+from rayline_cli.local import bundled_models, runtime, single_node, translate
 from rayline_cli.local import session as sessions
-from rayline_cli.local.report import Report
+from rayline_cli.local.environment import inherited_env
 from rayline_cli.local.session import Session
 from rayline_cli.local.supervisor import stand_behind_other_sessions
+from rayline_cli.progress import Report
 
 READY_SECONDS = 300.0
 FREEZE_SECONDS = 10.0
@@ -96,9 +98,10 @@ class Server:
                 if self.probe:
                     _get(self.url + self.probe, seconds)
                     return
-                question.ask(self.url, self.model_id, api_key=self.api_key, max_tokens=4, timeout_seconds=seconds)
+                with OpenAiClient(self.url, self.api_key) as client:
+                    client.ask(self.model_id, max_tokens=4, timeout_seconds=seconds)
                 return
-            except question.NoAnswer as error:
+            except NoAnswer as error:
                 if time.monotonic() > give_up:
                     raise ServerError(f"{self.name} does not answer within {seconds:.0f} s: {error}") from None
             time.sleep(POLL_SECONDS)
@@ -134,7 +137,7 @@ def start(plan: Plan, label: str, report: Report) -> Server:
     )
     session = sessions.load(state_dir)
     assert session is not None
-    key = translate.api_key(translate.read(built.manifest), plan.secrets)
+    key = translate.api_key(single_node.read(built.manifest), plan.secrets)
     checks = [
         {"name": check.name, "outcome": check.outcome.value, "evidence": check.evidence, "fix": check.fix}
         for check in running.checks
@@ -172,7 +175,7 @@ def _start_processes(plan: Plan, label: str, arm: ProcessArm, state_dir: Path, r
     folder = sessions.session_folder(state_dir)
     sessions.make_folder(folder)
     (folder / "plan.json").write_text(json.dumps(steps))
-    env = translate.inherited_env(os.environ)
+    env = inherited_env(os.environ)
     env |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")])}
     env |= {"HF_HUB_OFFLINE": "1"} if model != plan.model_source else {}
     started = time.monotonic()
@@ -206,9 +209,9 @@ def _get(url: str, seconds: float) -> None:
     try:
         answer = httpx.get(url, timeout=seconds, trust_env=False)
     except httpx.HTTPError as error:
-        raise question.NoAnswer(f"{type(error).__name__}: {error}") from None
+        raise NoAnswer(f"{type(error).__name__}: {error}") from None
     if answer.status_code != 200:
-        raise question.NoAnswer(f"HTTP {answer.status_code}: {answer.text[:200]}")
+        raise NoAnswer(f"HTTP {answer.status_code}: {answer.text[:200]}")
 
 
 def _wait_ready(session: Session, url: str, report: Report, name: str) -> None:

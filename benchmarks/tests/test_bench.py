@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from rayline.facts.serve_flags import SWITCHES
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
+from rayline.service.reading import RayService
 from rayline_bench import (
     arm_files,
     arms,
@@ -24,9 +25,9 @@ from rayline_bench import (
     goals,
     load,
     page,
-    ray_service,
     receipt,
     report,
+    run,
     schedule,
     summary,
 )
@@ -40,7 +41,7 @@ from rayline_bench.plan import Plan
 from rayline_bench.receipt import Configuration, Measured, Receipt, ReceiptError
 from rayline_bench.schedule import DoesNotFit, Point
 from rayline_cli import cli
-from rayline_cli.local import translate
+from rayline_cli.local import single_node
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def llm(built: arms.Built) -> dict:
     assert isinstance(built, RayArm)
-    return ray_service.serve_config(built.manifest)["applications"][0]["args"]["llm_configs"][0]
+    return dict(RayService(built.manifest).serve.llm_configs[0].data)
 
 
 # --- arms --------------------------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def test_the_defaults_have_every_switch_off_and_room_for_the_ingress(plan: Plan)
     assert isinstance(defaults, RayArm)
     assert isinstance(sample, RayArm)
     assert {defaults.facts()[f"env {name}"] for name in SWITCHES.values()} == {"0"}
-    more = translate.read(defaults.manifest).num_cpus - translate.read(sample.manifest).num_cpus
+    more = single_node.read(defaults.manifest).num_cpus - single_node.read(sample.manifest).num_cpus
     assert more == arms.INGRESS_CPUS
     assert llm(plan.built["ray-unbatched"])["experimental_configs"] == {"stream_batching_interval_ms": 0}
 
@@ -105,7 +106,7 @@ def test_kit_equal_differs_from_the_kit_in_its_engine_arguments_alone(plan: Plan
 def test_every_arm_of_ray_can_run_on_this_machine(plan: Plan):
     for built in plan.built.values():
         if isinstance(built, RayArm):
-            assert translate.read(built.manifest).serve.most_engines == 1
+            assert single_node.read(built.manifest).serve.most_engines == 1
 
 
 def test_engine_arguments_become_flags_of_vllm():
@@ -119,7 +120,7 @@ def test_engine_arguments_become_flags_of_vllm():
 def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Path):
     text = """
     base: kit
-    service: {api_key: false}
+    service: {api: {key: false}}
     env: {RAY_SERVE_HAPROXY_NBTHREAD: 2, RAY_worker_niceness: 5, RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH: null}
     engine_kwargs: {async_scheduling: false}
     llm: {log_engine_metrics: false}
@@ -146,9 +147,13 @@ def test_a_file_changes_plain_vllm_too(tmp_path: Path):
     assert facts["env VLLM_X"] == "1"
 
 
-def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it():
-    manifest = ray_service.with_env(_manifest(), {"RAY_SERVE_ENABLE_HA_PROXY": True})
-    assert ray_service.env_of(manifest) == {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
+def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it(plan: Plan):
+    kit = plan.built["kit"]
+    assert isinstance(kit, RayArm)
+    overlay = arm_files.read_overlay("mine", "base: ray-defaults\nenv: {RAY_SERVE_ENABLE_HA_PROXY: true}")
+    assert (
+        arm_files.overlaid(overlay).build(Base(kit.manifest, "m", "m")).facts()["env RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,11 +168,6 @@ def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it():
 def test_a_wrong_file_is_refused_with_what_is_right(text: str, reason: str):
     with pytest.raises(arms.ArmError, match=reason):
         arm_files.read_overlay("mine", text)
-
-
-def _manifest() -> dict:
-    group = {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "ray"}]}}}
-    return {"spec": {"rayClusterConfig": {"headGroupSpec": group, "workerGroupSpecs": []}, "serveConfigV2": "{}"}}
 
 
 # --- what is asked for -------------------------------------------------------------------------------------------------
@@ -489,6 +489,13 @@ def test_a_repeat_of_another_batch_is_compared_with_that_batches_base():
     assert summary.lines(a_receipt(points))[1].ratios["throughput"] == summary.Spread(2, 2, 2, 1)
 
 
+def test_a_sum_of_cpu_is_the_same_on_every_python():
+    point = measured("kit", 1, 100)
+    # one after the other, with rounding each time, they add up to 0.9999999999999999
+    point.cpu_seconds = {f"process {number}": 0.1 for number in range(10)}
+    assert summary.outside_engine(point) == summary.per_1000_tokens(point, 1.0)
+
+
 def test_cpu_is_given_for_1000_tokens_and_the_engine_apart():
     sample, kit = summary.lines(a_receipt([measured("sample", 1, 100), measured("kit", 1, 100, rest=0.5)]))
     assert sample.cpu == {"engine": 0.2, "replica": 0.1}
@@ -681,6 +688,7 @@ def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
         (["--receipt", "no-such.json", "--dry-run"], "there is no receipt no-such.json"),
         (["--receipt", "RECEIPT", "--dry-run", "--arms", "kit"], "leave out --arms"),
         (["--receipt", "RECEIPT", "--arms", "kit", "--preset", "equal"], "leave out --arms, --preset"),
+        (["--receipt", "/proc/receipt.json"], "--receipt: /proc/receipt.json cannot be written"),
         (["--preset", "equal", "--arms", "kit"], "leave out --arms"),
         (["--preset", "fast"], "one of equal, shipped, replicas"),
         (["--stack", "prod-l4", "--model", "m", "--dry-run"], "where the service is measured as it runs"),
@@ -704,3 +712,10 @@ def test_a_dry_run_shows_arms_here_and_the_job_for_a_cluster():
     there = CliRunner().invoke(cli.app, ["bench", "--stack", "prod-l4", "--dry-run"])
     assert there.exit_code == 0, there.output
     assert [one["kind"] for one in yaml.safe_load_all(there.stdout)] == ["NetworkPolicy", "NetworkPolicy", "Job"]
+
+
+def test_a_receipt_that_cannot_be_written_is_refused_on_a_machine_without_free_memory_too(monkeypatch):
+    monkeypatch.setattr(run, "MEMORY_KEPT_GIB", 1e6)
+    result = CliRunner().invoke(cli.app, ["bench", "--receipt", "/proc/receipt.json"])
+    assert result.exit_code == 2
+    assert "cannot be written" in result.output

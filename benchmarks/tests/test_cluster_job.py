@@ -17,6 +17,7 @@ from openai_server import Streaming, save_tokenizer
 from rayline.facts.labels import SERVICE_LABEL
 from rayline.isolation.manifests import network_policies
 from rayline_bench import bench_serve, cluster_job, cluster_run
+from rayline_bench.arms import laid_over
 from rayline_bench.cluster_job import MARK
 from rayline_bench.errors import BenchError, BenchUsageError
 from rayline_bench.schedule import Point
@@ -32,7 +33,7 @@ def program(stack: str, **service: Any) -> offline.Program:
     key = next(key for key in values if key.endswith(":services"))
     services = json.loads(values[key])
     name = next(iter(services))
-    values[key] = json.dumps({name: services[name] | service})
+    values[key] = json.dumps({name: laid_over(services[name], service)})
     return offline.record(stack, config=(values, secret))
 
 
@@ -115,7 +116,8 @@ def test_the_job_sees_the_services_volumes_and_writes_to_none():
         {"name": "models", "mount_path": "/models", "claim": "models", "read_only": True},
         {"name": "cache", "mount_path": "/cache", "claim": "cache"},
     ]
-    run = cluster_run.prepare(program("kind", volumes=volumes, model_source="/models/smollm2"), LOADS[:1], "")
+    changed = program("kind", pods={"volumes": volumes}, weights={"location": "/models/smollm2"})
+    run = cluster_run.prepare(changed, LOADS[:1], "")
     pod = pod_of(run)
     mounted = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     assert mounted["models"] == {"name": "models", "mountPath": "/models", "readOnly": True}
@@ -127,7 +129,7 @@ def test_the_job_sees_the_services_volumes_and_writes_to_none():
 def test_the_key_comes_from_its_secret_and_is_nowhere_else(prod):
     env = {entry["name"]: entry for entry in pod_of(prod)["containers"][0]["env"]}
     assert env["OPENAI_API_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "qwen-api-key", "key": "api_key"}}
-    open_service = cluster_run.prepare(program("kind", api_key=False), LOADS[:1], "")
+    open_service = cluster_run.prepare(program("kind", api={"key": False}), LOADS[:1], "")
     assert "OPENAI_API_KEY" not in {entry["name"] for entry in pod_of(open_service)["containers"][0]["env"]}
 
 
@@ -210,7 +212,9 @@ def test_what_cannot_be_measured_is_refused_with_the_reason():
     with pytest.raises(BenchUsageError, match="parked"):
         cluster_run.prepare(program("prod-l4", park=True), LOADS, "")
     with pytest.raises(BenchUsageError, match="context of 8114 tokens"):
-        cluster_run.prepare(program("prod-l4", max_model_len=4096), [Load(WORKLOADS["prefill-heavy"], 16, 16)], "")
+        cluster_run.prepare(
+            program("prod-l4", engine={"max_model_len": 4096}), [Load(WORKLOADS["prefill-heavy"], 16, 16)], ""
+        )
     for workload in ("echo", "agentic"):
         with pytest.raises(BenchUsageError, match="for this machine only"):
             cluster_run.prepare(offline.record("prod-l4"), [Load(WORKLOADS[workload], 16, 96)], "")

@@ -105,13 +105,13 @@ def test_the_table_tells_streams_on_the_killed_part_from_others_and_new_requests
 
 
 def test_a_service_that_does_not_come_back_is_not_given_a_time():
-    made = {"service": {}, "faults": [command.row("head", {}, an_outcome().going_on_for(61.04), GIT)]}
+    made = {"faults": [command.row("head", {}, an_outcome().going_on_for(61.04), GIT)]}
     cells = dict(zip(table.HEADER, table.rows(made)[0], strict=True))
     assert cells["Whole again after, s"] == "not by itself; it answered for 61 s more"
 
 
 def test_a_fault_under_other_settings_follows_the_one_it_is_compared_with_and_names_them():
-    settings = {"replicas": 2, "env": {**command.SERVICE["env"], "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}}
+    settings = {"replicas": 2, "pods": {"env": {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}}}
     quicker = command.row("haproxy-quicker", settings, an_outcome(), GIT)
     made = a_receipt() | {"faults": [quicker, command.row("haproxy", {"replicas": 2}, an_outcome(), GIT)]}
     first, second = (str(row[0]) for row in table.rows(made))

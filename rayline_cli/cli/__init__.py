@@ -3,7 +3,7 @@
 Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted.
 """
 
-import sys
+from rayline_cli.signals import terminable
 
 # Importing a module registers its command. What a command needs beyond options and messages, it imports when it runs.
 from . import common, down, key, logs, permissions, plan, render, status, up, verify
@@ -27,8 +27,5 @@ __all__ = [
 
 def main() -> None:
     """Run the `rayline` command."""
-    try:
+    with terminable():
         app()
-    except BrokenPipeError:
-        # `rayline plan | head` closes the pipe early, which is no failure
-        sys.stderr.close()

@@ -49,18 +49,15 @@ def check_cluster(
 
 
 def check_this_machine(program: Program, all_on: bool) -> dict[str, list[CheckResult]]:
-    """Return the checks of the service that runs on this machine. Raises LocalRuntimeError where none runs."""
-    from rayline_cli import render
-    from rayline_cli.local import runtime, session
+    """Return the checks of the service that runs on this machine. Raises NotRunning where none runs."""
+    from rayline_cli import place, render
+    from rayline_cli.local import runtime
     from rayline_cli.local_secrets import stack_secrets
     from rayline_cli.verify import check_switches
 
     folder = state_dir(program.stack)
     # before stack_secrets, which would make the folder
-    if session.load(folder) is None:
-        raise runtime.LocalRuntimeError(
-            f"nothing runs for stack {program.stack}. Fix: {command()} up --stack {program.stack}"
-        )
+    place.running_session(program, folder, command())
     target = runtime.target(render.ray_services(program)[0], state_dir=folder, secrets=stack_secrets(program, folder))
     if all_on:
         target.expected = target.expected.all_on()

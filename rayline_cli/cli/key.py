@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .checking import chosen
-from .common import ContextOption, StackOption, app, plain_errors, state_dir
+from .common import ContextOption, StackOption, app, command, is_here, state_dir
 
 if TYPE_CHECKING:
     from rayline.service.types import ServicePlan
@@ -24,19 +24,18 @@ def key(
     context: ContextOption = None,
 ) -> None:
     """Print the API key of a service: on this machine, or from its Secret in the cluster."""
-    from rayline.facts.choices import ClusterMode
-    from rayline_cli import deploy, in_cluster, offline
+    from rayline_cli import deploy, in_cluster, offline, place
 
-    with plain_errors():
-        program = offline.record(stack)
-        plan = _service(program, service)
-        if previous and plan.asked.api.key_generation == 1:
-            raise deploy.DeployError(f"the service {plan.name} has its first key: there is no previous one")
-        if program.plan.cluster.mode is ClusterMode.LOCAL:
-            print(_local_key(program, plan, previous))
-        else:
-            with deploy.cluster_access(program, context) as kubectl:
-                print(in_cluster.api_key(kubectl, plan.name, previous=previous))
+    program = offline.record(stack)
+    plan = _service(program, service)
+    if previous and plan.asked.api.key_generation == 1:
+        raise deploy.DeployError(f"the service {plan.name} has its first key: there is no previous one")
+    if is_here(stack, context=context):
+        place.running_session(program, state_dir(stack), command())
+        print(_local_key(program, plan, previous))
+    else:
+        with deploy.cluster_access(program, context) as kubectl:
+            print(in_cluster.api_key(kubectl, plan.name, previous=previous))
 
 
 def _service(program: Program, name: str | None) -> ServicePlan:

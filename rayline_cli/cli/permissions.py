@@ -4,7 +4,15 @@ from typing import Annotated
 
 import typer
 
-from .common import JsonOption, app, complete_stacks, plain_errors
+from .common import JsonOption, app, complete_stacks, print_json
+
+
+def _known_to_iam(member: str | None) -> str | None:
+    from rayline_cli import permissions as rights
+
+    if member is not None and not rights.is_member(member):
+        raise typer.BadParameter(f"{member}: IAM knows no such principal. Fix: {rights.MEMBER_FORMS}")
+    return member
 
 
 @app.command(epilog="Example: rayline permissions --stack prod-l4")
@@ -15,7 +23,11 @@ def permissions(
     ],
     member: Annotated[
         str | None,
-        typer.Option("--member", help="Who deploys, as IAM names it: serviceAccount:..., user:... or principalSet:..."),
+        typer.Option(
+            "--member",
+            callback=_known_to_iam,
+            help="Who deploys, as IAM names it: serviceAccount:EMAIL, user:EMAIL, group:EMAIL, principalSet://...",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -23,16 +35,13 @@ def permissions(
     from rayline_cli import offline, preflight
     from rayline_cli import permissions as rights
 
-    with plain_errors():
-        program = offline.record(stack)
-        roles = rights.roles_for(
-            program,
-            state=preflight.backend_url(preflight.Machine.this()),
-            secrets_provider=preflight.secrets_provider(stack),
-        )
+    program = offline.record(stack)
+    roles = rights.roles_for(
+        program,
+        state=preflight.backend_url(preflight.Machine.this()),
+        secrets_provider=preflight.secrets_provider(stack),
+    )
     if as_json:
-        import json
-
-        print(json.dumps(rights.as_data(program, roles, member), indent=2))
+        print_json(rights.as_data(program, roles, member))
     else:
         print(rights.as_text(program, roles, member))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, plain_errors
+from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, print_json, unless_refused
 
 
 @app.command(epilog="Example: rayline plan --stack dev-l4")
@@ -21,12 +21,10 @@ def plan(
 
     if as_json and markdown:
         raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
-    with plain_errors():
-        programs, refused = offline.record_all([stack] if stack else offline.stack_names())
+    programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
     if as_json:
-        import json
-
-        print(json.dumps([plan_view.program_json(program) for program in programs], indent=2))
+        plans = [plan_view.program_json(program) for program in programs]
+        print_json(unless_refused("plans", plans, refused))
     elif markdown:
         from rayline_cli import plan_markdown
 

@@ -75,10 +75,7 @@ def _missing(name: str) -> Any:
     package, install = ELSEWHERE.get(name, (f"that adds `rayline {name}`", "install it"))
 
     def missing(context: typer.Context) -> None:
-        from .common import plain_errors
-
-        with plain_errors():
-            raise MissingPackageError(f"`rayline {name}`: package {package} is not installed. Fix: `{install}`")
+        raise MissingPackageError(f"`rayline {name}`: package {package} is not installed. Fix: `{install}`")
 
     missing.__doc__ = f"Needs the package {package}, which is not installed."
     return missing

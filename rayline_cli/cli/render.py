@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, errors, plain_errors
+from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, errors, print_json, unless_refused
 
 
 @app.command(epilog="Example: rayline render --stack dev-l4")
@@ -17,16 +17,13 @@ def render(
     from rayline_cli import offline
     from rayline_cli import render as manifests
 
-    with plain_errors():
-        programs, refused = offline.record_all([stack] if stack else offline.stack_names())
-        if check:
-            found = {program.stack: manifests.stale(program) for program in programs}
-        else:
-            found = {program.stack: [path.name for path in manifests.write(program)] for program in programs}
+    programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
+    if check:
+        found = {program.stack: manifests.stale(program) for program in programs}
+    else:
+        found = {program.stack: [path.name for path in manifests.write(program)] for program in programs}
     if as_json:
-        import json
-
-        print(json.dumps(found, indent=2))
+        print_json(unless_refused("files", found, refused))
     else:
         for name, files in found.items():
             word = "stale" if check else "written"

@@ -7,7 +7,18 @@ from typing import Any
 import typer
 
 from .checking import chosen, data
-from .common import ContextOption, JsonOption, ServiceOption, StackOption, app, console, plain_errors, state_dir
+from .common import (
+    ContextOption,
+    JsonOption,
+    ServiceOption,
+    StackOption,
+    app,
+    command,
+    console,
+    is_here,
+    print_json,
+    state_dir,
+)
 
 
 @app.command(epilog="Example: rayline status --stack local --json")
@@ -18,14 +29,11 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show replicas, pods or processes, and address of what runs. Exit code 1 when it is not serving."""
-    with plain_errors():
-        found = _find(stack, service, context)
+    found = _find(stack, service, context)
     healthy = all(one.healthy for one in found.values()) if isinstance(found, dict) else found.healthy
     if as_json:
-        import json
-
         # of the one session on this machine, or of each service in a cluster by its name
-        print(json.dumps(data(found), indent=2, default=str))
+        print_json(data(found))
     else:
         for name, one in found.items() if isinstance(found, dict) else [(stack, found)]:
             colour = "green" if one.healthy else "yellow" if one.running else "dim"
@@ -38,15 +46,21 @@ def status(
 
 
 def _find(stack: str, service: str | None, context: str | None) -> Any:
-    if not state_dir(stack).exists():
-        from rayline.facts.choices import ClusterMode
-        from rayline_cli import deploy, in_cluster, offline
+    from rayline_cli import deploy, in_cluster, offline, place
 
+    if not is_here(stack, context=context):
         program = offline.record(stack)
         services = chosen(program, service)
-        if program.plan.cluster.mode is not ClusterMode.LOCAL:
-            with deploy.cluster_access(program, context) as kubectl:
-                return {plan.name: in_cluster.status(kubectl, plan.name) for plan in services}
+        with deploy.cluster_access(program, context) as kubectl:
+            return {plan.name: in_cluster.status(kubectl, plan.name) for plan in services}
+    if service:
+        chosen(offline.record(stack), service)
+    from dataclasses import replace
+
     from rayline_cli.local import runtime
 
-    return runtime.status(state_dir(stack))
+    folder = state_dir(stack)
+    found = runtime.status(folder)
+    if found.running or found.processes:
+        return found
+    return replace(found, detail=place.nothing_runs(stack, folder, command()))

@@ -10,7 +10,7 @@ import typer
 from rayline_cli.errors import FailedError
 
 from .checking import check_cluster, complain, data, failed, show_checks, show_services
-from .common import JsonOption, StackOption, YesOption, app, command, console, errors, plain_errors, state_dir
+from .common import JsonOption, StackOption, YesOption, app, command, console, errors, failure, print_json, state_dir
 
 if TYPE_CHECKING:
     from rayline_cli.offline import Program
@@ -36,16 +36,12 @@ def up(
     from rayline.facts.choices import ClusterMode
     from rayline_cli import offline
 
-    with plain_errors():
-        program = offline.record(stack)
-        if program.plan.cluster.mode is not ClusterMode.LOCAL:
-            raise typer.Exit(_deploy(program, policy_config, yes=yes, as_json=as_json))
-        running = _run_here(program)
+    program = offline.record(stack)
+    if program.plan.cluster.mode is not ClusterMode.LOCAL:
+        raise typer.Exit(_deploy(program, policy_config, yes=yes, as_json=as_json))
+    running = _run_here(program)
     if as_json:
-        import json
-
-        print(json.dumps(data(running), indent=2, default=str))
-        raise typer.Exit(1 if failed(running.checks) else 0)
+        raise typer.Exit(_print_running(program, running))
     _show_running(stack, running)
 
 
@@ -67,8 +63,11 @@ def _run_here(program: Program) -> Any:
 def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, as_json: bool) -> int:
     """Run `pulumi up` and the checks. Return the exit code."""
     from rayline_cli import deploy, plan_view
+    from rayline_cli import policy_config as policy
 
     deploy.need_yes("up", program.stack, yes=yes, as_json=as_json)
+    if policy_config:
+        policy.refuse_unknown(policy_config)
     if as_json:
         return _deploy_for_a_script(program, policy_config)
     deploy.refuse_unready(program)
@@ -91,7 +90,6 @@ def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, 
 def _deploy_for_a_script(program: Program, policy_config: pathlib.Path | None) -> int:
     """Run `pulumi up` and the checks without asking, and print one object at the end. Return the exit code."""
     import dataclasses
-    import json
 
     from rayline_cli import deploy
 
@@ -105,14 +103,29 @@ def _deploy_for_a_script(program: Program, policy_config: pathlib.Path | None) -
             with deploy.cluster_access(program, None) as kubectl:
                 services = check_cluster(program, kubectl, wait=True)
             if any(failed(checks) for checks in services.values()):
-                done = dataclasses.replace(done, exit_code=1, errors=["a check failed: see services"])
+                done = dataclasses.replace(done, exit_code=1, errors=[_CHECK_FAILED])
     except FailedError as error:
         done = dataclasses.replace(done, exit_code=1, errors=[str(error)])
     except KeyboardInterrupt:
         said = f"interrupted: the deployment continues in the cluster. Check it with: rayline verify --stack {stack}"
         done = dataclasses.replace(done, exit_code=130, errors=[said])
-    print(json.dumps(data(done) | {"services": data(services)}, indent=2))
+    print_json(data(done) | {"services": data(services)})
     return done.exit_code
+
+
+_CHECK_FAILED = "a check failed: see services"
+
+
+def _print_running(program: Program, running: Any) -> int:
+    """Print what runs on this machine, with the keys that a stack in a cluster has. Return the exit code."""
+    wrong = failed(running.checks)
+    said = failure(1, _CHECK_FAILED) if wrong else failure(0)
+    facts = data(running)
+    services = {program.plan.services[0].name: facts.pop("checks")}
+    # what holds a session to its caller is no data
+    del facts["leash"]
+    print_json({"stack": program.stack, "command": "up", **said, "services": services, **facts})
+    return said["exit_code"]
 
 
 def _show_running(stack: str, running: Any) -> None:

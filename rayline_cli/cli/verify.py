@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .checking import check_cluster, check_this_machine, chosen, data, failed, show_services
-from .common import ConfigFileOption, ContextOption, JsonOption, ServiceOption, StackOption, app, plain_errors
+from .common import ConfigFileOption, ContextOption, JsonOption, ServiceOption, StackOption, app, is_here, print_json
 
 
 @app.command(
@@ -35,17 +35,14 @@ def verify(
     A switch that the stack file turns off is reported as off. With --all-on it must be on.
     Exit codes: 0 no check failed, 1 one failed, 2 the command or the configuration is wrong.
     """
-    with plain_errors():
-        if url:
-            _refuse_beside_url(context)
-            found = _check_url(url)
-        else:
-            found = _check_stack(stack, service, kube_context, config_file, all_on)
+    if url:
+        _refuse_beside_url(context)
+        found = _check_url(url)
+    else:
+        found = _check_stack(stack, service, kube_context, config_file, all_on)
     if as_json:
-        import json
-
         passed = not any(failed(checks) for checks in found.values())
-        print(json.dumps({"target": url or f"stack {stack}", "passed": passed, "services": data(found)}, indent=2))
+        print_json({"target": url or f"stack {stack}", "passed": passed, "services": data(found)})
         raise typer.Exit(0 if passed else 1)
     raise typer.Exit(show_services(found))
 
@@ -68,14 +65,11 @@ def _check_url(url: str):
 
 
 def _check_stack(stack, service, kube_context, config_file, all_on: bool):
-    from rayline.facts.choices import ClusterMode
     from rayline_cli import offline
 
     program = offline.record(stack, config=offline.read_stack(stack, file=config_file))
     chosen(program, service)
-    if program.plan.cluster.mode is ClusterMode.LOCAL:
-        if kube_context:
-            raise typer.BadParameter(f"stack {stack} runs on this machine: --context is for a cluster")
+    if is_here(stack, context=kube_context, file=config_file):
         return check_this_machine(program, all_on)
     from rayline_cli import deploy
 

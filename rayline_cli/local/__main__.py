@@ -13,6 +13,8 @@ import yaml
 
 from rayline_cli.local import runtime
 from rayline_cli.progress import terminal_report
+from rayline_cli.ray_logs import LOG_COMPONENTS
+from rayline_cli.signals import terminable
 
 
 def main() -> int:
@@ -27,11 +29,11 @@ def main() -> int:
         metavar="NAME/KEY=VARIABLE",
         help="take the value of a Secret's key from an environment variable",
     )
-    parser.add_argument("--component", choices=sorted(runtime.LOG_COMPONENTS))
+    parser.add_argument("--component", choices=sorted(LOG_COMPONENTS))
     parser.add_argument("--lines", type=int, default=40)
     options = parser.parse_args()
     try:
-        with terminal_report() as report:
+        with terminable(), terminal_report() as report:
             if options.command == "up":
                 secrets = {}
                 for text in options.secret:

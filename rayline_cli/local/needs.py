@@ -17,5 +17,5 @@ def check_installed() -> None:
     if missing:
         raise NotInstalledError(
             f"a service on this machine needs packages that are not installed: {', '.join(missing)}. "
-            "Fix: `make up`, or install the project's extra: pip install -e '.[local]'"
+            "Fix: `make .venv/bin/.installed-all`, or install the project's extra: pip install -e '.[local]'"
         )

@@ -30,7 +30,7 @@ from rayline_cli.local.target import LocalTarget
 from rayline_cli.local.translate import Place, translate
 from rayline_cli.local.waiting import Stuck
 from rayline_cli.progress import Report
-from rayline_cli.ray_logs import LOG_COMPONENTS
+from rayline_cli.ray_logs import log_patterns
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,9 @@ def status(state_dir: Path) -> Status:
 def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]:
     """The last `lines` lines of each log file of `component` (None: of all), each file under a line with its name.
 
-    Shows the running session, else what the last failed `up` left. Raises LocalRuntimeError for an unknown component.
+    Shows the running session, else what the last failed `up` left. Raises UsageError for an unknown component.
     """
-    if component is not None and component not in LOG_COMPONENTS:
-        raise LocalRuntimeError(f"no component {component}: there are {', '.join(LOG_COMPONENTS)}")
+    patterns = log_patterns(component)
     session = sessions.load(state_dir)
     folder = session.log_folder if session is not None else failure_folder(state_dir)
     extra: list[Path] = []
@@ -207,7 +206,6 @@ def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]
         extra.append(state_dir / "ray-start.log")
     if component in (None, "haproxy") and session is not None:
         extra += sorted(session.folder.glob(f"{HAPROXY_FOLDER}/*/*.std*.log"))
-    patterns = LOG_COMPONENTS[component] if component else sum(LOG_COMPONENTS.values(), ())
     found = [*extra, *(path for pattern in patterns for path in sorted(folder.glob(pattern)))]
     for path in found:
         if component == "replica" and path.name.startswith("worker-") and not failures.is_replica_log(path):

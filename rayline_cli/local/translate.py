@@ -23,14 +23,6 @@ from rayline_cli.local.ports import LOOPBACK, PORTS, REPLICA_PORTS
 from rayline_cli.local.secret_files import SECRETS_FOLDER
 from rayline_cli.local.single_node import Secrets, SingleNode
 
-# isort: split
-# until the laboratory takes these from their own modules
-from rayline_cli.local.differences import DIFFERENCES as DIFFERENCES
-from rayline_cli.local.differences import LISTENS_ON_ALL_INTERFACES as LISTENS_ON_ALL_INTERFACES
-from rayline_cli.local.environment import inherited_env as inherited_env
-from rayline_cli.local.haproxy import HAPROXY_FOLDER as HAPROXY_FOLDER
-from rayline_cli.local.single_node import read as read
-
 # Written by `translate` itself, or meaningless on one node; everything else in rayStartParams is passed on as declared.
 _OWN_START_PARAMS = {
     *("head", "block", "node-ip-address", "dashboard-host", "temp-dir", "num-cpus", "resources"),

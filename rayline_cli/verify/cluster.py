@@ -15,7 +15,7 @@ from typing import Any
 
 from rayline.facts.labels import BENCH_LABEL, NODE_TYPE_LABEL, SERVE_PORT, SERVICE_LABEL, Role, serve_service_name
 from rayline.service.reading import RayService, plain_environment, ray_container
-from rayline_cli.clients.kubernetes import Kubectl
+from rayline_cli.clients.kubernetes import Kubectl, NotFound, Unreachable
 from rayline_cli.clients.serve import APPLICATIONS, State, every_deployment, rollout
 from rayline_cli.errors import FailedError
 from rayline_cli.progress import Report
@@ -28,6 +28,9 @@ from rayline_cli.verify.target import Node, NotSeen, View, entrances
 _INSIDE = pathlib.Path(inside.__file__).read_text()
 SETTLES_SECONDS = 30.0
 POLL_SECONDS = 3.0
+UNREACHABLE_SECONDS = 60.0
+"""How long a cluster that cannot be reached is looked at again: one just made may not know its name or the caller yet."""
+TELL_AGAIN_MINUTES = 2
 CLUSTER_LABEL = "ray.io/cluster"
 
 
@@ -64,11 +67,31 @@ def pod_selector(service: str) -> str:
     return f"{SERVICE_LABEL}={service},{NODE_TYPE_LABEL} in ({roles})"
 
 
-def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> RayPods:
-    """The pods of the RayCluster that serves. Raises NotSeen where there is no head."""
-    active = RayService(ray_service).active_cluster
+def ray_service(kubectl: Kubectl, service: str) -> dict[str, Any]:
+    """Return the RayService of a service. Raises NotFound, which says what is missing, and what Kubectl raises."""
+    try:
+        return kubectl.get("rayservice", service)
+    except NotFound:
+        missing = f"RayService {service} in namespace {kubectl.namespace}"
+    try:
+        kubectl.get("namespace", kubectl.namespace)
+    except NotFound:
+        missing = f"namespace {kubectl.namespace}"
+    except NotSeen:
+        pass  # namespaces are the cluster's own, and not everybody may read them
+    raise NotFound(
+        f"the cluster has no {missing}, so {service} is not deployed there. "
+        "Fix: bring the stack up, or name its own cluster with --context"
+    )
+
+
+def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any], *, or_coming: bool = False) -> RayPods:
+    """The pods of the RayCluster that serves, else on request of the one that is coming. Raises NotSeen without a head."""
+    found = RayService(ray_service)
+    active = found.active_cluster or (found.pending_cluster if or_coming else None)
+    describe = kubectl.by_hand(f"describe rayservice {service}")
     if not active:
-        raise NotSeen(f"RayService {service} has no RayCluster that serves: kubectl describe rayservice {service}")
+        raise NotSeen(f"RayService {service} has no RayCluster that serves. Fix: see why with {describe}")
     pods = [
         pod
         for pod in kubectl.get("pods", "-l", f"{pod_selector(service)},{CLUSTER_LABEL}={active}")["items"]
@@ -76,7 +99,7 @@ def ray_pods(kubectl: Kubectl, service: str, ray_service: Mapping[str, Any]) -> 
     ]
     pods.sort(key=lambda pod: (not _is_head(pod), pod["metadata"]["name"]))
     if not pods or not _is_head(pods[0]):
-        raise NotSeen(f"RayCluster {active} has no running head pod")
+        raise NotSeen(f"RayCluster {active} has no running head pod. Fix: see why with {describe}")
     return RayPods(active, pods)
 
 
@@ -93,7 +116,7 @@ class ClusterTarget:
         """`policies` are the NetworkPolicies that the stack declares. Raises NotSeen where nothing serves."""
         self.expected = expected
         self._kubectl, self._policies = kubectl, policies
-        self._ray = ray_pods(kubectl, expected.service, kubectl.get("rayservice", expected.service))
+        self._ray = ray_pods(kubectl, expected.service, ray_service(kubectl, expected.service))
         self.nodes = self._ray.nodes(kubectl, _place(expected.port))
         self._host = f"{serve_service_name(expected.service)}.{kubectl.namespace}.svc"
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
@@ -193,19 +216,32 @@ def wait_until_served(kubectl: Kubectl, declared: Mapping[str, Any], report: Rep
     """
     service, started = RayService(declared), time.monotonic()
     name, look = service.name, _Wait(kubectl, service)
+    seen = started
     while True:
         try:
             waiting = look.next()
+            seen = time.monotonic()
+        except Unreachable as error:
+            waiting = str(error)
+            if time.monotonic() - seen > UNREACHABLE_SECONDS:
+                raise NotServed(f"{name} cannot be seen for {UNREACHABLE_SECONDS:.0f} s: {waiting}") from None
         except NotSeen as error:
             waiting = str(error)
+            seen = time.monotonic()
         took = time.monotonic() - started
         if not waiting:
             report.done(name, took, "every replica runs the declared configuration")
             return
-        report.phase(name, waiting)
+        report.phase(name, _since(took, waiting))
         if took > seconds:
             raise NotServed(f"{name} is not served after {seconds:.0f} s: {waiting}")
         time.sleep(POLL_SECONDS)
+
+
+def _since(took: float, waiting: str) -> str:
+    """What is waited for, in other words every few minutes: a log that stands still looks as if nothing ran."""
+    minutes = int(took / 60) // TELL_AGAIN_MINUTES * TELL_AGAIN_MINUTES
+    return f"after {minutes} min: {waiting}" if minutes else waiting
 
 
 class _Wait:
@@ -219,7 +255,7 @@ class _Wait:
     def next(self) -> str:
         """What is waited for, or "". Raises NotSeen, which may pass, and NotServed, which will not."""
         name = self._declared.name
-        found = self._kubectl.get("rayservice", name)
+        found = ray_service(self._kubectl, name)
         waiting = _operator_waits(RayService(found))
         if waiting:
             return waiting

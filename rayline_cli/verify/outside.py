@@ -44,14 +44,19 @@ class UrlTarget:
 
     def __init__(self, url: str, key: str | None) -> None:
         """Raises BadUrl."""
-        parts = urlsplit(url)
+        no_address = BadUrl(f"--url {url}: an address looks like https://llm.example.com")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # an unclosed [, or a port that is no number
+            raise no_address from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadUrl(f"--url {url}: an address looks like https://llm.example.com")
+            raise no_address
         if parts.username or parts.query or parts.fragment:
             raise BadUrl(f"--url: only scheme, host, port and path; a key comes from ${KEY_VARIABLE}")
         self._key = key
         self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._port = port or (443 if parts.scheme == "https" else 80)
         # people copy the base URL of their client
         self.endpoint = url.rstrip("/").removesuffix("/v1")
         self.expected = Expected(

@@ -162,3 +162,4 @@ def test_a_stack_that_is_not_there_is_one_error_in_the_result(pipeline: Pipeline
     done = step(life, "up")
     assert done.code == 1
     assert any("no stack named 'nowhere' found" in error for error in done.result["errors"])
+    assert any("Fix: pulumi stack init nowhere" in error for error in done.result["errors"])

@@ -193,3 +193,13 @@ def test_the_cli_writes_out_anchors_where_it_writes_the_file(reader):
     kept = READ["merge keys"][0] + reader.salt + b"\n"
     assert reader.theirs(kept)[0] == IN_ALL | READ["merge keys"][1]
     assert reader.project.path.read_bytes() == kept
+
+
+def test_a_new_stack_gets_its_file_rewritten_as_the_readme_says(reader: Reader) -> None:
+    path = reader.project.folder / "stacks" / "Pulumi.other.yaml"
+    path.write_text("# stays\nconfig:\n  # stays\n  gcp:project: p\n  services: {b: 2, a: 1} # goes\n")
+    reader.project.pulumi("stack", "init", "other")
+    expected = (
+        "# stays\nconfig:\n  # stays\n  gcp:project: p\n  rayline:services:\n    a: 1\n    b: 2\nencryptionsalt: "
+    )
+    assert path.read_text().startswith(expected)

@@ -27,8 +27,8 @@ import rayline
 from rayline import InferencePlatform
 from rayline.schema.base import Arguments
 from rayline.schema.texts import field_texts
-from rayline_cli.keys_page import places
 from rayline_cli.offline import ProgramError
+from rayline_docs.keys import places
 from tests.pulumi_project import missing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

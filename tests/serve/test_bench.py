@@ -15,7 +15,8 @@ import pytest
 
 from rayline_bench import cpu, receipt
 from rayline_bench.servers import Server
-from rayline_cli.local import question, runtime
+from rayline_cli.clients.openai import NoAnswer, OpenAiClient
+from rayline_cli.local import runtime
 from rayline_cli.local.session import SESSION_VARIABLE, environ
 from rayline_cli.verify import Outcome
 from tests.serve.serving import API_KEY, Served, patient, takes_ctrl_c, wait_until
@@ -40,8 +41,8 @@ def ids(server: Server) -> set[int]:
 def test_a_frozen_arm_uses_no_cpu_and_comes_back_as_it_was(served: Served, arm: Server):
     before = ids(arm)
     arm.pause()
-    with pytest.raises(question.NoAnswer):
-        question.ask(arm.url, "tiny", api_key=API_KEY, timeout_seconds=2)
+    with OpenAiClient(arm.url, API_KEY) as client, pytest.raises(NoAnswer):
+        client.ask("tiny", timeout_seconds=2)
     used = cpu.snapshot(arm.processes())
     time.sleep(FROZEN_SECONDS)
     spent = cpu.between(used, cpu.snapshot(arm.processes()))

@@ -16,6 +16,7 @@ from tests.serve.serving import SECRETS, Recorder, UpProcess, patient, ray_servi
     ("number", "phase"),
     [
         pytest.param(signal.SIGINT, "building application", id="Ctrl-C while Serve builds the application"),
+        pytest.param(signal.SIGTERM, "does not answer yet", id="SIGTERM while Ray starts"),
         pytest.param(signal.SIGKILL, "does not answer yet", id="the caller is killed while Ray starts"),
     ],
 )

@@ -30,8 +30,9 @@ options = {{}}
 while arguments[0].startswith("--"):
     options[arguments[0]] = arguments[1]
     arguments = arguments[2:]
-if options.get("--context") == "nowhere":
-    sys.exit('error: context "nowhere" does not exist')
+for context in ("*", options.get("--context")):
+    if context in state["refusals"]:
+        sys.exit(state["refusals"][context])
 
 
 def selected(labels, selector):
@@ -58,7 +59,7 @@ if arguments[0] == "get":
     sys.exit()
 
 if arguments[0] == "logs":
-    print(state["logs"][" ".join(arguments[1:])])
+    sys.stdout.buffer.write(state["logs"][" ".join(arguments[1:])].encode("latin-1") + b"\\n")
     sys.exit()
 if arguments[:2] == ["exec", arguments[1]] and arguments[4:7] == ["--", "sh", "-c"]:
     print(state["files"][arguments[1]])
@@ -142,6 +143,11 @@ class FakeCluster:
         """Arguments of `kubectl logs` -> output."""
         self.files: dict[str, str] = {}
         """Pod -> what a shell in it prints."""
+        self.events: list[dict[str, Any]] = []
+        """Events of RayClusters."""
+        self.refusals = {"nowhere": 'error: context "nowhere" does not exist'}
+        """Context, or "*" for any -> what kubectl says in place of an answer."""
+        self.namespaces = [NAMESPACE]
         self.save()
 
     def answers(self) -> dict[str, Any]:
@@ -189,7 +195,9 @@ class FakeCluster:
 
     def save(self) -> None:
         objects = {
+            "namespace": [{"metadata": {"name": name}} for name in self.namespaces],
             "rayservice": [self.ray_service],
+            "events": self.events,
             "pods": self.pods,
             "services": self.services,
             "networkpolicies": self.policies,
@@ -201,8 +209,22 @@ class FakeCluster:
                 for name, values in self.secrets.items()
             ],
         }
-        state = {"objects": objects, "pods": self.answers(), "open": self.open, "logs": self.logs, "files": self.files}
+        state = {
+            "objects": objects,
+            "pods": self.answers(),
+            "open": self.open,
+            "logs": self.logs,
+            "files": self.files,
+            "refusals": self.refusals,
+        }
         (self.folder / "state.json").write_text(json.dumps(state))
+
+    def refuse(self, said: str) -> None:
+        """Let kubectl fail with what it says, or reach the cluster again with nothing."""
+        self.refusals["*"] = said
+        if not said:
+            del self.refusals["*"]
+        self.save()
 
     def target(self) -> ClusterTarget:
         self.save()

@@ -9,7 +9,8 @@ import typing
 from enum import Enum
 from typing import Any
 
-import pytest
+import hypothesis
+import hypothesis.strategies as st
 from pydantic import BaseModel
 
 from rayline.facts.models import MODELS
@@ -22,9 +23,6 @@ from rayline.schema.check import PlanError, Problem
 from rayline.schema.read import PROVIDER_KEYS, inner, read
 from rayline_cli import offline, render
 from rayline_cli.plan_view import program_json
-
-hypothesis = pytest.importorskip("hypothesis", reason="property tests need hypothesis: pip install hypothesis")
-st = hypothesis.strategies
 
 # Texts of which the plan knows a table, and those whose form hypothesis finds slowly.
 TEXTS: dict[str, list[str]] = {
@@ -49,13 +47,18 @@ SHAPELESS = st.recursive(
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
     max_leaves=5,
 )
-QUICK = hypothesis.settings(
-    max_examples=40,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
+
+
+def drawn(examples: int, *strategies: Any) -> Any:
+    """Run a test for that many draws, the same ones each time."""
+    settings = hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=tuple(hypothesis.HealthCheck),  # pyright: ignore[reportArgumentType]
+    )
+    return lambda test: settings(hypothesis.given(*strategies)(test))
 
 
 def domains_of(kind: Any) -> list[Domain]:
@@ -119,12 +122,12 @@ def maps(arguments: type[Arguments]) -> Any:
         (required if field.is_required() or name in USUAL else optional)[name] = values(field.annotation, name, domains)
 
     @st.composite
-    def drawn(draw: Any) -> dict[str, Any]:
+    def some(draw: Any) -> dict[str, Any]:
         most = draw(st.sampled_from([0, 0, 0, 1, 2, 3]))
         few = draw(st.sets(st.sampled_from(sorted(optional)), max_size=most)) if optional else set()
         return {name: draw(strategy) for name, strategy in (required | {name: optional[name] for name in few}).items()}
 
-    return drawn()
+    return some()
 
 
 PLATFORMS = maps(InferencePlatformArgs)
@@ -136,29 +139,42 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [place for key, one in inside for place in [(*path, key), *places_in(one, (*path, key))]]
 
 
-@st.composite
-def mutated(draw: Any) -> dict[str, Any]:
-    """Draw a stack that is right in shape, and put anything in one to three of its places."""
-    made = copy.deepcopy(draw(PLATFORMS))
-    for _ in range(draw(st.integers(1, 3))):
-        *above, last = draw(st.sampled_from(places_in(made) or [("cluster",)]))
+# Which place (of as many as there are), whether its key or its value changes, and into what.
+CHANGE = st.tuples(st.integers(0, 10**6), st.booleans(), st.text(max_size=8), SHAPELESS)
+# To draw a stack takes hypothesis ten times as long as to change one.
+CHANGES = st.lists(st.lists(CHANGE, min_size=1, max_size=3), min_size=10, max_size=10)
+
+
+def changed(arguments: dict[str, Any], changes: list[Any]) -> dict[str, Any]:
+    """Return a stack with something else in one to three of its places."""
+    made = copy.deepcopy(arguments)
+    for number, is_key, text, value in changes:
+        places = places_in(made) or [("cluster",)]
+        *above, last = places[number % len(places)]
         at = made
         for part in above:
             at = at[part]
-        if isinstance(at, dict) and draw(st.booleans()):
+        if isinstance(at, dict) and is_key:
             del at[last]
-            at[draw(st.sampled_from([f"{last}s", f"x{last}"]) | st.text(max_size=8))] = draw(SHAPELESS)
+            at[text if number % 2 else f"{last}s"] = value
         else:
-            at[last] = draw(SHAPELESS)
+            at[last] = value
     return made
 
 
 def judged(arguments: dict[str, Any]) -> list[Problem]:
-    """Return the mistakes of a stack. Where there are none, run the program and render what it declares."""
+    """Return the mistakes of a stack."""
     try:
         make_plan(copy.deepcopy(arguments), name="any")
     except PlanError as error:
         return error.problems
+    return []
+
+
+def deployed(arguments: dict[str, Any]) -> list[Problem]:
+    """Return the mistakes of a stack. Where there are none, run the program and render what it declares."""
+    if problems := judged(arguments):
+        return problems
     texts = {
         PROVIDER_KEYS.get(key, f"rayline:{key}"): json.dumps(value) if isinstance(value, dict) else value
         for key, value in arguments.items()
@@ -183,30 +199,27 @@ def check_words(problems: list[Problem], arguments: dict[str, Any]) -> None:
     assert len({(problem.path, problem.message) for problem in problems}) == len(problems)
 
 
-@QUICK
-@hypothesis.given(PLATFORMS)
-def test_a_stack_that_is_right_in_shape_plans_or_is_refused_for_what_it_means(arguments):
+@drawn(25, PLATFORMS)
+def test_a_stack_that_is_right_in_shape_deploys_or_is_refused_for_what_it_means(arguments):
     _, problems = read(InferencePlatformArgs, arguments)
     assert [str(problem) for problem in problems] == []
-    check_words(judged(arguments), arguments)
+    check_words(deployed(arguments), arguments)
 
 
-@QUICK
-@hypothesis.given(mutated())
-def test_a_stack_with_anything_anywhere_plans_or_is_refused_in_words(arguments):
-    check_words(judged(arguments), arguments)
+@drawn(170, PLATFORMS, CHANGES)
+def test_a_stack_with_anything_anywhere_plans_or_is_refused_in_words(arguments, changes):
+    for one in (changed(arguments, few) for few in changes):
+        check_words(judged(one), one)
 
 
-@QUICK
-@hypothesis.given(st.dictionaries(st.sampled_from(["cluster", "services", "head", "x"]), SHAPELESS))
+@drawn(200, st.dictionaries(st.sampled_from(["cluster", "services", "head", "x"]), SHAPELESS))
 def test_what_is_no_stack_at_all_is_refused_in_words(arguments):
     problems = judged(arguments)
     assert problems
     check_words(problems, arguments)
 
 
-@QUICK
-@hypothesis.given(PLATFORMS)
+@drawn(40, PLATFORMS)
 def test_a_stack_that_is_judged_stays_as_it_was(arguments):
     before = copy.deepcopy(arguments)
     with contextlib.suppress(PlanError):

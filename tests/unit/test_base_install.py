@@ -110,7 +110,7 @@ def test_a_command_needs_no_package_of_an_extra(results: dict[str, dict], comman
 def test_a_stack_on_this_machine_names_the_missing_packages_and_how_to_install_them(results: dict[str, dict]) -> None:
     said = " ".join(results["up --stack local"]["output"].split())
     assert "needs packages that are not installed: ray, vllm" in said
-    assert "Fix: `make up`" in said
+    assert "Fix: `make .venv/bin/.installed-all`" in said
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from rayline_cli import cli
+from rayline_cli import cli, offline, place
+from rayline_cli.local.session import Session
 from rayline_cli.stack_names import stack_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -90,6 +91,13 @@ def test_an_unknown_stack_is_a_mistake_of_the_caller_and_the_answer_lists_the_st
     assert f"no stack 'prod'; there are: {', '.join(stack_names())}" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize("command", ["plan", "render", "up", "permissions"])
+def test_an_empty_name_is_no_stack_and_does_not_mean_all(command):
+    result = run(command, "--stack", "")
+    assert result.exit_code == 2
+    assert "no stack ''; there are: " in " ".join(result.output.split())
+
+
 def test_an_unknown_command_or_option_is_a_mistake_of_the_caller():
     assert run("plann").exit_code == 2
     assert run("plan", "--stak", "local").exit_code == 2
@@ -103,6 +111,12 @@ def test_a_configuration_with_mistakes_gives_exit_code_2_and_every_character_of_
     assert "services.chat.nodes.zones (got 'here'): a list, such as [us-central1-a, us-central1-b]" in result.stderr
     assert "Traceback" not in result.stderr
     assert "hf_x" not in result.stderr
+
+
+def test_a_plan_in_a_pipe_has_no_spaces_at_the_ends_of_its_lines(project):
+    lines = rayline(project, "plan", "--stack", "local").stdout.splitlines()
+    assert [line for line in lines if line.startswith("memory")]
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 @pytest.mark.parametrize("command", [["plan"], ["render", "--check"]])
@@ -120,11 +134,141 @@ def test_nothing_running_is_exit_code_1_for_status(project):
     assert json.loads(result.stdout)["running"] is False
 
 
-def test_nothing_running_is_exit_code_1_for_verify_and_leaves_no_trace(project):
-    result = rayline(project, "verify")
-    assert result.returncode == 1
-    assert "nothing runs" in result.stderr
-    assert not (project / ".rayline").exists()
+@pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
+def test_where_nothing_runs_every_command_says_so_with_the_way_to_change_it_and_leaves_no_trace(
+    monkeypatch, tmp_path, command
+):
+    monkeypatch.setattr(cli.common, "STATE", tmp_path)
+    result = run(command)
+    assert result.exit_code == 1
+    assert re.search(r"nothing runs for stack local\. Fix: \S+ up --stack local\n", result.output)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "key", "verify", "down"])
+def test_a_folder_that_is_left_over_makes_no_stack_of_its_name(monkeypatch, tmp_path, command):
+    monkeypatch.setattr(cli.common, "STATE", tmp_path)
+    folder = tmp_path / "local" / "gone"
+    folder.mkdir(parents=True)
+    for left in ("lock", "secrets.json", "ray-start.log"):
+        (folder / left).write_text("{}")
+    result = run(command, "--stack", "gone")
+    assert result.exit_code == 2
+    assert "no stack 'gone'; there are: " in " ".join(result.output.split())
+
+
+def test_a_session_on_this_machine_is_found_whatever_its_stack_file_says_and_its_folder_alone_is_none(tmp_path):
+    assert not place.is_here("dev-l4", tmp_path)
+    assert place.is_here("local", tmp_path)
+    ended = Session(
+        "id", tmp_path, tmp_path, {}, "", "", supervisor_pid=0, supervisor_started=0, started_at=0, num_cpus=1
+    )
+    ended.save()
+    assert place.is_here("dev-l4", tmp_path)
+    assert place.is_here("a stack without a file", tmp_path)
+
+
+def test_an_unknown_component_of_a_stack_on_this_machine_is_refused_with_the_known_ones():
+    result = run("logs", "--component", "operator")
+    assert result.exit_code == 2
+    known = "ray, dashboard, controller, replica, haproxy"
+    assert f"--component operator: unknown. Fix: one of {known}\n" in result.output
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
+def test_a_context_is_refused_for_a_stack_on_this_machine(command):
+    result = run(command, "--context", "prod")
+    assert result.exit_code == 2
+    assert "--context is for a cluster" in re.sub(r"[│\s]+", " ", result.output)
+
+
+FAILURES = [
+    *((command, "--stack", "prod") for command in ("plan", "render", "status", "verify", "permissions")),
+    ("up", "--stack", "prod"),
+    ("up", "--stack", "dev-l4"),
+    ("down", "--stack", "prod"),
+    ("down", "--stack", "dev-l4"),
+    ("permissions",),
+    ("plan", "--markdown"),
+    ("plan", "--stak", "local"),
+    ("status", "--service", "other"),
+    ("status", "--stack", "kind", "--context", "nowhere"),
+    ("verify", "--stack", "kind", "--context", "nowhere"),
+    ("verify",),
+    ("verify", "--url", "llm.example.com"),
+]
+
+
+@pytest.mark.parametrize("command", FAILURES, ids=" ".join)
+def test_a_command_that_fails_prints_one_json_value_that_says_why(monkeypatch, tmp_path, command):
+    monkeypatch.setattr(cli.common, "STATE", tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    result = run(*command, "--json")
+    said = json.loads(result.stdout)
+    assert said["exit_code"] == result.exit_code
+    assert result.exit_code in (1, 2)
+    [error] = said["errors"]
+    # the words on stderr are the same, in the width of a terminal
+    assert " ".join(error.split())[:60] in re.sub(r"[│\s]+", " ", result.stderr)
+
+
+def test_every_command_with_json_is_tried_where_it_fails():
+    with_json = {name for name in COMMANDS if "--json" in run(name, "--help").output}
+    assert with_json == {command[0] for command in FAILURES}
+
+
+def test_a_plan_as_data_of_several_stacks_has_what_could_be_planned_and_why_the_others_could_not(project):
+    result = rayline(project, "plan", "--json")
+    said = json.loads(result.stdout)
+    assert result.returncode == said["exit_code"] == 2
+    assert [one["stack"] for one in said["plans"]] == ["local"]
+    assert list(said["refused"]) == ["broken"]
+    assert "services.chat.nodes.zones" in said["refused"]["broken"]
+    assert said["errors"] == list(said["refused"].values())
+
+
+def test_stale_manifests_as_data_are_there_beside_a_stack_that_is_refused(project):
+    said = json.loads(rayline(project, "render", "--check", "--json").stdout)
+    assert (said["exit_code"], list(said["files"]), list(said["refused"])) == (2, ["local"], ["broken"])
+
+
+def test_an_interrupted_command_says_so_as_data(monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(offline, "record_all", interrupt)
+    result = run("plan", "--json")
+    assert result.exit_code == json.loads(result.stdout)["exit_code"] == 130
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_in_words(monkeypatch):
+    monkeypatch.setattr(cli.common, "STATE", pathlib.Path("/sys"))  # where not even root can make a folder
+    result = run("up", "--json")
+    assert result.exit_code == 1
+    [error] = json.loads(result.stdout)["errors"]
+    assert re.fullmatch(
+        r"/sys/local: .*\. Fix: (give this user the right to it|use a folder that can be written to)", error
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "plan --help"])
+@pytest.mark.parametrize("output", ["> /dev/full", ">&-", "2>&-", "| true"])
+def test_an_output_that_takes_nothing_gives_no_traceback(command, output):
+    line = f"{sys.executable} -m rayline_cli.cli {command} {output}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if output == "> /dev/full":
+        assert (done.returncode, done.stderr) == (
+            1,
+            "error: standard output: No space left on device. Fix: free some space\n",
+        )
+
+
+def test_down_has_the_same_keys_here_as_for_a_cluster(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli.common, "STATE", tmp_path)
+    said = json.loads(run("down", "--json").stdout)
+    assert said == {"stack": "local", "command": "down", "exit_code": 0, "errors": [], "stopped": False}
 
 
 @pytest.mark.parametrize(
@@ -132,9 +276,10 @@ def test_nothing_running_is_exit_code_1_for_verify_and_leaves_no_trace(project):
     [
         (["--url", "https://a.example", "--stack", "local"], "--url needs no stack. Fix: leave out --stack"),
         (["--url", "llm.example.com"], "an address looks like https://llm.example.com"),
+        (["--url", "http://[::1"], "an address looks like https://llm.example.com"),
+        (["--url", "http://a.example:http"], "an address looks like https://llm.example.com"),
         (["--url", "https://a.example/?api_key=x"], "a key comes from $RAYLINE_API_KEY"),
         (["--service", "other"], "--service other: the stack local has chat"),
-        (["--context", "prod"], "--context is for a cluster"),
     ],
 )
 def test_options_of_verify_that_do_not_go_together_are_a_mistake_of_the_caller(options, message):

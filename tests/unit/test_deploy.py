@@ -90,6 +90,14 @@ def test_only_the_result_is_on_stdout_and_what_opens_the_cluster_is_not_in_it(ra
 
 
 def test_what_fails_before_there_is_an_engine_is_in_the_result(rayline) -> None:
+    out, log = rayline(code=255, said="error: no passphrase").communicate(timeout=60)
+    assert json.loads(out)["errors"] == ["error: no passphrase"]
+    assert "no passphrase" in log
+
+
+def test_a_stack_that_the_state_does_not_have_is_said_with_the_command_that_makes_it(rayline) -> None:
     out, log = rayline(code=6, said="error: no stack named 's' found").communicate(timeout=60)
-    assert json.loads(out)["errors"] == ["error: no stack named 's' found"]
-    assert "no stack named" in log
+    said, fix = json.loads(out)["errors"]
+    assert said == "error: no stack named 's' found"
+    assert "Fix: pulumi stack init s" in fix
+    assert fix in log

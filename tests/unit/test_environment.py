@@ -41,7 +41,7 @@ def env_of(made: Plan) -> dict[str, str]:
 
 
 def warnings(made: Plan) -> list[str]:
-    return [warning for warning in made.warnings if warning.startswith("qwen: env.")]
+    return [warning for warning in made.warnings if warning.startswith("qwen: pods.env.")]
 
 
 @pytest.mark.parametrize("mode", ["create", "existing", "local"])
@@ -85,7 +85,7 @@ def test_a_variable_is_taken_as_it_is(mode):
 def test_a_variable_that_does_nothing_is_taken_with_a_warning(name, warning):
     made = plan(env={name: "8"})
     assert env_of(made)[name] == "8"
-    assert warnings(made) == [f"qwen: env.{name} has no effect: {warning}"]
+    assert warnings(made) == [f"qwen: pods.env.{name} has no effect: {warning}"]
 
 
 def test_nothing_is_said_of_variables_of_a_runtime_whose_table_is_not_here():
@@ -108,6 +108,37 @@ def test_a_refusal_does_not_repeat_a_secret(value):
         with pytest.raises(PlanError) as caught:
             plan(**service)
         assert value not in str(caught.value)
+
+
+def refusal(**service: Any) -> str:
+    with pytest.raises(PlanError) as caught:
+        plan(**service)
+    return str(caught.value)
+
+
+def test_a_refusal_of_a_variable_says_where_else_a_secret_may_be():
+    assert "or keep it in a file of a volume (`pods.volumes`) and give the file's path" in refusal(
+        env={"JIRA_KEY": "ABC"}
+    )
+    assert env_of(plan(env={"JIRA_KEY": "/secrets/jira"}))["JIRA_KEY"] == "/secrets/jira"
+    said = refusal(env={"OTEL_EXPORTER_OTLP_HEADERS": "x-honeycomb-team=KEY"})
+    assert "let a collector in the cluster add the headers" in said
+    assert "KEY" not in said
+
+
+@pytest.mark.parametrize(("group", "part"), [("pods", "env"), ("engine", "kwargs")])
+def test_a_token_in_the_place_of_a_key_is_refused_and_not_repeated(group: str, part: str):
+    said = refusal(**{group: {part: {"hf_abcdefgh1": "x"}}})
+    assert said.startswith(f"services.qwen.{group}.{part}: a Hugging Face token as a")
+    assert "hf_abcdefgh1" not in said
+
+
+def test_ordinary_keys_of_engine_arguments_are_taken():
+    given = {
+        "additional_config": {"rules": [{"key": "temperature", "value": 1}]},
+        "compilation_config": {"pass": "fuse"},
+    }
+    assert given.items() <= plan(engine={"kwargs": given}).services[0].engine_kwargs.items()
 
 
 def test_where_the_kit_has_no_cache_the_stack_places_it():
@@ -219,6 +250,23 @@ def test_the_network_lets_pods_out_to_the_addresses_that_the_stack_names():
     env |= {"LOCAL": "http://localhost:1234", "NONE": "gs://bucket/x", "TEXT": "a:b", "MANY": "http://[bad"}
     engine = {"otlp_traces_endpoint": "grpc://collector.example.com:4317", "hf_overrides": {"a": ["https://x:8443/y"]}}
     assert egress(plan(env=env, engine={"kwargs": engine})) == {53, 443, 80, 3128, 8080, 4317, 8443}
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+@pytest.mark.parametrize("address", ["otel:4317", "http://otel:4317", "grpc://otel:4317", "10.0.0.9:4317"])
+def test_the_port_of_a_collector_is_open_with_and_without_a_scheme(name, address):
+    assert egress(plan(env={name: address})) == {53, 443, 4317}
+    assert egress(plan(engine={"kwargs": {"otlp_traces_endpoint": address}})) == {53, 443, 4317}
+
+
+@pytest.mark.parametrize("address", ["http://otel:port", "otel:port", "http://otel:0", "http://otel:70000"])
+def test_a_port_that_is_no_number_is_refused(address):
+    places = (("pods", "env", "OTEL_EXPORTER_OTLP_ENDPOINT"), ("engine", "kwargs", "otlp_traces_endpoint"))
+    for group, part, name in places:
+        said = refusal(**{group: {part: {name: address}}})
+        assert said.startswith(
+            f"services.qwen.{group}.{part}.{name} (got '{address}'): the port of an address is a number"
+        )
 
 
 def test_the_copy_of_weights_downloads_as_its_service_does():

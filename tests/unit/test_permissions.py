@@ -7,9 +7,10 @@ import shlex
 import pulumi_gcp
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from rayline.facts import deployer
-from rayline_cli import permissions
+from rayline_cli import cli, permissions
 from rayline_cli.offline import Declared, Program
 from rayline_cli.permissions import UnknownType, plural, roles_for, rules_for
 from tests.conftest import ROOT, stacks_of
@@ -36,8 +37,10 @@ def calls_of_google() -> set[str]:
     """Names after `gcp.` that the components call: classes of resources, and functions that look something up."""
     found = set()
     for path in (ROOT / "components").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            # elsewhere `container` is another thing
+            if isinstance(node, ast.Call) and "import pulumi_gcp" in text:
                 found.add(ast.unparse(node.func))
     # `manager = gcp.certificatemanager` and the like are spelled out
     aliases = {"manager": "gcp.certificatemanager", "compute": "gcp.compute", "container": "gcp.container"}
@@ -167,6 +170,23 @@ def test_every_command_can_be_pasted(record_file) -> None:
         assert words[0] == "gcloud"
         assert "--member=$MEMBER" in words
         assert f"--role={role.role}" in words
+
+
+@pytest.mark.parametrize(
+    ("member", "taken"),
+    [
+        ("user:me@acme.com", True),
+        ("serviceAccount:deployer@my-project.iam.gserviceaccount.com", True),
+        ("principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*", True),
+        ("me@acme.com", False),
+        ("user:me", False),
+        ("allUsers", False),
+    ],
+)
+def test_a_member_that_iam_does_not_take_is_refused_with_the_forms(member: str, taken: bool) -> None:
+    result = CliRunner().invoke(cli.app, ["permissions", "--stack", "prod-l4", "--member", member])
+    assert result.exit_code == (0 if taken else 2), result.output
+    assert taken or "user:EMAIL, group:EMAIL" in " ".join(result.stderr.replace("│", " ").split())
 
 
 # --- in a cluster that exists

@@ -433,6 +433,24 @@ def test_a_plan_warns_of_what_a_person_has_to_know():
     assert "only when the RayCluster is deleted" in text
 
 
+@pytest.mark.parametrize(
+    ("mode", "source", "warned"),
+    [("create", "existing-secret", True), ("existing", "existing-secret", False), ("create", "none", False)],
+)
+def test_a_secret_that_nobody_can_have_made_before_the_first_up_is_told(mode: str, source: str, warned: bool):
+    made = make_plan(
+        {
+            "project": "my-project",
+            "region": "us-central1",
+            "cluster": {"mode": mode},
+            "hugging_face": {"source": source},
+            "services": {"qwen": QWEN},
+        }
+    )
+    said = [warning for warning in made.warnings if "make Secret hf-secret there while it waits" in warning]
+    assert bool(said) == warned
+
+
 def test_a_plan_without_anything_unusual_does_not_warn():
     assert plan(qwen=QWEN | {"pods": {"runtime": "2.56.0"}}).warnings == ()
 

@@ -1,13 +1,19 @@
 """The plan as a comment: everything that the terminal shows, as text that Markdown leaves alone, and never too long."""
 
+import dataclasses
+import io
+import json
 import re
 from html import unescape
 
 import pytest
 from markdown_it import MarkdownIt
+from rich.console import Console
 
+from rayline_cli import offline
+from rayline_cli.offline import Program
 from rayline_cli.plan_markdown import LIMIT, bounded, escaped, markdown
-from rayline_cli.plan_view import stack_card
+from rayline_cli.plan_view import program_view, stack_card
 
 
 def shown(text: str) -> str:
@@ -18,6 +24,44 @@ def shown(text: str) -> str:
 
 def words(text: str) -> str:
     return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def labelled() -> Program:
+    """A stack with labels and variables of its own."""
+    values, secret = offline.read_stack("dev-l4")
+    cluster, services = (json.loads(values[f"rayline:{name}"]) for name in ("cluster", "services"))
+    cluster["labels"] = {"team": "search", "cost": "llm"}
+    services["qwen"]["pods"] = {"env": {"NCCL_DEBUG": "INFO", "VLLM_LONG": "x" * 100}}
+    changed = {"rayline:cluster": json.dumps(cluster), "rayline:services": json.dumps(services)}
+    return offline.record("dev-l4", config=(values | changed, secret))
+
+
+def test_the_labels_and_variables_that_a_stack_sets_are_shown_in_a_terminal_and_in_a_comment(labelled) -> None:
+    in_terminal = Console(width=200, record=True, file=io.StringIO())
+    in_terminal.print(program_view(labelled, plain=True))
+    for text in (in_terminal.export_text(), shown(markdown([labelled]))):
+        assert "labels team=search, cost=llm" in text
+        assert re.search(r"env +NCCL_DEBUG=INFO, VLLM_LONG \(set\)", words(text))
+        assert "xxxx" not in text
+        # what the kit sets is in docs/configuration.md
+        assert "RAY_SERVE_ENABLE_HA_PROXY" not in text
+
+
+def test_a_value_that_may_hold_a_secret_is_never_shown(labelled) -> None:
+    [service] = labelled.plan.services
+    pods = service.asked.pods.model_copy(update={"env": {"DB_PASSWORD": "hunter2", "NCCL_DEBUG": "INFO"}})
+    secret = dataclasses.replace(service, asked=service.asked.model_copy(update={"pods": pods}))
+    plan = dataclasses.replace(labelled.plan, services=(secret,))
+    text = shown(markdown([dataclasses.replace(labelled, plan=plan)]))
+    assert "DB_PASSWORD (set)" in text
+    assert "hunter2" not in text
+
+
+def test_a_stack_without_labels_and_variables_has_no_empty_lines_for_them(stack) -> None:
+    card = stack_card(stack("dev-l4"))
+    assert not [fact for fact in card.facts if fact.startswith("labels")]
+    assert "env" not in dict(card.services[0].rows)
 
 
 def test_a_comment_has_all_that_the_card_in_a_terminal_has(program) -> None:

@@ -2,12 +2,15 @@
 
 import copy
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from policy.rules import RULES, Resource, TeamSettings, pinned, violations
+from rayline_cli import cli, policy_config
 from rayline_cli.offline import Program
 from tests.conftest import recorded, stacks_of
 
@@ -383,3 +386,36 @@ def test_the_page_about_policy_lists_every_rule_with_its_settings():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{rule.name}` | "))
         assert rule.says in row
         assert all(f"`{setting}`" in row for setting in rule.settings)
+
+
+# --- a file of settings
+
+
+def test_the_documented_settings_are_known(tmp_path: pathlib.Path) -> None:
+    example = re.search(r"```json\n(.*?)```", (ROOT / "docs" / "policy.md").read_text(), re.DOTALL)
+    assert example
+    (tmp_path / "settings.json").write_text(example[1])
+    policy_config.refuse_unknown(tmp_path / "settings.json")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            '{"gpus-stay-within-the-limit": {"max_gpu": 4, "enforcementLevel": "advisory"}}',
+            "gpus-stay-within-the-limit.max_gpu: no such setting. Fix: did you mean max_gpus?",
+        ),
+        ('{"gpus-stay-within": "disabled"}', "no such rule. Fix: did you mean gpus-stay-within-the-limit?"),
+        ('{"pods-are-not-root": {"x": 1}}', "pods-are-not-root.x: no such setting. Fix: one of enforcementLevel"),
+        ("[]", "a map of rules is needed"),
+        ("{", "no JSON"),
+    ],
+)
+def test_up_refuses_a_rule_or_setting_that_the_pack_does_not_have(
+    tmp_path: pathlib.Path, config: str, said: str
+) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(config)
+    result = CliRunner().invoke(cli.app, ["up", "--stack", "kind", "--yes", "--policy-config", str(file)])
+    assert result.exit_code == 2
+    assert said in result.stderr

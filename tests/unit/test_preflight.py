@@ -341,6 +341,17 @@ def test_the_deployment_asks_the_same_questions(stack, monkeypatch) -> None:
         deploy.refuse_unready(stack("kind"))
 
 
+@pytest.mark.parametrize("value", ["2026-13-03", "0x_", "="])
+def test_a_file_that_the_plan_takes_is_read_the_same_way(stack, machine, project, value: str) -> None:
+    root = project("kind", f"x-notes: {value}\nsecretsprovider: gcpkms://k\n")
+    assert preflight.secrets_provider("kind", root) == "gcpkms://k"
+    path = root / "stacks" / "Pulumi.kind.yaml"
+    # as PowerShell's `>` writes it
+    path.write_bytes(b"\xff\xfe" + path.read_text().encode("utf-16-le"))
+    assert preflight.secrets_provider("kind", root) == "gcpkms://k"
+    assert missing(stack("kind"), machine(BUCKET, metadata=True), root) == []
+
+
 # --- without a terminal
 
 

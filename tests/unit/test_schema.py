@@ -27,8 +27,10 @@ from rayline.schema.check import PlanError
 from rayline.schema.pulumi_types import typed_dict
 from rayline.schema.read import EXAMPLES, PROVIDER_KEYS, read
 from rayline.schema.texts import field_texts
-from rayline_cli import editor_schema, offline
-from rayline_cli.keys_page import places
+from rayline.service.manifest import STEP_SIZE_PERCENT
+from rayline_cli import offline
+from rayline_docs import editor_schema
+from rayline_docs.keys import places
 from tests.conftest import STACKS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -107,6 +109,7 @@ DECIDED_BY_THE_PLAN: dict[tuple[str, str], Any] = {
     ("WorkersArgs", "cpus"): defaults.CPU_WORKER_CPUS,
     ("WorkersArgs", "memory_gib"): defaults.CPU_WORKER_MEMORY_GIB,
     ("RolloutArgs", "strategy"): defaults.UPGRADE.value,
+    ("RolloutArgs", "step_size_percent"): STEP_SIZE_PERCENT,
     ("WeightsArgs", "revision"): defaults.REVISION,
     ("HuggingFaceArgs", "secret_name"): "hf-secret",
     ("IsolationArgs", "operator_namespace"): defaults.OPERATOR_NAMESPACE,
@@ -212,7 +215,7 @@ def refusal(arguments: dict[str, Any]) -> list[str]:
         (
             "namespace",
             "",
-            " (empty): lower-case letters, digits and dashes, first a letter, last no dash, at most 63 characters",
+            " (empty): lower-case letters, digits and dashes, first a letter, last a letter or digit, at most 63 characters",
         ),
     ],
 )

@@ -1,15 +1,16 @@
 """A secret is known by its name and its form, and nothing else is taken for one."""
 
 import ast
+import base64
 import importlib.util
 
 import pytest
-from rayline_cli.runtime_variables import folder
 
-from rayline.facts import runtime_variables
+from rayline.facts.runtime import runtime_facts
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import OWNED
 from rayline.schema.secret_values import has_bare_password, may_show, secret_form, secrets_in
+from rayline_cli.runtime_facts import folder
 
 
 def kind(name: str, value: object) -> str | None:
@@ -38,6 +39,15 @@ def kind(name: str, value: object) -> str | None:
         ("SECRET", "abc"),
         ("ENABLE_PASSWORD", "hunter2"),
         ("PASSPHRASE", "abc"),
+        ("PGPASS", "abc"),
+        ("ADMIN_PW", "abc"),
+        ("SESSION_COOKIE", "abc"),
+        ("NEXUS_AUTH", "abc"),
+        ("NPM_CONFIG__AUTH", "abc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-honeycomb-team=abc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-honeycomb-team=abc"),
+        ("PASS", "abc"),
+        ("KEY", "abc"),
     ],
 )
 def test_a_name_gives_a_secret_away(name, value):
@@ -78,6 +88,11 @@ def test_a_name_gives_a_secret_away(name, value):
         ("SSH_AUTH_SOCK", "/run/agent"),
         ("NCCL_DEBUG", "INFO"),
         ("API_KEY", ""),
+        ("key", "temperature"),
+        ("pass", "fuse"),
+        ("OTEL_SERVICE_NAME", "chat"),
+        ("PGPASSFILE", "/secrets/pgpass"),
+        ("JIRA_KEY", "/secrets/jira"),
     ],
 )
 def test_a_name_with_one_of_the_words_need_not_be_a_secrets(name, value):
@@ -108,9 +123,9 @@ def test_of_all_arguments_of_vllm_two_are_secrets():
 
 
 def test_of_the_variables_of_ray_and_vllm_few_look_like_secrets():
-    # constants of Ray that are no variables, and paths that are taken as such
-    harmless = {"RAY_REDIS_CLIENT_KEY", "RAY_TLS_SERVER_KEY", *SERVE_FLAGS}
-    suspicious = {name for name in runtime_variables.NAMES if kind(name, "text")}
+    # constants of Ray that are no variables, and paths and switches, whose own values are taken as such
+    harmless = {"RAY_REDIS_CLIENT_KEY", "RAY_TLS_SERVER_KEY", "RAY_ray_cookie", "RAY_enable_cluster_auth", *SERVE_FLAGS}
+    suspicious = {name for name in runtime_facts().variables if kind(name, "text")}
     left = {one for one in suspicious - harmless - set(OWNED) if not one.startswith("RAY_NODE_")}
     assert left == {"RAY_RUNTIME_ENV_BEARER_TOKEN", "RAY_SANDBOX_API_TOKEN"}
 
@@ -141,6 +156,16 @@ def test_of_the_variables_of_ray_and_vllm_few_look_like_secrets():
         "Bearer abcdefgh",
         "Server=db;Password=abc",
         '{"a": [{"token": "abc"}]}',
+        "https://0123abcd@o1.ingest.example.com/2",
+        "http://u%3Ahunter2%40proxy:3128",
+        "machine example.com login alice password hunter2",
+        "machine example.com password hunter2",
+        "serve --api-key hunter2",
+        "--token hunter2 --port 1",
+        '{"auths": {"registry.example.com": {"auth": "YWxpY2U6aHVudGVyMg=="}}}',
+        base64.b64encode(b'{"auths": {"registry.example.com": {"auth": "YWxpY2U6aHVudGVyMg=="}}}').decode(),
+        base64.b64encode(b"-----BEGIN RSA PRIVATE KEY-----\nMIIE\n").decode(),
+        base64.encodebytes(b"-----BEGIN PRIVATE KEY-----\n" + b"MIIE" * 50).decode(),
     ],
 )
 def test_a_form_gives_a_secret_away(text):
@@ -168,6 +193,10 @@ def test_a_form_gives_a_secret_away(text):
         "{not json",
         "{% for m in messages %}{{ bos_token }} token: {{ m }} secret: x{% endfor %}",
         "-----BEGIN CERTIFICATE-----",
+        base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIE\n").decode(),
+        "--max-num-batched-tokens 8192 --token-limit 3",
+        "--token /etc/token",
+        "https://example.com/?mail=alice%40example.com",
     ],
 )
 def test_an_ordinary_text_is_no_secret(text):
@@ -176,8 +205,21 @@ def test_an_ordinary_text_is_no_secret(text):
 
 def test_an_address_without_a_scheme_may_have_a_password():
     assert has_bare_password("alice:hunter2@proxy:3128")
+    assert has_bare_password("alice%3Ahunter2%40proxy:3128")
     assert not has_bare_password("proxy.example.com:3128")
     assert not has_bare_password("ray:2.60@sha256:0123456789abcdef")
+
+
+def test_a_pair_of_name_and_value_is_read_as_one():
+    for value in ([{"name": "PASSWORD", "value": "x"}], [["password", "x"]], [{"key": "api_key", "value": "x"}]):
+        assert len(list(secrets_in({"a": value}))) == 1, value
+    harmless = {"rules": [{"key": "temperature", "value": 1}], "pass": "fuse", "sizes": [["height", 2]]}
+    assert list(secrets_in(harmless)) == []
+
+
+def test_a_secret_in_the_place_of_a_key_is_found_and_not_in_the_path():
+    found = list(secrets_in({"a": {"hf_abcdefgh1": {"b": 1}, "hf_overrides": {"c": 2}}}))
+    assert found == [(".a", "a Hugging Face token as a key")]
 
 
 def test_secrets_are_found_at_any_depth_with_their_places():

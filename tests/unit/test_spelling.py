@@ -1,7 +1,6 @@
 """A hint is given for a likely misspelling, and for nothing else."""
 
 import pytest
-from rayline.schema.arguments import LlmServiceArgs
 
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.models import MODELS

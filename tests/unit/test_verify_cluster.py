@@ -11,16 +11,18 @@ import sys
 import urllib.error
 from collections.abc import Callable
 
+import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
 from rayline_cli import cli, deploy, offline
 from rayline_cli.clients import kubernetes
 from rayline_cli.clients.kubernetes import Kubectl
-from rayline_cli.verify import NotSeen, Outcome, View, expected
+from rayline_cli.verify import NotSeen, Outcome, View, cluster, expected
 from rayline_cli.verify.cluster import NotServed, wait_until_served
 from tests.unit.fake_cluster import ACTIVE, HEAD, NAMESPACE, SERVICE, WORKER, FakeCluster
 from tests.unit.verify_service import RECORDED
+from tests.unit.waiting import wait_until
 
 
 def test_every_check_passes_through_kubectl(fake: FakeCluster):
@@ -101,10 +103,7 @@ def test_what_others_could_reach_fails(fake: FakeCluster, break_it: Callable[[Fa
     assert fix
 
 
-def test_a_service_that_is_not_there_is_said_in_kubectls_words(fake: FakeCluster):
-    fake.ray_service["metadata"]["name"] = "other"
-    with pytest.raises(NotSeen, match=r'"chat" not found'):
-        fake.checks()
+def test_a_context_that_is_not_there_is_said_in_kubectls_words(fake: FakeCluster):
     with pytest.raises(NotSeen, match=r'context "nowhere" does not exist'):
         Kubectl(NAMESPACE, context="nowhere").get("rayservice", SERVICE)
 
@@ -247,6 +246,67 @@ def test_the_wait_ends_with_what_it_waited_for(fake: FakeCluster):
         wait(fake, Steps(fake), seconds=0)
 
 
+# kubectl 1.36's words for each
+REFUSALS = {
+    "no server": (
+        "The connection to the server 10.0.0.9:443 was refused - did you specify the right host or port?",
+        "VPN",
+    ),
+    "no name": ("Unable to connect to the server: dial tcp: lookup gke.example on 10.0.0.2:53: no such host", "VPN"),
+    "no login": ("error: You must be logged in to the server (Unauthorized)", "gcloud auth login"),
+    "no rights": (
+        'Error from server (Forbidden): rayservices.ray.io "chat" is forbidden: User "x" cannot get resource "rayservices"',
+        "rayline permissions",
+    ),
+    "no context": ("Error in configuration: context was not found for specified context: nowhere", "get-contexts"),
+    "no file": ("error: stat /nonexistent: no such file or directory", "KUBECONFIG"),
+}
+
+
+@pytest.mark.parametrize(("said", "fix"), REFUSALS.values(), ids=REFUSALS)
+def test_a_cluster_that_cannot_be_reached_ends_the_wait_with_what_to_do(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, said: str, fix: str
+):
+    monkeypatch.setattr(cluster, "UNREACHABLE_SECONDS", 0.1)
+    fake.refuse("E1128 08:54:04.505549 19055 memcache.go:265] a line of its library\n" + said)
+    with pytest.raises(NotServed, match="chat cannot be seen for") as raised:
+        wait(fake, Steps(fake), seconds=5400)
+    assert said in str(raised.value)
+    assert re.search(rf"Fix: .*{re.escape(fix)}", str(raised.value))
+
+
+def test_a_cluster_that_is_reached_after_a_moment_is_waited_for(fake: FakeCluster):
+    fake.refuse("Unable to connect to the server: dial tcp: lookup gke.example: no such host")
+    said = wait(fake, Steps(fake, lambda: fake.refuse("")))
+    assert "no such host" in said[0]
+    assert said[1:] == ["done"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Error from server: error dialing backend: dial tcp 10.0.0.7:10250: connect: connection refused",
+        "Unable to connect to the server: net/http: TLS handshake timeout",
+        "ConnectionRefusedError: [Errno 111] Connection refused\ncommand terminated with exit code 1",
+        'Error from server (NotFound): rayservices.ray.io "chat" not found',
+    ],
+)
+def test_what_may_pass_is_no_reason_to_give_a_cluster_up(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, said: str):
+    monkeypatch.setattr(cluster, "UNREACHABLE_SECONDS", 0.0)
+    fake.refuse(said)
+    look_again = [lambda: None] * 3
+    assert wait(fake, Steps(fake, *look_again, lambda: fake.refuse("")))[-1] == "done"
+
+
+def test_a_long_wait_says_every_few_minutes_that_it_goes_on():
+    said = [cluster._since(minutes * 60, "it is not ready") for minutes in (0, 1, 2, 3, 5)]
+    assert list(dict.fromkeys(said)) == [
+        "it is not ready",
+        "after 2 min: it is not ready",
+        "after 4 min: it is not ready",
+    ]
+
+
 def test_a_cluster_that_does_not_answer_is_waited_for(fake: FakeCluster):
     fake.ray_service["status"]["activeServiceStatus"] = {}
 
@@ -293,7 +353,67 @@ def test_up_fails_where_a_check_does(fake: FakeCluster):
 def test_up_looks_into_nothing_where_pulumi_failed(fake: FakeCluster):
     pulumi(fake, 255)
     assert rayline("up", "--stack", "kind", "--yes").exit_code == 1
-    assert not (fake.folder / "calls").exists()
+    before = (fake.folder / "calls").read_text().splitlines()
+    assert len(before) == 1, "the one look at the cluster before Pulumi"
+
+
+def test_up_does_not_begin_where_the_cluster_cannot_be_reached(fake: FakeCluster):
+    fake.refuse("The connection to the server localhost:8080 was refused - did you specify the right host or port?")
+    # there is no pulumi on PATH: it is not asked
+    result = rayline("up", "--stack", "kind", "--yes", "--json")
+    assert result.exit_code == 1
+    (error,) = json.loads(result.stdout)["errors"]
+    assert "the stack's cluster cannot be reached: kubectl get pods" in error
+    assert "Fix: kubectl knows no cluster: set KUBECONFIG" in error
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """A command in a process of its own, as a pipeline starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "rayline_cli.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=offline.PROJECT_ROOT,
+    )
+
+
+def test_sigterm_while_the_service_starts_ends_up_with_its_one_object(fake: FakeCluster):
+    pulumi(fake, 0)
+    fake.ray_service["metadata"]["generation"] = 4
+    fake.save()
+    process = started("up", "--stack", "kind", "--yes", "--json")
+    assert process.stderr is not None
+    assert any("KubeRay has not taken up the change yet" in line for line in process.stderr)
+    process.terminate()
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == 130, log
+    said = json.loads(out)
+    assert said["exit_code"] == 130
+    assert "the deployment continues in the cluster" in said["errors"][0]
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize("command", [["status"], ["verify"], ["logs"], ["up", "--yes"]], ids=" ".join)
+def test_sigterm_ends_a_command_like_ctrl_c_and_what_it_started_with_it(fake: FakeCluster, command: list[str]):
+    running = fake.folder / "running"
+    (fake.folder / "kubectl").write_text(
+        f"#!/bin/sh\necho $$ > {running}.new\n/bin/mv {running}.new {running}\nexec /bin/sleep 60\n"
+    )
+    process = started(*command, "--stack", "kind")
+    wait_until(running.exists)
+    process.terminate()
+    log = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, log
+    assert "interrupted" in log
+    wait_until(lambda: has_ended(int(running.read_text())))
 
 
 def test_up_ends_with_one_object_for_a_script(fake: FakeCluster):

@@ -4,18 +4,17 @@ from typing import Annotated
 
 import typer
 
-from rayline_cli.cli.common import app, console, errors, plain_errors
+from rayline_cli.cli.common import app, console, errors
 
 
 @app.command(epilog="Example: rayline docs --check")
 def docs(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")] = False,
 ) -> None:
-    """Write the generated parts of docs/. For whoever changes this repository."""
+    """Write the generated parts of docs/ and stacks/schema.json. For whoever changes this repository."""
     from . import pages
 
-    with plain_errors():
-        changed = pages.stale() if check else pages.write()
+    changed = pages.stale() if check else pages.write()
     for path in changed:
         console.print(f"{'stale' if check else 'written'}: {path.name}", highlight=False)
     if check and changed:

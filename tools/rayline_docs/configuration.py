@@ -68,7 +68,7 @@ def _variables_part() -> str:
         if name in SWITCHES.values():
             continue
         set_to = (
-            "follows from `longest_stream_seconds`"
+            "follows from `rollout.longest_stream_seconds`"
             if flag.owned
             else code(flag.value)
             if flag.value
@@ -79,7 +79,10 @@ def _variables_part() -> str:
 
 
 def _owned_part() -> str:
-    owned = OWNED | {PYTHON_PATH: PYTHON_PATH_INSTEAD, HUB_CACHE: f"with weights hub on GPUs {HUB_CACHE_INSTEAD}"}
+    owned = OWNED | {
+        PYTHON_PATH: PYTHON_PATH_INSTEAD,
+        HUB_CACHE: f"with weights.source hub on GPUs {HUB_CACHE_INSTEAD}",
+    }
     owned |= {f"{start}...": why for start, why in OWNED_PREFIXES.items()}
     rows = ((code(name), instead.replace("{path}", "services.<name>")) for name, instead in owned.items())
     return table(("Variable", "Instead"), rows)
@@ -90,7 +93,7 @@ def _no_effect_part() -> str:
 
 
 def _engine_part() -> str:
-    rows = [(code(name), f"set the service's own {code(name)}") for name in environment.PLANNED_ENGINE_KWARGS]
+    rows = [(code(name), f"set the service's {code(key)}") for name, key in environment.PLANNED_ENGINE_KWARGS.items()]
     rows += [(code(name), why) for name, why in environment.REFUSED_ENGINE_KWARGS.items()]
     return table(("Engine argument", "Instead"), rows)
 
@@ -107,7 +110,7 @@ def _runtimes_part() -> str:
         )
         for name, row in RUNTIMES.items()
     ]
-    return table(("`runtime`", "Ray", "vLLM", "Image", "Tag seen in a published manifest", "Source"), rows)
+    return table(("`pods.runtime`", "Ray", "vLLM", "Image", "Tag seen in a published manifest", "Source"), rows)
 
 
 def commands() -> list[tuple[str, str, list[tuple[str, str, str]], str]]:
@@ -212,8 +215,8 @@ is mended. Not checked is what only Google, Kubernetes, a registry or a hub know
 Secret or a model source is there. `rayline up` also runs the [policy pack](policy.md), `rayline plan` does not.
 
 The name of a stack with `cluster.mode: create` begins the names of Google's resources. It has at most {longest} lower-case letters,
-digits and dashes, first a letter. Google's limits for some resources are lower (a node pool 40 with Pulumi's ending, a service account 30):
-there a long name is cut and gets four digits of a digest, as in `{cut}`.
+digits and dashes, first a letter, last a letter or digit. Google's limits for some resources are lower (a node pool 40 with
+Pulumi's ending, a service account 30): there a long name is cut and gets four digits of a digest, as in `{cut}`.
 
 "derived" in the column Default means that the plan decides: `rayline plan --stack <stack>` shows the result.
 
@@ -236,7 +239,7 @@ x-common: &common
 config:
   services:
     chat: {{<<: *common, replicas: 4}}
-    batch: {{<<: *common, capacity: spot}}
+    batch: {{<<: *common, nodes: {{capacity: spot}}}}
 ```
 
 Pulumi's CLI keeps them as long as it only reads the file. Where it writes the file, it writes merged values out and drops
@@ -264,19 +267,21 @@ says what each does and when it helps.
 
 ## Variables
 
-Any variable goes under `services.<name>.env`, for example `{{NCCL_DEBUG: INFO}}`. Every Ray container of a service gets the same
+Any variable goes under `services.<name>.pods.env`, for example `{{NCCL_DEBUG: INFO}}`. Every Ray container of a service gets the same
 list, the head and all workers. A change makes a new RayCluster. Refused are only:
 
 - a variable that the kit, KubeRay or Kubernetes sets, with the key to use instead ([below](#variables-that-the-kit-owns));
-- a secret: `env` stands in the manifest in clear text. A secret is known by its name (`MY_TOKEN`, `DB_PASSWORD`) or by its form (a
-  Hugging Face token, an API key, a private key, a user and password in an address);
+- a secret: `pods.env` stands in the manifest in clear text. A secret is known by its name (`MY_TOKEN`, `DB_PASSWORD`) or by its form (a
+  Hugging Face token, an API key, a private key, a user and password in an address), and only by
+  [those](operations.md#secrets-in-a-stack-file);
 - a value of the wrong kind for a variable of the table of [Ray Serve variables](#ray-serve-variables).
 
-A file is no secret: `GOOGLE_APPLICATION_CREDENTIALS: /etc/keys/key.json` is taken. The file comes with `volumes` or `image`.
+A file is no secret: `GOOGLE_APPLICATION_CREDENTIALS: /etc/keys/key.json` is taken. The file comes with `pods.volumes` or
+`pods.image`.
 
 `rayline plan` warns about a variable with `RAY_`, `RAYLLM_` or `VLLM_` that Ray {{ray}} and vLLM {{vllm}} do not read, and says
 which one may have been meant. Names come from both packages (`components/rayline/facts/runtime.json`). There is no such warning with
-an older `runtime`.
+an older `pods.runtime`.
 
 ### Proxies
 
@@ -288,8 +293,9 @@ probe asks localhost with `wget`, which obeys `http_proxy`), pods and Services b
 the ranges of nodes, pods and Services follow. With `mode: existing` they are not known: name them in `NO_PROXY`, as
 `rayline plan` says. Ray's own connections between pods use gRPC, and Ray keeps it off proxies unless `RAY_grpc_enable_http_proxy` is set.
 
-`isolation.network_policies` lets pods out to port 443 only. The ports of addresses in `env` and `engine_kwargs` are opened too: that of
-a proxy, of `HF_ENDPOINT` or of `OTEL_EXPORTER_OTLP_ENDPOINT`. An address of a Service in the cluster needs the port of its pods.
+`isolation.network_policies` lets pods out to port 443 only. The ports of addresses in `pods.env` and `engine.kwargs` are opened too:
+that of a proxy, of `HF_ENDPOINT` or of `OTEL_EXPORTER_OTLP_ENDPOINT`. Without `http://`, as in `otel:4317`, an address counts
+in a proxy's variable and under a name that ends with `ENDPOINT`. An address of a Service in the cluster needs the port of its pods.
 
 ### Ray Serve variables
 
@@ -310,7 +316,7 @@ A switch is `"0"` or `"1"`: Ray takes any other text for off. Paths in the colum
 
 ## vLLM engine arguments
 
-Further arguments of vLLM go under `services.<name>.engine_kwargs` and reach the engine as they are. `middleware` is one text
+Further arguments of vLLM go under `services.<name>.engine.kwargs` and reach the engine as they are. `middleware` is one text
 or a list of them; the gate that asks for keys stands outside all of yours. Secrets are refused at any depth, as in
 [variables](#variables), and so are these:
 

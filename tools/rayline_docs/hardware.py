@@ -75,7 +75,7 @@ def _capacities_part() -> str:
         )
         for way, row in CAPACITIES.items()
     ]
-    return table(("`capacity`", "What you get", "What it asks for", "Quota", "GKE from"), rows)
+    return table(("`nodes.capacity`", "What you get", "What it asks for", "Quota", "GKE from"), rows)
 
 
 def _system_machines_part() -> str:

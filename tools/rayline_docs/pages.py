@@ -13,7 +13,7 @@ from rayline_bench import docs as measured
 from rayline_cli.errors import FailedError
 from rayline_cli.stack_names import PROJECT_ROOT
 
-from . import hardware, high_throughput, models
+from . import editor_schema, hardware, high_throughput, models
 from .configuration import configuration
 
 DOCS = PROJECT_ROOT / "docs"
@@ -49,7 +49,7 @@ def filled(page: str, text: str) -> str:
 
 def pages() -> dict[pathlib.Path, str]:
     """Every page with something generated in it, as it should be."""
-    wanted = {DOCS / "configuration.md": configuration()}
+    wanted = {DOCS / "configuration.md": configuration(), editor_schema.FILE: editor_schema.text()}
     for page in PARTS:
         path = DOCS / page
         wanted[path] = filled(page, path.read_text())

@@ -17,29 +17,31 @@ from pathlib import Path
 from typing import Any
 
 from rayline.service.api_key import API_KEY_KEY, api_key_secret
+from rayline_bench.arms import laid_over
 from rayline_bench.errors import BenchError, BenchUsageError
 from rayline_bench.faults import nodes, scenarios
 from rayline_bench.faults.scenarios import Outcome, Scene
 from rayline_bench.receipt import git_state, hardware, versions
-from rayline_bench.signals import terminable
 from rayline_cli import offline, render
 from rayline_cli.local import runtime, session
-from rayline_cli.local.report import Report, terminal_report
 from rayline_cli.local_secrets import secret_values
+from rayline_cli.progress import Report, terminal_report
 from rayline_cli.stack_files import full_key
 
 NAME = "tiny"
 SERVICE: Mapping[str, Any] = {
     "model": "rayline/tiny-random-qwen3",
     "accelerator": "cpu",
-    "served_model_name": NAME,
-    # room for streams that outlast a reload
-    "max_model_len": 16384,
-    "max_num_seqs": 16,
-    "max_num_batched_tokens": 1024,
-    # events are counted to know how far a stream is
-    "stream_interval": 1,
-    "env": {"RAY_SERVE_HAPROXY_NBTHREAD": "1"},
+    "api": {"served_model_name": NAME},
+    "engine": {
+        # room for streams that outlast a reload
+        "max_model_len": 16384,
+        "max_num_seqs": 16,
+        "max_num_batched_tokens": 1024,
+        # events are counted to know how far a stream is
+        "stream_interval": 1,
+    },
+    "pods": {"env": {"RAY_SERVE_HAPROXY_NBTHREAD": "1"}},
 }
 QUICKER: Mapping[str, str] = {
     "RAY_SERVE_LLM_DEFAULT_HEALTH_CHECK_PERIOD_S": "2",
@@ -49,7 +51,7 @@ QUICKER: Mapping[str, str] = {
 """Settings that shorten what a fault costs."""
 LONG_STREAM_TOKENS = 12000
 SHORT_LIMIT_SECONDS = 10
-"""The least longest_stream_seconds that a stack may say; RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S follows from it."""
+"""The least rollout.longest_stream_seconds that a stack may say; RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S follows from it."""
 
 
 Inject = Callable[[Scene], Outcome]
@@ -108,18 +110,18 @@ SESSIONS: tuple[Session, ...] = (
             ),
             "up": ("replicas 1 to 2", _changed("scaled up", "replicas 1 to 2", 2, replicas=2)),
             "roll": (
-                "a new max_num_seqs, which loads the replicas anew",
+                "a new engine.max_num_seqs, which loads the replicas anew",
                 _changed(
                     "model rolled",
                     "max_num_seqs 16 to 8 in place: Serve loads one replica after the other anew",
                     2,
-                    max_num_seqs=8,
+                    engine={"max_num_seqs": 8},
                 ),
             ),
         },
     ),
     Session(
-        {"replicas": 2, "env": {**SERVICE["env"], **QUICKER}},
+        {"replicas": 2, "pods": {"env": QUICKER}},
         {
             "engine-quicker": ("as engine, with health checks every 2 s", scenarios.engine_killed),
             "one-router-of-two": ("one of two LLMRouter replicas is killed", scenarios.one_router_killed),
@@ -127,8 +129,8 @@ SESSIONS: tuple[Session, ...] = (
         },
     ),
     Session(
-        {"longest_stream_seconds": SHORT_LIMIT_SECONDS},
-        {"short-limit": ("as reload, with longest_stream_seconds below the streams' length", _reloaded(1))},
+        {"rollout": {"longest_stream_seconds": SHORT_LIMIT_SECONDS}},
+        {"short-limit": ("as reload, with rollout.longest_stream_seconds below the streams' length", _reloaded(1))},
     ),
     Session({}, {"worker": ("one of two nodes is lost", _with_two_nodes(nodes.worker_lost))}, room=1),
     Session(
@@ -154,10 +156,10 @@ def served(one: Session, state_dir: Path, report: Report) -> Iterator[Scene]:
     """The session's service on this machine; down at the end."""
 
     def up(**more: Any) -> runtime.Running:
-        service = {**SERVICE, **one.settings, **more}
+        service = laid_over(laid_over(SERVICE, one.settings), more)
         values = {"cluster": {"mode": "local"}, "services": {NAME: service}}
         config = {full_key(name): json.dumps(value) for name, value in values.items()}
-        program = offline.record("faults", config=(config, frozenset()))
+        program = offline.record("faults", config=(config, []))
         secrets.update(secret_values(render.secrets(program), state_dir))
         manifest = render.ray_services(program)[0]
         cluster = manifest["spec"]["rayClusterConfig"]
@@ -193,7 +195,7 @@ class ReceiptError(Exception):
 
 def machine() -> dict[str, Any]:
     """What all rows of a receipt have in common."""
-    return {"hardware": hardware(), "versions": versions()}
+    return {"hardware": hardware(), "versions": versions(), "service": dict(SERVICE)}
 
 
 def earlier_rows(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,7 +210,7 @@ def earlier_rows(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
         raise ReceiptError(f"{path} is no receipt of this command") from None
     if differs:
         raise ReceiptError(
-            f"{path} was made with other {' and '.join(differs)}, and rows of two machines do not belong into one table"
+            f"{path} was made with other {' and '.join(differs)}, and such rows do not belong into one table"
         )
     return rows
 
@@ -218,7 +220,6 @@ def receipt(rows: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> d
     return {
         "command": "rayline faults",
         **here,
-        "service": dict(SERVICE),
         "load": {
             "clients": scenarios.CLIENTS,
             "tokens": scenarios.TOKENS,
@@ -251,7 +252,7 @@ def measure(only: str, path: Path, state_dir: Path) -> None:
         raise BenchUsageError(f"--receipt: {error}. Fix: name another file") from None
     skipped = []
     try:
-        with terminable(), terminal_report(sys.stderr) as report:
+        with terminal_report(sys.stderr) as report:
             for one in SESSIONS:
                 faults = {key: inject for key, (_, inject) in one.faults.items() if key in wanted}
                 if not faults:

@@ -17,9 +17,9 @@ from rayline_bench.faults import parts, second_node
 from rayline_bench.faults.clients import ANSWERED, Load
 from rayline_bench.faults.scenarios import RECOVERY_SECONDS, Blow, Outcome, Scene, count, observe
 from rayline_bench.faults.second_node import WorkerNode
+from rayline_cli.clients.serve import ServeApi, ServeUnreachable
 from rayline_cli.local import session as sessions
 from rayline_cli.local.runtime import LocalRuntimeError
-from rayline_cli.local.serve_api import ServeApi, ServeUnreachable
 from rayline_cli.local.session import environ
 
 GOING_ON_SECONDS = 180.0

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from rayline_bench.faults.clients import Load, Request
+from rayline_cli.local.haproxy import HAPROXY_FOLDER
 from rayline_cli.local.session import Session
-from rayline_cli.local.translate import HAPROXY_FOLDER
 from rayline_cli.verify.inside import haproxy_counters, haproxy_says
 
 REPLICA = "ray::ServeReplica:llm:LLMServer"

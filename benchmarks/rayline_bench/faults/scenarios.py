@@ -12,8 +12,8 @@ import psutil
 
 from rayline_bench.faults import parts
 from rayline_bench.faults.clients import ANSWERED, Load, Request, longest_gap, outcomes
+from rayline_cli.local.ports import REPLICA_PORTS
 from rayline_cli.local.session import Session
-from rayline_cli.local.translate import REPLICA_PORTS
 
 CLIENTS, TOKENS = 4, 100
 LONG_CLIENTS = 2
@@ -30,7 +30,7 @@ class Scene:
     model: str
     api_key: str | None
     up: Callable[..., Any]
-    """Applies settings of the service (a stack file's keys) in place; returns when they run."""
+    """Lays settings of the service, in a stack file's groups, over its own in place; returns when they run."""
     long_tokens: int = 3000
     """Of the streams that a fault meets in the middle."""
     rest_seconds: float = 0.0

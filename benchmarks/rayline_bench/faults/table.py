@@ -35,13 +35,13 @@ INHERENT: Mapping[str, str] = {
     "one-router-of-two": "Nothing: HAProxy asks the other router of the node when a connection is refused.",
     "haproxy": "Every stream of the node. New requests wait for Serve: it looks every "
     "`RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S` (10 s) and replaces HAProxy after three failures. In a cluster the readiness "
-    "probe takes the pod out of the Service meanwhile. The variable may be lowered in `env`. A new HAProxy says 404 for a "
+    "probe takes the pod out of the Service meanwhile. The variable may be lowered in `pods.env`. A new HAProxy says 404 for a "
     "moment, before it knows the routes.",
     "haproxy-quicker": "As above, and a shorter wait. `elsewhere` are streams that an older haproxy process was finishing after a reload: it "
     "ends with the manager, which Serve replaces together with HAProxy.",
     "manager": "As for HAProxy: the process ends with the actor that started it.",
     "controller": "Nothing: it is not in the path of a request.",
-    "reload": "Nothing, while streams are shorter than `longest_stream_seconds` (300 s).",
+    "reload": "Nothing, while streams are shorter than `rollout.longest_stream_seconds` (300 s).",
     "short-limit": "Streams longer than the limit: an old haproxy process is ended with what it still has (ray #66056).",
     "down": "Nothing: the replica finishes its streams before it ends.",
     "up": "Nothing.",
@@ -58,12 +58,12 @@ INHERENT: Mapping[str, str] = {
 def rows(receipt: Mapping[str, Any]) -> list[Sequence[object]]:
     """A row for each fault of the receipt, in the order of INHERENT."""
     by_key = {one["key"]: one for one in receipt["faults"]}
-    return [_row(by_key[key], receipt["service"]) for key in INHERENT if key in by_key]
+    return [_row(by_key[key]) for key in INHERENT if key in by_key]
 
 
-def _row(one: Mapping[str, Any], service: Mapping[str, Any]) -> Sequence[object]:
+def _row(one: Mapping[str, Any]) -> Sequence[object]:
     return (
-        f"{one['fault']}{_settings(one['settings'], service)}: {one['done']}",
+        f"{one['fault']}{_settings(one['settings'])}: {one['done']}",
         one["sent"],
         one["answered"],
         _streams(one),
@@ -75,11 +75,12 @@ def _row(one: Mapping[str, Any], service: Mapping[str, Any]) -> Sequence[object]
     )
 
 
-def _settings(settings: Mapping[str, Any], service: Mapping[str, Any]) -> str:
+def _settings(settings: Mapping[str, Any]) -> str:
     """What the service had besides what all have; two replicas are said above the table."""
-    env = settings.get("env", {}).items() - service.get("env", {}).items()
-    others = ((key, value) for key, value in settings.items() if key not in ("env", "replicas"))
-    said = [f"`{key}: {value}`" for key, value in (*sorted(env), *others)]
+    groups = {name: group for name, group in settings.items() if name != "replicas"}
+    variables = groups.get("pods", {}).get("env", {})
+    others = {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items() if key != "env"}
+    said = [f"`{key}: {value}`" for key, value in (*sorted(variables.items()), *others.items())]
     return f" with {', '.join(said)}" if said else ""
 
 

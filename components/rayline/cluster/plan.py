@@ -82,7 +82,7 @@ def _check_name(check: Check, name: str) -> None:
         check.refuse(
             "stack name",
             name,
-            "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter, last no dash",
+            "the names of Google resources begin with it: lower-case letters, digits and dashes, first a letter, last a letter or digit",
         )
     if len(name) > PLATFORM:
         check.refuse(

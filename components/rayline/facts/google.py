@@ -42,6 +42,10 @@ MEMORYSTORE_SIZES = (1, 300)
 CERTIFICATE_MANAGER_API = "certificatemanager.googleapis.com"
 IAP_API = "iap.googleapis.com"
 
+# The name of a region, and of a zone, which is its region's and a suffix (Compute Engine, "Regions and zones", identifying a region or zone).
+REGION = r"[a-z]+-[a-z]+[0-9]+"
+ZONE = REGION + r"-[a-z0-9]+"
+
 # Zones of accelerators only ("AI zones", such as us-central1-ai1a). GKE's zone lists show them, and clusters are not to lie
 # there: GoogleCloudPlatform/accelerated-platforms takes names with this part out of node_locations.
 AI_ZONE = "-ai"

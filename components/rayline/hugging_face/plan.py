@@ -67,3 +67,13 @@ def plan_hugging_face(check: Check, asked: HuggingFaceArgs, cluster: ClusterPlan
         )
     name = None if source is TokenSource.NONE else asked.secret_name or "hf-secret"
     return HuggingFacePlan(source, name, token=asked.token)
+
+
+def token_warnings(cluster: ClusterPlan, hugging_face: HuggingFacePlan) -> list[str]:
+    """Warn where a Secret is expected that nobody can have made before the first `up`."""
+    if hugging_face.source is not TokenSource.EXISTING_SECRET or cluster.mode is not ClusterMode.CREATE:
+        return []
+    return [
+        f"hugging_face.source existing-secret: the first `up` makes the cluster and the namespace, so make Secret "
+        f"{hugging_face.secret_name} there while it waits for pods; or use pulumi-secret or secret-manager"
+    ]

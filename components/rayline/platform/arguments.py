@@ -6,6 +6,7 @@ from rayline.cluster.arguments import ClusterArgs
 from rayline.endpoint.arguments import EndpointArgs
 from rayline.facts import defaults
 from rayline.facts.capacities import PROJECT
+from rayline.facts.google import REGION
 from rayline.head.arguments import HeadArgs
 from rayline.hugging_face.arguments import HuggingFaceArgs
 from rayline.isolation.arguments import IsolationArgs
@@ -20,7 +21,7 @@ ServiceName = Annotated[
     str,
     form(
         rf"[a-z]([-a-z0-9]{{0,{MAX_SERVICE_NAME - 2}}}[a-z0-9])?",
-        f"a service's name: lower-case letters, digits and dashes, first a letter, last no dash, at most {MAX_SERVICE_NAME} characters",
+        f"a service's name: lower-case letters, digits and dashes, first a letter, last a letter or digit, at most {MAX_SERVICE_NAME} characters",
         MAX_SERVICE_NAME,
     ),
 ]
@@ -41,7 +42,15 @@ class InferencePlatformArgs(Arguments):
     ) = None
     """Google Cloud project; required with cluster mode create."""
     region: (
-        Annotated[str, form(r"[a-z]+-[a-z]+[0-9]+", "a region such as us-central1, without a zone's letter", 63)] | None
+        Annotated[
+            str,
+            form(
+                REGION,
+                "a region such as us-central1, in lower case; a cluster in one zone has that as cluster.location",
+                63,
+            ),
+        ]
+        | None
     ) = None
     """Google Cloud region; required with cluster mode create."""
     namespace: DnsLabel = defaults.NAMESPACE

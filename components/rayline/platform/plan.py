@@ -24,7 +24,8 @@ from rayline.facts.choices import (
 )
 from rayline.facts.google import MAX_DRAINING_SECONDS, MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_API
 from rayline.head.plan import plan_head, sized
-from rayline.hugging_face.plan import plan_hugging_face
+from rayline.hugging_face.plan import plan_hugging_face, token_warnings
+from rayline.hugging_face.types import HuggingFacePlan
 from rayline.isolation.plan import check_namespace, plan_isolation, plan_quota
 from rayline.kuberay.plan import plan_kuberay
 from rayline.kuberay.types import KuberayPlan
@@ -115,7 +116,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         hourly_usd=hourly,
         unpriced=unpriced,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
-        warnings=_warnings(cluster, kuberay, services, pools, endpoint, bucket),
+        warnings=_warnings(cluster, kuberay, services, pools, endpoint, bucket, hugging_face),
     )
 
 
@@ -130,8 +131,11 @@ def _warnings(
     pools: tuple[NodePool, ...],
     endpoint: EndpointPlan,
     bucket: BucketPlan | None,
+    hugging_face: HuggingFacePlan,
 ) -> tuple[str, ...]:
-    found = capacity_warnings(services, pools) + source_warnings(cluster, services)
+    found = (
+        capacity_warnings(services, pools) + source_warnings(cluster, services) + token_warnings(cluster, hugging_face)
+    )
     if bucket and not any(service.weights.bucket for service in services):
         found.append(
             f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"

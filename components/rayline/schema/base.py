@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError, core_schema
 
+from rayline.facts.google import ZONE
+
 
 class Arguments(BaseModel):
     """A map of a stack file: unknown keys are refused, nothing is converted, nothing changes afterwards.
@@ -110,7 +112,7 @@ class _Range4(Domain):
 
 LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-DNS_LABEL_SAYS = "lower-case letters, digits and dashes, first a letter, last no dash, at most 63 characters"
+DNS_LABEL_SAYS = "lower-case letters, digits and dashes, first a letter, last a letter or digit, at most 63 characters"
 
 Cidr = Annotated[str, _Range4("an address range such as 10.0.0.0/18, beginning with its first address")]
 Count = Annotated[int, between(1)]
@@ -121,7 +123,7 @@ ObjectName = Annotated[
         SUBDOMAIN, "a name of a Kubernetes object: lower-case letters, digits, dashes and dots, at most 253 characters"
     ),
 ]
-Zone = Annotated[str, form(r"[a-z]+-[a-z]+[0-9]+-[a-z0-9]+", "a zone such as us-central1-b", 63)]
+Zone = Annotated[str, form(ZONE, "a zone such as us-central1-b", 63)]
 Line = Annotated[
     str,
     form(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayline.schema.base import Arguments
-from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secrets_in
+from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secret_key, secrets_in
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
@@ -76,7 +76,7 @@ def refuse_secrets(check: Check, asked: Arguments) -> None:
     """Refuse every text of a stack that holds a secret, where nothing else is wrong with it."""
     blamed = {problem.path for problem in check.problems}
     for path, key, name, text in _texts(asked.model_dump(exclude_unset=True)):
-        kind = secret_kind(key, name, text)
+        kind = f"{as_key} as a key" if (as_key := secret_key(name)) else secret_kind(key, name, text)
         if kind and path not in blamed:
             check.refuse(path, None, f"{kind}, {IN_CLEAR_TEXT}")
 
@@ -93,7 +93,9 @@ def _texts(given: Any, path: str = "", key: str = "", name: str = "") -> Iterato
         for inner, value in given.items():
             if inner not in _CHECKED:
                 named = inner if key in _FREE_MAPS else ""
-                yield from _texts(value, f"{path}.{inner}" if path else inner, inner, named)
+                # a secret that stands in the place of a key is not repeated
+                where = path if secret_key(named) else f"{path}.{inner}" if path else inner
+                yield from _texts(value, where, inner, named)
     elif isinstance(given, (list, tuple)):
         for index, value in enumerate(given):
             yield from _texts(value, f"{path}[{index}]", key, name)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayline.schema.base import Arguments, Secret
 from rayline.schema.check import IN_CLEAR_TEXT, Problem, secret_kind
-from rayline.schema.secret_values import may_show
+from rayline.schema.secret_values import may_show, secret_key
 from rayline.schema.spelling import hint, meant
 
 # What a map or a list looks like, for messages.
@@ -107,7 +107,8 @@ def _copy(value: Any) -> Any:
 
 def path_of(parts: typing.Iterable[Any]) -> str:
     """Return a place as messages name it: services.qwen.nodes.zones[0]."""
-    named = [part for part in parts if part != "[key]"]
+    # a secret that stands in the place of a key is not repeated
+    named = ["…" if secret_key(str(part)) else part for part in parts if part != "[key]"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).removeprefix(".")
     return PROVIDER_KEYS.get(path, path)
 

@@ -4,17 +4,21 @@ Settings, plan and messages share this one rule. A name alone says little: `max_
 `TOKENIZERS_PARALLELISM` hold no secret. So a name is read word by word and together with its value.
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 # --- by name
 
 # In any word of a name: DBPASSWORD counts too.
 _STRONG = ("password", "passwd", "passphrase", "secret", "credential", "authorization")
 # The last word of a name, after words that only say which one it is (API_KEY_ID, MY_TOKEN_2).
-_LAST = {"token", "key", "pwd", "pass"}
+_LAST = {"token", "key", "pwd", "pw", "pass", "pgpass", "auth", "cookie"}
+# Alone and in lower case they are keys of any map, as in `{key: temperature, value: 1}`.
+_ORDINARY = ("key", "pass")
 _WHICH = {
     *("id", "value", "string", "text", "data", "content", "b64", "base64", "env", "prod", "dev", "staging", "test"),
     *("old", "new", "previous", "current", "primary", "secondary", "default", "read", "write"),
@@ -45,12 +49,15 @@ def _secret_by_name(name: str, value: Any) -> bool:
     words, text = _words(name), str(value).strip()
     if not words or words[-1] in _PLACES or words[0] == "allow" or text.lower() in _NOTHING:
         return False
+    # OTEL_EXPORTER_OTLP_TRACES_HEADERS: what goes to a collector beside the data is who one is
+    if words[0] == "otel" and words[-1] == "headers":
+        return True
     # GOOGLE_APPLICATION_CREDENTIALS is a file
     if _FILE.fullmatch(text) and (words[-1] == "credentials" or not any(part in name.lower() for part in _STRONG)):
         return False
     if any(part in word for word in words for part in _STRONG):
         return True
-    if words[0] in _SWITCHES:
+    if words[0] in _SWITCHES or name in _ORDINARY:
         return False
     while len(words) > 1 and (words[-1] in _WHICH or words[-1].isdigit()):
         words.pop()
@@ -79,6 +86,7 @@ _FORMS: dict[str, re.Pattern[str]] = {
     "a JSON Web Token": re.compile(_START + r"eyJ[\w-]{8,}\.[\w-]{8,}"),
     # the digits of a port are no password
     PASSWORD_IN_AN_ADDRESS: re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\[]*:(?!\d*[/?#])[^\s@]+@"),
+    "a user or key in an address": re.compile(r"https?://[^\s/?#@:\[]+@"),
 }
 # Texts with code in them, such as a chat template, are not read for these.
 _PARAMETERS: dict[str, re.Pattern[str]] = {
@@ -91,40 +99,68 @@ _PARAMETERS: dict[str, re.Pattern[str]] = {
         r"=[^\s&;]",
         re.IGNORECASE,
     ),
+    "a password or key among arguments": re.compile(
+        r"--(((api|auth|access|hf)-?)?token|(api|access|secret)-?key|[\w-]*(password|passwd|secret))[\s=]+(?![-/])\S"
+        r"|\bmachine\s+\S+\s+(login\s+\S+\s+)?password\s+\S",
+    ),
 }
+_BASE64 = re.compile(r"[\w+/-]{24,}={0,2}")
 _CODE = re.compile(r"\{\{|\{%")
 # As curl takes a proxy. `ray:2.60@sha256:...` is an image.
 _BARE = re.compile(r"[^\s/:@]+:[^\s/@]+@(?!sha256:)[\w.-]+")
 
 
 def secret_form(text: str) -> str | None:
-    """What kind of secret a text is or holds by its own form, else None. JSON in a text is read, too."""
+    """What kind of secret a text is or holds by its own form, else None. JSON, base64 and %40 in a text are read, too."""
     forms = _FORMS if _CODE.search(text) else _FORMS | _PARAMETERS
     for kind, pattern in forms.items():
-        if pattern.search(text):
+        if pattern.search(text) or ("%" in text and pattern.search(unquote(text))):
             return kind
-    if text.lstrip()[:1] not in ("{", "["):
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            inner = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return next((kind for _, kind in secrets_in(inner)), None)
+    return secret_form(decoded) if (decoded := _from_base64(text)) else None
+
+
+def _from_base64(text: str) -> str | None:
+    """The text that a text is the base64 form of, else None."""
+    joined = "".join(text.split())
+    if not _BASE64.fullmatch(joined):
         return None
     try:
-        inner = json.loads(text)
+        return base64.b64decode(joined.rstrip("=") + "=" * (-len(joined.rstrip("=")) % 4), altchars=b"-_").decode()
     except ValueError:
         return None
-    return next((kind for _, kind in secrets_in(inner)), None)
+
+
+def secret_key(key: str) -> str | None:
+    """What kind of secret a map's key is itself, else None. `hf_overrides` is none."""
+    return None if re.fullmatch("[a-z_]+", key) else secret_form(key)
 
 
 def has_bare_password(text: str) -> bool:
     """Whether an address without a scheme begins with user and password, as in `user:password@proxy:3128`."""
-    return _BARE.match(text) is not None
+    return _BARE.match(unquote(text)) is not None
 
 
 def secrets_in(value: Any, name: str = "", path: str = "") -> Iterator[tuple[str, str]]:
     """(Path, kind) of every secret in a value, at any depth. `name` is the key that it stands under."""
     if isinstance(value, Mapping):
+        # {name: PASSWORD, value: ...}
+        called = next((value[one] for one in ("name", "key") if isinstance(value.get(one), str)), "")
         for key, inner in value.items():
-            yield from secrets_in(inner, str(key), f"{path}.{key}")
+            if kind := secret_key(str(key)):
+                yield path, f"{kind} as a key"
+            else:
+                yield from secrets_in(inner, called if key == "value" and called else str(key), f"{path}.{key}")
     elif isinstance(value, (list, tuple)):
+        # [[password, ...]]
+        pair = path.endswith("]") and len(value) == 2 and isinstance(value[0], str)
         for index, inner in enumerate(value):
-            yield from secrets_in(inner, name, f"{path}[{index}]")
+            yield from secrets_in(inner, value[0] if pair and index else name, f"{path}[{index}]")
     elif isinstance(value, str) and (kind := secret_form(value)):
         yield path, kind
     elif value is not None and not isinstance(value, bool) and _secret_by_name(name, value):

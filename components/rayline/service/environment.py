@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts.capacities import SPOT_GRACE_SECONDS
@@ -33,7 +33,7 @@ from rayline.facts.variables import (
     READERS,
 )
 from rayline.schema.check import IN_CLEAR_TEXT, Check
-from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secrets_in
+from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, may_show, secret_key, secrets_in
 from rayline.schema.spelling import hint, meant
 from rayline.service.arguments import EngineArgs, ServiceArgs
 from rayline.service.drain import drain_times
@@ -52,6 +52,10 @@ REFUSED_ENGINE_KWARGS = {
     "hf_token": "it would stand in the manifest in clear text; `hugging_face` makes a Secret",
     "disable_log_stats": "it turns the engine's metrics off: leave it out",
 }
+# Beside leaving it out: the image or the libraries in it may read a file.
+IN_A_FILE = f"{IN_CLEAR_TEXT}, or keep it in a file of a volume (`pods.volumes`) and give the file's path"
+BY_A_COLLECTOR = f"{IN_CLEAR_TEXT}, and let a collector in the cluster add the headers"
+PORT_OF_AN_ADDRESS = "the port of an address is a number from 1 to 65535, such as http://otel.example.com:4317"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # module.Class or module.function: vLLM splits it at the last dot and imports it.
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -66,7 +70,9 @@ def plan_environment(
         env[variable] = "1" if getattr(service.switches, switch) else "0"
     asked = service.pods.env
     for name, value in asked.items():
-        if problem := _problem(path, name, value, api_key=service.api.key):
+        if kind := secret_key(name):
+            check.refuse(f"{path}.pods.env", None, f"{kind} as a name, {IN_CLEAR_TEXT}")
+        elif problem := _problem(path, name, value, api_key=service.api.key):
             check.refuse(f"{path}.pods.env.{name}", None if _secret(name, value) else value, problem)
         else:
             env[name] = value
@@ -105,9 +111,11 @@ def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
     if instead:
         return instead.format(path=path)
     if kind := _secret(name, value):
-        return f"{kind}, {IN_CLEAR_TEXT}"
+        return f"{kind}, {BY_A_COLLECTOR if name.startswith('OTEL_') else IN_A_FILE}"
     if name.lower() in PROXIES and value and not _is_address_of_a_proxy(value):
         return "no address of a proxy, such as http://proxy.example.com:3128"
+    if not _port_is_sound(name, value):
+        return PORT_OF_AN_ADDRESS
     if flag is None:
         return "a NUL byte ends a variable: leave it out" if "\0" in value else None
     if flag.kind is Kind.SWITCH and value not in ("0", "1"):
@@ -193,15 +201,32 @@ def outbound_ports(env: Mapping[str, str], engine_kwargs: Mapping[str, Any]) -> 
     """Ports of the addresses outside that a service's variables and engine arguments name, such as a proxy's."""
     found = set()
     for name, text in _texts({**env, **engine_kwargs}):
-        bare = name.lower() in PROXIES and "://" not in text
         try:
-            address = urlsplit(f"//{text}" if bare else text)
+            address = _address(name, text)
             port = address.port or {"http": 80, "https": 443}.get(address.scheme)
         except ValueError:
             continue
         if port and address.hostname and address.hostname not in NEVER_THROUGH_A_PROXY:
             found.add(port)
     return found
+
+
+def _is_endpoint(name: str) -> bool:
+    return name.lower().endswith("endpoint")
+
+
+def _address(name: str, text: str) -> SplitResult:
+    """The address in a text. OTLP's exporters take `otel:4317` for one, and clients such a proxy. Raises ValueError."""
+    bare = (name.lower() in PROXIES or _is_endpoint(name)) and "://" not in text
+    return urlsplit(f"//{text}" if bare else text)
+
+
+def _port_is_sound(name: str, text: str) -> bool:
+    """Whether an endpoint has a port or none, and not something else after the colon."""
+    try:
+        return not _is_endpoint(name) or _address(name, text).port != 0
+    except ValueError:
+        return False
 
 
 def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -239,7 +264,9 @@ def plan_engine_kwargs(check: Check, path: str, service: ServiceArgs) -> dict[st
     kwargs = dict(service.engine.kwargs)
     for key, value in kwargs.items():
         where = f"{path}.engine.kwargs.{key}"
-        if key in PLANNED_ENGINE_KWARGS:
+        if kind := secret_key(key):
+            check.refuse(f"{path}.engine.kwargs", None, f"{kind} as a key, {IN_CLEAR_TEXT}")
+        elif key in PLANNED_ENGINE_KWARGS:
             check.refuse(where, value, f"set {path}.{PLANNED_ENGINE_KWARGS[key]}: the plan computes with it")
         elif key in REFUSED_ENGINE_KWARGS:
             check.refuse(where, value if may_show(key, value) else None, REFUSED_ENGINE_KWARGS[key])
@@ -249,6 +276,8 @@ def plan_engine_kwargs(check: Check, path: str, service: ServiceArgs) -> dict[st
                 check.refuse(f"{where}{below}", None, f"{kind}, {IN_CLEAR_TEXT}")
             if not secrets and (problem := _wrong_argument(key, value, RUNTIMES.get(service.pods.runtime))):
                 check.refuse(where, value if isinstance(value, (str, int, float)) else None, problem)
+            if isinstance(value, str) and not _port_is_sound(key, value):
+                check.refuse(where, value, PORT_OF_AN_ADDRESS)
     if "middleware" in kwargs:
         kwargs["middleware"] = _middleware(check, f"{path}.engine.kwargs.middleware", kwargs["middleware"])
     return kwargs

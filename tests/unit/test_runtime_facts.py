@@ -5,11 +5,11 @@ import importlib.util
 
 import pytest
 
-from rayline.facts import runtime_variables
+from rayline.facts.runtime import runtime_facts
 from rayline.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import NO_EFFECT, READERS
-from rayline_cli import runtime_variables as generator
+from rayline_cli import runtime_facts as generator
 
 needs_packages = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("ray", "vllm")), reason="Ray and vLLM are not installed"
@@ -18,16 +18,13 @@ needs_packages = pytest.mark.skipif(
 
 def test_the_table_is_that_of_the_default_runtime():
     runtime = RUNTIMES[DEFAULT_RUNTIME]
-    assert (runtime.ray_version, runtime.vllm_version) == (
-        runtime_variables.RAY_VERSION,
-        runtime_variables.VLLM_VERSION,
-    )
+    assert (runtime.ray_version, runtime.vllm_version) == runtime_facts()[:2]
 
 
 def test_what_other_tables_know_is_in_it():
     ours = {*SERVE_FLAGS, *NO_EFFECT}
-    assert ours <= runtime_variables.NAMES
-    assert all(name.startswith(tuple(READERS)) for name in runtime_variables.NAMES)
+    assert ours <= runtime_facts().variables
+    assert all(name.startswith(tuple(READERS)) for name in runtime_facts().variables)
 
 
 def test_it_has_what_each_part_of_ray_reads():
@@ -39,14 +36,13 @@ def test_it_has_what_each_part_of_ray_reads():
         "RAY_gcs_rpc_server_reconnect_timeout_s",
         "RAYLLM_ENGINE_START_TIMEOUT_S",
         "VLLM_LOGGING_LEVEL",
-    } <= runtime_variables.NAMES
-    assert "VLLM_ATTENTION_BACKEND" not in runtime_variables.NAMES
+    } <= runtime_facts().variables
+    assert "VLLM_ATTENTION_BACKEND" not in runtime_facts().variables
 
 
 @needs_packages
 def test_the_table_is_current():
-    assert generator.versions() == (runtime_variables.RAY_VERSION, runtime_variables.VLLM_VERSION)
-    assert generator.FILE.read_text() == generator.module(), "run `python -m rayline_cli.runtime_variables`"
+    assert generator.FILE.read_text() == generator.text(), "run `python -m rayline_cli.runtime_facts`"
 
 
 @needs_packages
@@ -60,4 +56,4 @@ def test_every_variable_that_vllm_itself_knows_is_in_the_table():
     names = {key.value for key in assigned.keys if isinstance(key, ast.Constant)}
     own = {name for name in names if str(name).startswith("VLLM_")}
     assert len(own) > 200
-    assert own <= runtime_variables.NAMES
+    assert own <= runtime_facts().variables
