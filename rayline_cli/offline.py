@@ -21,25 +21,11 @@ from pulumi.runtime.rpc import deserialize_properties
 from pulumi.runtime.settings import set_root_resource
 
 from rayline.platform.types import Plan
-from rayline_cli.stack_files import (
-    Configuration,
-    ProgramError,
-    UnknownStack,
-    project_name,
-    read_stack,
-    read_stack_file,
-)
+from rayline_cli.stack_files import Configuration, ProgramError, UnknownStack, project_name, read_stack, read_stack_file
 from rayline_cli.stack_names import PROJECT_ROOT, stack_names
 
 # the command line takes them from here
-__all__ = [
-    "PROJECT_ROOT",
-    "ProgramError",
-    "UnknownStack",
-    "read_stack",
-    "read_stack_file",
-    "stack_names",
-]
+__all__ = ["PROJECT_ROOT", "ProgramError", "UnknownStack", "read_stack", "read_stack_file", "stack_names"]
 
 # The organization that the program sees; no Pulumi Cloud organization can have this name.
 OFFLINE = "rayline offline"

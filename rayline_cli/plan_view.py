@@ -320,10 +320,7 @@ def _pool(pool: NodePool) -> str:
 
 
 def _ways(pool: NodePool) -> str:
-    more = {
-        Capacity.RESERVATION: f" {pool.reservation}",
-        Capacity.FLEX_START: f" for up to {pool.max_run_hours} h",
-    }
+    more = {Capacity.RESERVATION: f" {pool.reservation}", Capacity.FLEX_START: f" for up to {pool.max_run_hours} h"}
     ways = [way.value + more.get(way, "") for way in pool.order or (pool.capacity,)]
     return f"ladder: {', then '.join(ways)}" if pool.order else ways[0]
 

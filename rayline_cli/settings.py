@@ -42,9 +42,7 @@ def program_arguments() -> tuple[dict[str, Any], list[Problem]]:
     }
     if encrypted:
         # a message about what else is wrong could show one of them
-        raise PlanError(
-            problems + [Problem(PROVIDER_KEYS.get(key, key), None, ENCRYPTED) for key in encrypted],
-        )
+        raise PlanError(problems + [Problem(PROVIDER_KEYS.get(key, key), None, ENCRYPTED) for key in encrypted])
     arguments: dict[str, Any] = {
         key: everything[full] for key, full in PROVIDER_KEYS.items() if everything.get(full) is not None
     }

@@ -219,20 +219,11 @@ READ: dict[str, tuple[bytes, dict[str, str]]] = {
     "other keys of the CLI": (b"environment:\nconfig: {a: 1}\n", {"rayline:a": "1"}),
     "anchors": (
         b"config: {a: &a [1, {b: 2}], b: *a, c: {d: *a}}",
-        {
-            "rayline:a": '[1,{"b":2}]',
-            "rayline:b": '[1,{"b":2}]',
-            "rayline:c": '{"d":[1,{"b":2}]}',
-        },
+        {"rayline:a": '[1,{"b":2}]', "rayline:b": '[1,{"b":2}]', "rayline:c": '{"d":[1,{"b":2}]}'},
     ),
     "an anchor set twice": (
         b"config: {a: &a 1, b: *a, c: &a 2, d: *a}",
-        {
-            "rayline:a": "1",
-            "rayline:b": "1",
-            "rayline:c": "2",
-            "rayline:d": "2",
-        },
+        {"rayline:a": "1", "rayline:b": "1", "rayline:c": "2", "rayline:d": "2"},
     ),
     "merge keys": (
         b"""

@@ -49,11 +49,7 @@ def bench(options: Options, given: Set[str], state: pathlib.Path, console: Conso
         return show(options, state, console)
     plan = prepared(options, state)
     found, path = _begun(
-        options,
-        found,
-        state,
-        plan.configuration,
-        lambda command: run.new_receipt(plan, options.repeats, command),
+        options, found, state, plan.configuration, lambda command: run.new_receipt(plan, options.repeats, command)
     )
     with terminal_report() as progress:
         if len(found.groups) > 1:

@@ -17,20 +17,7 @@ from typer.testing import CliRunner
 from rayline.facts.serve_flags import SWITCHES
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, KEYS_VARIABLE
 from rayline.service.reading import RayService
-from rayline_bench import (
-    arm_files,
-    arms,
-    command,
-    cpu,
-    goals,
-    load,
-    page,
-    receipt,
-    report,
-    run,
-    schedule,
-    summary,
-)
+from rayline_bench import arm_files, arms, command, cpu, goals, load, page, receipt, report, run, schedule, summary
 from rayline_bench.arms import ARMS, Base, RayArm
 from rayline_bench.cli import Options
 from rayline_bench.cpu import Spent

@@ -179,10 +179,7 @@ def test_every_command_of_the_job_is_one_that_vllm_bench_serve_takes(prod):
         assert (parsed.base_url, parsed.num_prompts, parsed.num_warmups) == (job["url"], job["requests"], job["warmup"])
 
 
-TOKENS = {
-    "NetworkPolicy": "kubernetes:networking.k8s.io/v1:NetworkPolicy",
-    "Job": "kubernetes:batch/v1:Job",
-}
+TOKENS = {"NetworkPolicy": "kubernetes:networking.k8s.io/v1:NetworkPolicy", "Job": "kubernetes:batch/v1:Job"}
 
 
 def faults(document: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,20 +9,7 @@ from rayline_cli.signals import terminable
 from . import common, down, key, logs, permissions, plan, render, status, up, verify
 from .common import app
 
-__all__ = [
-    "app",
-    "common",
-    "down",
-    "key",
-    "logs",
-    "main",
-    "permissions",
-    "plan",
-    "render",
-    "status",
-    "up",
-    "verify",
-]
+__all__ = ["app", "common", "down", "key", "logs", "main", "permissions", "plan", "render", "status", "up", "verify"]
 
 
 def main() -> None:

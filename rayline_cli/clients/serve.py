@@ -137,10 +137,7 @@ def rollout(details: Mapping[str, Any], sent: Mapping[str, Any], before: Mapping
 
 
 def _application(
-    name: str,
-    wanted: Mapping[str, Any],
-    found: Mapping[str, Any] | None,
-    old_failures: Mapping[tuple[str, str], str],
+    name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None, old_failures: Mapping[tuple[str, str], str]
 ) -> Rollout:
     if found is None:
         return Rollout(State.WAITING, f"Serve's controller has not taken up application {name} yet")

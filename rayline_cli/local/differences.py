@@ -86,20 +86,16 @@ DIFFERENCES: tuple[Difference, ...] = (
         "vLLM's engine waits by yielding in a loop, and Linux then lets other programs, clients among them, wait for seconds.",
     ),
     Difference(
-        "`down` ends processes after 2 s instead of draining.",
-        "There are no other people's requests to wait for.",
+        "`down` ends processes after 2 s instead of draining.", "There are no other people's requests to wait for."
     ),
-    Difference(
-        "RAY_USAGE_STATS_ENABLED=0 unless declared.",
-        "A try-out on a laptop reports to nobody.",
-    ),
+    Difference("RAY_USAGE_STATS_ENABLED=0 unless declared.", "A try-out on a laptop reports to nobody."),
 )
 
 LISTENS_ON_ALL_INTERFACES: Mapping[str, str] = {
     "ray::ServeReplica": (
         "each replica's gRPC server for calls between deployments: the address [::]:0 is hard-coded "
         "(ray/serve/_private/replica.py, _on_initialized). It refuses calls without Ray's token"
-    ),
+    )
 }
 """Processes, by the start of their title, that open a listener Ray cannot be told to keep on loopback.
 

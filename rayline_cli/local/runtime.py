@@ -108,11 +108,7 @@ def up(
 
 
 def target(
-    ray_service: Mapping[str, Any],
-    *,
-    state_dir: Path,
-    secrets: Secrets,
-    cache_dir: Path | None = None,
+    ray_service: Mapping[str, Any], *, state_dir: Path, secrets: Secrets, cache_dir: Path | None = None
 ) -> LocalTarget:
     """The running session of `state_dir` for rayline_cli.verify, which expects what `ray_service` declares.
 

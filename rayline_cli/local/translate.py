@@ -166,12 +166,7 @@ def restart_key(node: SingleNode, secrets: Secrets, salt: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _resolve(
-    value: str | SecretRef,
-    secrets: Secrets,
-    label: str,
-    problems: list[str],
-) -> str | None:
+def _resolve(value: str | SecretRef, secrets: Secrets, label: str, problems: list[str]) -> str | None:
     if isinstance(value, str):
         return value
     found = secrets.get((value.name, value.key))

@@ -27,11 +27,7 @@ def deployments(view: View) -> Verdict:
     if not view.expected.switches["direct_streaming"]:
         return declared_off("direct_streaming", names == view.expected.llm_deployments | {INGRESS}, seen)
     wanted = view.expected.llm_deployments | {ROUTER}
-    return verdict(
-        names == wanted,
-        seen + ("" if names == wanted else f", and not {', '.join(sorted(wanted))}"),
-        _FIX,
-    )
+    return verdict(names == wanted, seen + ("" if names == wanted else f", and not {', '.join(sorted(wanted))}"), _FIX)
 
 
 def _application(view: View) -> Verdict:

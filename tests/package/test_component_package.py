@@ -165,10 +165,7 @@ def camel(value: Any) -> Any:
 
 @pytest.mark.parametrize(("service", "said"), MISTAKES, ids=[str(service) for service, _ in MISTAKES])
 def test_a_stack_file_and_programs_in_every_language_hear_the_same(
-    refusal: Callable[[dict[str, Any]], str],
-    record_file: Callable[..., Any],
-    service: dict[str, Any],
-    said: str,
+    refusal: Callable[[dict[str, Any]], str], record_file: Callable[..., Any], service: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ProgramError) as in_a_stack_file:
         record_file(yaml.safe_dump(platform(service)))

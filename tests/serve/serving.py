@@ -64,18 +64,13 @@ STACK: dict[str, Any] = {
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             # The default of 30 s is for balancers that still send; here it would only lengthen every in-place change.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        },
+        }
     },
 }
 SECOND: dict[str, Any] = {
     "api": {"key": False},
     "switches": {"direct_streaming": False, "throughput_optimized": False, "ray_executor_v2": False},
-    "pods": {
-        "env": {
-            "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        },
-    },
+    "pods": {"env": {"RAY_SERVE_HAPROXY_NBTHREAD": "2", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}},
 }
 """What the second session's stack file says differently."""
 

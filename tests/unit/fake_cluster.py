@@ -168,10 +168,7 @@ class FakeCluster:
             "POST /tokenize": [200, "{}"],
             "dashboard GET /api/serve/applications/": [200, json.dumps(self.details)],
             "dashboard GET /api/serve/applications/ without": [self.dashboard_without_token, ""],
-            "dashboard GET /api/v0/actors": [
-                200,
-                json.dumps({"data": {"result": {"result": service.actors}}}),
-            ],
+            "dashboard GET /api/v0/actors": [200, json.dumps({"data": {"result": {"result": service.actors}}})],
             "stream": service.stream,
             "settings": service.settings,
         }

@@ -24,10 +24,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "schema": (set(), {"pulumi", "pydantic", "pydantic_core"}),
     "arguments": ({"arguments"}, {"pydantic"}),
     "types": ({"types"}, set()),
-    "plan": (
-        {"plan", "maintenance", "capacity", "gpus", "draft", "drain", "scale", "environment", "fit"},
-        set(),
-    ),
+    "plan": ({"plan", "maintenance", "capacity", "gpus", "draft", "drain", "scale", "environment", "fit"}, set()),
     "manifests": ({"manifests", "manifest", "mirror_manifests", "api_key", "reading"}, {"yaml"}),
     "resources": (set(), PULUMI),
     "platform": (set(), PULUMI),
@@ -144,11 +141,7 @@ def test_a_command_of_another_package_is_not_imported_before_it_is_needed():
 
 # Parts of the command line, each with the parts that it never imports. The local runtime ends with verify's checks; no arrow
 # leads back, and a client serves whoever calls it.
-NEVER = {
-    "clients": ("clients", "verify", "local", "cli"),
-    "verify": ("local", "cli"),
-    "local": ("cli",),
-}
+NEVER = {"clients": ("clients", "verify", "local", "cli"), "verify": ("local", "cli"), "local": ("cli",)}
 
 
 @pytest.mark.parametrize("part", NEVER)

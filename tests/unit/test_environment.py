@@ -70,10 +70,7 @@ def test_a_variable_is_taken_as_it_is(mode):
 @pytest.mark.parametrize(
     ("name", "warning"),
     [
-        (
-            "RAY_SERVE_HAPROXY_NBTHREADS",
-            "Ray 2.60.0 does not read it; did you mean RAY_SERVE_HAPROXY_NBTHREAD?",
-        ),
+        ("RAY_SERVE_HAPROXY_NBTHREADS", "Ray 2.60.0 does not read it; did you mean RAY_SERVE_HAPROXY_NBTHREAD?"),
         ("RAY_ENABLE_TIMELINE", "Ray 2.60.0 does not read it; did you mean RAY_enable_timeline?"),
         ("RAYLLM_UNHEARD_OF_THING", "Ray 2.60.0 does not read it"),
         ("VLLM_ATTENTION_BACKEND", "vLLM 0.29.0 does not read it"),

@@ -157,12 +157,9 @@ def test_the_default_runtime_is_known_and_runs_every_model():
 @pytest.mark.parametrize("name", SERVE_FLAGS)
 def test_a_variables_default_and_value_are_of_its_kind(name):
     flag = SERVE_FLAGS[name]
-    form = {
-        Kind.SWITCH: r"[01]",
-        Kind.INTEGER: r"\d+",
-        Kind.SECONDS: r"\d+(\.\d+)?",
-        Kind.TEXT: r"[a-z][a-z-]*",
-    }[flag.kind]
+    form = {Kind.SWITCH: r"[01]", Kind.INTEGER: r"\d+", Kind.SECONDS: r"\d+(\.\d+)?", Kind.TEXT: r"[a-z][a-z-]*"}[
+        flag.kind
+    ]
     for value in (flag.default, *([flag.value] if flag.value is not None else [])):
         assert re.fullmatch(form, value), value
     # what looks like a number or a switch is not called text

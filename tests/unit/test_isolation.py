@@ -60,11 +60,9 @@ METADATA = End(address="169.254.169.254")
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     def holds(key: str, operator: str, values: list[str]) -> bool:
-        return {
-            "Exists": key in labels,
-            "In": labels.get(key) in values,
-            "NotIn": labels.get(key) not in values,
-        }[operator]
+        return {"Exists": key in labels, "In": labels.get(key) in values, "NotIn": labels.get(key) not in values}[
+            operator
+        ]
 
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
         holds(one["key"], one["operator"], one.get("values", [])) for one in selector.get("matchExpressions", [])

@@ -542,10 +542,7 @@ def test_volumes_are_mounted_on_the_head_the_workers_and_the_autoscaler(record_f
         )
     )
     # `readOnly: false` would be a zero value, which the operator leaves out when it writes the list back
-    mounts = [
-        {"name": "cache", "mountPath": "/cache"},
-        {"name": "host", "mountPath": "/opt/ray", "readOnly": True},
-    ]
+    mounts = [{"name": "cache", "mountPath": "/cache"}, {"name": "host", "mountPath": "/opt/ray", "readOnly": True}]
     for pod in pods(service):
         assert [volume for volume in pod["volumes"] if volume["name"] != "autoscaler-token"] == [
             {"name": "cache", "persistentVolumeClaim": {"claimName": "weights"}},

@@ -227,10 +227,7 @@ def test_moved_ports_reach_ray_haproxy_and_serve():
     assert (
         result.env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"],
         result.env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"],
-    ) == (
-        "30100",
-        "31099",
-    )
+    ) == ("30100", "31099")
     assert result.serve_config["http_options"]["port"] == 8100
 
 

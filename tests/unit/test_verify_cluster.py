@@ -53,10 +53,7 @@ def dashboard_in_the_service(fake: FakeCluster) -> None:
 
 def load_balancer(fake: FakeCluster) -> None:
     fake.services.append(
-        {
-            "metadata": {"name": "dashboard"},
-            "spec": {"type": "LoadBalancer", "selector": {"ray.io/node-type": "head"}},
-        }
+        {"metadata": {"name": "dashboard"}, "spec": {"type": "LoadBalancer", "selector": {"ray.io/node-type": "head"}}}
     )
 
 

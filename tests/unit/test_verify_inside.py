@@ -59,9 +59,7 @@ def test_of_a_process_only_its_name_and_the_named_variables_come_out(child: subp
     assert set(process["environ"]) == {"SHOWN", "HIDDEN"}
     assert process["environ"]["SHOWN"] == "1"
     assert "hidden" not in json.dumps(seen)
-    assert seen["listeners"] == [
-        {"address": "127.0.0.1", "port": port, "pid": child.pid, "title": sys.executable},
-    ]
+    assert seen["listeners"] == [{"address": "127.0.0.1", "port": port, "pid": child.pid, "title": sys.executable}]
     # the same value has the same digest on every node of one look, and another one in the next
     again = inside.run(look | {"salt": "a"}, place)
     other = inside.run(look | {"salt": "b"}, place)

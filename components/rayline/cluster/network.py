@@ -35,11 +35,7 @@ class PlatformNetwork(pulumi.ComponentResource):
         super().__init__("rayline:index:PlatformNetwork", name, dict(args), opts)
         here = pulumi.ResourceOptions(parent=self)
         network = gcp.compute.Network(
-            f"{name}-vpc",
-            project=args["project"],
-            auto_create_subnetworks=False,
-            routing_mode="REGIONAL",
-            opts=here,
+            f"{name}-vpc", project=args["project"], auto_create_subnetworks=False, routing_mode="REGIONAL", opts=here
         )
         subnetwork = gcp.compute.Subnetwork(
             f"{name}-subnet",

@@ -11,14 +11,7 @@ from rayline.cluster.maintenance import plan_maintenance
 from rayline.cluster.types import ClusterPlan, SystemPool
 from rayline.facts.accelerators import SYSTEM_MACHINES
 from rayline.facts.choices import Capacity, ClusterMode
-from rayline.facts.google import (
-    AI_ZONE,
-    APIS,
-    GPU_METRICS,
-    IMAGE_STREAMING_API,
-    SYSTEM_METRICS,
-    WORKLOAD_METRICS,
-)
+from rayline.facts.google import AI_ZONE, APIS, GPU_METRICS, IMAGE_STREAMING_API, SYSTEM_METRICS, WORKLOAD_METRICS
 from rayline.facts.names import PLATFORM
 from rayline.facts.prices import node_price
 from rayline.platform.arguments import InferencePlatformArgs

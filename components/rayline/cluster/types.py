@@ -4,11 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rayline.facts.accelerators import MachineType
-from rayline.facts.choices import (
-    ClusterMode,
-    ExclusionScope,
-    ReleaseChannel,
-)
+from rayline.facts.choices import ClusterMode, ExclusionScope, ReleaseChannel
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rayline.facts.choices import (
-    Exposure,
-    RateLimitKey,
-    Tls,
-)
+from rayline.facts.choices import Exposure, RateLimitKey, Tls
 from rayline.facts.google import CERTIFICATE_MANAGER_API, IAP_API, LOAD_BALANCER_RANGES
 
 

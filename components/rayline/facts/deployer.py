@@ -80,10 +80,7 @@ GOOGLE: dict[str, tuple[Needs, ...]] = {
     ),
     "gcp:container/cluster:Cluster": (
         # connect is for the control plane's DNS name
-        Needs(
-            CONTAINER_ADMIN,
-            (*_crud("container.clusters", "connect", "update"), "container.operations.get"),
-        ),
+        Needs(CONTAINER_ADMIN, (*_crud("container.clusters", "connect", "update"), "container.operations.get")),
         _NODES,
     ),
     "gcp:container/nodePool:NodePool": (
@@ -148,8 +145,7 @@ GOOGLE: dict[str, tuple[Needs, ...]] = {
     ),
     "gcp:certificatemanager/certificateMap:CertificateMap": (
         Needs(
-            CERTIFICATE_OWNER,
-            (*_crud("certificatemanager.certmaps", "update"), "certificatemanager.operations.get"),
+            CERTIFICATE_OWNER, (*_crud("certificatemanager.certmaps", "update"), "certificatemanager.operations.get")
         ),
     ),
     "gcp:certificatemanager/certificateMapEntry:CertificateMapEntry": (
@@ -174,16 +170,10 @@ GOOGLE: dict[str, tuple[Needs, ...]] = {
 }
 
 # Roles whose permissions, as far as a deployer uses them, others hold as well: with one of those they are not needed.
-HELD_BY = {
-    COMPUTE_VIEWER: (NETWORK_ADMIN,),
-    BROWSER: (CONTAINER_ADMIN, PROJECT_IAM_ADMIN, ACCOUNT_ADMIN),
-}
+HELD_BY = {COMPUTE_VIEWER: (NETWORK_ADMIN,), BROWSER: (CONTAINER_ADMIN, PROJECT_IAM_ADMIN, ACCOUNT_ADMIN)}
 
 # Pulumi's state in a bucket: it reads, writes, lists and removes objects (pulumi pkg/backend/diy, by gocloud.dev/blob).
-STATE = Needs(
-    "roles/storage.objectUser",
-    _crud("storage.objects", "list", "update"),
-)
+STATE = Needs("roles/storage.objectUser", _crud("storage.objects", "list", "update"))
 # A key that encrypts the stack's secrets (secretsprovider: gcpkms://…).
 SECRETS_KEY = Needs(
     "roles/cloudkms.cryptoKeyEncrypterDecrypter",

@@ -228,11 +228,7 @@ def disruption_budgets(service: ServicePlan, namespace: str) -> list[dict[str, A
             "PodDisruptionBudget",
             f"{service.name}-{role.value}",
             namespace,
-            spec={
-                "minAvailable": count,
-                "selector": _pods(service, role),
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            },
+            spec={"minAvailable": count, "selector": _pods(service, role), "unhealthyPodEvictionPolicy": "AlwaysAllow"},
         )
         for role, count in least.items()
         if count > 0

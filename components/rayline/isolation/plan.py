@@ -18,11 +18,7 @@ RESERVED_PREFIXES = ("system-", "kube-")
 
 
 def plan_isolation(
-    check: Check,
-    asked: IsolationArgs,
-    services: Mapping[str, ServiceArgs],
-    cluster: ClusterPlan,
-    kuberay: KuberayPlan,
+    check: Check, asked: IsolationArgs, services: Mapping[str, ServiceArgs], cluster: ClusterPlan, kuberay: KuberayPlan
 ) -> IsolationPlan | None:
     """What keeps a platform apart from its neighbours; None on this machine, which has no Kubernetes to do it."""
     if cluster.mode is ClusterMode.LOCAL:

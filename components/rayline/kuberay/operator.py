@@ -60,8 +60,7 @@ class KuberayOperator(pulumi.ComponentResource):
                 values=chart_values(args),
             ),
             opts=pulumi.ResourceOptions(
-                parent=self,
-                custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="15m"),
+                parent=self, custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="15m")
             ),
         )
         self.release_name = release.name.apply(lambda known: known or "")

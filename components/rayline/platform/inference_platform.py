@@ -106,8 +106,7 @@ class InferencePlatform(pulumi.ComponentResource):
         return kubernetes.core.v1.Namespace(
             f"{self._name}-namespace",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                name=plan.namespace,
-                labels=pod_security_labels(plan.isolation.pod_security) if plan.isolation else None,
+                name=plan.namespace, labels=pod_security_labels(plan.isolation.pod_security) if plan.isolation else None
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,

@@ -98,11 +98,7 @@ def network_claim_template(namespace: str) -> dict[str, Any]:
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
-        "metadata": {
-            "name": NETWORK_CLAIM,
-            "namespace": namespace,
-            "labels": MANAGED_BY,
-        },
+        "metadata": {"name": NETWORK_CLAIM, "namespace": namespace, "labels": MANAGED_BY},
         "spec": {
             "spec": {
                 "devices": {

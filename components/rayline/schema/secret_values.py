@@ -101,7 +101,7 @@ _PARAMETERS: dict[str, re.Pattern[str]] = {
     ),
     "a password or key among arguments": re.compile(
         r"--(((api|auth|access|hf)-?)?token|(api|access|secret)-?key|[\w-]*(password|passwd|secret))[\s=]+(?![-/])\S"
-        r"|\bmachine\s+\S+\s+(login\s+\S+\s+)?password\s+\S",
+        r"|\bmachine\s+\S+\s+(login\s+\S+\s+)?password\s+\S"
     ),
 }
 _BASE64 = re.compile(r"[\w+/-]{24,}={0,2}")

@@ -6,18 +6,7 @@ from rayline.facts import defaults
 from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
 from rayline.facts.choices import Accelerator, Capacity, UpgradeStrategy
 from rayline.facts.runtimes import DEFAULT_RUNTIME
-from rayline.schema.base import (
-    SUBDOMAIN,
-    Arguments,
-    Count,
-    DnsLabel,
-    FromText,
-    Line,
-    ObjectName,
-    Zone,
-    between,
-    form,
-)
+from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form
 from rayline.weights.arguments import WeightsArgs
 
 Replicas = Annotated[int, between(1, defaults.MOST_WORKERS, "replicas")]

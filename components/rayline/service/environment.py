@@ -284,14 +284,7 @@ def plan_engine_kwargs(check: Check, path: str, service: ServiceArgs) -> dict[st
 
 
 # What JSON calls a value that an argument of each kind takes.
-_KINDS = {
-    "bool": (bool,),
-    "int": (int,),
-    "float": (int, float),
-    "text": (str,),
-    "list": (list,),
-    "map": (dict,),
-}
+_KINDS = {"bool": (bool,), "int": (int,), "float": (int, float), "text": (str,), "list": (list,), "map": (dict,)}
 _SAID = {
     "bool": "true or false",
     "int": "a whole number",

@@ -85,10 +85,7 @@ def memory_fit(
     usable = memory_gib * limits.gpu_memory_utilization
     kv_cache = usable - weights - activation - FIXED_OVERHEAD_GIB
     layout = kv_layout(
-        model,
-        tensor_parallel_size=tensor_parallel_size,
-        prefix_caching=prefix_caching,
-        block_tokens=GPU_BLOCK_TOKENS,
+        model, tensor_parallel_size=tensor_parallel_size, prefix_caching=prefix_caching, block_tokens=GPU_BLOCK_TOKENS
     )
     # each stage of a pipeline holds its share of the layers
     blocks = int(max(0.0, kv_cache) * GIB * pipeline_parallel_size // layout.block_bytes)

@@ -133,7 +133,7 @@ def _upgrade_strategy(service: ServicePlan) -> dict[str, Any]:
 def serve_config(service: ServicePlan) -> dict[str, Any]:
     """The Serve application: one model, because direct streaming takes exactly one."""
     llm: dict[str, Any] = {
-        "model_loading_config": {"model_id": service.served_model_name, "model_source": service.weights.uri},
+        "model_loading_config": {"model_id": service.served_model_name, "model_source": service.weights.uri}
     }
     if service.accelerator is Accelerator.CPU:
         llm["accelerator_config"] = {"kind": "cpu"}
@@ -345,11 +345,7 @@ def _head(
 
 
 def _workers(
-    service: ServicePlan,
-    namespace: str,
-    environment: list[dict[str, Any]],
-    drain: DrainTimes,
-    pool: NodePool | None,
+    service: ServicePlan, namespace: str, environment: list[dict[str, Any]], drain: DrainTimes, pool: NodePool | None
 ) -> dict[str, Any]:
     group, on_cpu = service.workers, service.accelerator is Accelerator.CPU
     requests: dict[str, str] = {

@@ -152,11 +152,7 @@ def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
         batches_in_flight=common.runtime.batches_in_flight,
     )
     fit = cpu_memory_fit(
-        model,
-        limits,
-        kv_cache_gib=kv_cache,
-        memory_gib=memory,
-        prefix_caching=asked.engine.enable_prefix_caching,
+        model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=asked.engine.enable_prefix_caching
     )
     _check_cpu_memory(check, path, limits, fit, kv_cache, memory)
     _check_batch(check, path, asked, limits)

@@ -5,11 +5,7 @@ from math import ceil
 from typing import Any
 
 from rayline.facts.accelerators import MachineType
-from rayline.facts.choices import (
-    Accelerator,
-    UpgradeStrategy,
-    WeightsSource,
-)
+from rayline.facts.choices import Accelerator, UpgradeStrategy, WeightsSource
 from rayline.facts.models import Model
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import SWITCHES

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rayline.facts.choices import (
-    WeightsSource,
-)
+from rayline.facts.choices import WeightsSource
 
 
 @dataclass(frozen=True)
