@@ -81,10 +81,7 @@ def of_all(rule: StackRule) -> StackValidationPolicy:
     """A rule about a whole stack as Pulumi's policy engine takes it."""
 
     def validate(args: Any, report: Any) -> None:
-        seen = [
-            (resource_of(one) if one.props else declared.get(one.urn, resource_of(one)), one.urn)
-            for one in args.resources
-        ]
+        seen = [(resource_of(one) if one.props else declared.get(one.urn, resource_of(one)), one.urn) for one in args.resources]
         if not seen:
             return
         urn_of = {id(resource): urn for resource, urn in seen}

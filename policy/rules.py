@@ -185,11 +185,7 @@ def nodes_have_their_own_account(resource: Resource, settings: TeamSettings) -> 
 
 @RULES.one("In production nodes have no public addresses", "production")
 def production_nodes_are_private(resource: Resource, settings: TeamSettings) -> Iterator[str]:
-    if (
-        settings.in_production
-        and _is_cluster(resource)
-        and resource.at("privateClusterConfig.enablePrivateNodes") is not True
-    ):
+    if settings.in_production and _is_cluster(resource) and resource.at("privateClusterConfig.enablePrivateNodes") is not True:
         yield "privateClusterConfig.enablePrivateNodes has to be true: set cluster.private_nodes"
 
 
@@ -269,9 +265,7 @@ def pinned(image: str) -> bool:
 
 
 # Beginnings of tokens that are recognised wherever they stand: Hugging Face, OpenAI-like, Google, private keys.
-TOKEN = re.compile(
-    r"hf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}|AIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}|AIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|SECRET|API_KEY|CREDENTIAL)S?$")
 
 
@@ -378,9 +372,7 @@ def public_endpoints_are_guarded(resources: Sequence[Resource], settings: TeamSe
     for route in (r for r in resources if r.kind == "HTTPRoute"):
         parents = [p for p in route.at("spec.parentRefs") or () if p.get("name") in public]
         backends = [
-            str(backend.get("name"))
-            for rule in route.at("spec.rules") or ()
-            for backend in rule.get("backendRefs") or ()
+            str(backend.get("name")) for rule in route.at("spec.rules") or () for backend in rule.get("backendRefs") or ()
         ]
         if not parents or not backends:
             continue
@@ -405,8 +397,6 @@ def _asks_for_a_key(resources: Sequence[Resource], backend: str) -> bool:
 
 def _behind_iap(resources: Sequence[Resource], backend: str) -> bool:
     return any(
-        r.kind == "GCPBackendPolicy"
-        and r.at("spec.targetRef.name") == backend
-        and r.at("spec.default.iap.enabled") is True
+        r.kind == "GCPBackendPolicy" and r.at("spec.targetRef.name") == backend and r.at("spec.default.iap.enabled") is True
         for r in resources
     )

@@ -83,9 +83,7 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
         detail = "parked"
     else:
         said = serve.waits or (ready.get("message") if ready.get("status") != "True" else "")
-        detail = (
-            "; ".join(filter(None, [(said or "").rstrip("."), serve.unseen])) or "KubeRay has reported no status yet"
-        )
+        detail = "; ".join(filter(None, [(said or "").rstrip("."), serve.unseen])) or "KubeRay has reported no status yet"
     return ClusterStatus(
         running=bool(pods),
         healthy=healthy,
@@ -125,9 +123,7 @@ def _serve(kubectl: Kubectl, service: str, found: Mapping[str, Any]) -> _Serve:
         return _Serve(applications, replica_counts(details), _waits(details, found))
     except NotSeen as error:
         state = found.get("status") or {}
-        copies = [
-            (state.get(f"{which}ServiceStatus") or {}).get("applicationStatuses") for which in ("active", "pending")
-        ]
+        copies = [(state.get(f"{which}ServiceStatus") or {}).get("applicationStatuses") for which in ("active", "pending")]
         copied = {name: app.get("status", "UNKNOWN") for name, app in (copies[0] or copies[1] or {}).items()}
         wrong = [f"{name} is {said}" for name, said in copied.items() if said != "RUNNING"]
         return _Serve(copied, {}, "; ".join(wrong), str(error))

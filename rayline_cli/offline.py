@@ -109,18 +109,14 @@ def record(stack: str, root: pathlib.Path = PROJECT_ROOT, config: Configuration 
     with _importable(root), _quiet(), _event_loop(), _no_collection():
         # else the resources hang under the stack that was recorded before this one
         set_root_resource(None)  # type: ignore[arg-type]
-        pulumi.runtime.set_mocks(
-            _Echo(), project=project, stack=stack, preview=False, monitor=monitor, organization=OFFLINE
-        )
+        pulumi.runtime.set_mocks(_Echo(), project=project, stack=stack, preview=False, monitor=monitor, organization=OFFLINE)
         pulumi.runtime.set_all_config(values, secret)
         try:
             pulumi.runtime.test(run)()
         except pulumi.RunError as error:
             raise ProgramError(str(error)) from None
     # registrations arrive in any order
-    return Program(
-        stack=stack, plan=found["platform"].plan, resources=sorted(monitor.declared, key=lambda one: one.urn)
-    )
+    return Program(stack=stack, plan=found["platform"].plan, resources=sorted(monitor.declared, key=lambda one: one.urn))
 
 
 # What the provider computes and the program hands on.

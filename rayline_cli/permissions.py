@@ -238,9 +238,7 @@ def _bindings(program: Program, name: str = "rayline-deployer") -> Iterator[str]
     for namespace in rules_for(program):
         role = f"{name}-{namespace}" if namespace else name
         # in a namespace that the stack makes there is no place for a RoleBinding yet
-        where = (
-            f"-n {namespace} create rolebinding" if namespace and namespace not in made else "create clusterrolebinding"
-        )
+        where = f"-n {namespace} create rolebinding" if namespace and namespace not in made else "create clusterrolebinding"
         yield f'kubectl {where} {role} --clusterrole={role} --user="$DEPLOYER"'
 
 

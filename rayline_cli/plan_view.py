@@ -70,10 +70,7 @@ def stack_card(program: Program) -> StackCard:
         cost = f"{_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})"
     pools = {pool.name: pool for pool in plan.pools}
     services = [
-        Card(
-            f"{service.name}  {service.model_id} on {_hardware(service)}",
-            rows(plan, service, pools.get(service.pool or "")),
-        )
+        Card(f"{service.name}  {service.model_id} on {_hardware(service)}", rows(plan, service, pools.get(service.pool or "")))
         for service in plan.services
     ]
     return StackCard(program.stack, where, facts, cost, services, list(plan.warnings))
@@ -244,10 +241,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         lines.append(("endpoint", f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"))
     if pool:
         lines.append(
-            (
-                "cost",
-                f"{_money(service.hourly_usd)} for this service's share of the nodes{_most(service)}{_price_note(pool)}",
-            )
+            ("cost", f"{_money(service.hourly_usd)} for this service's share of the nodes{_most(service)}{_price_note(pool)}")
         )
     return lines
 
@@ -372,10 +366,7 @@ def _plain(value: Any) -> Any:
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         if isinstance(value, ServicePlan):
             # the model's own row is documentation, and what the fit derives is asked for more often than its blocks
-            fields["fit"] |= {
-                "kv_cache_tokens": value.fit.kv_cache_tokens,
-                "concurrency": round(value.fit.concurrency, 2),
-            }
+            fields["fit"] |= {"kv_cache_tokens": value.fit.kv_cache_tokens, "concurrency": round(value.fit.concurrency, 2)}
             fields |= {name: _plain(getattr(value, name)) for name in _DERIVED}
             del fields["model"]
         return fields

@@ -197,9 +197,7 @@ def _document(what: str, text: str) -> list[str]:
         document = json.loads(text)
     except ValueError:
         # the error would quote the text
-        return [
-            f"{what} is not JSON. Fix: get the file anew; a key passed through a variable often loses its line ends"
-        ]
+        return [f"{what} is not JSON. Fix: get the file anew; a key passed through a variable often loses its line ends"]
     kind = document.get("type") if isinstance(document, dict) else None
     if kind not in KINDS:
         return [f"{what} has no type of credentials that Google's libraries know. Fix: one of {', '.join(KINDS)}"]

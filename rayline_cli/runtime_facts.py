@@ -27,15 +27,7 @@ IN_PYTHON = re.compile(rb"(?<!\w)(?P<quote>[\"'])(?P<name>" + NAME + rb")(?P=quo
 IN_PROGRAMS = re.compile(rb"RAY_[A-Za-z0-9_]*[A-Za-z0-9](?=\x00)")
 PART_OF_A_WORD = re.compile(rb"\w")
 PROGRAMS = ("_raylet.so", "core/src/ray/gcs/gcs_server", "core/src/ray/raylet/raylet")
-KINDS: dict[Any, str] = {
-    bool: "bool",
-    int: "int",
-    float: "float",
-    str: "text",
-    list: "list",
-    tuple: "list",
-    dict: "map",
-}
+KINDS: dict[Any, str] = {bool: "bool", int: "int", float: "float", str: "text", list: "list", tuple: "list", dict: "map"}
 
 
 def folder(package: str) -> Path:

@@ -37,9 +37,7 @@ def program_arguments() -> tuple[dict[str, Any], list[Problem]]:
     # pulumi.Config reads one key at a time and so cannot see the unknown ones
     everything = get_config_env() | CONFIG.get()
     keys, problems = _own_keys(everything, pulumi.get_project())
-    encrypted = {
-        key: full for key, full in (keys | PROVIDER_KEYS).items() if key != TOKEN_KEY and is_config_secret(full)
-    }
+    encrypted = {key: full for key, full in (keys | PROVIDER_KEYS).items() if key != TOKEN_KEY and is_config_secret(full)}
     if encrypted:
         # a message about what else is wrong could show one of them
         raise PlanError(problems + [Problem(PROVIDER_KEYS.get(key, key), None, ENCRYPTED) for key in encrypted])
@@ -55,9 +53,7 @@ def program_arguments() -> tuple[dict[str, Any], list[Problem]]:
             _take(arguments, problems, key, everything[full])
     part = arguments.get("hugging_face")
     if isinstance(part, dict) and part.pop("token", None) is not None:
-        problems.append(
-            Problem("hugging_face.token", None, f"no such key; did you mean {TOKEN_KEY}? Here {IN_CLEAR_TEXT}")
-        )
+        problems.append(Problem("hugging_face.token", None, f"no such key; did you mean {TOKEN_KEY}? Here {IN_CLEAR_TEXT}"))
     if TOKEN_KEY in keys:
         if not is_config_secret(keys[TOKEN_KEY]):
             problems.append(Problem(TOKEN_KEY, None, IN_CLEAR_TEXT))

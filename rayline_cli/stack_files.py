@@ -247,9 +247,7 @@ def _node(event: yaml.NodeEvent, anchors: dict[str, _Node], in_flow: bool) -> _N
     stated = getattr(event, "tag", None)
     tag = "" if stated in (None, "!") else stated.replace(_STANDARD, "!!")
     if tag and not tag.startswith("!!"):
-        raise _Problem(
-            f": line {line}: the tag {_shown(tag)} has no meaning. Fix: delete it, or put the value in quotes"
-        )
+        raise _Problem(f": line {line}: the tag {_shown(tag)} has no meaning. Fix: delete it, or put the value in quotes")
     if not isinstance(event, yaml.ScalarEvent):
         return _Node(type(event), [], line, tag)
     plain = not event.style
@@ -395,9 +393,7 @@ def _scalar(node: _Node) -> tuple[str, Any]:
     text = node.content
     if "\n" in text and text[0] in "\n\t\u2028\u2029":
         # it writes such a text in a form that it reads back without the first line break, or not at all
-        raise _Problem(
-            f": line {node.line}: Pulumi drops what this text begins with. Fix: begin it with its first word"
-        )
+        raise _Problem(f": line {node.line}: Pulumi drops what this text begins with. Fix: begin it with its first word")
     if node.tag == "!!binary":
         try:
             return "!!str", base64.b64decode(re.sub("[\r\n]", "", text), validate=True).decode()

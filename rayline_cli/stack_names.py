@@ -7,6 +7,4 @@ PROJECT_ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def stack_names(root: pathlib.Path = PROJECT_ROOT) -> list[str]:
     """Return the names of the stacks that have a file, sorted."""
-    return sorted(
-        path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in (root / "stacks").glob("Pulumi.*.yaml")
-    )
+    return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in (root / "stacks").glob("Pulumi.*.yaml"))

@@ -23,8 +23,7 @@ def merged(base: Any, over: Any) -> Any:
     """`over` laid over `base`, maps into maps."""
     if isinstance(base, dict) and isinstance(over, dict):
         return {
-            key: merged(base.get(key), over[key]) if key in over else base[key]
-            for key in [*base, *(over.keys() - base.keys())]
+            key: merged(base.get(key), over[key]) if key in over else base[key] for key in [*base, *(over.keys() - base.keys())]
         }
     return over
 

@@ -294,10 +294,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "config is a list": (b"config: [{a: 1}]", "config is a map"),
     "config is a text": (b"config: a", "config is a map"),
     "an open bracket": (b"config:\n  a: [1, 2\n  b: 3\n", "line 3, column 4"),
-    "a tab": (
-        b"config:\n\ta: 1\n",
-        "line 2, column 1: found character that cannot start any token. Fix: indent with spaces",
-    ),
+    "a tab": (b"config:\n\ta: 1\n", "line 2, column 1: found character that cannot start any token. Fix: indent with spaces"),
     "a no-break space after a colon": (
         b"config:\n  a:\xc2\xa01\n  b: 2\n",
         "Fix: line 2 has U+00A0 (no-break space), write a space in its place",
@@ -313,16 +310,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a word that is no switch": (b"config: {a: !!bool yes}", "line 1: 'yes' is no !!bool"),
     "no base64": (b"config: {a: !!binary '?'}", "line 1: '?' is not the base64 form of a text"),
     "a key twice": (b"config:\n  a: {b: 1}\n  a: {b: 2}\n", "line 3: the key 'a' is there twice, first in line 2"),
-    "a key twice in a map": (
-        b"config:\n  a:\n    b: 1\n    'b': 2\n",
-        "line 4: the key 'b' is there twice, first in line 3",
-    ),
+    "a key twice in a map": (b"config:\n  a:\n    b: 1\n    'b': 2\n", "line 4: the key 'b' is there twice, first in line 3"),
     "two merges": (b"config: {a: {<<: {b: 1}, <<: {c: 1}}}", "the key '<<' is there twice"),
     "a merge of a number": (b"config: {a: {<<: 5}}", "line 1: `<<` takes a map or a list of maps"),
-    "a merge of a list in an alias": (
-        b"x-a: &a [{b: 1}]\nconfig: {a: {<<: *a}}",
-        "line 2: `<<` takes a map or a list of maps",
-    ),
+    "a merge of a list in an alias": (b"x-a: &a [{b: 1}]\nconfig: {a: {<<: *a}}", "line 2: `<<` takes a map or a list of maps"),
     "an alias of nothing": (b"config: {a: *b}", "line 1 has the alias *b, and there is no &b before it"),
     "an alias of itself": (b"config: {a: &a {b: *a}}", "line 1 has an alias of what it is in"),
     "a merge of itself": (b"config: {a: &a {<<: *a}}", "line 1 has an alias of what it is in"),
@@ -355,10 +346,7 @@ REFUSED_HERE: dict[str, tuple[bytes, str]] = {
     "two documents": (b"config: {a: 1}\n---\nconfig: {a: 2}\n", "line 2 starts a second document"),
     "an empty first document": (b"---\n---\nconfig: {a: 2}\n", "line 2 starts a second document"),
     "config misspelt": (b"confg: {a: 1}", "Pulumi reads no key 'confg' at the top of a stack file. Fix: write config"),
-    "config with a capital": (
-        b"Config: {a: 1}",
-        "Pulumi reads no key 'Config' at the top of a stack file. Fix: write config",
-    ),
+    "config with a capital": (b"Config: {a: 1}", "Pulumi reads no key 'Config' at the top of a stack file. Fix: write config"),
     "a key beside config": (
         b"services: {}\nconfig: {}\n",
         "Pulumi reads no key 'services' at the top of a stack file. Fix: put it under config",
@@ -369,10 +357,7 @@ REFUSED_HERE: dict[str, tuple[bytes, str]] = {
     ),
     "a prefix without a name": (b"config: {'rayline:': 1}", "config has the key 'rayline:'. Fix: write a name"),
     "a name without its prefix": (b"config: {':a': 1}", "config has the key ':a'. Fix: write a name"),
-    "a key in two spellings": (
-        b"config: {a: {8: 1, 0x8: 2}}",
-        "line 1: the key '0x8' is no text. Fix: put it in quotes",
-    ),
+    "a key in two spellings": (b"config: {a: {8: 1, 0x8: 2}}", "line 1: the key '0x8' is no text. Fix: put it in quotes"),
     "a key that is nothing": (b"config: {a: {~: 1}}", "line 1: the key '~' is no text"),
     "a key that is a fraction": (b"config: {a: {1.50: 1}}", "line 1: the key '1.50' is no text"),
     "a key twice by an alias": (b"config: {a: {&k b: 1, *k : 2}}", "line 1: the key 'b' is there twice"),

@@ -73,9 +73,7 @@ async def _all(conversations: Sequence[Any], job: Mapping[str, Any], tokens_out:
     return turns, errors
 
 
-def summarised(
-    turns: Sequence[Any], errors: Mapping[str, int], duration: float, number_of_turns: int
-) -> dict[str, Any]:
+def summarised(turns: Sequence[Any], errors: Mapping[str, int], duration: float, number_of_turns: int) -> dict[str, Any]:
     """Figures of the turns that were answered, over all and by their place in the conversation (from 1)."""
     tokens = sum(turn.output_tokens for turn in turns)
     ttft = [turn.ttft_ms for turn in turns]
@@ -128,9 +126,7 @@ def _conversation(text: Any, shape: argparse.Namespace, shared: str, name: str, 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="arguments of a workload", add_help=False)
     parser.add_argument("--turns", type=int, required=True)
-    parser.add_argument(
-        "--shared-tokens", type=int, required=True, help="of the system prompt, the same for all sessions"
-    )
+    parser.add_argument("--shared-tokens", type=int, required=True, help="of the system prompt, the same for all sessions")
     parser.add_argument("--own-tokens", type=int, required=True, help="of the system prompt, the session's own")
     parser.add_argument("--tokens-in", type=int, required=True, help="of each question")
     parser.add_argument("--tokens-out", type=int, required=True, help="of each answer, at most")

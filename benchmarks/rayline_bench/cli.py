@@ -91,9 +91,7 @@ bench.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
         *(
-            inspect.Parameter(
-                one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=_hints[one.name]
-            )
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=_hints[one.name])
             for one in fields(Options)
         ),
     ]

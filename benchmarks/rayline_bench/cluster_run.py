@@ -157,9 +157,7 @@ def _must_be_ready(kubectl: Kubectl, service: ServicePlan) -> None:
     ready = next((one for one in conditions if one["type"] == "Ready"), None)
     if ready is None or ready["status"] != "True":
         said = f"{ready.get('reason', '')}: {ready.get('message', '')}" if ready else "it has no condition Ready yet"
-        raise BenchError(
-            f"service {service.name} is not ready ({said}). Fix: wait until `rayline status` says it serves"
-        )
+        raise BenchError(f"service {service.name} is not ready ({said}). Fix: wait until `rayline status` says it serves")
 
 
 def _must_be_alone(kubectl: Kubectl) -> None:

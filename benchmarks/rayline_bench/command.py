@@ -71,11 +71,7 @@ def _bench_in_cluster(
         print("---\n".join(map(dump, cluster_job.manifests(wanted.plan, wanted.service, jobs))), end="")
         return 0
     found, path = _begun(
-        options,
-        found,
-        state,
-        wanted.configuration,
-        lambda command: cluster_run.new_receipt(wanted, options.repeats, command),
+        options, found, state, wanted.configuration, lambda command: cluster_run.new_receipt(wanted, options.repeats, command)
     )
     with terminal_report() as progress, _kept(path, progress):
         cluster_run.measure(wanted, found, path, progress)
@@ -93,9 +89,7 @@ def prepared(options: Options, state: pathlib.Path) -> plans.Plan:
 def prepared_for_cluster(options: Options, given: Set[str]) -> cluster_run.Run:
     """Return the plan of a run in a cluster. Raises BenchUsageError."""
     if "model" in given:
-        raise BenchUsageError(
-            f"--model: stack {options.stack} is in a cluster, where the service is measured as it runs"
-        )
+        raise BenchUsageError(f"--model: stack {options.stack} is in a cluster, where the service is measured as it runs")
     program = offline.record(options.stack, config=read_stack(options.stack, file=options.config_file))
     # the default names arms of one machine
     service = options.arms if options.arms != Options.arms else ""
@@ -140,9 +134,7 @@ def _earlier(options: Options) -> receipts.Receipt | None:
 
 def _leave_out(others: Set[str]) -> None:
     if others:
-        raise BenchUsageError(
-            f"--receipt: the receipt is there and decides. Fix: leave out {flags(others)}, or name another"
-        )
+        raise BenchUsageError(f"--receipt: the receipt is there and decides. Fix: leave out {flags(others)}, or name another")
 
 
 def resumed(options: Options, found: receipts.Receipt, given: Set[str]) -> Options:
@@ -155,9 +147,7 @@ def resumed(options: Options, found: receipts.Receipt, given: Set[str]) -> Optio
             return replace(options, **(found.options | {"repeats": repeats}))
     except TypeError:
         pass
-    raise BenchUsageError(
-        "--receipt: it does not say with which options of this version it was made. Fix: name another"
-    )
+    raise BenchUsageError("--receipt: it does not say with which options of this version it was made. Fix: name another")
 
 
 def _begun(

@@ -84,8 +84,7 @@ def _arms_part() -> str:
 
 def _workloads_part() -> str:
     rows = [
-        (code(one.name), one.what, ", ".join(map(str, one.concurrencies)), f"{one.requests:,}")
-        for one in WORKLOADS.values()
+        (code(one.name), one.what, ", ".join(map(str, one.concurrencies)), f"{one.requests:,}") for one in WORKLOADS.values()
     ]
     return table(("workload", "what", "streams", "requests"), rows)
 

@@ -25,9 +25,7 @@ class Mistakes:
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def of(
-        self, read: Callable[_Arguments, _Read], *arguments: _Arguments.args, **named: _Arguments.kwargs
-    ) -> _Read | None:
+    def of(self, read: Callable[_Arguments, _Read], *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Read | None:
         """What `read` returns; None where it raises BenchUsageError, whose message is kept."""
         try:
             return read(*arguments, **named)

@@ -258,15 +258,7 @@ def run(job: Mapping[str, Any], mark: Any) -> dict[str, Any]:
     if not measured.requests:
         raise LoadError(f"no request was answered rightly: {measured.errors}")
     point = judged(measured, ceiling(request, measured.answer_bytes, job["concurrency"]))
-    kept = (
-        "p90_ms",
-        "max_ms",
-        "client_cores",
-        "client_us_per_request",
-        "ceiling_rps",
-        "share_of_ceiling",
-        "client_bound",
-    )
+    kept = ("p90_ms", "max_ms", "client_cores", "client_us_per_request", "ceiling_rps", "share_of_ceiling", "client_bound")
     return {
         "completed": point.requests,
         "failed": sum(point.errors.values()),

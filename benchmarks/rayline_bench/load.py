@@ -199,9 +199,7 @@ def _measure(generator: Any, job: dict[str, Any], pipe: Connection) -> None:
         try:
             result = generator.run(job, mark)
             cpu = round(mark.load_cpu_seconds, 3)
-            pipe.send(
-                ("result", result | {"load_cpu_seconds": cpu, "load_scheduling": scheduling, "started_at": started})
-            )
+            pipe.send(("result", result | {"load_cpu_seconds": cpu, "load_scheduling": scheduling, "started_at": started}))
         except BaseException as error:
             traceback.print_exc()
             pipe.send(("error", f"{type(error).__name__}: {error}"))

@@ -66,9 +66,7 @@ def with_preset(options: Options, given: Set[str]) -> Options:
     if not options.preset:
         return options
     if options.preset not in goals.RUNS:
-        raise BenchUsageError(
-            f"--preset {options.preset}: there is no such preset. Fix: one of {', '.join(goals.RUNS)}"
-        )
+        raise BenchUsageError(f"--preset {options.preset}: there is no such preset. Fix: one of {', '.join(goals.RUNS)}")
     run = goals.RUNS[options.preset]
     decided = {
         "arms": ",".join(name + suffix(run.replicas) for name in run.arms),
@@ -127,9 +125,7 @@ def _arm(text: str) -> ChosenArm:
     cores = len(os.sched_getaffinity(0))
     replicas = int(count) if count.isdigit() else 0 if at else 1
     if not 1 <= replicas <= cores:
-        raise BenchUsageError(
-            f"--arms {text}: after @ stands a number of replicas, 1 to {cores} (the cores of this machine)"
-        )
+        raise BenchUsageError(f"--arms {text}: after @ stands a number of replicas, 1 to {cores} (the cores of this machine)")
     if not equals:
         if name not in ARMS:
             raise BenchUsageError(f"--arms {text}: there is {', '.join(ARMS)}. Fix: one of them, or NAME=FILE")

@@ -73,9 +73,7 @@ def _arms(receipt: Receipt) -> Iterator[str]:
         yield f"Different from {code(receipt.configuration.base)}:"
         yield "\n".join(("```", *(arm.differences or ["nothing"]), "```"))
         if arm.checks:
-            yield Table(
-                ("outcome", "check", "seen"), [[c["outcome"], c["name"], c["evidence"]] for c in arm.checks]
-            ).markdown()
+            yield Table(("outcome", "check", "seen"), [[c["outcome"], c["name"], c["evidence"]] for c in arm.checks]).markdown()
 
 
 def _points(receipt: Receipt) -> Table:
@@ -87,11 +85,7 @@ def _points(receipt: Receipt) -> Table:
         row: list[object] = [point.at, point.batch, point.repeat, point.workload, point.concurrency, code(point.arm)]
         row += [load["completed"], f"**{load['failed']}**" if point.failed else load["failed"]]
         row += [f"{load[key]:,.1f}" if load.get(key) is not None else "" for key in POINT_FIGURES]
-        row += [
-            f"{math.fsum(point.cpu_seconds.values()):.1f}",
-            f"{load['load_cpu_seconds']:.1f}",
-            f"{point.machine_load:.2f}",
-        ]
+        row += [f"{math.fsum(point.cpu_seconds.values()):.1f}", f"{load['load_cpu_seconds']:.1f}", f"{point.machine_load:.2f}"]
         rows.append(row)
     return Table((*first, *POINT_FIGURES.values(), *last), rows)
 

@@ -111,9 +111,7 @@ def _application(loads: Sequence[Load]) -> Application | None:
     """Return what all loads are for; None for the model. Raises BenchUsageError where they are for different ones."""
     names = {load.workload.application: load.workload.name for load in loads}
     if len(names) > 1:
-        raise BenchUsageError(
-            f"--workloads {', '.join(names.values())}: they need different arms. Fix: one run for each"
-        )
+        raise BenchUsageError(f"--workloads {', '.join(names.values())}: they need different arms. Fix: one run for each")
     return APPLICATIONS.get(next(iter(names), ""))
 
 

@@ -47,9 +47,7 @@ def tables(receipt: Receipt, keys: Iterable[str] = COLUMNS) -> Iterator[Table]:
         yield Table(("goal", "streams", "measured", "reached"), rows, "Goals")
 
 
-def figures(
-    receipt: Receipt, here: Sequence[Line], keys: Iterable[str], title: str = "", *, with_load: bool = False
-) -> Table:
+def figures(receipt: Receipt, here: Sequence[Line], keys: Iterable[str], title: str = "", *, with_load: bool = False) -> Table:
     """Return a row for each line: its arm, then the metrics of `keys` that have figures, with their ratios."""
     shown = [key for key in keys if any(value and value.high for value in (line.values[key] for line in here))]
     if "throughput" in shown and "requests" in shown:
@@ -77,9 +75,7 @@ def remarks(receipt: Receipt) -> list[str]:
     found = []
     every = sum(map(len, receipt.groups)) * len(receipt.configuration.loads) * receipt.repeats
     if missing := every - len(receipt.points):
-        found.append(
-            f"{missing} of {every} points are missing: rayline bench --receipt with this receipt measures them"
-        )
+        found.append(f"{missing} of {every} points are missing: rayline bench --receipt with this receipt measures them")
     if disturbed := [point for point in receipt.points if point.machine_load > DISTURBED_CORES]:
         most = max(point.machine_load for point in disturbed)
         found.append(
@@ -122,9 +118,7 @@ def as_json(receipt: Receipt) -> dict[str, list]:
             for key, value in line.values.items()
             if value is not None
         }
-        kept = {
-            name: value for name, value in asdict(line).items() if name not in ("values", "ratios", "cpu", "load_cpu")
-        }
+        kept = {name: value for name, value in asdict(line).items() if name not in ("values", "ratios", "cpu", "load_cpu")}
         cpu = {"cpu_seconds_per_1000": line.cpu, "load_cpu_seconds_per_1000": line.load_cpu}
         results.append(kept | {"metrics": metrics} | cpu)
     goals = [

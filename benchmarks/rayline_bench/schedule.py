@@ -80,9 +80,7 @@ def seed(point: Point) -> int:
     return value
 
 
-def remaining_seconds(
-    points: Sequence[Point], took: Mapping[tuple[str, int], Sequence[float]], default: float
-) -> float:
+def remaining_seconds(points: Sequence[Point], took: Mapping[tuple[str, int], Sequence[float]], default: float) -> float:
     """How long `points` will take: as long as the same load took so far, else as any did, else `default` each."""
     everything = [seconds for some in took.values() for seconds in some]
     mean = sum(everything) / len(everything) if everything else default

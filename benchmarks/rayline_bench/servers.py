@@ -132,9 +132,7 @@ def start(plan: Plan, label: str, report: Report) -> Server:
         sessions.stop(old)
     if isinstance(built, ProcessArm):
         return _start_processes(plan, label, built, state_dir, report)
-    running = runtime.up(
-        built.manifest, state_dir=state_dir, secrets=plan.secrets, report=report, outlives_caller=False
-    )
+    running = runtime.up(built.manifest, state_dir=state_dir, secrets=plan.secrets, report=report, outlives_caller=False)
     session = sessions.load(state_dir)
     assert session is not None
     key = translate.api_key(single_node.read(built.manifest), plan.secrets)

@@ -43,9 +43,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def prose(text: str) -> str:
     """Return text as one line of Markdown: outside of backticks `*` and `<` mean themselves."""
     parts = " ".join(text.split()).split("`")
-    return "`".join(
-        part if odd else re.sub(r"([*<])", r"\\\1", part) for part, odd in zip(parts, cycle((0, 1)), strict=False)
-    )
+    return "`".join(part if odd else re.sub(r"([*<])", r"\\\1", part) for part, odd in zip(parts, cycle((0, 1)), strict=False))
 
 
 def code(text: object) -> str:

@@ -9,11 +9,7 @@ from typing import Any
 from .schedule import Point, seed
 
 VLLM, HTTP, AGENTIC_LOAD = "vllm", "http", "agentic"
-GENERATORS = {
-    VLLM: "rayline_bench.vllm_load",
-    HTTP: "rayline_bench.http_load",
-    AGENTIC_LOAD: "rayline_bench.agentic_load",
-}
+GENERATORS = {VLLM: "rayline_bench.vllm_load", HTTP: "rayline_bench.http_load", AGENTIC_LOAD: "rayline_bench.agentic_load"}
 """Name of a load generator, as receipts have it -> its module, with `run`: see load.py."""
 
 
@@ -67,9 +63,7 @@ class Load:
         }
 
 
-def _random(
-    name: str, what: str, tokens_in: int, tokens_out: int, concurrencies: Sequence[int], requests: int
-) -> Workload:
+def _random(name: str, what: str, tokens_in: int, tokens_out: int, concurrencies: Sequence[int], requests: int) -> Workload:
     # vLLM's random prompts have exactly this length before the chat template, and eos is ignored
     dataset = ("--dataset-name", "random", "--random-input-len", str(tokens_in), "--random-output-len", str(tokens_out))
     return Workload(name, what, concurrencies, requests, dataset, context=tokens_in + tokens_out + 64)

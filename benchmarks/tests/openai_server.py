@@ -37,12 +37,8 @@ class Streaming:
                     return
                 self.send_response(200)
                 self.end_headers()
-                pieces: list[dict[str, Any]] = [
-                    {"choices": [{"delta": {"content": f"w{n} "}}]} for n in range(tokens_out)
-                ]
-                pieces.append(
-                    {"choices": [], "usage": {"prompt_tokens": 30 + 9 * turn, "completion_tokens": tokens_out}}
-                )
+                pieces: list[dict[str, Any]] = [{"choices": [{"delta": {"content": f"w{n} "}}]} for n in range(tokens_out)]
+                pieces.append({"choices": [], "usage": {"prompt_tokens": 30 + 9 * turn, "completion_tokens": tokens_out}})
                 for piece in pieces:
                     self.wfile.write(f"data: {json.dumps(piece)}\n\n".encode())
                 self.wfile.write(b"data: [DONE]\n\n")

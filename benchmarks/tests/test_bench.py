@@ -35,8 +35,7 @@ from rayline_cli.local import single_node
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Of every arm, for the stack of this machine."""
     return command.prepared(
-        Options(arms=",".join(["sample", *(name for name in ARMS if name != "sample")])),
-        tmp_path_factory.mktemp("bench"),
+        Options(arms=",".join(["sample", *(name for name in ARMS if name != "sample")])), tmp_path_factory.mktemp("bench")
     )
 
 
@@ -97,9 +96,7 @@ def test_every_arm_of_ray_can_run_on_this_machine(plan: Plan):
 
 
 def test_engine_arguments_become_flags_of_vllm():
-    base = Base(
-        {}, "m", "m", engine={"a_b": True, "c_d": False, "x": 1}, more_engine={"x": None, "e": 3, "f": {"g": [1]}}
-    )
+    base = Base({}, "m", "m", engine={"a_b": True, "c_d": False, "x": 1}, more_engine={"x": None, "e": 3, "f": {"g": [1]}})
     argv = arms.vllm_argv(base, "server", True)
     assert argv[argv.index("{server}") + 1 :] == ["--a-b", "--no-c-d", "--e", "3", "--f", '{"g": [1]}']
 
@@ -138,9 +135,7 @@ def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it(plan: Plan):
     kit = plan.built["kit"]
     assert isinstance(kit, RayArm)
     overlay = arm_files.read_overlay("mine", "base: ray-defaults\nenv: {RAY_SERVE_ENABLE_HA_PROXY: true}")
-    assert (
-        arm_files.overlaid(overlay).build(Base(kit.manifest, "m", "m")).facts()["env RAY_SERVE_ENABLE_HA_PROXY"] == "1"
-    )
+    assert arm_files.overlaid(overlay).build(Base(kit.manifest, "m", "m")).facts()["env RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -375,14 +370,7 @@ def test_a_measurement_that_dies_is_an_error_no_endless_wait_and_leaves_no_folde
 
 
 def measured(
-    arm: str,
-    repeat: int,
-    tokens_per_second: float,
-    *,
-    failed: int = 0,
-    batch: int = 1,
-    rest: float = 1.0,
-    start: int = 1,
+    arm: str, repeat: int, tokens_per_second: float, *, failed: int = 0, batch: int = 1, rest: float = 1.0, start: int = 1
 ):
     return Measured(
         start=start,
@@ -682,9 +670,7 @@ def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
         (["--stack", "prod-l4", "--arms", "kit", "--dry-run"], "in a cluster the arm is a service"),
     ],
 )
-def test_options_of_bench_that_cannot_go_together_are_refused_and_never_dropped(
-    options: list[str], reason: str, tmp_path
-):
+def test_options_of_bench_that_cannot_go_together_are_refused_and_never_dropped(options: list[str], reason: str, tmp_path):
     a_receipt([measured("sample", 1, 100)]).write(tmp_path / "r.json")
     given = [option.replace("RECEIPT", str(tmp_path / "r.json")) for option in options]
     result = CliRunner().invoke(cli.app, ["bench", *given])

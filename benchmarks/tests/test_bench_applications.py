@@ -31,9 +31,7 @@ def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(man
     (application,) = after["applications"]
     assert application["import_path"] == f"rayline_bench.apps:{name}"
     assert [one["num_replicas"] for one in application["deployments"]] == [2, 2]
-    assert {k: v for k, v in after.items() if k != "applications"} == {
-        k: v for k, v in before.items() if k != "applications"
-    }
+    assert {k: v for k, v in after.items() if k != "applications"} == {k: v for k, v in before.items() if k != "applications"}
     for old, new in zip(environment(manifest), environment(changed), strict=True):
         assert new == old | {"PYTHONPATH": new["PYTHONPATH"]}
         # where Ray's processes find the application

@@ -142,9 +142,7 @@ def test_the_way_to_the_workers_is_open_at_the_endpoints_port_only(prod):
     assert out["egress"][0]["to"][0]["podSelector"] == into["podSelector"]
     assert out["egress"][0]["ports"] == into["ingress"][0]["ports"] == [{"protocol": "TCP", "port": 8000}]
     # the same pods as the kit's own rule for clients of the service
-    worker = next(
-        one for one in network_policies(prod.plan, prod.plan.isolation) if one["metadata"]["name"] == "qwen-worker"
-    )
+    worker = next(one for one in network_policies(prod.plan, prod.plan.isolation) if one["metadata"]["name"] == "qwen-worker")
     assert into["podSelector"] == worker["spec"]["podSelector"]
 
 
@@ -209,9 +207,7 @@ def test_what_cannot_be_measured_is_refused_with_the_reason():
     with pytest.raises(BenchUsageError, match="parked"):
         cluster_run.prepare(program("prod-l4", park=True), LOADS, "")
     with pytest.raises(BenchUsageError, match="context of 8114 tokens"):
-        cluster_run.prepare(
-            program("prod-l4", engine={"max_model_len": 4096}), [Load(WORKLOADS["prefill-heavy"], 16, 16)], ""
-        )
+        cluster_run.prepare(program("prod-l4", engine={"max_model_len": 4096}), [Load(WORKLOADS["prefill-heavy"], 16, 16)], "")
     for workload in ("echo", "agentic"):
         with pytest.raises(BenchUsageError, match="for this machine only"):
             cluster_run.prepare(offline.record("prod-l4"), [Load(WORKLOADS[workload], 16, 96)], "")
@@ -264,19 +260,13 @@ def test_the_script_measures_a_server_with_vllms_own_load_generator(tmp_path, mo
     save_tokenizer(tmp_path)
     with Streaming(tokens_out=8).running() as server:
         workload = dataclasses.replace(
-            WORKLOADS["tokens"],
-            arguments=("--dataset-name", "random", "--random-input-len", "5", "--random-output-len", "8"),
+            WORKLOADS["tokens"], arguments=("--dataset-name", "random", "--random-input-len", "5", "--random-output-len", "8")
         )
         load = Load(workload, 2, 6).job(Point(1, 1, "tokens", 2, "service"))
         job = load | {"url": server.url, "model": "tiny", "tokenizer": str(tmp_path)}
         script = in_folder(cluster_job.script([job]), tmp_path).replace("python -u", f"{sys.executable} -u")
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-        environment |= {
-            "OPENAI_API_KEY": "sk-test",
-            "NODE_NAME": "n",
-            "HF_HUB_OFFLINE": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
+        environment |= {"OPENAI_API_KEY": "sk-test", "NODE_NAME": "n", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
     marked = [text.removeprefix(MARK) for text in done.stdout.splitlines() if text.startswith(MARK)]
     assert [text.partition(" ")[0] for text in marked] == ["machine", "0"], done.stdout + done.stderr
@@ -334,11 +324,7 @@ MISSING_SECRET = {
     "status": {
         "phase": "Pending",
         "containerStatuses": [
-            {
-                "state": {
-                    "waiting": {"reason": "CreateContainerConfigError", "message": 'secret "qwen-api-key" not found'}
-                }
-            }
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "qwen-api-key" not found'}}}
         ],
     },
 }

@@ -31,7 +31,9 @@ TOKEN = event(choices=[{"delta": {"content": "a"}}])
 USAGE = event(choices=[], usage={"completion_tokens": TOKENS})
 DONE = chunk("data: [DONE]\n\n")
 END = b"0\r\n\r\n"
-REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nX-Serve-Reason: router_unreachable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+REFUSED = (
+    b"HTTP/1.1 503 Service Unavailable\r\nX-Serve-Reason: router_unreachable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 
 
 @contextmanager
@@ -73,9 +75,7 @@ def first_outcome(url: str) -> Request:
         pytest.param((HEAD, event(error={"code": 500}), END), "error in the stream", id="an error as an event"),
         pytest.param((REFUSED,), "HTTP 503 router_unreachable", id="refused with a reason"),
         pytest.param(
-            (HEAD, TOKEN, event(usage={"completion_tokens": 2}), DONE, END),
-            "2 tokens instead of 3",
-            id="too few tokens",
+            (HEAD, TOKEN, event(usage={"completion_tokens": 2}), DONE, END), "2 tokens instead of 3", id="too few tokens"
         ),
     ],
 )

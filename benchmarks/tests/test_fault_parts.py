@@ -95,9 +95,7 @@ def haproxy() -> Iterator[Fixture]:
 
 
 def test_replicas_are_listed_once_with_port_and_state_and_without_the_fallback(haproxy: Fixture):
-    seen = {
-        one.name.removeprefix("SERVE_REPLICA__llm-"): (one.port, one.status) for one in parts.servers(haproxy.socket)
-    }
+    seen = {one.name.removeprefix("SERVE_REPLICA__llm-"): (one.port, one.status) for one in parts.servers(haproxy.socket)}
     assert seen == {
         "one": (haproxy.ports["one"], "UP"),
         "two": (haproxy.ports["two"], "UP"),

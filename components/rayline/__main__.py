@@ -26,9 +26,7 @@ class Provider(ComponentProvider):
             return in_python_names(InferencePlatformArgs, inputs)
         return super().map_inputs(inputs, component_def)
 
-    def construct(
-        self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None
-    ) -> Any:
+    def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
         """Make a component. A refusal of its arguments reaches the caller as such, without a traceback."""
         try:
             return super().construct(name, resource_type, inputs, options)

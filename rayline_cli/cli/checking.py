@@ -32,9 +32,7 @@ def check_cluster(
     with terminal_report() as report:
         for plan in chosen(program, service):
             if plan.parked:
-                found[plan.name] = [
-                    CheckResult("parked", Outcome.NOT_APPLICABLE, "the service is parked: nothing runs")
-                ]
+                found[plan.name] = [CheckResult("parked", Outcome.NOT_APPLICABLE, "the service is parked: nothing runs")]
                 continue
             manifest = manifests[plan.name]
             if wait:

@@ -125,9 +125,7 @@ YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask. Required without a terminal, for a stack in a cluster.")
 ]
 ServiceOption = Annotated[str | None, typer.Option("--service", help="One service of the stack; without it, all.")]
-ContextOption = Annotated[
-    str | None, typer.Option("--context", help="kubectl context (default: the stack's own cluster).")
-]
+ContextOption = Annotated[str | None, typer.Option("--context", help="kubectl context (default: the stack's own cluster).")]
 
 
 def failure(exit_code: int, *said: str) -> dict[str, Any]:

@@ -16,9 +16,7 @@ def logs(
     stack: StackOption = "local",
     component: Annotated[
         str | None,
-        typer.Option(
-            "--component", "-c", help="ray, dashboard, controller, replica or haproxy; in a cluster also operator."
-        ),
+        typer.Option("--component", "-c", help="ray, dashboard, controller, replica or haproxy; in a cluster also operator."),
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each file.")] = 40,
     service: ServiceOption = None,

@@ -18,8 +18,7 @@ def _known_to_iam(member: str | None) -> str | None:
 @app.command(epilog="Example: rayline permissions --stack prod-l4")
 def permissions(
     stack: Annotated[
-        str,
-        typer.Option("--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml.", autocompletion=complete_stacks),
+        str, typer.Option("--stack", "-s", help="Stack: a file stacks/Pulumi.<stack>.yaml.", autocompletion=complete_stacks)
     ],
     member: Annotated[
         str | None,
@@ -37,9 +36,7 @@ def permissions(
 
     program = offline.record(stack)
     roles = rights.roles_for(
-        program,
-        state=preflight.backend_url(preflight.Machine.this()),
-        secrets_provider=preflight.secrets_provider(stack),
+        program, state=preflight.backend_url(preflight.Machine.this()), secrets_provider=preflight.secrets_provider(stack)
     )
     if as_json:
         print_json(rights.as_data(program, roles, member))

@@ -11,9 +11,7 @@ from .common import EveryStackOption, JsonOption, app, complain_of_stacks, conso
 def plan(
     stack: EveryStackOption = None,
     as_json: JsonOption = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown, for a comment on a pull request.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a comment on a pull request.")] = False,
     tree: Annotated[bool, typer.Option(help="Show the tree of resources.")] = True,
 ) -> None:
     """Show what a stack would create: services, hardware, memory fit, concurrency, cost. Creates nothing."""

@@ -7,26 +7,12 @@ from typing import Any
 import typer
 
 from .checking import chosen, data
-from .common import (
-    ContextOption,
-    JsonOption,
-    ServiceOption,
-    StackOption,
-    app,
-    command,
-    console,
-    is_here,
-    print_json,
-    state_dir,
-)
+from .common import ContextOption, JsonOption, ServiceOption, StackOption, app, command, console, is_here, print_json, state_dir
 
 
 @app.command(epilog="Example: rayline status --stack local --json")
 def status(
-    stack: StackOption = "local",
-    service: ServiceOption = None,
-    context: ContextOption = None,
-    as_json: JsonOption = False,
+    stack: StackOption = "local", service: ServiceOption = None, context: ContextOption = None, as_json: JsonOption = False
 ) -> None:
     """Show replicas, pods or processes, and address of what runs. Exit code 1 when it is not serving."""
     found = _find(stack, service, context)

@@ -23,9 +23,7 @@ def up(
     as_json: JsonOption = False,
     policy_config: Annotated[
         pathlib.Path | None,
-        typer.Option(
-            "--policy-config", exists=True, dir_okay=False, help="Settings of the policy pack (docs/policy.md)."
-        ),
+        typer.Option("--policy-config", exists=True, dir_okay=False, help="Settings of the policy pack (docs/policy.md)."),
     ] = None,
 ) -> None:
     """Bring a stack up: on this machine for `cluster.mode: local`, else with `pulumi up`. Then verify it.
@@ -71,9 +69,7 @@ def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, 
     if as_json:
         return _deploy_for_a_script(program, policy_config)
     deploy.refuse_unready(program)
-    arguments = deploy.arguments(
-        "up", program.stack, yes=yes, policy_config=policy_config, terminal=deploy.is_terminal()
-    )
+    arguments = deploy.arguments("up", program.stack, yes=yes, policy_config=policy_config, terminal=deploy.is_terminal())
     console.print(plan_view.program_view(program, tree=False, plain=not console.is_terminal))
     code = deploy.run_pulumi(arguments)
     if code != 0:

@@ -21,8 +21,7 @@ POLL_SECONDS = 3.0
 _LOG_LINE = re.compile(r"[IWEF]\d{4} .*\n?(?:\t.*\n?| >\n?)*")
 """A line of its library's own log, which may go on over indented lines."""
 _OWN_LINE = re.compile(
-    r"^(?:error: |Error from server|Error in configuration|Unable to connect|The connection to the server).*",
-    re.MULTILINE,
+    r"^(?:error: |Error from server|Error in configuration|Unable to connect|The connection to the server).*", re.MULTILINE
 )
 """A line of kubectl itself: what it runs in a pod writes to the same stream."""
 _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
@@ -30,7 +29,9 @@ _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client co
 _NOT_FOUND = "Error from server (NotFound)"
 _CONTEXT = "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file"
 _LOGIN = "log in to the cluster again, for GKE with gcloud auth login: the kubeconfig's credentials are not accepted"
-_REACH = "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context"
+_REACH = (
+    "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context"
+)
 _KUBECONFIG = "mend the kubeconfig that KUBECONFIG, or cluster.kubeconfig of the stack file, names"
 _REMEDIES = (
     ('context "', _CONTEXT),
@@ -134,9 +135,7 @@ class Kubectl:
 
     def by_hand(self, command: str) -> str:
         """Return a command as the user can type it, without the kubeconfig, which may be a passing file."""
-        return " ".join(
-            ["kubectl", *([f"--context {self.context}"] if self.context else []), "-n", self.namespace, command]
-        )
+        return " ".join(["kubectl", *([f"--context {self.context}"] if self.context else []), "-n", self.namespace, command])
 
     def get(self, *what: str) -> dict[str, Any]:
         """Objects as data."""

@@ -41,10 +41,7 @@ def main() -> int:
                     name, key = reference.split("/", 1)
                     secrets[name, key] = os.environ[variable]
                 running = runtime.up(
-                    yaml.safe_load(options.manifest.read_text()),
-                    state_dir=options.state_dir,
-                    secrets=secrets,
-                    report=report,
+                    yaml.safe_load(options.manifest.read_text()), state_dir=options.state_dir, secrets=secrets, report=report
                 )
                 for check in running.checks:
                     report.note(f"{check.outcome.value:<14} {check.name}: {check.evidence}")

@@ -170,9 +170,7 @@ class BringUp:
         salt = sessions.new_id()
         with sessions.reserved_ports(folder, lambda is_taken: choose_ports(declared, is_taken)) as reserved:
             ports = reserved.ports
-            if moved := [
-                f"{name} {declared[name]} -> {port}" for name, port in ports.items() if port != declared[name]
-            ]:
+            if moved := [f"{name} {declared[name]} -> {port}" for name, port in ports.items() if port != declared[name]]:
                 self.report.note(f"ports already in use on this machine: {', '.join(moved)}")
             place = self._place(ports, folder, random_secrets.token_urlsafe(32))
             translation = translate(self.node, place, self.secrets)
@@ -203,8 +201,7 @@ class BringUp:
         session, translation = deploying.session, deploying.translation
         phase = deploying.phase("switches")
         checks = phase.during(
-            lambda: check_switches(LocalTarget(session, self.node, translation)),
-            "evidence that each declared switch is on",
+            lambda: check_switches(LocalTarget(session, self.node, translation)), "evidence that each declared switch is on"
         )
         phase.done(summary(checks))
         for check in (check for check in checks if check.outcome is Outcome.FAIL):

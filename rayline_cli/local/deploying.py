@@ -106,9 +106,7 @@ class Deploying:
         for attempt in (1, 2):
             try:
                 before = self.details(phase)
-                phase.during(
-                    lambda: self.api.put(self.translation.serve_config), "Serve's controller and proxies to start"
-                )
+                phase.during(lambda: self.api.put(self.translation.serve_config), "Serve's controller and proxies to start")
                 return before
             except ServeRejected as error:
                 raise LocalRuntimeError(f"Serve refuses serveConfigV2: {error}") from None
@@ -181,9 +179,7 @@ class Deploying:
 
         try:
             # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
-            warm_up = phase.during(
-                lambda: ask(max_tokens=4, temperature=1.0), f"a first completion to warm up ({compiling})"
-            )
+            warm_up = phase.during(lambda: ask(max_tokens=4, temperature=1.0), f"a first completion to warm up ({compiling})")
             answer = phase.during(ask, QUESTION)
         except NoAnswer as error:
             reason = diagnosis.why_no_answer(self.session, error)

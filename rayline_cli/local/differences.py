@@ -85,9 +85,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "Once it serves, the session's scheduling group has niceness 5 (/proc/PID/autogroup), where the kernel makes such groups.",
         "vLLM's engine waits by yielding in a loop, and Linux then lets other programs, clients among them, wait for seconds.",
     ),
-    Difference(
-        "`down` ends processes after 2 s instead of draining.", "There are no other people's requests to wait for."
-    ),
+    Difference("`down` ends processes after 2 s instead of draining.", "There are no other people's requests to wait for."),
     Difference("RAY_USAGE_STATS_ENABLED=0 unless declared.", "A try-out on a laptop reports to nobody."),
 )
 

@@ -107,9 +107,7 @@ def up(
         raise LocalRuntimeError(str(error)) from None
 
 
-def target(
-    ray_service: Mapping[str, Any], *, state_dir: Path, secrets: Secrets, cache_dir: Path | None = None
-) -> LocalTarget:
+def target(ray_service: Mapping[str, Any], *, state_dir: Path, secrets: Secrets, cache_dir: Path | None = None) -> LocalTarget:
     """The running session of `state_dir` for rayline_cli.verify, which expects what `ray_service` declares.
 
     Arguments as for `up`. Raises LocalRuntimeError where nothing runs that can be checked.

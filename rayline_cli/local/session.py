@@ -33,14 +33,7 @@ _RECORD = "session.json"
 _STOP_TIMEOUT_SECONDS = 20.0
 # Seen in 150 s of an idle session that is asked for its applications twice a second: each of these requests is a line in
 # the first two, GCS and raylet write their state every minute, and Serve's controller repeats what it waits for.
-_LOGS_THAT_ALWAYS_GROW = (
-    "dashboard.log",
-    "python-core-*",
-    "gcs_server.out",
-    "raylet.out",
-    "debug_state*",
-    "controller_*",
-)
+_LOGS_THAT_ALWAYS_GROW = ("dashboard.log", "python-core-*", "gcs_server.out", "raylet.out", "debug_state*", "controller_*")
 
 
 class SessionError(Exception):
@@ -347,11 +340,7 @@ def marked_processes(session_id: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if (
-                process.uids().real == uid
-                and environ(process.pid).get(SESSION_VARIABLE) == session_id
-                and is_alive(process)
-            ):
+            if process.uids().real == uid and environ(process.pid).get(SESSION_VARIABLE) == session_id and is_alive(process):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

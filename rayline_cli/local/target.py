@@ -74,9 +74,7 @@ class LocalTarget:
         """Everything listens on loopback, but for what Ray cannot be told to keep there."""
         ((_, look),) = view.looks
         exempt = tuple(LISTENS_ON_ALL_INTERFACES)
-        outside = [
-            one for one in look["listeners"] if not one["address"].removeprefix("::ffff:").startswith(("127.", "::1"))
-        ]
+        outside = [one for one in look["listeners"] if not one["address"].removeprefix("::ffff:").startswith(("127.", "::1"))]
         wrong = [
             f"{one['title'].split()[0]} at {one['address']}:{one['port']}"
             for one in outside

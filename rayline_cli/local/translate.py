@@ -152,8 +152,7 @@ def restart_key(node: SingleNode, secrets: Secrets, salt: str) -> str:
     the key is written to a file and must not let anyone guess a Secret.
     """
     once_per_controller = {
-        key: node.serve.data.get(key)
-        for key in ("http_options", "grpc_options", "proxy_location", "controller_options")
+        key: node.serve.data.get(key) for key in ("http_options", "grpc_options", "proxy_location", "controller_options")
     }
     values = {
         name: secrets.get((value.name, value.key)) if isinstance(value, SecretRef) else value

@@ -74,9 +74,7 @@ def _configuration(view: View) -> Verdict:
     ]
     return verdict(
         now.state is State.READY,
-        f"Serve has the declared applications, running: {', '.join(counts)}"
-        if now.state is State.READY
-        else now.detail,
+        f"Serve has the declared applications, running: {', '.join(counts)}" if now.state is State.READY else now.detail,
         "bring the stack up again, and wait until it is served",
     )
 

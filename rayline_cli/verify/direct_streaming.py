@@ -52,8 +52,7 @@ def lua_router(view: View) -> Verdict:
     """Check that every HAProxy asks the router, by its Lua file."""
     haproxies = [(node, one) for node, look in view.looks for one in look["haproxy"]]
     wired = {
-        node.name: all(re.search(line, one["config"]) for line in _LUA_LINES) and bool(_routers(one))
-        for node, one in haproxies
+        node.name: all(re.search(line, one["config"]) for line in _LUA_LINES) and bool(_routers(one)) for node, one in haproxies
     }
     if not view.expected.switches["direct_streaming"]:
         with_lua = [name for name, wires in wired.items() if wires]

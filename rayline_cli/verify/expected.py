@@ -65,9 +65,7 @@ class Expected:
         return dataclasses.replace(self, switches=dict.fromkeys(self.switches, True))
 
 
-def expected(
-    manifest: Mapping[str, Any], environment: Mapping[Role, Mapping[str, str | None]] | None = None
-) -> Expected:
+def expected(manifest: Mapping[str, Any], environment: Mapping[Role, Mapping[str, str | None]] | None = None) -> Expected:
     """What a RayService's manifest declares. `environment` replaces the containers' where Ray does not run in them."""
     service = RayService(manifest)
     workers = service.workers or [service.head]

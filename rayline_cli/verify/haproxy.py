@@ -21,9 +21,7 @@ def managers(view: View) -> Verdict:
     processes = {
         path.split("/")[-2]: one["pids"] for _, look in view.looks for one in look["haproxy"] for path in [one["path"]]
     }
-    seen = (
-        f"{len(by_node)} HAProxyManager(s), haproxy on {len(processes)} node(s), {len(python_proxies)} Python proxy(s)"
-    )
+    seen = f"{len(by_node)} HAProxyManager(s), haproxy on {len(processes)} node(s), {len(python_proxies)} Python proxy(s)"
     if not view.expected.switches["ha_proxy"]:
         return declared_off("ha_proxy", not by_node and not processes and bool(python_proxies), seen)
     head = (view.details.get("controller_info") or {}).get("node_id")
@@ -36,9 +34,7 @@ def managers(view: View) -> Verdict:
     return verdict(
         not problems,
         "; ".join([seen, *problems])
-        + (
-            "" if problems else f": the head and {len(wanted) - 1} more with replicas; the Python proxy is the fallback"
-        ),
+        + ("" if problems else f": the head and {len(wanted) - 1} more with replicas; the Python proxy is the fallback"),
         f'set {HA_PROXY} to exactly "1" on the head and every worker, and start new processes',
     )
 

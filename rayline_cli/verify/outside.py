@@ -72,9 +72,7 @@ class UrlTarget:
         """Raises NotSeen where nobody takes a connection: no check would say more."""
         (open_,) = self.run_client({"do": "connect", "addresses": [[self._host, self._port]]})
         if not open_:
-            raise NotSeen(
-                f"nothing takes a connection at {self._host}:{self._port}: look at the address, DNS and firewalls"
-            )
+            raise NotSeen(f"nothing takes a connection at {self._host}:{self._port}: look at the address, DNS and firewalls")
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
         """Do a job of inside.py from this machine."""

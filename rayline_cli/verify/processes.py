@@ -76,14 +76,9 @@ def executor(view: View) -> Verdict:
     logs = {name: executor for _, look in view.looks for name, executor in look["executors"].items()}
     # a replica's log file has its id in the name
     said = {
-        executor.rpartition(".")[2]
-        for replica in replicas
-        for name, executor in logs.items()
-        if replica["replica_id"] in name
+        executor.rpartition(".")[2] for replica in replicas for name, executor in logs.items() if replica["replica_id"] in name
     }
-    workers = {
-        kind: sum(one["class_name"] == kind for one in view.actors) for kind in ("RayWorkerProc", "RayWorkerWrapper")
-    }
+    workers = {kind: sum(one["class_name"] == kind for one in view.actors) for kind in ("RayWorkerProc", "RayWorkerWrapper")}
     values = {
         process["environ"].get(RAY_EXECUTOR_V2, "not set")
         for _, look in view.looks
@@ -126,9 +121,7 @@ def parity(view: View) -> Verdict:
                     wanted = "undeclared" if name not in declared else f"declared {declared[name]!r}"
                     differing.add(f"{name}={value!r} ({wanted}) in {where}")
     differing |= {
-        f"{name} (a secret) differs between {' and '.join(found.values())}"
-        for name, found in digests.items()
-        if len(found) > 1
+        f"{name} (a secret) differs between {' and '.join(found.values())}" for name, found in digests.items() if len(found) > 1
     }
     shown = sorted(differing)[:8]
     return verdict(

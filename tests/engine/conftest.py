@@ -182,12 +182,7 @@ LIVES: dict[str, tuple[str, Any, Callable[[Life], None]]] = {
         {
             "cluster": {"system_pool": {"max_nodes": 2}},
             "services": {
-                "second": {
-                    "model": "Qwen/Qwen3.5-4B",
-                    "accelerator": "l4",
-                    "replicas": 1,
-                    "nodes": {"capacity": "spot"},
-                }
+                "second": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "replicas": 1, "nodes": {"capacity": "spot"}}
             },
             "endpoint": {"exposure": "public", "domain": "llm.example.com"},
         },

@@ -117,14 +117,7 @@ class Cloud:
         """Log what is done in the block, with its begin and end (the machine's monotonic clock); not if it fails."""
         begin = time.monotonic()
         yield
-        line = {
-            "op": kind,
-            "type": type_of(urn),
-            "name": name_of(urn),
-            "id": identity,
-            "begin": begin,
-            "end": time.monotonic(),
-        }
+        line = {"op": kind, "type": type_of(urn), "name": name_of(urn), "id": identity, "begin": begin, "end": time.monotonic()}
         with (self.folder / "operations.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
 
@@ -172,9 +165,7 @@ def changed(old: Any, new: Any, path: str = "") -> dict[str, str]:
         found = {}
         for key in before.keys() | after.keys():
             step = key if key.isidentifier() else json.dumps([key])
-            found |= changed(
-                before.get(key), after.get(key), f"{path}.{step}".lstrip(".") if key == step else path + step
-            )
+            found |= changed(before.get(key), after.get(key), f"{path}.{step}".lstrip(".") if key == step else path + step)
         if found or (old is not None and new is not None):
             return found
     if isinstance(old, list) and isinstance(new, list):
@@ -264,9 +255,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def CheckConfig(self, request: Any, context: Any) -> Any:
         inputs = raw(request.news)
         arguments = importlib.import_module(f"pulumi_{self.package}").ProviderArgs
-        given = {
-            key: value for key, value in inputs.items() if key not in ("version", "__internal", "pluginDownloadURL")
-        }
+        given = {key: value for key, value in inputs.items() if key not in ("version", "__internal", "pluginDownloadURL")}
         # a provider's configuration travels as texts
         faults = [(key, "no such setting of the provider") for key in given if key not in sdk_types.fields(arguments)]
         return provider_pb2.CheckResponse(inputs=struct(inputs), failures=_failures(faults))
@@ -325,11 +314,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         computed = {key: value for key, value in raw(request.olds).items() if key not in raw(request.old_inputs)}
         one = Object(request.id, request.urn, raw_inputs=sent, outputs=computed | sent)
         if not request.preview:
-            with (
-                _told(context),
-                self.cloud.operation("update", request.urn, request.id),
-                self.updating(token, one.inputs),
-            ):
+            with _told(context), self.cloud.operation("update", request.urn, request.id), self.updating(token, one.inputs):
                 if not self.cloud.get(self.package, request.id):
                     raise Refused(f"404: {request.id} not found")
                 self.cloud.put(self.package, one)
@@ -364,10 +349,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
 
 def _failures(faults: list[tuple[str, str]]) -> list[Any]:
-    return [
-        provider_pb2.CheckFailure(property=path, reason=f"{path}: {reason}" if path else reason)
-        for path, reason in faults
-    ]
+    return [provider_pb2.CheckFailure(property=path, reason=f"{path}: {reason}" if path else reason) for path, reason in faults]
 
 
 @contextlib.contextmanager
@@ -467,9 +449,7 @@ class Google(Provider):
         if one.type == CLUSTER and one.inputs.get("deletionProtection", True):
             raise Refused(f"Cannot destroy cluster {one.id} because deletionProtection is set to true")
         if one.type in ("gcp:compute/network:Network", "gcp:compute/subnetwork:Subnetwork"):
-            users = [
-                other.id for other in self.cloud.objects() if other.id != one.id and _mentions(other.inputs, one.id)
-            ]
+            users = [other.id for other in self.cloud.objects() if other.id != one.id and _mentions(other.inputs, one.id)]
             if users:
                 raise Refused(f"400: {one.id} is already being used by {', '.join(users)}")
         with self._alone(one.type, one.inputs):
@@ -603,23 +583,13 @@ class Kubernetes(Provider):
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in has no component {request.type}")
         inputs = plain(raw(request.inputs))
         if set(inputs) - {"files"}:
-            context.abort(
-                grpc.StatusCode.UNIMPLEMENTED, f"the stand-in knows a ConfigGroup's files only: {sorted(inputs)}"
-            )
-        options: dict[str, Any] = {
-            "retainOnDelete": request.retainOnDelete,
-            "protect": request.protect,
-            "acceptSecrets": True,
-        }
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in knows a ConfigGroup's files only: {sorted(inputs)}")
+        options: dict[str, Any] = {"retainOnDelete": request.retainOnDelete, "protect": request.protect, "acceptSecrets": True}
         with grpc.insecure_channel(request.monitorEndpoint) as channel:
             monitor = resource_pb2_grpc.ResourceMonitorStub(channel)
             group = monitor.RegisterResource(
                 resource_pb2.RegisterResourceRequest(
-                    type=request.type,
-                    name=request.name,
-                    parent=request.parent,
-                    dependencies=request.dependencies,
-                    **options,
+                    type=request.type, name=request.name, parent=request.parent, dependencies=request.dependencies, **options
                 )
             )
             made = []

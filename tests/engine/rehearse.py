@@ -28,15 +28,11 @@ def rehearse(stack: str) -> None:
     """Run the commands on a copy of the project and print what each did. Raises UsageError or FailedError."""
     mode = offline.record(stack).plan.cluster.mode
     if mode is ClusterMode.LOCAL:
-        raise UsageError(
-            f"stack {stack} runs on this machine and is not deployed. Fix: STACK=NAME of one for a cluster"
-        )
+        raise UsageError(f"stack {stack} runs on this machine and is not deployed. Fix: STACK=NAME of one for a cluster")
     if missing("pulumi"):
         os.environ["PATH"] = f"{deploy.fetch_pulumi().parent}{os.pathsep}{os.environ['PATH']}"
     if absent := missing(*TOOLS):
-        raise RehearsalError(
-            f"not on PATH: {', '.join(absent)}. Fix: install Pulumi, https://www.pulumi.com/docs/install"
-        )
+        raise RehearsalError(f"not on PATH: {', '.join(absent)}. Fix: install Pulumi, https://www.pulumi.com/docs/install")
     # protected objects could not be destroyed
     unprotected = {"cluster": {"deletion_protection": False}} if mode is ClusterMode.CREATE else None
     with tempfile.TemporaryDirectory(prefix="rayline-") as folder, started_stand_ins() as stand_ins:

@@ -130,14 +130,7 @@ def _alternatives(wanted: Any) -> list[Any]:
 
 def _shown(value: Any) -> str:
     """A value as a message may show it: its type alone, as it may be a secret."""
-    names = {
-        dict: "a map",
-        list: "a list",
-        str: "a text",
-        bool: "a truth value",
-        int: "a whole number",
-        float: "a number",
-    }
+    names = {dict: "a map", list: "a list", str: "a text", bool: "a truth value", int: "a whole number", float: "a number"}
     return names.get(type(value), type(value).__name__)
 
 

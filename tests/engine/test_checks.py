@@ -42,20 +42,14 @@ def test_sound_inputs_pass(tmp_path: pathlib.Path) -> None:
     ("change", "message"),
     [
         ({"nodeCnt": 3}, "nodeCnt: NodePoolArgs has no such property"),
-        (
-            {"nodeConfig": {"machinType": "g2-standard-8"}},
-            "nodeConfig.machinType: NodePoolNodeConfigArgs has no such property",
-        ),
+        ({"nodeConfig": {"machinType": "g2-standard-8"}}, "nodeConfig.machinType: NodePoolNodeConfigArgs has no such property"),
         (
             {"nodeConfig": {"taints": [{"key": "a", "value": "b"}]}},
             "nodeConfig.taints[0].effect: missing: NodePoolNodeConfigTaintArgs requires it",
         ),
         ({"autoscaling": {"totalMaxNodeCount": "4"}}, "autoscaling.totalMaxNodeCount: wants int, got a text"),
         ({"nodeConfig": {"spot": "true"}}, "nodeConfig.spot: wants bool, got a text"),
-        (
-            {"nodeConfig": {"labels": {"rayline/pool": 2}}},
-            "nodeConfig.labels.rayline/pool: wants str, got a whole number",
-        ),
+        ({"nodeConfig": {"labels": {"rayline/pool": 2}}}, "nodeConfig.labels.rayline/pool: wants str, got a whole number"),
         ({"nodeLocations": "us-central1-a"}, "nodeLocations: wants a list, got a text"),
         ({"nodeConfig": [{}]}, "nodeConfig: wants the object NodePoolNodeConfigArgs, got a list"),
         ({"cluster": None}, "cluster: missing: NodePoolArgs requires it"),
@@ -90,16 +84,10 @@ def test_a_type_that_the_sdk_does_not_have_fails(tmp_path: pathlib.Path) -> None
             },
             "spec.podSelectr: NetworkPolicySpecArgs has no such property",
         ),
-        (
-            "kubernetes:helm.sh/v3:Release",
-            {"chart": "a", "skipCRDs": True},
-            "skipCRDs: ReleaseArgs has no such property",
-        ),
+        ("kubernetes:helm.sh/v3:Release", {"chart": "a", "skipCRDs": True}, "skipCRDs: ReleaseArgs has no such property"),
     ],
 )
-def test_a_wrong_kubernetes_input_fails_by_its_name(
-    tmp_path: pathlib.Path, token: str, inputs: dict, message: str
-) -> None:
+def test_a_wrong_kubernetes_input_fails_by_its_name(tmp_path: pathlib.Path, token: str, inputs: dict, message: str) -> None:
     found = failures(Kubernetes, tmp_path, token, inputs)
     assert found
     assert found[0].startswith(message)

@@ -26,9 +26,7 @@ SIZED = {RAY_SERVICE, POOL, "kubernetes:core/v1:ResourceQuota", BUDGET}
 
 def times(life: Life, command: str, op: str, kind: str) -> list[tuple[float, float]]:
     """Begin and end of each operation of a command on one kind of object, earliest first."""
-    return sorted(
-        (one["begin"], one["end"]) for one in life.operations[command] if (one["op"], one["type"]) == (op, kind)
-    )
+    return sorted((one["begin"], one["end"]) for one in life.operations[command] if (one["op"], one["type"]) == (op, kind))
 
 
 def ends_before(life: Life, command: str, op: str, first: str, then: str) -> bool:
@@ -84,9 +82,7 @@ def test_a_change_of_a_service_updates_its_ray_service_in_place_and_replaces_not
 
 def test_a_change_of_a_service_leaves_its_keys(life: Life) -> None:
     for change in ("other replicas", "other model"):
-        assert not [
-            one for one in life.operations[change] if one["type"] == SECRET or one["type"].startswith("random:")
-        ]
+        assert not [one for one in life.operations[change] if one["type"] == SECRET or one["type"].startswith("random:")]
 
 
 # --- order

@@ -34,9 +34,7 @@ def test_a_production_stack_passes_and_one_without_protection_is_stopped(product
 def test_a_platform_team_sets_a_limit_in_a_file(production: PulumiProject) -> None:
     production.change("cluster.deletion_protection", "false")
     limits = production.folder / "limits.json"
-    limits.write_text(
-        '{"gpus-stay-within-the-limit": {"max_gpus": 4}, "production-clusters-are-protected": "disabled"}'
-    )
+    limits.write_text('{"gpus-stay-within-the-limit": {"max_gpus": 4}, "production-clusters-are-protected": "disabled"}')
     stopped = production.operate("preview", "--policy-pack", POLICY_PACK, "--policy-pack-config", str(limits))
     assert "the stack may reach 16 GPUs, the limit is 4" in stopped.output
     assert "production-clusters-are-protected" not in stopped.output

@@ -91,28 +91,7 @@ def test_a_program_gets_of_a_file_what_this_reader_says(reader, content, values)
 
 
 SEED = 20261128
-WORDS = [
-    "0",
-    "1",
-    "7",
-    "8",
-    "_",
-    ".",
-    "e",
-    "E",
-    "+",
-    "-",
-    "x",
-    "o",
-    "b",
-    "f",
-    ":",
-    "T",
-    "Z",
-    "2026-01-03",
-    "08:00",
-    "1e",
-]
+WORDS = ["0", "1", "7", "8", "_", ".", "e", "E", "+", "-", "x", "o", "b", "f", ":", "T", "Z", "2026-01-03", "08:00", "1e"]
 WORDS += ["true", "null", "~", "no", "nan", "inf", " ", "=", "é", "<", "#", "'"]
 
 
@@ -199,7 +178,5 @@ def test_a_new_stack_gets_its_file_rewritten_as_the_readme_says(reader: Reader) 
     path = reader.project.folder / "stacks" / "Pulumi.other.yaml"
     path.write_text("# stays\nconfig:\n  # stays\n  gcp:project: p\n  services: {b: 2, a: 1} # goes\n")
     reader.project.pulumi("stack", "init", "other")
-    expected = (
-        "# stays\nconfig:\n  # stays\n  gcp:project: p\n  rayline:services:\n    a: 1\n    b: 2\nencryptionsalt: "
-    )
+    expected = "# stays\nconfig:\n  # stays\n  gcp:project: p\n  rayline:services:\n    a: 1\n    b: 2\nencryptionsalt: "
     assert path.read_text().startswith(expected)

@@ -37,9 +37,7 @@ RESTRICTED = {
 }
 
 
-def pod(
-    image: str, name: str, namespace: str, *, command: Sequence[str] = ("sleep", "3600"), **spec: Any
-) -> dict[str, Any]:
+def pod(image: str, name: str, namespace: str, *, command: Sequence[str] = ("sleep", "3600"), **spec: Any) -> dict[str, Any]:
     """A pod that may do no more than Pod Security restricted allows."""
     container = {
         "name": "main",

@@ -90,10 +90,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def port_forward() -> Iterator[str]:
     """Address of the serve Service through a port-forward on a free local port."""
     process = subprocess.Popen(
-        [
-            *("kubectl", "-n", NAMESPACE, "port-forward", "--address", "127.0.0.1"),
-            *(f"svc/{SERVICE}-serve-svc", ":8000"),
-        ],
+        [*("kubectl", "-n", NAMESPACE, "port-forward", "--address", "127.0.0.1"), *(f"svc/{SERVICE}-serve-svc", ":8000")],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -80,17 +80,7 @@ def test_verify_sees_a_policy_that_lets_others_in(stack: Stack) -> None:
 
 def test_bench_measures_the_service_from_a_job_beside_it_and_leaves_nothing(stack: Stack, tmp_path: Path) -> None:
     receipt = tmp_path / "receipt.json"
-    command = [
-        sys.executable,
-        "-m",
-        "rayline_cli.cli",
-        "bench",
-        "--stack",
-        "kind",
-        "--config-file",
-        str(stack.path),
-        "--json",
-    ]
+    command = [sys.executable, "-m", "rayline_cli.cli", "bench", "--stack", "kind", "--config-file", str(stack.path), "--json"]
     command += ["--concurrency", "4", "--requests", "8", "--repeats", "2", "--receipt", str(receipt)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -108,9 +98,7 @@ def test_up_again_changes_nothing(stack: Stack) -> None:
 def test_the_operator_finds_nothing_to_write_into_the_spec(stack: Stack) -> None:
     # else it owns those lists, and the next `up` that changes them is a conflict
     fields = kubectl("-n", NAMESPACE, "get", "rayservice", SERVICE, "-o", "json", "--show-managed-fields")
-    owned = [
-        entry for entry in json.loads(fields)["metadata"]["managedFields"] if entry["manager"] == "kuberay-operator"
-    ]
+    owned = [entry for entry in json.loads(fields)["metadata"]["managedFields"] if entry["manager"] == "kuberay-operator"]
     assert owned, "the operator has not touched the RayService yet"
     assert not any("f:spec" in entry["fieldsV1"] for entry in owned)
 

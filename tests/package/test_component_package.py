@@ -136,10 +136,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"engine": {"max_modle_len": 8192}},
         "services.qwen.engine.max_modle_len (got 8192): no such key; did you mean max_model_len?",
     ),
-    (
-        {"max_model_len": 8192},
-        "services.qwen.max_model_len (got 8192): no such key; did you mean engine.max_model_len?",
-    ),
+    ({"max_model_len": 8192}, "services.qwen.max_model_len (got 8192): no such key; did you mean engine.max_model_len?"),
     (
         {"engine": {"max_model_len": 1_000_000}},
         "services.qwen.engine.max_model_len (got 1000000): 1 to 262144, which is the limit of Qwen/Qwen3.5-4B",
@@ -150,10 +147,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 def platform(service: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a platform with one service."""
-    return {
-        "cluster": {"mode": "existing"},
-        "services": {"qwen": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"} | service},
-    }
+    return {"cluster": {"mode": "existing"}, "services": {"qwen": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"} | service}}
 
 
 def camel(value: Any) -> Any:

@@ -50,9 +50,7 @@ def test_the_control_plane_answers_under_its_dns_name_alone_unless_networks_are_
 
 
 def test_named_networks_open_the_ip_endpoint_for_themselves_only(cluster):
-    inputs = cluster(
-        ", dns_endpoint: false, authorized_networks: [{cidr: 203.0.113.0/24, name: office}, {cidr: 10.9.0.0/16}]"
-    )
+    inputs = cluster(", dns_endpoint: false, authorized_networks: [{cidr: 203.0.113.0/24, name: office}, {cidr: 10.9.0.0/16}]")
     assert inputs["controlPlaneEndpointsConfig"] == {
         "dnsEndpointConfig": {"allowExternalTraffic": False},
         "ipEndpointsConfig": {"enabled": True},
@@ -111,9 +109,7 @@ def test_an_exclusion_without_an_end_lasts_until_the_end_of_support(cluster):
     policy = cluster(
         """, maintenance: {exclusions: [
         {name: keep, start: "2026-11-21T00:00:00Z", scope: no-minor-or-node-upgrades},
-        {name: sale, start: "2026-11-20T00:00:00Z", end: "2026-12-01T00:00:00Z", scope: no-upgrades}]}""".replace(
-            "\n", ""
-        )
+        {name: sale, start: "2026-11-20T00:00:00Z", end: "2026-12-01T00:00:00Z", scope: no-upgrades}]}""".replace("\n", "")
     )["maintenancePolicy"]
     assert policy["maintenanceExclusions"] == [
         {
@@ -177,9 +173,7 @@ def test_gpu_metrics_come_with_managed_prometheus_and_go_with_it(cluster):
 
 def test_pods_logs_are_collected_unless_a_stack_says_no(cluster):
     assert cluster()["loggingConfig"] == {"enableComponents": ["SYSTEM_COMPONENTS", "WORKLOADS"]}
-    assert cluster(", monitoring: {workload_logs: false}")["loggingConfig"] == {
-        "enableComponents": ["SYSTEM_COMPONENTS"]
-    }
+    assert cluster(", monitoring: {workload_logs: false}")["loggingConfig"] == {"enableComponents": ["SYSTEM_COMPONENTS"]}
 
 
 def test_image_streaming_cost_allocation_zones_and_labels_are_the_stacks(record_file):

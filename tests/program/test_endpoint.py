@@ -68,14 +68,7 @@ def test_a_backend_has_its_policies_before_the_first_request(exposed):
 def test_the_gateway_goes_before_the_namespace_the_cluster_the_network_and_all_that_it_names(exposed):
     gateway = gateways(exposed)[0]
     before = needs(exposed, gateway)
-    for what in (
-        "core/v1:Namespace",
-        "cluster:Cluster",
-        "network:Network",
-        "ddress",
-        "slPolicy",
-        "certificate:Certificate",
-    ):
+    for what in ("core/v1:Namespace", "cluster:Cluster", "network:Network", "ddress", "slPolicy", "certificate:Certificate"):
         found = [one for one in exposed.resources if one.type.lower().endswith(what.lower())]
         assert found, what
         # the operator's namespace is another one
@@ -219,14 +212,9 @@ def test_without_a_limit_there_is_no_policy(exposed):
 
 
 def test_iap_lets_in_those_who_are_named_and_only_through_this_endpoint():
-    program = exposing(
-        PUBLIC + ', iap_members: ["group:ml@example.com", "serviceAccount:ci@p.iam.gserviceaccount.com"]'
-    )
+    program = exposing(PUBLIC + ', iap_members: ["group:ml@example.com", "serviceAccount:ci@p.iam.gserviceaccount.com"]')
     grants = program.of_type(":WebTypeComputeIamMember")
-    assert {one.inputs["member"] for one in grants} == {
-        "group:ml@example.com",
-        "serviceAccount:ci@p.iam.gserviceaccount.com",
-    }
+    assert {one.inputs["member"] for one in grants} == {"group:ml@example.com", "serviceAccount:ci@p.iam.gserviceaccount.com"}
     for grant in grants:
         assert grant.inputs["role"] == "roles/iap.httpsResourceAccessor"
         expression = grant.inputs["condition"]["expression"]

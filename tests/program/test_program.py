@@ -159,10 +159,7 @@ services:
     [
         (EXISTING, True),
         (EXISTING + "kuberay: {keep_crds: false}\n", False),
-        (
-            EXISTING.replace("{mode: existing}", "{mode: create}\ngcp:project: my-project\ngcp:region: us-central1"),
-            False,
-        ),
+        (EXISTING.replace("{mode: existing}", "{mode: create}\ngcp:project: my-project\ngcp:region: us-central1"), False),
     ],
     ids=["existing cluster", "existing cluster, not kept", "cluster of the stack"],
 )
@@ -267,9 +264,7 @@ def test_a_parked_service_is_waited_for_by_nothing(record_file):
     program = record_file(f"gcp:project: my-project\ngcp:region: us-central1\ncluster: {{mode: create}}\n{services}\n")
     (service,) = program.of_type(":RayService")
     assert "pulumi.com/waitFor" not in service.inputs["metadata"]["annotations"]
-    assert "pulumi.com/skipAwait" not in service.inputs["metadata"]["annotations"], (
-        "it would skip the wait of a removal too"
-    )
+    assert "pulumi.com/skipAwait" not in service.inputs["metadata"]["annotations"], "it would skip the wait of a removal too"
     assert len(program.of_type("v1:Secret")) == 2, "keys outlive the parking"
 
 
@@ -338,9 +333,7 @@ def test_nodes_run_as_their_own_account_with_the_rights_of_node_agents(google):
 
 
 def test_a_reserved_pool_takes_its_reservation_and_no_other_pool_does():
-    affinity = {
-        name: node_pools(recorded(name))[1][0].inputs["nodeConfig"]["reservationAffinity"] for name in ON_GOOGLE
-    }
+    affinity = {name: node_pools(recorded(name))[1][0].inputs["nodeConfig"]["reservationAffinity"] for name in ON_GOOGLE}
     assert affinity["prod-b200"] == {
         "consumeReservationType": "SPECIFIC_RESERVATION",
         "key": "compute.googleapis.com/reservation-name",

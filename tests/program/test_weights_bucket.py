@@ -66,9 +66,7 @@ def test_only_the_workers_that_read_a_bucket_may_and_none_may_write(stack):
     hub = "other: {model: Qwen/Qwen3.5-0.8B, accelerator: l4}"
     program = stack(FUSE, STREAM, hub, bucket="bucket: my-models, mirror: false")
     grants = [one.inputs for one in program.of_type("BucketIAMMember")]
-    given = sorted(
-        (one["member"].partition("/subject/")[2], one["role"].removeprefix("roles/storage.")) for one in grants
-    )
+    given = sorted((one["member"].partition("/subject/")[2], one["role"].removeprefix("roles/storage.")) for one in grants)
     assert given == [
         ("ns/rayline/sa/big-worker", "bucketViewer"),
         ("ns/rayline/sa/big-worker", "objectViewer"),
@@ -184,18 +182,11 @@ def test_the_command_is_one_that_the_script_takes(stack, monkeypatch):
     monkeypatch.setattr(
         mirror_model,
         "mirror",
-        lambda model, revision, bucket, folder: taken.update(
-            model=model, revision=revision, bucket=bucket.name, folder=folder
-        ),
+        lambda model, revision, bucket, folder: taken.update(model=model, revision=revision, bucket=bucket.name, folder=folder),
     )
     command = pod_of(job)["containers"][0]["command"]
     assert mirror_model.main(command[command.index("-u") + 2 :]) == 0
-    assert taken == {
-        "model": "Qwen/Qwen3.5-4B",
-        "revision": "main",
-        "bucket": "my-models",
-        "folder": "Qwen/Qwen3.5-4B/main",
-    }
+    assert taken == {"model": "Qwen/Qwen3.5-4B", "revision": "main", "bucket": "my-models", "folder": "Qwen/Qwen3.5-4B/main"}
 
 
 def test_a_copy_that_nobody_can_help_ends_at_once_and_a_drained_node_is_no_failure(stack):

@@ -65,16 +65,7 @@ def up_process(tmp_path: Path) -> Iterator[UpProcess]:
     manifest = tmp_path / "ray-service.yaml"
     manifest.write_text(yaml.safe_dump(ray_service()))
     output = tmp_path / "output"
-    command = [
-        sys.executable,
-        "-m",
-        "rayline_cli.local",
-        "up",
-        "--manifest",
-        str(manifest),
-        "--state-dir",
-        str(state_dir),
-    ]
+    command = [sys.executable, "-m", "rayline_cli.local", "up", "--manifest", str(manifest), "--state-dir", str(state_dir)]
     command += ["--secret", "tiny-api-key/api_key=TEST_KEY", "--secret", "tiny-ray-auth/auth_token=TEST_TOKEN"]
     with output.open("w") as file:
         process = subprocess.Popen(

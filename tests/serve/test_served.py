@@ -62,8 +62,7 @@ def test_only_this_machine_can_connect(served: Served):
     open_to_others = [
         (title, address)
         for title, address, _ in found
-        if address not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-        and not title.startswith(tuple(LISTENS_ON_ALL_INTERFACES))
+        if address not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} and not title.startswith(tuple(LISTENS_ON_ALL_INTERFACES))
     ]
     assert open_to_others == []
 
@@ -93,9 +92,7 @@ ANSWERED = [
 @pytest.mark.parametrize(("method", "path", "body"), ANSWERED)
 def test_every_path_is_answered_with_the_key_and_refused_without(served: Served, method, path, body):
     def ask(headers: dict[str, str]) -> httpx.Response:
-        return httpx.request(
-            method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=PATIENCE
-        )
+        return httpx.request(method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=PATIENCE)
 
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {API_KEY}"}):
         refused = ask(headers)

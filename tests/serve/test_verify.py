@@ -95,7 +95,9 @@ def test_a_server_that_is_out_of_service_is_seen(served: Served):
 
 
 def test_a_listener_that_others_could_reach_is_seen(served: Served):
-    code = "import socket, sys; s = socket.create_server(('0.0.0.0', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    code = (
+        "import socket, sys; s = socket.create_server(('0.0.0.0', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env={SESSION_VARIABLE: served.session.id},

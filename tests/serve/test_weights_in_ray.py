@@ -33,9 +33,7 @@ def test_the_engine_reads_from_where_the_plan_says(source, address):
             "services": {"qwen": service},
         }
     )
-    declared = yaml.safe_load(yaml.safe_dump(serve_config(plan.services[0])))["applications"][0]["args"]["llm_configs"][
-        0
-    ]
+    declared = yaml.safe_load(yaml.safe_dump(serve_config(plan.services[0])))["applications"][0]["args"]["llm_configs"][0]
 
     engine: Any = LLMConfig(**declared).get_engine_config()
     _resolve_hf_model_id_from_mirror(engine)

@@ -102,13 +102,9 @@ def leaves(kind: Any, domains: tuple[Domain, ...]) -> Any:
         return st.from_regex(re.compile(domain.pattern, re.ASCII), fullmatch=True).filter(domain.holds)
     if isinstance(domain, base._Range4):
         return st.sampled_from(["10.0.0.0/18", "10.4.0.0/14", "203.0.113.0/24", "10.0.80.0/23", "0.0.0.0/0"])
-    return {
-        bool: st.booleans(),
-        str: st.text(max_size=12),
-        int: st.integers(),
-        float: st.floats(),
-        Any: st.integers(0, 9),
-    }[kind]
+    return {bool: st.booleans(), str: st.text(max_size=12), int: st.integers(), float: st.floats(), Any: st.integers(0, 9)}[
+        kind
+    ]
 
 
 @functools.cache

@@ -67,11 +67,7 @@ def modules_of_extras() -> set[str]:
         return re.sub(r"[-_.]+", "-", name).lower()
 
     text = (ROOT / "requirements" / "base.txt").read_text()
-    base = {plain(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)} | {
-        "rayline",
-        "rayline-cli",
-        "pip",
-    }
+    base = {plain(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)} | {"rayline", "rayline-cli", "pip"}
     found = importlib.metadata.packages_distributions()
     return {module for module, packages in found.items() if not {plain(name) for name in packages} & base}
 

@@ -88,9 +88,7 @@ def test_reservations_are_read_in_googles_forms(text, project, name, block):
     assert (found["project"], found["name"], found["block"]) == (project, name, block)
 
 
-@pytest.mark.parametrize(
-    "text", ["My-l4", "reservations/my-l4", "my-l4/blocks/b", "projects/p/reservations/r", "a/", ""]
-)
+@pytest.mark.parametrize("text", ["My-l4", "reservations/my-l4", "my-l4/blocks/b", "projects/p/reservations/r", "a/", ""])
 def test_other_forms_of_a_reservation_are_refused(text):
     assert not RESERVATION.fullmatch(text)
 
@@ -194,10 +192,7 @@ def test_the_card_says_how_machines_come_and_what_gke_has_to_be():
 
 def test_a_ladder_costs_at_most_its_dearest_rung():
     assert one(capacity="ladder")[1].hourly_usd == one()[1].hourly_usd
-    assert (
-        one(capacity="ladder", capacity_order=["flex-start", "spot"])[1].hourly_usd
-        == one(capacity="spot")[1].hourly_usd
-    )
+    assert one(capacity="ladder", capacity_order=["flex-start", "spot"])[1].hourly_usd == one(capacity="spot")[1].hourly_usd
 
 
 # --- the ComputeClass
@@ -245,11 +240,7 @@ def test_a_class_makes_its_pools_as_safe_as_the_kits_own_and_no_cpu_machines():
     assert spec["whenUnsatisfiable"] == "DoNotScaleUp"
     assert spec["nodePoolAutoCreation"]["shieldedInstanceConfig"]["enableSecureBoot"] is True
     config = spec["nodePoolConfig"]
-    assert (config["serviceAccount"], config["workloadMetadata"], config["ipType"]) == (
-        "nodes@p",
-        "GKE_METADATA",
-        "private",
-    )
+    assert (config["serviceAccount"], config["workloadMetadata"], config["ipType"]) == ("nodes@p", "GKE_METADATA", "private")
     assert config["nodeLabels"] == {"rayline/pool": pool.name}
     assert config["imageStreaming"] == {"enabled": False}
     assert "dra" not in config

@@ -51,11 +51,7 @@ def rayline(project: pathlib.Path, *arguments: str) -> subprocess.CompletedProce
         [sys.executable, "-m", "rayline_cli.cli", *arguments],
         cwd=project,
         env=environment
-        | {
-            "TERM": "xterm-256color",
-            "PYTHONPATH": f"{project}:{project / 'components'}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        | {"TERM": "xterm-256color", "PYTHONPATH": f"{project}:{project / 'components'}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -135,9 +131,7 @@ def test_nothing_running_is_exit_code_1_for_status(project):
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
-def test_where_nothing_runs_every_command_says_so_with_the_way_to_change_it_and_leaves_no_trace(
-    monkeypatch, tmp_path, command
-):
+def test_where_nothing_runs_every_command_says_so_with_the_way_to_change_it_and_leaves_no_trace(monkeypatch, tmp_path, command):
     monkeypatch.setattr(cli.common, "STATE", tmp_path)
     result = run(command)
     assert result.exit_code == 1
@@ -160,9 +154,7 @@ def test_a_folder_that_is_left_over_makes_no_stack_of_its_name(monkeypatch, tmp_
 def test_a_session_on_this_machine_is_found_whatever_its_stack_file_says_and_its_folder_alone_is_none(tmp_path):
     assert not place.is_here("dev-l4", tmp_path)
     assert place.is_here("local", tmp_path)
-    ended = Session(
-        "id", tmp_path, tmp_path, {}, "", "", supervisor_pid=0, supervisor_started=0, started_at=0, num_cpus=1
-    )
+    ended = Session("id", tmp_path, tmp_path, {}, "", "", supervisor_pid=0, supervisor_started=0, started_at=0, num_cpus=1)
     ended.save()
     assert place.is_here("dev-l4", tmp_path)
     assert place.is_here("a stack without a file", tmp_path)
@@ -246,9 +238,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_in_words(monkeypatch):
     result = run("up", "--json")
     assert result.exit_code == 1
     [error] = json.loads(result.stdout)["errors"]
-    assert re.fullmatch(
-        r"/sys/local: .*\. Fix: (give this user the right to it|use a folder that can be written to)", error
-    )
+    assert re.fullmatch(r"/sys/local: .*\. Fix: (give this user the right to it|use a folder that can be written to)", error)
 
 
 @pytest.mark.parametrize("command", ["status", "status --json", "plan --help"])
@@ -259,10 +249,7 @@ def test_an_output_that_takes_nothing_gives_no_traceback(command, output):
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     if output == "> /dev/full":
-        assert (done.returncode, done.stderr) == (
-            1,
-            "error: standard output: No space left on device. Fix: free some space\n",
-        )
+        assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device. Fix: free some space\n")
 
 
 def test_down_has_the_same_keys_here_as_for_a_cluster(monkeypatch, tmp_path):

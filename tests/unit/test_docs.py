@@ -24,9 +24,7 @@ from rayline_cli.stack_names import PROJECT_ROOT as ROOT
 from rayline_docs import configuration, high_throughput, pages
 from rayline_docs.keys import places
 
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("benchmarks/**/*.md"), *pages.DOCS.rglob("*.md")]
-)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("benchmarks/**/*.md"), *pages.DOCS.rglob("*.md")])
 COMMANDS = {name: options for name, _, options, _ in configuration.commands()}
 # Folders and files of this repository that a page may name.
 OWN_PATH = re.compile(
@@ -93,10 +91,7 @@ def test_every_configuration_key_is_documented() -> None:
         for name, text in field_texts(arguments).items():
             key = PROVIDER_KEYS.get(name, name) if not path else name
             if (path, name) != ("hugging_face", "token"):
-                assert re.search(rf"^\| `{re.escape(key)}` \|.*{re.escape(text[:40])}", page, re.MULTILINE), (
-                    path,
-                    name,
-                )
+                assert re.search(rf"^\| `{re.escape(key)}` \|.*{re.escape(text[:40])}", page, re.MULTILINE), (path, name)
 
 
 def test_every_command_is_documented_and_has_help() -> None:

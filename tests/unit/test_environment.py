@@ -114,9 +114,7 @@ def refusal(**service: Any) -> str:
 
 
 def test_a_refusal_of_a_variable_says_where_else_a_secret_may_be():
-    assert "or keep it in a file of a volume (`pods.volumes`) and give the file's path" in refusal(
-        env={"JIRA_KEY": "ABC"}
-    )
+    assert "or keep it in a file of a volume (`pods.volumes`) and give the file's path" in refusal(env={"JIRA_KEY": "ABC"})
     assert env_of(plan(env={"JIRA_KEY": "/secrets/jira"}))["JIRA_KEY"] == "/secrets/jira"
     said = refusal(env={"OTEL_EXPORTER_OTLP_HEADERS": "x-honeycomb-team=KEY"})
     assert "let a collector in the cluster add the headers" in said
@@ -131,10 +129,7 @@ def test_a_token_in_the_place_of_a_key_is_refused_and_not_repeated(group: str, p
 
 
 def test_ordinary_keys_of_engine_arguments_are_taken():
-    given = {
-        "additional_config": {"rules": [{"key": "temperature", "value": 1}]},
-        "compilation_config": {"pass": "fuse"},
-    }
+    given = {"additional_config": {"rules": [{"key": "temperature", "value": 1}]}, "compilation_config": {"pass": "fuse"}}
     assert given.items() <= plan(engine={"kwargs": given}).services[0].engine_kwargs.items()
 
 
@@ -219,9 +214,7 @@ def test_http_clients_reach_their_own_pod_past_the_proxy(server, behind_a_proxy)
     if wget := shutil.which("wget"):
         # KubeRay's readiness probe
         command = [wget, "--tries", "1", "-T", "4", "-q", "-O-", address]
-        assert (
-            subprocess.run(command, env=os.environ | behind_a_proxy, capture_output=True, check=False).returncode == 0
-        )
+        assert subprocess.run(command, env=os.environ | behind_a_proxy, capture_output=True, check=False).returncode == 0
         without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
         assert subprocess.run(command, env=without, capture_output=True, check=False).returncode != 0
 
@@ -261,9 +254,7 @@ def test_a_port_that_is_no_number_is_refused(address):
     places = (("pods", "env", "OTEL_EXPORTER_OTLP_ENDPOINT"), ("engine", "kwargs", "otlp_traces_endpoint"))
     for group, part, name in places:
         said = refusal(**{group: {part: {name: address}}})
-        assert said.startswith(
-            f"services.qwen.{group}.{part}.{name} (got '{address}'): the port of an address is a number"
-        )
+        assert said.startswith(f"services.qwen.{group}.{part}.{name} (got '{address}'): the port of an address is a number")
 
 
 def test_the_copy_of_weights_downloads_as_its_service_does():

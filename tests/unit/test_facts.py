@@ -157,9 +157,7 @@ def test_the_default_runtime_is_known_and_runs_every_model():
 @pytest.mark.parametrize("name", SERVE_FLAGS)
 def test_a_variables_default_and_value_are_of_its_kind(name):
     flag = SERVE_FLAGS[name]
-    form = {Kind.SWITCH: r"[01]", Kind.INTEGER: r"\d+", Kind.SECONDS: r"\d+(\.\d+)?", Kind.TEXT: r"[a-z][a-z-]*"}[
-        flag.kind
-    ]
+    form = {Kind.SWITCH: r"[01]", Kind.INTEGER: r"\d+", Kind.SECONDS: r"\d+(\.\d+)?", Kind.TEXT: r"[a-z][a-z-]*"}[flag.kind]
     for value in (flag.default, *([flag.value] if flag.value is not None else [])):
         assert re.fullmatch(form, value), value
     # what looks like a number or a switch is not called text
@@ -194,8 +192,4 @@ def test_choices_are_written_as_a_stack_file_writes_them():
 
 def test_node_accounts_get_no_role_that_can_change_anything_but_logs_and_metrics():
     writers = {role for role in google.NODE_ROLES if re.search(r"(?i)writer|admin|editor|owner", role)}
-    assert writers == {
-        "roles/logging.logWriter",
-        "roles/monitoring.metricWriter",
-        "roles/stackdriver.resourceMetadata.writer",
-    }
+    assert writers == {"roles/logging.logWriter", "roles/monitoring.metricWriter", "roles/stackdriver.resourceMetadata.writer"}

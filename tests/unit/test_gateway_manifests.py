@@ -74,9 +74,7 @@ def test_inside_the_vpc_one_listener_is_enough():
 
 @pytest.mark.parametrize("endpoint", [PUBLIC, INTERNAL])
 def test_a_service_is_reached_through_the_listener_with_tls(endpoint):
-    assert route(plan(endpoint))["spec"]["parentRefs"] == [
-        {"name": f"rayline-{endpoint['exposure']}", "sectionName": "https"}
-    ]
+    assert route(plan(endpoint))["spec"]["parentRefs"] == [{"name": f"rayline-{endpoint['exposure']}", "sectionName": "https"}]
 
 
 def test_without_tls_a_service_is_reached_through_the_plain_listener():
@@ -111,9 +109,7 @@ def test_a_regional_gateway_takes_a_certificate_or_a_secret_and_no_map():
 
 
 def test_another_domain_has_another_certificate_so_that_the_old_one_serves_until_the_new_one_can():
-    names = {
-        plan(INTERNAL | {"domain": domain}).endpoint.certificate_name for domain in ("a.example.com", "b.example.com")
-    }
+    names = {plan(INTERNAL | {"domain": domain}).endpoint.certificate_name for domain in ("a.example.com", "b.example.com")}
     assert len(names) == 2
     assert len(plan(INTERNAL | {"domain": f"{'a' * 60}.example.com"}).endpoint.certificate_name) <= 63
 
@@ -171,9 +167,7 @@ def test_health_is_what_haproxy_says_and_not_get_slash():
 @pytest.mark.parametrize(
     ("longest", "timeout", "draining"), [(10, 3600, 10), (300, 3600, 300), (3600, 3600, 3600), (7200, 7200, 3600)]
 )
-def test_no_stream_is_cut_before_its_time_and_a_leaving_pod_may_finish_as_far_as_google_lets_it(
-    longest, timeout, draining
-):
+def test_no_stream_is_cut_before_its_time_and_a_leaving_pod_may_finish_as_far_as_google_lets_it(longest, timeout, draining):
     backend = policies(INTERNAL, rollout={"longest_stream_seconds": longest})["GCPBackendPolicy"]
     assert backend["timeoutSec"] == timeout
     assert backend["connectionDraining"] == {"drainingTimeoutSec": draining}

@@ -132,10 +132,7 @@ def test_a_service_that_was_never_deployed_is_said_so_by_each_command(fake: Fake
     result = rayline(command)
     assert result.exit_code == 1
     said = " ".join(result.output.split())
-    assert (
-        f"the cluster has no RayService {SERVICE} in namespace rayline, so {SERVICE} is not deployed there. Fix: "
-        in said
-    )
+    assert f"the cluster has no RayService {SERVICE} in namespace rayline, so {SERVICE} is not deployed there. Fix: " in said
     fake.namespaces = []
     fake.save()
     assert "the cluster has no namespace rayline, so" in " ".join(rayline(command).output.split())
@@ -239,9 +236,7 @@ def test_a_cluster_without_an_operator_is_said_with_where_else_to_look(fake: Fak
 
 
 @pytest.mark.parametrize("which", ["activeServiceStatus", "pendingServiceStatus"])
-def test_a_service_that_does_not_come_up_is_told_with_serves_reason_also_before_it_first_served(
-    fake: FakeCluster, which: str
-):
+def test_a_service_that_does_not_come_up_is_told_with_serves_reason_also_before_it_first_served(fake: FakeCluster, which: str):
     state = fake.ray_service["status"]
     state[which] = state.pop("activeServiceStatus")
     state["conditions"][0] = {"type": "Ready", "status": "False", "message": "RayService is initializing"}
@@ -266,10 +261,7 @@ def test_where_serve_cannot_be_asked_kuberays_copy_is_shown_and_why(fake: FakeCl
     fake.pods = [pod for pod in fake.pods if pod["metadata"]["name"] != HEAD]
     fake.save()
     said = " ".join(rayline("status").stdout.split())
-    assert (
-        f"chat: llm is UNHEALTHY; RayCluster {ACTIVE} has no running head pod. Fix: see why with kubectl -n rayline"
-        in said
-    )
+    assert f"chat: llm is UNHEALTHY; RayCluster {ACTIVE} has no running head pod. Fix: see why with kubectl -n rayline" in said
 
 
 def test_the_logs_of_one_component_are_its_files_alone(fake: FakeCluster):

@@ -60,9 +60,7 @@ METADATA = End(address="169.254.169.254")
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     def holds(key: str, operator: str, values: list[str]) -> bool:
-        return {"Exists": key in labels, "In": labels.get(key) in values, "NotIn": labels.get(key) not in values}[
-            operator
-        ]
+        return {"Exists": key in labels, "In": labels.get(key) in values, "NotIn": labels.get(key) not in values}[operator]
 
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
         holds(one["key"], one["operator"], one.get("values", [])) for one in selector.get("matchExpressions", [])
@@ -75,9 +73,7 @@ def is_peer(peer: dict[str, Any], policy_namespace: str, end: End) -> bool:
     if end.address:
         return False
     spaces = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": policy_namespace}})
-    return selects(spaces, {"kubernetes.io/metadata.name": end.namespace}) and selects(
-        peer.get("podSelector", {}), end.labels
-    )
+    return selects(spaces, {"kubernetes.io/metadata.name": end.namespace}) and selects(peer.get("podSelector", {}), end.labels)
 
 
 def passes(program: Program, pod: End, direction: str, other: End, port: int, protocol: str) -> bool:
@@ -209,11 +205,7 @@ def test_outside_of_google_nobody_reaches_an_address_that_hands_out_a_nodes_cred
 def test_the_autoscaler_reaches_an_api_server_wherever_it_listens_and_workers_do_not(record_file):
     program = record_file(ANYWHERE)
     server = End(address="10.0.0.10")
-    assert [port for port in (443, 6443, 8443) if reaches(program, ray("chat", "head"), server, port)] == [
-        443,
-        6443,
-        8443,
-    ]
+    assert [port for port in (443, 6443, 8443) if reaches(program, ray("chat", "head"), server, port)] == [443, 6443, 8443]
     assert not reaches(program, ray("chat", "worker"), server, 6443)
 
 
@@ -264,9 +256,7 @@ def test_both_namespaces_enforce_warn_and_audit_the_restricted_standard(name):
 
 def test_a_weaker_standard_is_for_the_services_namespace_alone(record_file):
     spaces = objects(record_file(ON_GOOGLE + "isolation: {pod_security: privileged}\n"), "Namespace")
-    enforced = {
-        name: space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] for name, space in spaces.items()
-    }
+    enforced = {name: space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] for name, space in spaces.items()}
     assert enforced == {"rayline": "privileged", "kuberay-system": "restricted"}
 
 
@@ -329,11 +319,7 @@ def test_nobody_can_show_the_dashboard_through_a_port_of_a_node_or_a_load_balanc
 def test_a_budget_keeps_the_head_and_lets_one_worker_at_a_time_be_moved(google):
     budgets = {name: one["spec"] for name, one in objects(google, "PodDisruptionBudget").items()}
     # a single worker's budget would block every drain of its node
-    assert {name: spec["minAvailable"] for name, spec in budgets.items()} == {
-        "qwen-head": 1,
-        "qwen-worker": 2,
-        "other-head": 1,
-    }
+    assert {name: spec["minAvailable"] for name, spec in budgets.items()} == {"qwen-head": 1, "qwen-worker": 2, "other-head": 1}
     for spec in budgets.values():
         # RayCluster has no scale subresource, so that maxUnavailable never works
         assert "maxUnavailable" not in spec
@@ -363,9 +349,7 @@ def test_prometheus_reads_every_named_metrics_port_of_every_ray_pod_and_labels_s
 
 
 def test_without_managed_prometheus_nobody_collects(record_file):
-    program = record_file(
-        ON_GOOGLE.replace("{mode: create}", "{mode: create, monitoring: {managed_prometheus: false}}")
-    )
+    program = record_file(ON_GOOGLE.replace("{mode: create}", "{mode: create, monitoring: {managed_prometheus: false}}"))
     assert objects(program, "PodMonitoring") == {}
     assert not reaches(program, End("gmp-system"), ray("qwen", "head"), 8080)
 

@@ -34,7 +34,5 @@ def test_make_installs_what_the_stack_needs(tmp_path: pathlib.Path, cluster: str
     stack.write_text(f"config:\n  {cluster}\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = ["make", "--dry-run", "up", "STACK=one"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert f"installing requirements/{installed}.txt into .venv" in done.stdout

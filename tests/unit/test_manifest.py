@@ -114,9 +114,7 @@ def test_every_variable_is_named_once_and_is_text_or_a_reference(program):
 
 def test_a_boolean_is_exactly_0_or_1(program):
     for service in render.ray_services(program):
-        booleans = {
-            name for name in environment(service) if name in SERVE_FLAGS and SERVE_FLAGS[name].kind is Kind.SWITCH
-        }
+        booleans = {name for name in environment(service) if name in SERVE_FLAGS and SERVE_FLAGS[name].kind is Kind.SWITCH}
         assert booleans >= set(SWITCHES.values())
         assert {environment(service)[name] for name in booleans} <= {"0", "1"}
 
@@ -308,9 +306,7 @@ def token_users(service: dict[str, Any]) -> dict[str, list[str]]:
             if "serviceAccountToken" in str(volume):
                 # KubeRay puts the sidecar into the head's pod
                 containers = [*pod["containers"], *([autoscaler] if index == 0 else [])]
-                found[volume["name"]] = [
-                    one["name"] for one in containers if volume["name"] in str(one.get("volumeMounts"))
-                ]
+                found[volume["name"]] = [one["name"] for one in containers if volume["name"] in str(one.get("volumeMounts"))]
     return found
 
 
@@ -455,10 +451,7 @@ def test_pods_meet_the_restricted_pod_security_standard(program):
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
             for container in pod["containers"]:
-                assert container["securityContext"] == {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                }
+                assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 # --- shapes

@@ -48,11 +48,7 @@ class World:
         self.tokens_on_the_hub: set[str | None] = set()
 
     def copied(self) -> dict[str, bytes]:
-        return {
-            name.removeprefix(f"{FOLDER}/"): one["data"]
-            for name, one in self.objects.items()
-            if "org/model/main/" in name
-        }
+        return {name.removeprefix(f"{FOLDER}/"): one["data"] for name, one in self.objects.items() if "org/model/main/" in name}
 
 
 def digest_of(data: bytes) -> str:
@@ -278,9 +274,7 @@ def test_a_download_that_is_not_what_is_listed_never_shows_in_the_bucket(world, 
     assert "is not what Hugging Face lists" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "trouble", [{"cut_downloads": 7}, {"failing_puts": 3}, {"half_puts": 3}, {"lost_answers": 2}], ids=str
-)
+@pytest.mark.parametrize("trouble", [{"cut_downloads": 7}, {"failing_puts": 3}, {"half_puts": 3}, {"lost_answers": 2}], ids=str)
 def test_troubles_on_the_way_are_taken_up_where_they_came(world, trouble):
     vars(world).update(trouble)
     assert run() == 0

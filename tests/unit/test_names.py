@@ -76,9 +76,7 @@ def test_a_certificate_of_a_long_domain_has_a_name_of_its_own(domain):
         "services": {"a": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}},
     }  # fmt: skip
     names = {
-        make_plan(
-            arguments | {"endpoint": {"exposure": "internal", "domain": one}}, name=LONGEST
-        ).endpoint.certificate_name
+        make_plan(arguments | {"endpoint": {"exposure": "internal", "domain": one}}, name=LONGEST).endpoint.certificate_name
         for one in (domain, f"a.{domain}")
     }
     assert len(names) == 2

@@ -44,9 +44,7 @@ def calls_of_google() -> set[str]:
                 found.add(ast.unparse(node.func))
     # `manager = gcp.certificatemanager` and the like are spelled out
     aliases = {"manager": "gcp.certificatemanager", "compute": "gcp.compute", "container": "gcp.container"}
-    spelled = {
-        f"{aliases[one.partition('.')[0]]}.{one.partition('.')[2]}" for one in found if one.partition(".")[0] in aliases
-    }
+    spelled = {f"{aliases[one.partition('.')[0]]}.{one.partition('.')[2]}" for one in found if one.partition(".")[0] in aliases}
     return {one.removeprefix("gcp.") for one in found | spelled if one.startswith("gcp.")}
 
 
@@ -121,9 +119,7 @@ def test_a_stack_with_all_of_it_needs_a_role_for_each_part(record_file) -> None:
 
 def test_what_a_stack_does_without_it_needs_no_role_for(stack) -> None:
     roles = {one.role for one in roles_for(stack("dev-l4"))}
-    assert roles.isdisjoint(
-        {"roles/redis.admin", "roles/storage.admin", "roles/iap.admin", "roles/secretmanager.admin"}
-    )
+    assert roles.isdisjoint({"roles/redis.admin", "roles/storage.admin", "roles/iap.admin", "roles/secretmanager.admin"})
 
 
 def test_an_owner_of_networks_needs_no_viewer_beside_it(stack) -> None:

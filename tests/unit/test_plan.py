@@ -25,12 +25,7 @@ SPOT = {"capacity": "spot", "zones": ["us-central1-b"]}
 
 def plan(cluster: dict[str, Any] | None = None, *, name: str = "dev", region: str = "us-central1", **services) -> Plan:
     return make_plan(
-        {
-            "project": "my-project",
-            "region": region,
-            "cluster": {"mode": "create"} | (cluster or {}),
-            "services": services,
-        },
+        {"project": "my-project", "region": region, "cluster": {"mode": "create"} | (cluster or {}), "services": services},
         name=name,
     )
 
@@ -128,9 +123,7 @@ def test_a_service_on_a_shared_pool_grows_to_its_own_share():
 def test_gpus_that_are_paid_for_and_serve_nothing_are_told():
     half_empty = plan(big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "engine": {"tensor_parallel_size": 2}})
     assert any("6 of 8 GPUs are paid for and serve nothing" in warning for warning in half_empty.warnings)
-    full = plan(
-        big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "engine": {"tensor_parallel_size": 2}, "replicas": 4}
-    )
+    full = plan(big={"model": "Qwen/Qwen3.5-27B", "accelerator": "h100", "engine": {"tensor_parallel_size": 2}, "replicas": 4})
     assert not any("serve nothing" in warning for warning in full.warnings)
 
 
@@ -294,12 +287,7 @@ def test_sequences_are_no_more_than_the_cache_holds_at_an_eighth_of_the_context(
 
 def test_what_the_stack_says_is_taken_as_it_is():
     service, _ = one(
-        engine={
-            "max_model_len": 5000,
-            "max_num_seqs": 37,
-            "max_num_batched_tokens": 3000,
-            "gpu_memory_utilization": 0.8,
-        }
+        engine={"max_model_len": 5000, "max_num_seqs": 37, "max_num_batched_tokens": 3000, "gpu_memory_utilization": 0.8}
     )
     limits = service.limits
     assert (limits.max_model_len, limits.max_num_seqs, limits.max_num_batched_tokens) == (5000, 37, 3000)

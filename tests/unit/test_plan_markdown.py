@@ -84,18 +84,7 @@ def test_each_stack_is_a_heading_and_each_service_a_table(stack) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "a | b",
-        "*a* _b_ `c` ~~d~~",
-        "[a](b) <img src=x>",
-        "$1 and $2",
-        "&amp;",
-        "a\\b",
-        "# a",
-        "@team look",
-        "#12",
-        "x__y__z",
-    ],
+    ["a | b", "*a* _b_ `c` ~~d~~", "[a](b) <img src=x>", "$1 and $2", "&amp;", "a\\b", "# a", "@team look", "#12", "x__y__z"],
 )
 def test_a_text_is_shown_as_it_is_in_a_cell(text: str) -> None:
     html = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(f"| h |\n|---|\n| {escaped(text)} |\n")

@@ -46,9 +46,7 @@ def head(resources: list[Resource]) -> Any:
 
 
 def worker(resources: list[Resource]) -> Any:
-    return of_kind(resources, "RayService").inputs["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"][
-        "spec"
-    ]
+    return of_kind(resources, "RayService").inputs["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
 
 
 def environment(pod: Any) -> list[dict[str, Any]]:
@@ -330,9 +328,7 @@ def test_iap_takes_the_place_of_a_key():
     service = of_kind(resources, "RayService")
     name = service.at("metadata.name")
     keyless = _replaced(service.inputs, f"{name}-api-key", "no-such-secret")
-    policy = {
-        "spec": {"targetRef": {"kind": "Service", "name": f"{name}-serve-svc"}, "default": {"iap": {"enabled": True}}}
-    }
+    policy = {"spec": {"targetRef": {"kind": "Service", "name": f"{name}-serve-svc"}, "default": {"iap": {"enabled": True}}}}
     changed = [Resource(x.type, x.name, keyless) if x is service else x for x in resources]
     guarded = [*changed, Resource("kubernetes:networking.gke.io/v1:GCPBackendPolicy", "iap", policy)]
     assert {rule for rule, _, _ in violations(changed, TeamSettings("dev"))} == {"public-endpoints-are-guarded"}
@@ -411,9 +407,7 @@ def test_the_documented_settings_are_known(tmp_path: pathlib.Path) -> None:
         ("{", "no JSON"),
     ],
 )
-def test_up_refuses_a_rule_or_setting_that_the_pack_does_not_have(
-    tmp_path: pathlib.Path, config: str, said: str
-) -> None:
+def test_up_refuses_a_rule_or_setting_that_the_pack_does_not_have(tmp_path: pathlib.Path, config: str, said: str) -> None:
     file = tmp_path / "settings.json"
     file.write_text(config)
     result = CliRunner().invoke(cli.app, ["up", "--stack", "kind", "--yes", "--policy-config", str(file)])

@@ -116,10 +116,7 @@ def test_a_file_that_is_not_there_is_named(machine) -> None:
         ("", "is not JSON"),
         ('{"type": "service_acount"}', "has no type of credentials that Google's libraries know"),
         ("[]", "has no type of credentials"),
-        (
-            '{"type": "external_account", "credential_source": {"file": "/nowhere/token"}}',
-            "identity token from /nowhere",
-        ),
+        ('{"type": "external_account", "credential_source": {"file": "/nowhere/token"}}', "identity token from /nowhere"),
     ],
 )
 def test_a_file_of_something_else_is_named_and_never_shown(machine, tmp_path, text: str, message: str) -> None:

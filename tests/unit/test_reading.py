@@ -77,9 +77,7 @@ def test_a_copy_with_another_environment_differs_in_that_alone(services: list[Ra
             assert new.ray_container.environment == expected | {"NEW": "1", "COUNT": "3"}
             assert {**old.data, "template": None} == {**new.data, "template": None}
         assert changed.serve == service.serve
-        assert (
-            service.with_environment({}).groups[0].ray_container.environment == service.head.ray_container.environment
-        )
+        assert service.with_environment({}).groups[0].ray_container.environment == service.head.ray_container.environment
 
 
 def test_a_copy_with_another_serve_configuration_differs_in_that_alone(services: list[RayService]):
@@ -152,11 +150,7 @@ def test_any_part_may_be_missing_or_not_known(instead: str | None):
 
 
 def test_nothing_reads_as_nothing():
-    for manifest in (
-        {},
-        {"spec": None},
-        {"spec": {"rayClusterConfig": {"headGroupSpec": None, "workerGroupSpecs": None}}},
-    ):
+    for manifest in ({}, {"spec": None}, {"spec": {"rayClusterConfig": {"headGroupSpec": None, "workerGroupSpecs": None}}}):
         service = RayService(manifest)
         read_all(service)
         assert service.workers == []

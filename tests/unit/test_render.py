@@ -60,9 +60,7 @@ def test_rendered_files_name_the_secrets_that_they_need_and_show_none(program):
 
 def test_every_rendered_file_says_where_it_comes_from(program):
     for text in render.files(program).values():
-        assert text.startswith(
-            f"# Rendered by `make render` from stacks/Pulumi.{program.stack}.yaml: change that, not this.\n"
-        )
+        assert text.startswith(f"# Rendered by `make render` from stacks/Pulumi.{program.stack}.yaml: change that, not this.\n")
 
 
 def test_writing_makes_the_files_and_removes_those_of_yesterday(tmp_path):

@@ -43,12 +43,7 @@ def refused(cluster: dict[str, Any] | None = None, kuberay: dict[str, Any] | Non
 def manifest(**service) -> dict[str, Any]:
     made = plan(qwen=QWEN | service)
     return ray_service(
-        made.services[0],
-        namespace="n",
-        hugging_face=made.hugging_face,
-        pool=made.pools[0],
-        head=made.head,
-        store_address=None,
+        made.services[0], namespace="n", hugging_face=made.hugging_face, pool=made.pools[0], head=made.head, store_address=None
     )
 
 
@@ -272,9 +267,7 @@ def test_the_autoscaler_waits_as_long_as_the_operator():
 
 
 def test_autoscaling_without_a_maximum_is_refused():
-    assert refused(autoscaling={"min_replicas": 2}) == [
-        "services.qwen.autoscaling.max_replicas: required, for example 4"
-    ]
+    assert refused(autoscaling={"min_replicas": 2}) == ["services.qwen.autoscaling.max_replicas: required, for example 4"]
 
 
 def test_an_incremental_upgrade_without_a_gateway_class_is_refused():
@@ -284,9 +277,7 @@ def test_an_incremental_upgrade_without_a_gateway_class_is_refused():
 
 def test_an_older_operator_can_neither_park_nor_upgrade_in_steps():
     problems = refused(None, {"version": "1.6.2"}, **INCREMENTAL)
-    assert problems == [
-        "services.qwen.rollout.strategy (got 'incremental'): needs KubeRay 1.7, and kuberay.version is 1.6.2"
-    ]
+    assert problems == ["services.qwen.rollout.strategy (got 'incremental'): needs KubeRay 1.7, and kuberay.version is 1.6.2"]
     (problem,) = refused(None, {"version": "1.6.2"}, park=True)
     assert problem.startswith("services.qwen.park (got true): needs KubeRay 1.7")
     plan(None, {"version": "1.7.1"}, qwen=QWEN | {"park": True})

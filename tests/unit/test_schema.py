@@ -60,11 +60,7 @@ def test_a_map_is_documented_and_declares_each_key_once(arguments):
     assert arguments.__doc__.endswith(".")
     (declared,) = ast.parse(inspect.getsource(arguments)).body
     assert isinstance(declared, ast.ClassDef)
-    names = [
-        node.target.id
-        for node in declared.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    ]
+    names = [node.target.id for node in declared.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
     assert names == list(arguments.model_fields)
 
 
@@ -203,11 +199,7 @@ def refusal(arguments: dict[str, Any]) -> list[str]:
         ("services.qwen.engine.gpu_memory_utilization", 1.0, " (got 1): 0.1 to 0.98"),
         ("services.qwen.accelerator", "L4", " (got 'L4'): one of l4, rtx-pro-6000, h100, h200, b200, cpu"),
         ("cluster.mode", "cloud", " (got 'cloud'): one of create, existing, local"),
-        (
-            "cluster.context",
-            "two\nlines",
-            " (got 'two\\nlines'): one line of text, not empty, without spaces around it",
-        ),
+        ("cluster.context", "two\nlines", " (got 'two\\nlines'): one line of text, not empty, without spaces around it"),
         # nothing
         ("services.qwen.model", None, " (empty): text"),
         ("services.qwen.replicas", None, " (empty): a whole number"),
@@ -237,8 +229,7 @@ def test_required_keys_are_named_with_their_choices():
 def test_a_whole_number_may_arrive_as_a_float():
     # Pulumi's engine knows no other numbers
     made = platform(
-        "services.qwen",
-        {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "replicas": 4.0, "engine": {"kwargs": {"seed": 7.0}}},
+        "services.qwen", {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "replicas": 4.0, "engine": {"kwargs": {"seed": 7.0}}}
     )
     service = make_plan(made).services[0]
     assert (repr(service.replicas), repr(service.engine_kwargs["seed"])) == ("4", "7")
@@ -261,14 +252,8 @@ def test_mistakes_of_shape_and_of_meaning_are_said_together():
 
 def test_a_secret_is_never_repeated():
     token = "hf_abcdefghijkl"
-    made = platform(
-        "services.qwen", {"model": "Qwen/Qwen3.5-4B", "accelerator": token, "replicas": token, "tokn": token}
-    )
-    made |= {
-        "hugging_face_tokn": "no-form-of-a-token",
-        "head": token,
-        "hugging_face": {"source": "none", "token": token},
-    }
+    made = platform("services.qwen", {"model": "Qwen/Qwen3.5-4B", "accelerator": token, "replicas": token, "tokn": token})
+    made |= {"hugging_face_tokn": "no-form-of-a-token", "head": token, "hugging_face": {"source": "none", "token": token}}
     assert "abcdef" not in str(refusal(made))
     assert "no-form" not in str(refusal(made))
     address = "alice:hunter2@registry.example.com/ray:1"
@@ -294,8 +279,7 @@ def test_a_platform_may_be_read_before_it_is_planned():
 def planned(secret: tuple[str, ...] = (), **values: str) -> Any:
     """Return the plan of the program for texts as Pulumi's CLI hands them over; `gcp_project` is gcp:project."""
     full = {
-        key.replace("_", ":", 1) if key.startswith(("gcp_", "old_")) else f"rayline:{key}": text
-        for key, text in values.items()
+        key.replace("_", ":", 1) if key.startswith(("gcp_", "old_")) else f"rayline:{key}": text for key, text in values.items()
     }
     return offline.record("test", config=(full, [f"rayline:{key}" for key in secret])).plan
 
@@ -324,24 +308,12 @@ def test_project_and_region_are_those_of_the_provider():
     said = said_to(cluster=CLUSTER, services=TEXT, project="my-project")
     assert said == ["project (got 'my-project'): no such key; did you mean gcp:project?"]
     said = said_to(cluster='{"mode":"create"}', services=TEXT, gcp_project="My Project", gcp_region="us-central1-a")
-    assert [one.partition(":")[0] + ":" + one.split(":")[1].partition(" ")[0] for one in said] == [
-        "gcp:project",
-        "gcp:region",
-    ]
+    assert [one.partition(":")[0] + ":" + one.split(":")[1].partition(" ")[0] for one in said] == ["gcp:project", "gcp:region"]
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        '{"cpus": NaN}',
-        '{"cpus": -Infinity}',
-        '{"cpus": 1e400}',
-        "[" * 100_000,
-        '{"cpus": ' + "9" * 5000 + "}",
-        "{",
-        "",
-        "none",
-    ],
+    ['{"cpus": NaN}', '{"cpus": -Infinity}', '{"cpus": 1e400}', "[" * 100_000, '{"cpus": ' + "9" * 5000 + "}", "{", "", "none"],
     ids=["NaN", "-Infinity", "1e400", "100,000 levels", "5,000 digits", "half", "empty", "a word"],
 )
 def test_a_text_that_is_no_map_is_refused(text):
@@ -354,9 +326,7 @@ def test_a_text_that_is_no_map_is_refused(text):
 def test_keys_under_a_former_name_of_the_project_are_found_and_a_providers_are_not():
     said = said_to(cluster=CLUSTER, old_services=TEXT)
     assert len(said) == 1
-    assert said[0].startswith(
-        "old:services: the project's name in Pulumi.yaml is rayline, not old. Fix: write rayline:"
-    )
+    assert said[0].startswith("old:services: the project's name in Pulumi.yaml is rayline, not old. Fix: write rayline:")
     assert planned(cluster=CLUSTER, services=TEXT, gcp_zone="us-central1-a", old_address="x").services
 
 
@@ -450,9 +420,5 @@ def test_an_editor_shows_the_text_of_a_key_and_offers_no_token(editor):
     engine = editor.schema["$defs"]["EngineArgs"]["properties"]
     assert engine["max_model_len"]["description"].startswith("Longest prompt plus answer")
     assert "token" not in editor.schema["$defs"]["HuggingFaceArgs"]["properties"]
-    secret = [
-        name
-        for arguments, name in KEYS
-        if any(isinstance(one, Secret) for one in arguments.model_fields[name].metadata)
-    ]
+    secret = [name for arguments, name in KEYS if any(isinstance(one, Secret) for one in arguments.model_fields[name].metadata)]
     assert secret == ["token"]

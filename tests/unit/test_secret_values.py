@@ -106,9 +106,7 @@ def arguments_of_vllm() -> set[str]:
         for node in ast.parse((folder("vllm") / path).read_text()).body:
             if isinstance(node, ast.ClassDef) and node.name.endswith(("EngineArgs", "FrontendArgs")):
                 found |= {
-                    one.target.id
-                    for one in node.body
-                    if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+                    one.target.id for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
                 }
     return found
 

@@ -248,12 +248,7 @@ def test_a_stack_of_no_name_is_unknown(project):
 
 
 def test_a_map_is_given_only_where_there_is_one():
-    values = {
-        "rayline:cluster": '{"mode":"local"}',
-        "rayline:services": "[1]",
-        "rayline:head": "{",
-        "rayline:weights": "",
-    }
+    values = {"rayline:cluster": '{"mode":"local"}', "rayline:services": "[1]", "rayline:head": "{", "rayline:weights": ""}
     assert stack_files.map_of(values, "cluster") == {"mode": "local"}
     for name in ("services", "head", "weights", "endpoint"):
         assert stack_files.map_of(values, name) == {}

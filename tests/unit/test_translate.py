@@ -224,10 +224,10 @@ def test_moved_ports_reach_ray_haproxy_and_serve():
     result = translated(declared, ports={name: port + 100 for name, port in declared.ports().items()})
     assert {"--dashboard-port=8365", "--port=6479"} <= set(result.ray_start_args)
     assert result.env["RAY_SERVE_HAPROXY_METRICS_PORT"] == "9201"
-    assert (
-        result.env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"],
-        result.env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"],
-    ) == ("30100", "31099")
+    assert (result.env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"], result.env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) == (
+        "30100",
+        "31099",
+    )
     assert result.serve_config["http_options"]["port"] == 8100
 
 
@@ -345,13 +345,7 @@ def test_without_a_declared_token_ray_gets_its_own():
 
 def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
     kept = inherited_env(
-        {
-            "RAY_ADDRESS": "x",
-            "PYTHONPATH": "/mine",
-            "VLLM_LOGGING_LEVEL": "DEBUG",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "LANG": "C",
-        }
+        {"RAY_ADDRESS": "x", "PYTHONPATH": "/mine", "VLLM_LOGGING_LEVEL": "DEBUG", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C"}
     )
     del kept["TORCH_COMPILE_DISABLE"]  # there is no PATH, so no compiler
     assert kept == {"LANG": "C", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
@@ -487,10 +481,7 @@ def test_an_application_that_is_no_longer_declared_must_be_gone():
     "deployment",
     [
         {"status": "DEPLOY_FAILED", "message": "no"},
-        {
-            "status": "UPDATING",
-            "message": "A replica failed to start with exception. Retrying 2 more time(s). Error: no",
-        },
+        {"status": "UPDATING", "message": "A replica failed to start with exception. Retrying 2 more time(s). Error: no"},
     ],
 )
 def test_the_first_failure_ends_the_wait(deployment):
@@ -518,9 +509,7 @@ def test_replicas_that_do_not_fit_are_told_with_both_numbers():
 
 def test_a_placement_group_counts_with_all_its_bundles_and_the_replica_in_the_first():
     bundles = [{"CPU": 1}, {"CPU": 1, "accelerator_type:L4": 0.001}]
-    wanted = wanted_resources(
-        details(deployment={**TWO_CPUS_EACH, "deployment_config": {"placement_group_bundles": bundles}})
-    )
+    wanted = wanted_resources(details(deployment={**TWO_CPUS_EACH, "deployment_config": {"placement_group_bundles": bundles}}))
     assert wanted["CPU"] == 6
     assert "0.003 accelerator_type:L4, and this Ray has 0." in lacking(wanted, {"CPU": 9.0})
 

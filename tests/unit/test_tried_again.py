@@ -95,9 +95,7 @@ def test_a_configuration_is_sent_once(put):
 def test_it_is_sent_once_more_when_serves_proxies_took_too_long(put):
     taken, notes = put((500, SLOW), (200, ""))
     assert taken == [{"applications": [1]}] * 2
-    assert notes == [
-        "Serve gave up (TimeoutError: HTTP proxies not available after 60s.): sending serveConfigV2 once more"
-    ]
+    assert notes == ["Serve gave up (TimeoutError: HTTP proxies not available after 60s.): sending serveConfigV2 once more"]
 
 
 def test_it_is_not_sent_a_third_time(put):

@@ -333,9 +333,7 @@ def test_on_a_gpu_the_old_executor_fails(executor: str, actor: str):
 def test_a_service_is_asked_without_the_key_on_what_it_says_it_has_and_on_what_it_might_not_say():
     service = Service()
     assert checks(service)[KEY].outcome is Outcome.PASS
-    assert {("POST", "/invocations"), ("POST", "/tokenize"), ("GET", "/v1/models"), ("GET", "/metrics")} <= set(
-        service.asked
-    )
+    assert {("POST", "/invocations"), ("POST", "/tokenize"), ("GET", "/v1/models"), ("GET", "/metrics")} <= set(service.asked)
     assert ("POST", "/v1/responses/x/cancel") in service.asked
 
 

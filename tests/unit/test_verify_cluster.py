@@ -85,10 +85,7 @@ def policy_of_a_benchmark(fake: FakeCluster) -> None:
         (no_default_deny, "NetworkPolicy default-deny is missing"),
         (policy_edited, "NetworkPolicy chat-ray is not as declared"),
         (policy_of_somebody_else, "NetworkPolicy open is not declared and lets others in"),
-        (
-            policy_of_a_benchmark,
-            "open is not declared and lets others in (a benchmark's, which deletes it when it ends)",
-        ),
+        (policy_of_a_benchmark, "open is not declared and lets others in (a benchmark's, which deletes it when it ends)"),
     ],
 )
 def test_what_others_could_reach_fails(fake: FakeCluster, break_it: Callable[[FakeCluster], None], evidence: str):
@@ -111,9 +108,7 @@ def test_a_dropped_connection_to_a_pod_is_made_again(fake: FakeCluster, monkeypa
     assert all(check.outcome in (Outcome.PASS, Outcome.NOT_APPLICABLE) for check in fake.checks().values())
 
 
-def test_a_connection_that_drops_each_time_is_said_without_kubectls_own_log(
-    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_connection_that_drops_each_time_is_said_without_kubectls_own_log(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(kubernetes, "POLL_SECONDS", 0)
     (fake.folder / "drops").write_text("1000")
     with pytest.raises(NotSeen, match=r"kubectl exec -i [\w-]+: error: .*unexpected EOF") as said:
@@ -245,10 +240,7 @@ def test_the_wait_ends_with_what_it_waited_for(fake: FakeCluster):
 
 # kubectl 1.36's words for each
 REFUSALS = {
-    "no server": (
-        "The connection to the server 10.0.0.9:443 was refused - did you specify the right host or port?",
-        "VPN",
-    ),
+    "no server": ("The connection to the server 10.0.0.9:443 was refused - did you specify the right host or port?", "VPN"),
     "no name": ("Unable to connect to the server: dial tcp: lookup gke.example on 10.0.0.2:53: no such host", "VPN"),
     "no login": ("error: You must be logged in to the server (Unauthorized)", "gcloud auth login"),
     "no rights": (
@@ -297,11 +289,7 @@ def test_what_may_pass_is_no_reason_to_give_a_cluster_up(fake: FakeCluster, monk
 
 def test_a_long_wait_says_every_few_minutes_that_it_goes_on():
     said = [cluster._since(minutes * 60, "it is not ready") for minutes in (0, 1, 2, 3, 5)]
-    assert list(dict.fromkeys(said)) == [
-        "it is not ready",
-        "after 2 min: it is not ready",
-        "after 4 min: it is not ready",
-    ]
+    assert list(dict.fromkeys(said)) == ["it is not ready", "after 2 min: it is not ready", "after 4 min: it is not ready"]
 
 
 def test_a_cluster_that_does_not_answer_is_waited_for(fake: FakeCluster):
@@ -460,9 +448,7 @@ def test_a_parked_service_is_not_looked_for(fake: FakeCluster, tmp_path: pathlib
     assert "parked" in result.output
 
 
-def test_a_made_clusters_kubeconfig_is_pulumis_and_is_gone_afterwards(
-    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_made_clusters_kubeconfig_is_pulumis_and_is_gone_afterwards(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch):
     tool = fake.folder / "pulumi"
     tool.write_text("#!/bin/sh\necho the-kubeconfig\n")
     tool.chmod(0o755)

@@ -36,7 +36,9 @@ def test_it_runs_where_only_python_is(tmp_path: pathlib.Path):
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen]:
     """A process with two variables and a password among its arguments."""
-    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(60)"
+    code = (
+        "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--redis-password=hidden"],
         env={"SHOWN": "1", "HIDDEN": "sk-hidden", "OTHER": "not asked for"},
@@ -80,9 +82,7 @@ def haproxy(tmp_path: pathlib.Path) -> Iterator[subprocess.Popen]:
     """A process that looks like HAProxy, with a configuration, a Lua file and an admin socket."""
     (tmp_path / "router.lua").write_text("local ROUTERS = {}")
     config = tmp_path / "haproxy.cfg"
-    config.write_text(
-        f"global\n    stats socket {tmp_path}/a.sock mode 666\n    lua-load-per-thread {tmp_path}/router.lua\n"
-    )
+    config.write_text(f"global\n    stats socket {tmp_path}/a.sock mode 666\n    lua-load-per-thread {tmp_path}/router.lua\n")
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "a.sock"))
     server.listen()
@@ -141,9 +141,7 @@ def test_what_logs_say_of_executors_and_the_controller(tmp_path: pathlib.Path, c
         "INFO Using executor class: <class 'vllm.v1.executor.ray_executor_v2.RayExecutorV2'>\n"
     )
     seen = inside.run({"do": "look"}, HERE | {"logs": str(tmp_path)})
-    assert seen["executors"] == {
-        "replica_llm_LLMServer--tiny_abc.log": "vllm.v1.executor.ray_executor_v2.RayExecutorV2"
-    }
+    assert seen["executors"] == {"replica_llm_LLMServer--tiny_abc.log": "vllm.v1.executor.ray_executor_v2.RayExecutorV2"}
     assert seen["throughput_said"] is False
     (tmp_path / "serve/controller_1.log").write_text("Throughput optimized Ray Serve enabled with the following")
     assert inside.run({"do": "look"}, HERE | {"logs": str(tmp_path)})["throughput_said"] is True
@@ -197,11 +195,7 @@ def test_the_key_goes_to_the_endpoint_and_rays_token_to_the_dashboard(address: s
         (said,) = inside.run({"do": "ask", "base": base, "requests": [{"path": "/", "auth": auth}]}, place)
         return json.loads(said["text"])["authorization"]
 
-    assert (sent("dashboard", True), sent("serve", True), sent(address, True)) == (
-        "Bearer t-1",
-        "Bearer sk-1",
-        "Bearer sk-1",
-    )
+    assert (sent("dashboard", True), sent("serve", True), sent(address, True)) == ("Bearer t-1", "Bearer sk-1", "Bearer sk-1")
     assert (sent("dashboard", False), sent("serve", False)) == (None, None)
 
 

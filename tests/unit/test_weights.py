@@ -70,10 +70,7 @@ def test_head_and_workers_have_the_same_variables_and_only_workers_the_volume():
 @pytest.mark.parametrize(
     "more",
     [
-        {
-            "weights": {"location": "/mnt/qwen"},
-            "pods": {"volumes": [{"name": "mine", "mount_path": "/mnt", "claim": "c"}]},
-        },
+        {"weights": {"location": "/mnt/qwen"}, "pods": {"volumes": [{"name": "mine", "mount_path": "/mnt", "claim": "c"}]}},
         {"pods": {"volumes": [{"name": "cache", "mount_path": "/home/ray/.cache/huggingface", "claim": "c"}]}},
     ],
 )
@@ -99,9 +96,7 @@ def test_a_revision_is_what_vllm_asks_hugging_face_for():
     ],
 )
 def test_the_plan_says_that_a_bucket_of_ones_own_has_to_grant_its_workers_rights(uri, warned):
-    said = [
-        one for one in planned(QWEN | {"weights": {"location": uri}}).warnings if "grants the workers no rights" in one
-    ]
+    said = [one for one in planned(QWEN | {"weights": {"location": uri}}).warnings if "grants the workers no rights" in one]
     assert [uri in one for one in said] == [True] * warned
 
 
@@ -141,9 +136,7 @@ def test_gke_adds_the_mounts_sidecar_to_workers_alone():
 
 def test_the_mounts_sidecar_fits_the_machine_beside_the_workers():
     shared = QWEN | {"replicas": 8, "nodes": {"machine_type": "g2-standard-96"}, "workers": {"gpus": 1}}
-    (alone,), (beside,) = (
-        planned(one, **BUCKET).services for one in (shared, shared | {"weights": {"source": "gcs-fuse"}})
-    )
+    (alone,), (beside,) = (planned(one, **BUCKET).services for one in (shared, shared | {"weights": {"source": "gcs-fuse"}}))
     assert beside.workers.cpus + 0.25 <= alone.workers.cpus + 1
     assert 8 * (beside.workers.cpus + 0.25) <= 96
     assert beside.workers.cpus < alone.workers.cpus or beside.workers.memory_gib <= alone.workers.memory_gib

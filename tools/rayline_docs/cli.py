@@ -8,9 +8,7 @@ from rayline_cli.cli.common import app, console, errors
 
 
 @app.command(epilog="Example: rayline docs --check")
-def docs(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")] = False,
-) -> None:
+def docs(check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")] = False) -> None:
     """Write the generated parts of docs/ and stacks/schema.json. For whoever changes this repository."""
     from . import pages
 

@@ -79,10 +79,7 @@ def _variables_part() -> str:
 
 
 def _owned_part() -> str:
-    owned = OWNED | {
-        PYTHON_PATH: PYTHON_PATH_INSTEAD,
-        HUB_CACHE: f"with weights.source hub on GPUs {HUB_CACHE_INSTEAD}",
-    }
+    owned = OWNED | {PYTHON_PATH: PYTHON_PATH_INSTEAD, HUB_CACHE: f"with weights.source hub on GPUs {HUB_CACHE_INSTEAD}"}
     owned |= {f"{start}...": why for start, why in OWNED_PREFIXES.items()}
     rows = ((code(name), instead.replace("{path}", "services.<name>")) for name, instead in owned.items())
     return table(("Variable", "Instead"), rows)
@@ -334,6 +331,4 @@ Ray, vLLM and the image are chosen together, because an unpinned vLLM has broken
 Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted.
 
 {commands}
-""".replace("{{ray}}", RUNTIMES[DEFAULT_RUNTIME].ray_version).replace(
-    "{{vllm}}", RUNTIMES[DEFAULT_RUNTIME].vllm_version
-)
+""".replace("{{ray}}", RUNTIMES[DEFAULT_RUNTIME].ray_version).replace("{{vllm}}", RUNTIMES[DEFAULT_RUNTIME].vllm_version)

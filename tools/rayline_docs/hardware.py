@@ -66,13 +66,7 @@ def _machines_part() -> str:
 
 def _capacities_part() -> str:
     rows = [
-        (
-            code(way.value),
-            row.meaning,
-            row.conditions,
-            row.quota,
-            code(row.min_gke_version) if row.min_gke_version else "",
-        )
+        (code(way.value), row.meaning, row.conditions, row.quota, code(row.min_gke_version) if row.min_gke_version else "")
         for way, row in CAPACITIES.items()
     ]
     return table(("`nodes.capacity`", "What you get", "What it asks for", "Quota", "GKE from"), rows)
@@ -85,14 +79,7 @@ def _system_machines_part() -> str:
         on_demand, _ = prices.PRICES.get(machine.name, {}).get(PRICED_REGION, (None, None))
         default = " (default)" if machine.name == defaults.SYSTEM_MACHINE_TYPE else ""
         rows.append(
-            (
-                code(machine.name) + default,
-                machine.vcpus,
-                machine.memory_gib,
-                f"{cpus:.1f}",
-                f"{memory:.1f}",
-                _price(on_demand),
-            )
+            (code(machine.name) + default, machine.vcpus, machine.memory_gib, f"{cpus:.1f}", f"{memory:.1f}", _price(on_demand))
         )
     return table(("Machine type", "vCPU", "GiB", "CPU for pods", "GiB for pods", "USD/h on demand"), rows)
 

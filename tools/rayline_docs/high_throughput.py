@@ -23,8 +23,7 @@ def _throughput_part() -> str:
 def _local_part() -> str:
     everything = [(one.what, one.why) for one in DIFFERENCES]
     everything += [
-        (f"{code(title)} listens on all interfaces all the same.", why)
-        for title, why in LISTENS_ON_ALL_INTERFACES.items()
+        (f"{code(title)} listens on all interfaces all the same.", why) for title, why in LISTENS_ON_ALL_INTERFACES.items()
     ]
     return table(("On this machine", "Why"), everything)
 
@@ -43,10 +42,7 @@ def _levers_part() -> str:
         for name, flag in SERVE_FLAGS.items()
         if flag.measured
     ]
-    rows += [
-        (code(name), code(lever.default), code(lever.value), lever.measured, lever.cost)
-        for name, lever in LEVERS.items()
-    ]
+    rows += [(code(name), code(lever.default), code(lever.value), lever.measured, lever.cost) for name, lever in LEVERS.items()]
     return table(("Variable or setting", "Without the kit", "The kit", "Measured", "What it costs"), rows)
 
 

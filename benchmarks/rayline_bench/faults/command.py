@@ -133,17 +133,10 @@ SESSIONS: tuple[Session, ...] = (
         {"short-limit": ("as reload, with rollout.longest_stream_seconds below the streams' length", _reloaded(1))},
     ),
     Session({}, {"worker": ("one of two nodes is lost", _with_two_nodes(nodes.worker_lost))}, room=1),
-    Session(
-        {}, {"head": ("the head's node is lost, its GCS without a store", _with_two_nodes(nodes.head_lost))}, room=1
-    ),
+    Session({}, {"head": ("the head's node is lost, its GCS without a store", _with_two_nodes(nodes.head_lost))}, room=1),
     Session(
         {},
-        {
-            "head-with-store": (
-                "the same with a Redis; needs redis-server on PATH",
-                _with_two_nodes(nodes.head_lost_with_store),
-            )
-        },
+        {"head-with-store": ("the same with a Redis; needs redis-server on PATH", _with_two_nodes(nodes.head_lost_with_store))},
         room=1,
         store=True,
     ),
@@ -209,9 +202,7 @@ def earlier_rows(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise ReceiptError(f"{path} is no receipt of this command") from None
     if differs:
-        raise ReceiptError(
-            f"{path} was made with other {' and '.join(differs)}, and such rows do not belong into one table"
-        )
+        raise ReceiptError(f"{path} was made with other {' and '.join(differs)}, and such rows do not belong into one table")
     return rows
 
 
@@ -242,9 +233,7 @@ def measure(only: str, path: Path, state_dir: Path) -> None:
     keys = [key for one in SESSIONS for key in one.faults]
     wanted = only.split(",") if only else keys
     if unknown := [key for key in wanted if key not in keys]:
-        raise BenchUsageError(
-            f"--only {','.join(unknown)}: there is no such fault. Fix: name some of {', '.join(keys)}"
-        )
+        raise BenchUsageError(f"--only {','.join(unknown)}: there is no such fault. Fix: name some of {', '.join(keys)}")
     here, git = machine(), git_state()
     try:
         rows = earlier_rows(path, here)

@@ -171,9 +171,7 @@ def count(fault: str, noted: Blow, requests: list[Request], *, begun: float, rec
         failed_on_it=sum(id(one) in on_it for one in failed),
         failed_elsewhere=sum(id(one) in elsewhere for one in failed),
         failed_new=len(new),
-        last_failure_seconds=round(
-            max((one.started - noted.at for one in new if one.started > noted.at), default=0.0), 1
-        ),
+        last_failure_seconds=round(max((one.started - noted.at for one in new if one.started > noted.at), default=0.0), 1),
         longest_gap_seconds=round(longest_gap(requests, noted.at, ended), 1),
         usual_gap_seconds=round(longest_gap(requests, begun, noted.at), 1),
         recovery_seconds=round(recovered - noted.at, 1),
@@ -233,9 +231,7 @@ def _restarted(scene: Scene, role: str, killed: set[int]) -> bool:
     return bool(found) and not found & killed
 
 
-def part_killed(
-    scene: Scene, fault: str, role: str, done: str, replicas: int = 2, *, carries_streams: bool = False
-) -> Outcome:
+def part_killed(scene: Scene, fault: str, role: str, done: str, replicas: int = 2, *, carries_streams: bool = False) -> Outcome:
     """SIGKILL for every process of `role`; over when others have taken their place and HAProxy has all replicas."""
     killed: set[int] = set()
 
@@ -254,9 +250,7 @@ def part_killed(
 
 def router_killed(scene: Scene) -> Outcome:
     """The LLMRouter replica that HAProxy asks where each POST goes."""
-    return part_killed(
-        scene, "router killed", parts.ROUTER, "SIGKILL to the LLMRouter replica, the only one of its node"
-    )
+    return part_killed(scene, "router killed", parts.ROUTER, "SIGKILL to the LLMRouter replica, the only one of its node")
 
 
 def one_router_killed(scene: Scene, replicas: int = 2) -> Outcome:
@@ -281,9 +275,7 @@ def one_router_killed(scene: Scene, replicas: int = 2) -> Outcome:
 
 def haproxy_killed(scene: Scene) -> Outcome:
     """The haproxy process; its manager lives on."""
-    return part_killed(
-        scene, "HAProxy killed", "haproxy", "SIGKILL to the haproxy process, the only one", carries_streams=True
-    )
+    return part_killed(scene, "HAProxy killed", "haproxy", "SIGKILL to the haproxy process, the only one", carries_streams=True)
 
 
 def manager_killed(scene: Scene) -> Outcome:

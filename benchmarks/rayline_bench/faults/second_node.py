@@ -63,9 +63,7 @@ class WorkerNode:
 
         The agents of a raylet write their title over the mark.
         """
-        found = {
-            process.pid: process for process in psutil.process_iter() if environ(process.pid).get(MARK) == self.mark
-        }
+        found = {process.pid: process for process in psutil.process_iter() if environ(process.pid).get(MARK) == self.mark}
         with suppress(psutil.NoSuchProcess):
             found.update({child.pid: child for child in self.root.children(recursive=True)})
         return [process for process in found.values() if is_alive(process)]
@@ -89,9 +87,7 @@ def joined(session: Session, num_cpus: int = 1) -> Iterator[WorkerNode]:
     taken = {connection.laddr.port for connection in psutil.net_connections("tcp") if connection.laddr}
     ports = {}
     for name in ("serve", "haproxy-metrics", "haproxy-stats", "metrics"):
-        ports[name] = next(
-            port for port in range(session.ports[name] + PORT_STEP, 65536, PORT_STEP) if port not in taken
-        )
+        ports[name] = next(port for port in range(session.ports[name] + PORT_STEP, 65536, PORT_STEP) if port not in taken)
         taken.add(ports[name])
     env = {
         **environ(root.pid),

@@ -120,9 +120,7 @@ class ClusterArgs(Arguments):
     """mode create: split the bill by namespace and label."""
     labels: Annotated[
         dict[
-            Annotated[
-                str, form(LABEL_KEY, "a key: lower-case letters, digits, dashes and underscores, first a letter", 63)
-            ],
+            Annotated[str, form(LABEL_KEY, "a key: lower-case letters, digits, dashes and underscores, first a letter", 63)],
             Annotated[str, form(LABEL_VALUE, "at most 63 lower-case letters, digits, dashes and underscores", 63)],
         ],
         items(MOST_LABELS, "labels"),

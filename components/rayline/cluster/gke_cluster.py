@@ -138,9 +138,7 @@ class GkeCluster(pulumi.ComponentResource):
             ),
             management=gcp.container.NodePoolManagementArgs(auto_repair=True, auto_upgrade=True),
             # a new node first, then the old one goes: a head waits for no machine
-            upgrade_settings=gcp.container.NodePoolUpgradeSettingsArgs(
-                strategy="SURGE", max_surge=1, max_unavailable=0
-            ),
+            upgrade_settings=gcp.container.NodePoolUpgradeSettingsArgs(strategy="SURGE", max_surge=1, max_unavailable=0),
             network_config=gcp.container.NodePoolNetworkConfigArgs(enable_private_nodes=args["private_nodes"]),
             node_config=gcp.container.NodePoolNodeConfigArgs(
                 machine_type=args["system_machine_type"],
@@ -152,9 +150,7 @@ class GkeCluster(pulumi.ComponentResource):
                 shielded_instance_config=gcp.container.NodePoolNodeConfigShieldedInstanceConfigArgs(
                     enable_secure_boot=True, enable_integrity_monitoring=True
                 ),
-                workload_metadata_config=gcp.container.NodePoolNodeConfigWorkloadMetadataConfigArgs(
-                    mode="GKE_METADATA"
-                ),
+                workload_metadata_config=gcp.container.NodePoolNodeConfigWorkloadMetadataConfigArgs(mode="GKE_METADATA"),
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -172,9 +168,9 @@ class GkeCluster(pulumi.ComponentResource):
             )
         else:
             # a certificate of the cluster's own authority, which nobody else knows
-            reached = pulumi.Output.all(
-                cluster.name, cluster.endpoint, cluster.master_auth.apply(_ca_certificate)
-            ).apply(lambda known: kubeconfig(*known))
+            reached = pulumi.Output.all(cluster.name, cluster.endpoint, cluster.master_auth.apply(_ca_certificate)).apply(
+                lambda known: kubeconfig(*known)
+            )
         self.kubeconfig = reached
         self.register_outputs(
             {
@@ -210,25 +206,19 @@ def _cluster_arguments(args: GkeClusterArgs, account: pulumi.Input[str]) -> dict
         "release_channel": container.ClusterReleaseChannelArgs(  # another program's SDK sends the text
             channel=ReleaseChannel(args["release_channel"]).value.upper()
         ),
-        "workload_identity_config": container.ClusterWorkloadIdentityConfigArgs(
-            workload_pool=f"{args['project']}.svc.id.goog"
-        ),
+        "workload_identity_config": container.ClusterWorkloadIdentityConfigArgs(workload_pool=f"{args['project']}.svc.id.goog"),
         "node_locations": args["zones"] or None,
         **_control_plane(args),
         "maintenance_policy": _maintenance(args),
         "addons_config": _addons(args),
         "gateway_api_config": container.ClusterGatewayApiConfigArgs(channel="CHANNEL_STANDARD"),
-        "secret_manager_config": container.ClusterSecretManagerConfigArgs(enabled=True)
-        if args["secret_manager"]
-        else None,
+        "secret_manager_config": container.ClusterSecretManagerConfigArgs(enabled=True) if args["secret_manager"] else None,
         "monitoring_config": container.ClusterMonitoringConfigArgs(
             enable_components=args["metrics"],
             managed_prometheus=container.ClusterMonitoringConfigManagedPrometheusArgs(
                 enabled=args["managed_prometheus"],
                 # PodMonitorings say what is scraped; GKE's own guesses would scrape the same pods again
-                auto_monitoring_config=container.ClusterMonitoringConfigManagedPrometheusAutoMonitoringConfigArgs(
-                    scope="NONE"
-                )
+                auto_monitoring_config=container.ClusterMonitoringConfigManagedPrometheusAutoMonitoringConfigArgs(scope="NONE")
                 if args["managed_prometheus"]
                 else None,
             ),
@@ -238,9 +228,7 @@ def _cluster_arguments(args: GkeClusterArgs, account: pulumi.Input[str]) -> dict
         ),
         "node_pool_defaults": container.ClusterNodePoolDefaultsArgs(
             node_config_defaults=container.ClusterNodePoolDefaultsNodeConfigDefaultsArgs(
-                gcfs_config=container.ClusterNodePoolDefaultsNodeConfigDefaultsGcfsConfigArgs(
-                    enabled=args["image_streaming"]
-                )
+                gcfs_config=container.ClusterNodePoolDefaultsNodeConfigDefaultsGcfsConfigArgs(enabled=args["image_streaming"])
             )
         ),
         "enable_shielded_nodes": True,
@@ -282,9 +270,7 @@ def _maintenance(args: GkeClusterArgs) -> "gcp.container.ClusterMaintenancePolic
     container = gcp.container
     return container.ClusterMaintenancePolicyArgs(
         recurring_window=container.ClusterMaintenancePolicyRecurringWindowArgs(
-            start_time=args["maintenance_start"],
-            end_time=args["maintenance_end"],
-            recurrence=args["maintenance_recurrence"],
+            start_time=args["maintenance_start"], end_time=args["maintenance_end"], recurrence=args["maintenance_recurrence"]
         ),
         maintenance_exclusions=[
             container.ClusterMaintenancePolicyMaintenanceExclusionArgs(
@@ -318,9 +304,7 @@ def _ray_addon() -> "list[gcp.container.ClusterAddonsConfigRayOperatorConfigArgs
     return [
         container.ClusterAddonsConfigRayOperatorConfigArgs(
             enabled=True,
-            ray_cluster_logging_config=container.ClusterAddonsConfigRayOperatorConfigRayClusterLoggingConfigArgs(
-                enabled=True
-            ),
+            ray_cluster_logging_config=container.ClusterAddonsConfigRayOperatorConfigRayClusterLoggingConfigArgs(enabled=True),
             ray_cluster_monitoring_config=container.ClusterAddonsConfigRayOperatorConfigRayClusterMonitoringConfigArgs(
                 enabled=True
             ),
@@ -341,9 +325,7 @@ def _ca_certificate(master_auth) -> str:
 def _dns_endpoint(endpoints) -> str:
     """The DNS name of the control plane; empty while a preview does not know it."""
     config = (
-        endpoints.get("dns_endpoint_config")
-        if isinstance(endpoints, dict)
-        else getattr(endpoints, "dns_endpoint_config", None)
+        endpoints.get("dns_endpoint_config") if isinstance(endpoints, dict) else getattr(endpoints, "dns_endpoint_config", None)
     )
     endpoint = config.get("endpoint") if isinstance(config, dict) else getattr(config, "endpoint", None)
     return endpoint or ""

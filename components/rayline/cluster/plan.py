@@ -27,9 +27,7 @@ def plan_cluster(check: Check, args: InferencePlatformArgs, name: str) -> Cluste
         belongs_to = ClusterMode.EXISTING if key in EXISTING_ONLY else ClusterMode.CREATE
         if belongs_to is not mode:
             check.refuse(
-                f"cluster.{key}",
-                None,
-                f"only with cluster.mode {belongs_to.value}, and it is {mode.value}: leave it out",
+                f"cluster.{key}", None, f"only with cluster.mode {belongs_to.value}, and it is {mode.value}: leave it out"
             )
     if mode is not ClusterMode.CREATE:
         kubeconfig = None if mode is ClusterMode.LOCAL else asked.kubeconfig
@@ -37,9 +35,7 @@ def plan_cluster(check: Check, args: InferencePlatformArgs, name: str) -> Cluste
 
     for key, value, example in (("project", args.project, "my-project"), ("region", args.region, "us-central1")):
         if not value:
-            check.refuse(
-                f"gcp:{key}", None, f"required with cluster.mode create: `pulumi config set gcp:{key} {example}`"
-            )
+            check.refuse(f"gcp:{key}", None, f"required with cluster.mode create: `pulumi config set gcp:{key} {example}`")
     region = args.region or ""
     _check_name(check, name)
     location = _location(check, asked, region)
@@ -79,9 +75,7 @@ def _check_name(check: Check, name: str) -> None:
         )
     if len(name) > PLATFORM:
         check.refuse(
-            "stack name",
-            name,
-            f"{len(name)} characters, and the names of Google resources begin with it: at most {PLATFORM}",
+            "stack name", name, f"{len(name)} characters, and the names of Google resources begin with it: at most {PLATFORM}"
         )
 
 
@@ -90,9 +84,7 @@ def _location(check: Check, asked: ClusterArgs, region: str) -> str | None:
     if location and region and location != region and not re.fullmatch(re.escape(region) + "-[a-z0-9]+", location):
         check.refuse("cluster.location", location, f"the region {region} or one of its zones, for example {region}-b")
     elif location and AI_ZONE in location:
-        check.refuse(
-            "cluster.location", location, f"a zone for accelerators only: take another, for example {region}-b"
-        )
+        check.refuse("cluster.location", location, f"a zone for accelerators only: take another, for example {region}-b")
     return location
 
 
@@ -101,9 +93,7 @@ def _system_pool(check: Check, asked: SystemPoolArgs, region: str) -> SystemPool
     if machine is None:
         known = ", ".join(SYSTEM_MACHINES)
         check.refuse(
-            "cluster.system_pool.machine_type",
-            asked.machine_type,
-            f"one of {known}; others are a row in facts/accelerators.py",
+            "cluster.system_pool.machine_type", asked.machine_type, f"one of {known}; others are a row in facts/accelerators.py"
         )
         machine = SYSTEM_MACHINES[SystemPoolArgs().machine_type]
     most = asked.max_nodes if asked.said("max_nodes") else max(asked.min_nodes, asked.max_nodes)
@@ -118,9 +108,7 @@ def _check_ranges(check: Check, network: NetworkArgs) -> None:
     ranges = {key: ipaddress.IPv4Network(getattr(network, key)) for key in NetworkArgs.model_fields}
     for (one, first), (other, second) in itertools.combinations(ranges.items(), 2):
         if first.overlaps(second):
-            check.refuse(
-                f"cluster.network.{other}", str(second), f"overlaps cluster.network.{one} {first}: a range of its own"
-            )
+            check.refuse(f"cluster.network.{other}", str(second), f"overlaps cluster.network.{one} {first}: a range of its own")
 
 
 def add_api(cluster: ClusterPlan, api: str) -> ClusterPlan:
@@ -171,9 +159,7 @@ def _metrics(check: Check, monitoring: MonitoringArgs) -> tuple[str, ...]:
     if not monitoring.managed_prometheus:
         if monitoring.dcgm:
             check.refuse(
-                "cluster.monitoring.dcgm",
-                True,
-                "GPU metrics need cluster.monitoring.managed_prometheus, and it is false",
+                "cluster.monitoring.dcgm", True, "GPU metrics need cluster.monitoring.managed_prometheus, and it is false"
             )
         return SYSTEM_METRICS
     return (*SYSTEM_METRICS, *WORKLOAD_METRICS, *([GPU_METRICS] if monitoring.dcgm is not False else []))

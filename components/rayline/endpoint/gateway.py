@@ -18,8 +18,7 @@ _RATE_LIMIT_KEYS: dict[RateLimitKey, dict[str, Any]] = {
     RateLimitKey.API_KEY: {
         "enforce_on_key": "",
         "enforce_on_key_configs": [
-            {"enforce_on_key_type": "HTTP_HEADER", "enforce_on_key_name": header}
-            for header in ("Authorization", "x-api-key")
+            {"enforce_on_key_type": "HTTP_HEADER", "enforce_on_key_name": header} for header in ("Authorization", "x-api-key")
         ],
     },
 }
@@ -100,12 +99,7 @@ class EndpointGateway(pulumi.ComponentResource):
         needed: list[pulumi.Resource] = [
             address,
             gcp.compute.SSLPolicy(
-                f"{name}-tls",
-                project=project,
-                name=resource_name,
-                profile="MODERN",
-                min_tls_version="TLS_1_2",
-                opts=self._here,
+                f"{name}-tls", project=project, name=resource_name, profile="MODERN", min_tls_version="TLS_1_2", opts=self._here
             ),
         ]
         if args.get("rate_limit_per_minute") is not None:
@@ -150,9 +144,7 @@ class EndpointGateway(pulumi.ComponentResource):
                     ),
                 ),
                 # every policy ends with a rule of the lowest priority
-                compute.SecurityPolicyRuleArgs(
-                    action="allow", priority=2147483647, description="the rest", match=everybody
-                ),
+                compute.SecurityPolicyRuleArgs(action="allow", priority=2147483647, description="the rest", match=everybody),
             ],
             opts=self._here,
         )

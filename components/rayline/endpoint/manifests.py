@@ -105,9 +105,7 @@ def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: st
     backend: dict[str, Any] = {
         "timeoutSec": max(BACKEND_TIMEOUT_SECONDS, service.asked.rollout.longest_stream_seconds),
         "connectionDraining": {
-            "drainingTimeoutSec": min(
-                MAX_DRAINING_SECONDS, drain_times(service.asked.rollout.longest_stream_seconds).gateway
-            )
+            "drainingTimeoutSec": min(MAX_DRAINING_SECONDS, drain_times(service.asked.rollout.longest_stream_seconds).gateway)
         },
         "logging": {"enabled": True},
     }
@@ -123,11 +121,7 @@ def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: st
 
 
 def _metadata(service: ServicePlan, namespace: str) -> dict[str, Any]:
-    return {
-        "name": f"{service.name}-serve",
-        "namespace": namespace,
-        "labels": {SERVICE_LABEL: service.name, **MANAGED_BY},
-    }
+    return {"name": f"{service.name}-serve", "namespace": namespace, "labels": {SERVICE_LABEL: service.name, **MANAGED_BY}}
 
 
 def _policy(kind: str, metadata: dict[str, Any], default: dict[str, Any], target: dict[str, str]) -> dict[str, Any]:

@@ -76,15 +76,11 @@ def _check_tls(check: Check, asked: EndpointArgs) -> None:
     public = asked.exposure is Exposure.PUBLIC
     what = "the name of a Certificate Manager map" if public else "the name of a TLS Secret in the platform's namespace"
     if asked.tls is Tls.NONE and public:
-        check.refuse(
-            "endpoint.tls", asked.tls, "keys and prompts would cross the internet in clear text: managed or own"
-        )
+        check.refuse("endpoint.tls", asked.tls, "keys and prompts would cross the internet in clear text: managed or own")
     if asked.tls is Tls.OWN and not asked.certificate:
         check.refuse("endpoint.certificate", None, f"required with endpoint.tls own: {what}")
     elif asked.tls is not Tls.OWN and asked.certificate:
-        check.refuse(
-            "endpoint.certificate", asked.certificate, f"only with endpoint.tls own, and it is {asked.tls.value}"
-        )
+        check.refuse("endpoint.certificate", asked.certificate, f"only with endpoint.tls own, and it is {asked.tls.value}")
 
 
 def _check_public(check: Check, asked: EndpointArgs, services: Mapping[str, ServiceArgs]) -> None:
@@ -96,13 +92,9 @@ def _check_public(check: Check, asked: EndpointArgs, services: Mapping[str, Serv
                 "with endpoint.exposure public everybody could use the model: leave api.key on, or name endpoint.iap_members",
             )
     if asked.said("proxy_cidr"):
-        check.refuse(
-            "endpoint.proxy_cidr", asked.proxy_cidr, "only with exposure internal, and it is public: leave it out"
-        )
+        check.refuse("endpoint.proxy_cidr", asked.proxy_cidr, "only with exposure internal, and it is public: leave it out")
     if asked.rate_limit_per_minute is None and asked.said("rate_limit_by"):
-        check.refuse(
-            "endpoint.rate_limit_by", asked.rate_limit_by, "counts nothing without endpoint.rate_limit_per_minute"
-        )
+        check.refuse("endpoint.rate_limit_by", asked.rate_limit_by, "counts nothing without endpoint.rate_limit_per_minute")
 
 
 def _check_internal(check: Check, asked: EndpointArgs, cluster: ClusterPlan) -> None:
@@ -125,9 +117,7 @@ def _check_proxy_cidr(check: Check, proxy_cidr: str, cluster: ClusterPlan) -> No
     for key in ("nodes_cidr", "pods_cidr", "services_cidr"):
         other = getattr(cluster, key)
         if other and network.overlaps(ipaddress.IPv4Network(other)):
-            check.refuse(
-                "endpoint.proxy_cidr", proxy_cidr, f"overlaps cluster.network.{key} {other}: a range of its own"
-            )
+            check.refuse("endpoint.proxy_cidr", proxy_cidr, f"overlaps cluster.network.{key} {other}: a range of its own")
 
 
 def _hostnames(check: Check, domain: str, services: Mapping[str, ServiceArgs]) -> dict[str, str]:
@@ -138,9 +128,7 @@ def _hostnames(check: Check, domain: str, services: Mapping[str, ServiceArgs]) -
         label, _, rest = hostname.partition(".")
         if domain and hostname != domain and (rest != domain or not re.fullmatch(HOST_LABEL, label)):
             check.refuse(
-                path,
-                hostname,
-                f"{domain} or one label before it, such as {service}.{domain}: the certificate covers no others",
+                path, hostname, f"{domain} or one label before it, such as {service}.{domain}: the certificate covers no others"
             )
         elif len(hostname) > MAX_DOMAIN:
             check.refuse(path, hostname, f"{len(hostname)} characters: a name has at most {MAX_DOMAIN} characters")

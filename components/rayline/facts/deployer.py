@@ -55,17 +55,11 @@ GOOGLE: dict[str, tuple[Needs, ...]] = {
         Needs(NETWORK_ADMIN, (*_crud("compute.routers", "update"), "compute.networks.updatePolicy", *_REGION)),
     ),
     # a NAT is a part of its router
-    "gcp:compute/routerNat:RouterNat": (
-        Needs(NETWORK_ADMIN, ("compute.routers.get", "compute.routers.update", *_REGION)),
-    ),
+    "gcp:compute/routerNat:RouterNat": (Needs(NETWORK_ADMIN, ("compute.routers.get", "compute.routers.update", *_REGION)),),
     "gcp:compute/address:Address": (
         Needs(
             NETWORK_ADMIN,
-            (
-                *_crud("compute.addresses", "createInternal", "deleteInternal", "setLabels"),
-                "compute.subnetworks.use",
-                *_REGION,
-            ),
+            (*_crud("compute.addresses", "createInternal", "deleteInternal", "setLabels"), "compute.subnetworks.use", *_REGION),
         ),
     ),
     "gcp:compute/globalAddress:GlobalAddress": (
@@ -144,9 +138,7 @@ GOOGLE: dict[str, tuple[Needs, ...]] = {
         ),
     ),
     "gcp:certificatemanager/certificateMap:CertificateMap": (
-        Needs(
-            CERTIFICATE_OWNER, (*_crud("certificatemanager.certmaps", "update"), "certificatemanager.operations.get")
-        ),
+        Needs(CERTIFICATE_OWNER, (*_crud("certificatemanager.certmaps", "update"), "certificatemanager.operations.get")),
     ),
     "gcp:certificatemanager/certificateMapEntry:CertificateMapEntry": (
         Needs(
@@ -160,8 +152,7 @@ GOOGLE: dict[str, tuple[Needs, ...]] = {
     ),
     "gcp:certificatemanager/dnsAuthorization:DnsAuthorization": (
         Needs(
-            CERTIFICATE_OWNER,
-            (*_crud("certificatemanager.dnsauthorizations", "update"), "certificatemanager.operations.get"),
+            CERTIFICATE_OWNER, (*_crud("certificatemanager.dnsauthorizations", "update"), "certificatemanager.operations.get")
         ),
     ),
     "gcp:iap/webTypeComputeIamMember:WebTypeComputeIamMember": (

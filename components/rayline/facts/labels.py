@@ -31,12 +31,7 @@ RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
 # The rayproject images run as this user and group.
 RAY_USER, RAY_GROUP = 1000, 100
 # What Pod Security restricted asks of a pod, and of each of its containers.
-NON_ROOT = {
-    "runAsNonRoot": True,
-    "runAsUser": RAY_USER,
-    "runAsGroup": RAY_GROUP,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
+NON_ROOT = {"runAsNonRoot": True, "runAsUser": RAY_USER, "runAsGroup": RAY_GROUP, "seccompProfile": {"type": "RuntimeDefault"}}
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 

@@ -51,10 +51,5 @@ MIN_RAY_VERSION_FOR_BUCKETS = "2.60.0"
 KUBERAY_VERSION = "1.7.0"  # the release whose CRDs the manifests are checked against
 KUBERAY_CHART = "kuberay-operator"
 KUBERAY_CRDS = "https://raw.githubusercontent.com/ray-project/kuberay/v{version}/helm-chart/kuberay-operator/crds"
-KUBERAY_CRD_FILES = (
-    "ray.io_rayclusters.yaml",
-    "ray.io_rayjobs.yaml",
-    "ray.io_rayservices.yaml",
-    "ray.io_raycronjobs.yaml",
-)
+KUBERAY_CRD_FILES = ("ray.io_rayclusters.yaml", "ray.io_rayjobs.yaml", "ray.io_rayservices.yaml", "ray.io_raycronjobs.yaml")
 KUBERAY_REPOSITORY = "https://ray-project.github.io/kuberay-helm/"

@@ -209,10 +209,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         Kind.INTEGER, "1", "LLMRouter replicas pinned to each proxy node", "serve/_private/constants.py:755"
     ),
     "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": ServeFlag(
-        Kind.SWITCH,
-        "0",
-        "the router sees the body: needed by prefix- and KV-aware routing",
-        "serve/_private/constants.py:1017",
+        Kind.SWITCH, "0", "the router sees the body: needed by prefix- and KV-aware routing", "serve/_private/constants.py:1017"
     ),
     "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_TIMEOUT_S": ServeFlag(
         Kind.SECONDS, "5", "how long HAProxy waits for a routing decision, then 503", "serve/_private/constants.py:952"
@@ -249,10 +246,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         Kind.SECONDS, "3600", "how long vLLM may take to start", "llm/_internal/serve/constants.py"
     ),
     "RAYLLM_MODEL_RESPONSE_BATCH_TIMEOUT_MS": ServeFlag(
-        Kind.INTEGER,
-        "50",
-        "batches streamed tokens; no effect with direct streaming",
-        "llm/_internal/serve/constants.py",
+        Kind.INTEGER, "50", "batches streamed tokens; no effect with direct streaming", "llm/_internal/serve/constants.py"
     ),
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": ServeFlag(
         Kind.SWITCH, "0", "gRPC between deployments, by itself", "serve/_private/constants.py:713"

@@ -59,7 +59,9 @@ PYTHON_PATH_INSTEAD = (
 )
 # With weights hub on GPUs, where the cache is a volume of the kit.
 HUB_CACHE = "HF_HOME"
-HUB_CACHE_INSTEAD = "the kit puts the cache on a volume of its own: leave it out, or name one in {path}.pods.volumes and a folder of it here"
+HUB_CACHE_INSTEAD = (
+    "the kit puts the cache on a volume of its own: leave it out, or name one in {path}.pods.volumes and a folder of it here"
+)
 
 # Read by Ray 2.60.0 and without an effect here, and why.
 NO_EFFECT: dict[str, str] = {

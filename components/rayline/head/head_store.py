@@ -68,9 +68,7 @@ class HeadStoreInstance(pulumi.ComponentResource):
             string_data={
                 STORE_PASSWORD_KEY: pulumi.Output.secret(instance.auth_string),
                 # while Google changes its authority there are two
-                STORE_CA_KEY: instance.server_ca_certs.apply(
-                    lambda found: "\n".join(_certificate(one) for one in found)
-                ),
+                STORE_CA_KEY: instance.server_ca_certs.apply(lambda found: "\n".join(_certificate(one) for one in found)),
             },
             opts=pulumi.ResourceOptions(parent=self),
         )

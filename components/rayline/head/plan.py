@@ -66,9 +66,7 @@ def _redis(check: Check, asked: HeadArgs, sizes: HeadPlan) -> HeadPlan:
     address, found = asked.address, ADDRESS.fullmatch(asked.address or "")
     scheme, port = (found[1], int(found[3])) if found else (None, None)
     if not address:
-        check.refuse(
-            "head.address", None, "required with head.store redis, for example rediss://redis.example.com:6378"
-        )
+        check.refuse("head.address", None, "required with head.store redis, for example rediss://redis.example.com:6378")
     elif port is None or not 0 < port < 65536:
         # not shown: it may hold a password
         check.refuse(
@@ -100,9 +98,7 @@ def sized(check: Check, drafts: list[Draft], head: HeadPlan) -> list[Draft]:
     least = defaults.MIN_HEAD_MEMORY_GIB if gpus else defaults.CPU_HEAD_MEMORY_GIB
     if head.memory_gib is not None and head.memory_gib < least:
         check.refuse(
-            "head.memory_gib",
-            head.memory_gib,
-            f"at least {least}: a head that runs out of memory takes its service along",
+            "head.memory_gib", head.memory_gib, f"at least {least}: a head that runs out of memory takes its service along"
         )
     return [
         replace(

@@ -49,9 +49,7 @@ def plan_hugging_face(check: Check, asked: HuggingFaceArgs, cluster: ClusterPlan
         return HuggingFacePlan(source, None, _secret_manager(check, asked, cluster))
     if asked.secret:
         check.refuse(
-            "hugging_face.secret",
-            asked.secret,
-            f"only with hugging_face.source secret-manager, and it is {source.value}",
+            "hugging_face.secret", asked.secret, f"only with hugging_face.source secret-manager, and it is {source.value}"
         )
     if source is TokenSource.PULUMI_SECRET and asked.token is None and not check.told("hugging_face"):
         check.refuse(

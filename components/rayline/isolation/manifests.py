@@ -101,11 +101,7 @@ def network_policies(plan: Plan, isolation: IsolationPlan) -> list[dict[str, Any
         found += [
             # GCS, object store, replicas and HAProxies talk on ports that Ray picks; old and new cluster of an upgrade too
             _policy(
-                f"{service.name}-ray",
-                namespace,
-                _pods(service),
-                ingress=[_rule("from", same)],
-                egress=[_rule("to", same)],
+                f"{service.name}-ray", namespace, _pods(service), ingress=[_rule("from", same)], egress=[_rule("to", same)]
             ),
             _policy(f"{service.name}-head", namespace, _pods(service, Role.HEAD), ingress=to_head),
         ]
@@ -146,10 +142,7 @@ def _tcp(*ports: int) -> list[tuple[str, int]]:
 
 def _policy(name: str, namespace: str, selected: dict[str, Any], **directions: list[dict]) -> dict[str, Any]:
     """A policy for the selected pods (all for none). A direction that is given empty is closed; one left out is not touched."""
-    spec: dict[str, Any] = {
-        "podSelector": selected,
-        "policyTypes": [direction.capitalize() for direction in directions],
-    }
+    spec: dict[str, Any] = {"podSelector": selected, "policyTypes": [direction.capitalize() for direction in directions]}
     spec |= {direction: rules for direction, rules in directions.items() if rules}
     return _object("networking.k8s.io/v1", "NetworkPolicy", name, namespace, spec=spec)
 

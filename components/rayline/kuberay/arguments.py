@@ -16,9 +16,7 @@ class KuberayArgs(Arguments):
         str, form(r"1\.(?:[4-9]|[1-9][0-9])\.[0-9]+(?:-rc\.[0-9]+)?", f"a version such as {KUBERAY_VERSION}, without v")
     ] = KUBERAY_VERSION
     """Chart and CRD version."""
-    repository: Annotated[str, form(r"(https?|oci)://[^\s]+", "an address with https:// or oci://")] = (
-        KUBERAY_REPOSITORY
-    )
+    repository: Annotated[str, form(r"(https?|oci)://[^\s]+", "an address with https:// or oci://")] = KUBERAY_REPOSITORY
     """Helm repository."""
     chart: Line = KUBERAY_CHART
     """Chart name in the repository, or the path of a chart folder on this machine."""

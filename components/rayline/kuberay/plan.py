@@ -11,9 +11,7 @@ def plan_kuberay(check: Check, asked: KuberayArgs, mode: ClusterMode) -> Kuberay
     """Decide how the operator comes into the cluster."""
     if asked.source is OperatorSource.GKE_ADDON and mode is not ClusterMode.CREATE:
         check.refuse(
-            "kuberay.source",
-            asked.source,
-            "the add-on is part of the cluster's own configuration: helm or preinstalled here",
+            "kuberay.source", asked.source, "the add-on is part of the cluster's own configuration: helm or preinstalled here"
         )
     if asked.source is not OperatorSource.HELM:
         for key in sorted(asked.model_fields_set - {"source"}):

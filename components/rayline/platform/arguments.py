@@ -35,20 +35,14 @@ class InferencePlatformArgs(Arguments):
     services: dict[ServiceName, ServiceArgs]
     """The services by name; the name becomes the RayService's."""
     project: (
-        Annotated[
-            str, form(PROJECT, "a project's id such as my-project-1: 6 to 30 lower-case letters, digits and dashes")
-        ]
+        Annotated[str, form(PROJECT, "a project's id such as my-project-1: 6 to 30 lower-case letters, digits and dashes")]
         | None
     ) = None
     """Google Cloud project; required with cluster mode create."""
     region: (
         Annotated[
             str,
-            form(
-                REGION,
-                "a region such as us-central1, in lower case; a cluster in one zone has that as cluster.location",
-                63,
-            ),
+            form(REGION, "a region such as us-central1, in lower case; a cluster in one zone has that as cluster.location", 63),
         ]
         | None
     ) = None

@@ -48,11 +48,7 @@ class GoogleCloud:
 
     def _apis(self) -> list[pulumi.Resource]:
         apis = list(self._plan.cluster.apis)
-        return (
-            [ProjectApis(f"{self._name}-apis", {"project": self.project, "apis": apis}, opts=self._here())]
-            if apis
-            else []
-        )
+        return [ProjectApis(f"{self._name}-apis", {"project": self.project, "apis": apis}, opts=self._here())] if apis else []
 
     def _network(self, after: list[pulumi.Resource]) -> PlatformNetwork:
         cluster = self._plan.cluster
@@ -225,9 +221,7 @@ class GoogleCloud:
                 "cluster_project": self._project_with_a_cluster(),
                 "namespace": plan.namespace,
                 "grants": {
-                    service_account(one.name, Role.WORKER): bucket_roles(one)
-                    for one in plan.services
-                    if one.weights.bucket
+                    service_account(one.name, Role.WORKER): bucket_roles(one) for one in plan.services if one.weights.bucket
                 }
                 | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {}),
             },
@@ -235,9 +229,7 @@ class GoogleCloud:
         )
         if not plan.mirrors:
             return [bucket]
-        jobs = mirror_jobs(
-            plan.mirrors, bucket=plan.bucket.name, namespace=plan.namespace, hugging_face=plan.hugging_face
-        )
+        jobs = mirror_jobs(plan.mirrors, bucket=plan.bucket.name, namespace=plan.namespace, hugging_face=plan.hugging_face)
         copies = WeightsMirror(
             f"{self._name}-mirror",
             {"prerequisites": mirror_prerequisites(plan.namespace), "jobs": jobs},

@@ -155,11 +155,7 @@ class InferencePlatform(pulumi.ComponentResource):
             return [
                 HuggingFaceSecret(
                     f"{self._name}-hugging-face",
-                    {
-                        "namespace": self._namespace.metadata["name"],
-                        "secret_name": token.secret_name,
-                        "token": token.token,
-                    },
+                    {"namespace": self._namespace.metadata["name"], "secret_name": token.secret_name, "token": token.token},
                     opts=self._in_namespace(),
                 )
             ]
@@ -171,9 +167,7 @@ class InferencePlatform(pulumi.ComponentResource):
         manifest = network_claim_template(self.plan.namespace)
         return [NetworkClaim(f"{self._name}-rdma", {"manifest": manifest}, opts=self._in_namespace())]
 
-    def _services(
-        self, needed: list[pulumi.Resource], store_address: pulumi.Input[str] | None
-    ) -> dict[str, LlmService]:
+    def _services(self, needed: list[pulumi.Resource], store_address: pulumi.Input[str] | None) -> dict[str, LlmService]:
         plan = self.plan
         pools = {pool.name: pool for pool in plan.pools}
         after = [*(self._cloud.pools if self._cloud else []), *needed]
@@ -220,9 +214,7 @@ class InferencePlatform(pulumi.ComponentResource):
         self.cluster_name = cluster.cluster_name if cluster else known("")
         self.kubeconfig = cluster.kubeconfig if cluster else known("")
         self.endpoints = pulumi.Output.all(**{key: service.endpoint for key, service in services.items()})
-        self.api_keys = pulumi.Output.secret(
-            pulumi.Output.all(**{key: service.api_key for key, service in services.items()})
-        )
+        self.api_keys = pulumi.Output.secret(pulumi.Output.all(**{key: service.api_key for key, service in services.items()}))
         self.register_outputs(
             {
                 "cluster_name": self.cluster_name,

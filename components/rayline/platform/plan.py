@@ -13,15 +13,7 @@ from rayline.cluster.types import ClusterPlan
 from rayline.endpoint.plan import plan_endpoint
 from rayline.endpoint.types import EndpointPlan
 from rayline.facts import prices
-from rayline.facts.choices import (
-    Accelerator,
-    ClusterMode,
-    Exposure,
-    HeadStore,
-    OperatorSource,
-    UpgradeStrategy,
-    WeightsSource,
-)
+from rayline.facts.choices import Accelerator, ClusterMode, Exposure, HeadStore, OperatorSource, UpgradeStrategy, WeightsSource
 from rayline.facts.google import MAX_DRAINING_SECONDS, MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_API
 from rayline.head.plan import plan_head, sized
 from rayline.hugging_face.plan import plan_hugging_face, token_warnings
@@ -74,9 +66,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         cluster = add_api(cluster, MEMORYSTORE_API)
     isolation = plan_isolation(check, args.isolation, args.services, cluster, kuberay)
     if not args.services and not check.told("services"):
-        check.refuse(
-            "services", None, "name at least one, for example `qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}`"
-        )
+        check.refuse("services", None, "name at least one, for example `qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}`")
     if cluster.mode is ClusterMode.LOCAL and len(args.services) > 1:
         check.refuse("services", sorted(args.services), "one machine runs one service: keep one here")
 
@@ -107,8 +97,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         hugging_face=hugging_face,
         head=head,
         endpoint=endpoint,
-        isolation=isolation
-        and replace(isolation, quota=plan_quota(services, pools), outbound_ports=_outbound_ports(services)),
+        isolation=isolation and replace(isolation, quota=plan_quota(services, pools), outbound_ports=_outbound_ports(services)),
         bucket=bucket,
         mirrors=plan_mirrors(bucket, services),
         pools=pools,
@@ -133,9 +122,7 @@ def _warnings(
     bucket: BucketPlan | None,
     hugging_face: HuggingFacePlan,
 ) -> tuple[str, ...]:
-    found = (
-        capacity_warnings(services, pools) + source_warnings(cluster, services) + token_warnings(cluster, hugging_face)
-    )
+    found = capacity_warnings(services, pools) + source_warnings(cluster, services) + token_warnings(cluster, hugging_face)
     if bucket and not any(service.weights.bucket for service in services):
         found.append(
             f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"
@@ -151,10 +138,7 @@ def _warnings(
     if endpoint.exposure is Exposure.PUBLIC and endpoint.rate_limit_per_minute is None:
         found.append("the public endpoint limits nobody's requests: set endpoint.rate_limit_per_minute")
     for service in services:
-        if (
-            endpoint.exposure is not Exposure.NONE
-            and service.asked.rollout.longest_stream_seconds > MAX_DRAINING_SECONDS
-        ):
+        if endpoint.exposure is not Exposure.NONE and service.asked.rollout.longest_stream_seconds > MAX_DRAINING_SECONDS:
             found.append(
                 f"{service.name}: the load balancer leaves a stream {MAX_DRAINING_SECONDS} s at most when its pod goes, less than longest_stream_seconds {service.asked.rollout.longest_stream_seconds}"
             )

@@ -89,9 +89,7 @@ def refuse_machine(check: Check, path: str, asked: Asked, machine: MachineType) 
     offered = " or ".join(sorted(way.value for way in sold))
     missing = [way.value for way in asked.order or () if way not in machine.capacities]
     if asked.capacity is not Capacity.LADDER:
-        check.refuse(
-            f"{path}.capacity", asked.capacity, f"{machine.name} is not sold {asked.capacity.value}: {offered}"
-        )
+        check.refuse(f"{path}.capacity", asked.capacity, f"{machine.name} is not sold {asked.capacity.value}: {offered}")
     elif missing:
         check.refuse(
             f"{path}.capacity_order",
@@ -122,17 +120,12 @@ def capacity_warnings(services: tuple[ServicePlan, ...], pools: tuple[NodePool, 
                 found.append(
                     f"{pool.name}: a flex-start machine comes when Google has one and ends {pool.max_run_hours} hours later at most"
                 )
-        if (
-            Capacity.ANY_RESERVATION in ways[:-1]
-            and ways[ways.index(Capacity.ANY_RESERVATION) + 1] is not Capacity.ON_DEMAND
-        ):
+        if Capacity.ANY_RESERVATION in ways[:-1] and ways[ways.index(Capacity.ANY_RESERVATION) + 1] is not Capacity.ON_DEMAND:
             found.append(
                 f"{pool.name}: any-reservation goes on to on-demand machines by itself before {ways[ways.index(Capacity.ANY_RESERVATION) + 1].value} is tried"
             )
         if pool.secondary_boot_disk:
-            found.append(
-                f"{pool.name}: another secondary_boot_disk is another pool: services move to it as in an upgrade"
-            )
+            found.append(f"{pool.name}: another secondary_boot_disk is another pool: services move to it as in an upgrade")
         if pool.rdma:
             found.append(
                 f"{pool.name}: replicas span machines over RDMA networks that GKE makes; nobody here has run this: try one replica first"

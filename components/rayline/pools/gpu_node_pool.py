@@ -93,16 +93,11 @@ class GpuNodePool(pulumi.ComponentResource):
                 location_policy="ANY",  # "prioritize unused reservations, reduce Spot preemption"
             ),
             # GKE refuses flex-start with auto-repair: a repaired machine would have to be asked for anew
-            management=gcp.container.NodePoolManagementArgs(
-                auto_repair=capacity is not Capacity.FLEX_START, auto_upgrade=True
-            ),
+            management=gcp.container.NodePoolManagementArgs(auto_repair=capacity is not Capacity.FLEX_START, auto_upgrade=True),
             # the default surge of one asks for a GPU node that is not to be had
-            upgrade_settings=gcp.container.NodePoolUpgradeSettingsArgs(
-                strategy="SURGE", max_surge=0, max_unavailable=1
-            ),
+            upgrade_settings=gcp.container.NodePoolUpgradeSettingsArgs(strategy="SURGE", max_surge=0, max_unavailable=1),
             network_config=gcp.container.NodePoolNetworkConfigArgs(
-                enable_private_nodes=args["private_nodes"],
-                accelerator_network_profile="auto" if args.get("rdma") else None,
+                enable_private_nodes=args["private_nodes"], accelerator_network_profile="auto" if args.get("rdma") else None
             ),
             # a pool that goes waits for its pods' budgets and streams as an upgrade does
             node_drain_configs=[
@@ -116,11 +111,7 @@ class GpuNodePool(pulumi.ComponentResource):
                 parent=self,
                 protect=args["deletion_protection"],
                 # set by the autoscaler and by GKE; on these machines the local SSDs come with the machine type
-                ignore_changes=[
-                    "initialNodeCount",
-                    "nodeConfig.resourceLabels",
-                    "nodeConfig.ephemeralStorageLocalSsdConfig",
-                ],
+                ignore_changes=["initialNodeCount", "nodeConfig.resourceLabels", "nodeConfig.ephemeralStorageLocalSsdConfig"],
                 custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m", delete="60m"),
             ),
         )
@@ -134,9 +125,7 @@ def _node_config(args: GpuNodePoolArgs, capacity: Capacity) -> "gcp.container.No
     container = gcp.container
     return container.NodePoolNodeConfigArgs(
         machine_type=args["machine_type"],
-        boot_disk=container.NodePoolNodeConfigBootDiskArgs(
-            disk_type=spec.boot_disk_type, size_gb=args["boot_disk_gib"]
-        ),
+        boot_disk=container.NodePoolNodeConfigBootDiskArgs(disk_type=spec.boot_disk_type, size_gb=args["boot_disk_gib"]),
         ephemeral_storage_local_ssd_config=container.NodePoolNodeConfigEphemeralStorageLocalSsdConfigArgs(
             local_ssd_count=local_ssds
         )
@@ -161,9 +150,7 @@ def _node_config(args: GpuNodePoolArgs, capacity: Capacity) -> "gcp.container.No
         if capacity is Capacity.FLEX_START
         else None,
         reservation_affinity=_reservation(args, capacity),
-        secondary_boot_disks=[
-            container.NodePoolNodeConfigSecondaryBootDiskArgs(disk_image=image, mode="CONTAINER_IMAGE_CACHE")
-        ]
+        secondary_boot_disks=[container.NodePoolNodeConfigSecondaryBootDiskArgs(disk_image=image, mode="CONTAINER_IMAGE_CACHE")]
         if (image := args.get("secondary_boot_disk"))
         else None,
         service_account=args["service_account"],
@@ -177,9 +164,7 @@ def _node_config(args: GpuNodePoolArgs, capacity: Capacity) -> "gcp.container.No
     )
 
 
-def _reservation(
-    args: GpuNodePoolArgs, capacity: Capacity
-) -> "gcp.container.NodePoolNodeConfigReservationAffinityArgs":
+def _reservation(args: GpuNodePoolArgs, capacity: Capacity) -> "gcp.container.NodePoolNodeConfigReservationAffinityArgs":
     if capacity is Capacity.ANY_RESERVATION:
         return gcp.container.NodePoolNodeConfigReservationAffinityArgs(consume_reservation_type="ANY_RESERVATION")
     if capacity is Capacity.RESERVATION:

@@ -13,9 +13,7 @@ from rayline.facts.labels import MANAGED_BY, NETWORK_CLAIM, POOL_LABEL
 from rayline.pools.types import NodePool
 
 
-def compute_class(
-    pool: NodePool, *, service_account: Any, private_nodes: bool, image_streaming: bool
-) -> dict[str, Any]:
+def compute_class(pool: NodePool, *, service_account: Any, private_nodes: bool, image_streaming: bool) -> dict[str, Any]:
     """The ComputeClass of a ladder: GKE makes the pools, tries the rungs from the top, and waits when none has a machine.
 
     `service_account` may be an Output. Running workers are not moved to a better rung that has become free (no activeMigration): a move is an interruption.
@@ -102,9 +100,7 @@ def network_claim_template(namespace: str) -> dict[str, Any]:
         "spec": {
             "spec": {
                 "devices": {
-                    "requests": [
-                        {"name": "rdma", "exactly": {"deviceClassName": "mrdma.google.com", "allocationMode": "All"}}
-                    ]
+                    "requests": [{"name": "rdma", "exactly": {"deviceClassName": "mrdma.google.com", "allocationMode": "All"}}]
                 }
             }
         },

@@ -171,10 +171,7 @@ def allocatable(machine: MachineType) -> tuple[float, float]:
         left -= step
     cores = machine.vcpus
     cpu = (
-        0.06 * min(cores, 1)
-        + 0.01 * min(max(cores - 1, 0), 1)
-        + 0.005 * min(max(cores - 2, 0), 2)
-        + 0.0025 * max(cores - 4, 0)
+        0.06 * min(cores, 1) + 0.01 * min(max(cores - 1, 0), 1) + 0.005 * min(max(cores - 2, 0), 2) + 0.0025 * max(cores - 4, 0)
     )
     return cores - cpu, (mib - kernel - reserved) / 1024
 

@@ -118,10 +118,7 @@ Cidr = Annotated[str, _Range4("an address range such as 10.0.0.0/18, beginning w
 Count = Annotated[int, between(1)]
 DnsLabel = Annotated[str, form(LABEL, DNS_LABEL_SAYS, 63)]
 ObjectName = Annotated[
-    str,
-    form(
-        SUBDOMAIN, "a name of a Kubernetes object: lower-case letters, digits, dashes and dots, at most 253 characters"
-    ),
+    str, form(SUBDOMAIN, "a name of a Kubernetes object: lower-case letters, digits, dashes and dots, at most 253 characters")
 ]
 Zone = Annotated[str, form(ZONE, "a zone such as us-central1-b", 63)]
 Line = Annotated[

@@ -54,6 +54,4 @@ def in_python_names(kind: Any, value: Any) -> Any:
         return value
     renamed = {re.sub("(?<=.)([A-Z])", r"_\1", key).lower(): one for key, one in value.items()}
     fields = kind.model_fields
-    return {
-        name: in_python_names(fields[name].annotation, one) if name in fields else one for name, one in renamed.items()
-    }
+    return {name: in_python_names(fields[name].annotation, one) if name in fields else one for name, one in renamed.items()}

@@ -215,9 +215,7 @@ def keys_at(arguments: type[Arguments], place: typing.Iterable[Any]) -> list[str
     kind = kind_at(arguments, place)
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return []
-    secret = {
-        name for name, field in kind.model_fields.items() if any(isinstance(one, Secret) for one in field.metadata)
-    }
+    secret = {name for name, field in kind.model_fields.items() if any(isinstance(one, Secret) for one in field.metadata)}
     keys = [name for name in kind.model_fields if name not in secret]
     if kind is arguments:
         keys = [PROVIDER_KEYS.get(key, key) for key in keys] + [TOKEN_KEY]

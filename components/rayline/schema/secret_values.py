@@ -79,8 +79,7 @@ _FORMS: dict[str, re.Pattern[str]] = {
     "a private key": re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"),
     "a Hugging Face token": re.compile(_START + r"hf_[A-Za-z0-9-]{6,}"),
     "an API key": re.compile(
-        _START
-        + r"(sk-[\w-]{6,}|AIza[\w-]{10,}|nvapi-[\w-]{6,}|(AKIA|ASIA)[A-Z0-9]{12,}|xox[a-z]-[\w-]{6,}|ya29\.[\w-]{6,})"
+        _START + r"(sk-[\w-]{6,}|AIza[\w-]{10,}|nvapi-[\w-]{6,}|(AKIA|ASIA)[A-Z0-9]{12,}|xox[a-z]-[\w-]{6,}|ya29\.[\w-]{6,})"
     ),
     "a token of a code host": re.compile(_START + r"(gh[oprsu]_\w{6,}|github_pat_\w{6,}|glpat-[\w-]{6,})"),
     "a JSON Web Token": re.compile(_START + r"eyJ[\w-]{8,}\.[\w-]{8,}"),

@@ -118,8 +118,7 @@ class NodesArgs(Arguments):
     ) = None
     """With flex-start: life of a machine in hours. Default 168."""
     secondary_boot_disk: (
-        Annotated[str, form(DISK_IMAGE.pattern, "a disk image in the form projects/PROJECT/global/images/IMAGE", 512)]
-        | None
+        Annotated[str, form(DISK_IMAGE.pattern, "a disk image in the form projects/PROJECT/global/images/IMAGE", 512)] | None
     ) = None
     """Disk image with the container image in it: projects/PROJECT/global/images/IMAGE. Another image is another node pool."""
 

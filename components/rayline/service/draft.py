@@ -68,7 +68,5 @@ def context_tokens(check: Check, common: Common, default: int) -> int:
     """Return the longest prompt plus answer that the stack asks for, else the default, within the model's limit."""
     limit, asked = common.model.max_context, common.asked.engine.max_model_len
     if asked is not None and asked > limit:
-        check.refuse(
-            f"{common.path}.engine.max_model_len", asked, f"1 to {limit}, which is the limit of {common.asked.model}"
-        )
+        check.refuse(f"{common.path}.engine.max_model_len", asked, f"1 to {limit}, which is the limit of {common.asked.model}")
     return min(asked or default, limit)

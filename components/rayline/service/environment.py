@@ -192,9 +192,7 @@ def _proxy_warnings(env: Mapping[str, str], cluster: ClusterPlan) -> list[str]:
     ranges = [one for one in _exceptions(env) if "/" in one or one == "*"]
     if cluster.mode is not ClusterMode.EXISTING or not _has_proxy(env) or ranges:
         return []
-    return [
-        "pods.env.NO_PROXY names no address range: add those of this cluster's pods and Services, which are not known here"
-    ]
+    return ["pods.env.NO_PROXY names no address range: add those of this cluster's pods and Services, which are not known here"]
 
 
 def outbound_ports(env: Mapping[str, str], engine_kwargs: Mapping[str, Any]) -> set[int]:
@@ -243,9 +241,7 @@ def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def for_downloads(env: Mapping[str, str]) -> dict[str, str]:
     """The variables that another pod needs to download from where the service does."""
-    return {
-        name: value for name, value in env.items() if name in FOR_DOWNLOADS or name.lower() in (*PROXIES, "no_proxy")
-    }
+    return {name: value for name, value in env.items() if name in FOR_DOWNLOADS or name.lower() in (*PROXIES, "no_proxy")}
 
 
 # --- the rest

@@ -99,14 +99,9 @@ def cpu_memory_fit(
     layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=prefix_caching, block_tokens=CPU_BLOCK_TOKENS)
     blocks = int(kv_cache_gib * GIB // layout.block_bytes)
     activation = activation_gib(
-        model,
-        max_num_batched_tokens=limits.max_num_batched_tokens,
-        max_num_seqs=limits.max_num_seqs,
-        tensor_parallel_size=1,
+        model, max_num_batched_tokens=limits.max_num_batched_tokens, max_num_seqs=limits.max_num_seqs, tensor_parallel_size=1
     )
-    return _fit(
-        model, limits, layout, blocks, memory_gib, memory_gib, weights_gib(model), activation, 0.0, kv_cache_gib
-    )
+    return _fit(model, limits, layout, blocks, memory_gib, memory_gib, weights_gib(model), activation, 0.0, kv_cache_gib)
 
 
 def _fit(model, limits, layout, blocks, memory, usable, weights, activation, overhead, kv_cache) -> MemoryFit:

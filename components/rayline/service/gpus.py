@@ -22,9 +22,7 @@ def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, asked: A
     path, wanted = f"{common.path}.nodes", common.asked.nodes.machine_type
     by_name = {machine.name: machine for machine in spec.machines}
     if wanted and wanted not in by_name:
-        check.refuse(
-            f"{path}.machine_type", wanted, f"machines with {common.asked.accelerator.value}: {', '.join(by_name)}"
-        )
+        check.refuse(f"{path}.machine_type", wanted, f"machines with {common.asked.accelerator.value}: {', '.join(by_name)}")
         return None
     candidates = [by_name[wanted]] if wanted else list(spec.machines)
     large = [machine for machine in candidates if machine.gpus >= common.tensor]

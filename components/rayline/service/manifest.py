@@ -132,9 +132,7 @@ def _upgrade_strategy(service: ServicePlan) -> dict[str, Any]:
 
 def serve_config(service: ServicePlan) -> dict[str, Any]:
     """The Serve application: one model, because direct streaming takes exactly one."""
-    llm: dict[str, Any] = {
-        "model_loading_config": {"model_id": service.served_model_name, "model_source": service.weights.uri}
-    }
+    llm: dict[str, Any] = {"model_loading_config": {"model_id": service.served_model_name, "model_source": service.weights.uri}}
     if service.accelerator is Accelerator.CPU:
         llm["accelerator_config"] = {"kind": "cpu"}
     else:
@@ -286,22 +284,11 @@ def _fault_tolerance(head: HeadPlan, address: Any) -> dict[str, Any]:
     if head.store is HeadStore.NONE:
         return {}
     password = {"name": head.password_secret, "key": STORE_PASSWORD_KEY}
-    return {
-        "gcsFaultToleranceOptions": {
-            "redisAddress": address,
-            "redisPassword": {"valueFrom": {"secretKeyRef": password}},
-        }
-    }
+    return {"gcsFaultToleranceOptions": {"redisAddress": address, "redisPassword": {"valueFrom": {"secretKeyRef": password}}}}
 
 
 def _head(
-    service: ServicePlan,
-    namespace: str,
-    environment: list[dict[str, Any]],
-    drain: DrainTimes,
-    head: HeadPlan,
-    *,
-    pooled: bool,
+    service: ServicePlan, namespace: str, environment: list[dict[str, Any]], drain: DrainTimes, head: HeadPlan, *, pooled: bool
 ) -> dict[str, Any]:
     # the token is the autoscaler's only: whoever runs code through the dashboard, in the container beside it, finds none
     volumes, mounts = [_TOKEN, *declared_volumes(service)], declared_mounts(service)
@@ -444,9 +431,7 @@ _TOKEN = {
             {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
             {
                 "downwardAPI": {
-                    "items": [
-                        {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
-                    ]
+                    "items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]
                 }
             },
         ]

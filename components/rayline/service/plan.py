@@ -59,9 +59,7 @@ def plan_service(
     _check_volumes(check, path, asked.pods.volumes)
     if cluster.mode is ClusterMode.LOCAL and asked.accelerator is not Accelerator.CPU:
         check.refuse(
-            f"{path}.accelerator",
-            asked.accelerator,
-            "this machine's mode runs on the CPU: accelerator cpu, or another stack",
+            f"{path}.accelerator", asked.accelerator, "this machine's mode runs on the CPU: accelerator cpu, or another stack"
         )
     if model is None or runtime is None:
         return None
@@ -105,9 +103,7 @@ def _check_api(check: Check, path: str, asked: ServiceArgs) -> None:
         )
     if not asked.api.key and asked.api.said("key_generation"):
         check.refuse(
-            f"{path}.api.key_generation",
-            asked.api.key_generation,
-            "there is no key with `api: {key: false}`: leave it out",
+            f"{path}.api.key_generation", asked.api.key_generation, "there is no key with `api: {key: false}`: leave it out"
         )
 
 
@@ -171,9 +167,7 @@ def _plan_on_cpu(check: Check, common: Common) -> Draft | None:
     return Draft(plan, None)
 
 
-def _check_cpu_memory(
-    check: Check, path: str, limits: EngineLimits, fit: MemoryFit, kv_cache: int, memory: int
-) -> None:
+def _check_cpu_memory(check: Check, path: str, limits: EngineLimits, fit: MemoryFit, kv_cache: int, memory: int) -> None:
     if fit.concurrency < 1:
         check.refuse(
             f"{path}.engine.max_model_len",
@@ -334,18 +328,12 @@ def _check_volumes(check: Check, path: str, volumes: Sequence[VolumeArgs]) -> No
             check.refuse(where, volume.name, "give host_path or claim, one of them")
         if volume.name in {*(other.name for other in before), *OWN_VOLUMES}:
             check.refuse(
-                f"{where}.name",
-                volume.name,
-                f"names are unique in a service, and {', '.join(OWN_VOLUMES)} are the kit's own",
+                f"{where}.name", volume.name, f"names are unique in a service, and {', '.join(OWN_VOLUMES)} are the kit's own"
             )
         mount = volume.mount_path.rstrip("/")
         taken = (folder for folder in OWN_FOLDERS if f"{mount}/".startswith(f"{folder}/"))
         own = mount if mount in IMAGE_FOLDERS else next(taken, None)
         if own:
-            check.refuse(
-                f"{where}.mount_path", volume.mount_path, f"{own} is the kit's or the image's own: another folder"
-            )
+            check.refuse(f"{where}.mount_path", volume.mount_path, f"{own} is the kit's or the image's own: another folder")
         elif any(other.mount_path.rstrip("/") == mount for other in before):
-            check.refuse(
-                f"{where}.mount_path", volume.mount_path, "another volume is mounted there: each its own folder"
-            )
+            check.refuse(f"{where}.mount_path", volume.mount_path, "another volume is mounted there: each its own folder")

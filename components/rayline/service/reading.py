@@ -81,9 +81,7 @@ class Container:
     @property
     def ports(self) -> dict[str, int]:
         """Return the declared ports by name."""
-        return {
-            str(port.get("name") or port["containerPort"]): port["containerPort"] for port in _maps(self.data, "ports")
-        }
+        return {str(port.get("name") or port["containerPort"]): port["containerPort"] for port in _maps(self.data, "ports")}
 
     @property
     def mounts(self) -> dict[str, str]:

@@ -53,9 +53,7 @@ def plan_scale(check: Check, path: str, asked: ServiceArgs, cluster: ClusterPlan
         )
     if scaling.max_replicas < scaling.min_replicas:
         check.refuse(
-            f"{path}.autoscaling.max_replicas",
-            scaling.max_replicas,
-            f"at least min_replicas, which is {scaling.min_replicas}",
+            f"{path}.autoscaling.max_replicas", scaling.max_replicas, f"at least min_replicas, which is {scaling.min_replicas}"
         )
     most = max(scaling.min_replicas, scaling.max_replicas)
     return Scale(scaling.min_replicas, most, upgrade, asked.rollout.max_surge_percent)
@@ -84,9 +82,7 @@ def default_target(limits: EngineLimits, fit: MemoryFit) -> int:
     return max(1, floor(at_once * defaults.TARGET_SHARE_OF_CONCURRENCY))
 
 
-def _upgrade(
-    check: Check, path: str, asked: ServiceArgs, cluster: ClusterPlan, kuberay: KuberayPlan
-) -> UpgradeStrategy:
+def _upgrade(check: Check, path: str, asked: ServiceArgs, cluster: ClusterPlan, kuberay: KuberayPlan) -> UpgradeStrategy:
     rollout, path = asked.rollout, f"{path}.rollout"
     strategy = rollout.strategy or (UpgradeStrategy.NONE if asked.nodes.reservation else defaults.UPGRADE)
     if strategy is UpgradeStrategy.INCREMENTAL:
@@ -95,16 +91,12 @@ def _upgrade(
     for key in ("gateway_class", "max_surge_percent", "step_size_percent", "interval_seconds"):
         if rollout.said(key):
             check.refuse(
-                f"{path}.{key}",
-                None,
-                f"only with rollout.strategy incremental, and it is {strategy.value}: leave it out",
+                f"{path}.{key}", None, f"only with rollout.strategy incremental, and it is {strategy.value}: leave it out"
             )
     return strategy
 
 
-def _check_incremental(
-    check: Check, path: str, rollout: RolloutArgs, cluster: ClusterPlan, kuberay: KuberayPlan
-) -> None:
+def _check_incremental(check: Check, path: str, rollout: RolloutArgs, cluster: ClusterPlan, kuberay: KuberayPlan) -> None:
     if cluster.mode is ClusterMode.LOCAL:
         check.refuse(f"{path}.strategy", rollout.strategy, "this machine has no second cluster: new-cluster or none")
     else:
@@ -133,9 +125,7 @@ def _check_incremental(
 def _needs_suspend_and_incremental(check: Check, path: str, value: Any, kuberay: KuberayPlan) -> None:
     wanted = ".".join(str(part) for part in SUSPEND_AND_INCREMENTAL)
     if kuberay.source is OperatorSource.GKE_ADDON:
-        check.refuse(
-            path, value, f"needs KubeRay {wanted}, and Google decides the add-on's version: kuberay.source helm"
-        )
+        check.refuse(path, value, f"needs KubeRay {wanted}, and Google decides the add-on's version: kuberay.source helm")
     elif kuberay.source is OperatorSource.HELM and version(kuberay.version) < SUSPEND_AND_INCREMENTAL:
         check.refuse(path, value, f"needs KubeRay {wanted}, and kuberay.version is {kuberay.version}")
 
@@ -171,9 +161,7 @@ def group_maximum(mode: ClusterMode, most_workers: int) -> int:
 
 def start_timeout(ways: tuple[Capacity, ...]) -> int:
     """Seconds that a start may take before KubeRay gives up and Ray's autoscaler asks for the pod again."""
-    return (
-        defaults.QUEUED_START_TIMEOUT_SECONDS if Capacity.FLEX_START in ways else defaults.INITIALIZING_TIMEOUT_SECONDS
-    )
+    return defaults.QUEUED_START_TIMEOUT_SECONDS if Capacity.FLEX_START in ways else defaults.INITIALIZING_TIMEOUT_SECONDS
 
 
 def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayPlan) -> list[str]:

@@ -107,10 +107,7 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
             "activeDeadlineSeconds": minutes(mirror) * 60,
             "podFailurePolicy": {
                 "rules": [
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {"containerName": "mirror", "operator": "In", "values": [REFUSED]},
-                    },
+                    {"action": "FailJob", "onExitCodes": {"containerName": "mirror", "operator": "In", "values": [REFUSED]}},
                     # a node that is drained or taken away is not the copy's failure
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 ]

@@ -41,9 +41,7 @@ def plan_service_weights(
     source = asked.source
     if asked.revision is not None and asked.location:
         check.refuse(
-            f"{where}.revision",
-            asked.revision,
-            "is Hugging Face's, and weights.location takes its place: leave one out",
+            f"{where}.revision", asked.revision, "is Hugging Face's, and weights.location takes its place: leave one out"
         )
     elif asked.revision is not None and cluster.mode is ClusterMode.LOCAL:
         check.refuse(f"{where}.revision", asked.revision, "this machine has one copy of each model: leave it out")
@@ -60,9 +58,7 @@ def plan_service_weights(
         check.refuse(f"{where}.source", source, "needs a bucket: `weights: {bucket: my-models}` beside `services`")
     if asked.location:
         check.refuse(
-            f"{where}.location",
-            asked.location,
-            f"weights.source {source.value} decides where the model lies: leave one out",
+            f"{where}.location", asked.location, f"weights.source {source.value} decides where the model lies: leave one out"
         )
     runtime = RUNTIMES.get(service.pods.runtime)
     if runtime and version(runtime.ray_version) < version(MIN_RAY_VERSION_FOR_BUCKETS):
@@ -96,9 +92,7 @@ def _check_stream(check: Check, path: str, service: ServiceArgs) -> None:
     load_format = service.engine.kwargs.get("load_format")
     if load_format is not None:
         check.refuse(
-            f"{path}.engine.kwargs.load_format",
-            load_format,
-            "weights.source gcs-stream is a load format: leave one out",
+            f"{path}.engine.kwargs.load_format", load_format, "weights.source gcs-stream is a load format: leave one out"
         )
 
 
