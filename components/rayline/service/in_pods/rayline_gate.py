@@ -40,7 +40,11 @@ _OPENAI_BODY = json.dumps(
 _ANTHROPIC_BODY = json.dumps({"type": "error", "error": {"type": "authentication_error", "message": _MESSAGE}}).encode()
 _ANTHROPIC_PATH = "/v1/messages"
 """vLLM's routes for Anthropic's clients are this one and those below it (entrypoints/anthropic/api_router.py)."""
-_HEADERS = ((b"content-type", b"application/json"), (b"www-authenticate", b"Bearer"), (b"access-control-allow-origin", b"*"))
+_HEADERS = (
+    (b"content-type", b"application/json"),
+    (b"www-authenticate", b"Bearer"),
+    (b"access-control-allow-origin", b"*"),
+)
 _log = logging.getLogger("rayline.gate")
 
 

@@ -214,7 +214,9 @@ class Bucket:
                 host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
                 url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
                 # a pod may start before GKE's metadata server knows it
-                answer = _patiently("the metadata server", lambda: json.load(_open("GET", url, {"Metadata-Flavor": "Google"})))
+                answer = _patiently(
+                    "the metadata server", lambda: json.load(_open("GET", url, {"Metadata-Flavor": "Google"}))
+                )
                 self._token, self._until = answer["access_token"], time.monotonic() + answer["expires_in"] - 300
             return self._token
 
@@ -229,7 +231,9 @@ class Bucket:
                 return self._call("GET", f"{self._objects}?maxResults=1").close()
             except urllib.error.HTTPError as error:
                 if error.code == 404:
-                    raise Refused(f"there is no bucket {self.name}: set weights.create, or another weights.bucket") from None
+                    raise Refused(
+                        f"there is no bucket {self.name}: set weights.create, or another weights.bucket"
+                    ) from None
                 if error.code not in (401, 403):
                     raise
                 if time.monotonic() > until:
@@ -245,7 +249,9 @@ class Bucket:
         page: str | None = ""
         while page is not None:
             query = {"prefix": f"{folder}/", "fields": "items(name,size,metadata),nextPageToken"}
-            with self._call("GET", f"{self._objects}?{urlencode(query | ({'pageToken': page} if page else {}))}") as answer:
+            with self._call(
+                "GET", f"{self._objects}?{urlencode(query | ({'pageToken': page} if page else {}))}"
+            ) as answer:
                 body = json.load(answer)
             for one in body.get("items", ()):
                 path = one["name"].removeprefix(f"{folder}/")
@@ -421,7 +427,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr, flush=True)
         return 2
     except (Failed, urllib.error.HTTPError) as problem:
-        print(f"error: {problem}; what is copied stays, and a further run goes on from there", file=sys.stderr, flush=True)
+        print(
+            f"error: {problem}; what is copied stays, and a further run goes on from there", file=sys.stderr, flush=True
+        )
         return 1
     return 0
 
