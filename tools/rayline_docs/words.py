@@ -30,7 +30,7 @@ PHRASES = {
     "the way (that|of)": "the noun: path, method, source",
     "who is there": "the caller's identity",
     "saying so": "a confirmation",
-    "of (yours|ours|Google's|theirs)": "your, our, Google's NOUN",
+    "of (yours|ours|theirs|Google's (in|that|for|which))": "your, our, Google's NOUN",
     "(goes|going|go|went) on": "continues",
     "lays? (something )?over": "overrides",
     "stands? (beside|in the (way|manifest|state))": "is next to, is in",
