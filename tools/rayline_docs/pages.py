@@ -12,7 +12,7 @@ from rayline_bench import docs as measured
 from rayline_cli.errors import FailedError
 from rayline_cli.stack_names import PROJECT_ROOT
 
-from . import configuration, editor_schema, hardware, high_throughput, models
+from . import configuration, editor_schema, hardware, high_throughput, models, policy
 
 DOCS = PROJECT_ROOT / "docs"
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
@@ -20,6 +20,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "hardware.md": hardware.PARTS,
     "models.md": {**models.PARTS, **measured.MODELS_PARTS},
     "high-throughput.md": {**high_throughput.PARTS, **measured.HIGH_THROUGHPUT_PARTS},
+    "policy.md": policy.PARTS,
     "benchmark.md": measured.BENCHMARK_PARTS,
 }
 
