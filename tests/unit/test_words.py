@@ -1,14 +1,24 @@
 """The rules of words hold for pages and code, and each rule finds its mistake."""
 
 import pytest
+from typer.testing import CliRunner
 
-from rayline_docs import words
+from rayline_cli import cli
+from rayline_docs import pages, words
 
 LONG = "The plan sizes " + "every replica " * 11 + "twice."
 
 
 def test_pages_and_clean_folders_keep_the_rules() -> None:
     assert words.violations() == []
+
+
+def test_a_violation_fails_the_check_and_is_listed_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "pages", dict)
+    monkeypatch.setattr(words, "violations", lambda: ["docs/ci.md:3: 'nobody': write the role"])
+    check = CliRunner().invoke(cli.app, ["docs", "--check"])
+    assert (check.exit_code, check.stdout) == (1, "docs/ci.md:3: 'nobody': write the role\n")
+    assert "Fix: rewrite them" in check.stderr
 
 
 @pytest.mark.parametrize("page", [LONG, f"Short.\n\n- Short.\n- {LONG}\n", f"1. [{LONG[:-1]}](security.md).", f"Short. {LONG}"])
@@ -25,8 +35,8 @@ def test_a_long_sentence_is_a_violation(page: str) -> None:
         f"```sh\n{LONG}\n```",
         f"<!-- generated: keys -->\n\n{LONG}\n\n<!-- end -->",
         f"The command is `{LONG}`.",
-        f"{LONG[:60]}. {LONG[60:]}",
-        f"{LONG[:60]}; {LONG[60:]}",
+        "Every replica. " * 26,
+        "Every replica; " * 26,
     ],
     ids=["heading", "table", "code", "generated part", "code span", "two sentences", "semicolon"],
 )

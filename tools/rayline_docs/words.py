@@ -58,7 +58,7 @@ _NO_VERBS = re.compile(
 _CALLED_BY_A_LIBRARY = re.compile(r"do_[A-Z]+|visit_\w+|log_message|setUp|tearDown")
 
 _SENTENCE_END = re.compile(r"""(?<=[.!?])["')\]*]*\s+(?=["'(\[*_]*[A-Z0-9<`]|vLLM|kube|psutil)|;\s+""")
-_SKIPPED_PARTS = re.compile(r"^```.*?^\s*```|<!-- generated.*?<!-- end -->|<!--.*?-->", re.DOTALL | re.MULTILINE)
+_SKIPPED_PARTS = re.compile(r"^\s*```.*?^\s*```|<!-- generated.*?<!-- end -->|<!--.*?-->", re.DOTALL | re.MULTILINE)
 _LIST_ITEM = re.compile(r"\s*(?:[-*]|\d+\.)\s+")
 
 
