@@ -59,7 +59,7 @@ rehearse: $(BIN)/.installed-all ## Deploy and destroy STACK with a real Pulumi e
 	@$(BIN)/python -m tests.engine.rehearse $(STACK)
 
 .PHONY: check
-check: $(BIN)/.installed-all ## Format, lint, types, and generated files are current
+check: $(BIN)/.installed-all ## Format, lint, types and words; generated files are current
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/basedpyright --level error

@@ -105,7 +105,7 @@ def policies_are_enforced(stranger: str) -> bool:
     return True
 
 
-def test_a_stranger_reaches_nothing_until_its_namespace_is_named_and_then_the_api_alone(stack: Stack, stranger: str) -> None:
+def test_a_pod_of_another_namespace_reaches_only_the_api_and_only_when_allowed(stack: Stack, stranger: str) -> None:
     head, worker = ray_pod("head"), ray_pod("worker")
     listening = [(head, 6379), (head, 8265), (head, 10001), (head, 8080), (worker, 8000), (worker, 8404), (worker, 8080)]
 

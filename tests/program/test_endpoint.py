@@ -65,7 +65,7 @@ def test_a_backend_has_its_policies_before_the_first_request(exposed):
         assert urns(own) <= needs(exposed, route)
 
 
-def test_the_gateway_goes_before_the_namespace_the_cluster_the_network_and_all_that_it_names(exposed):
+def test_the_gateway_is_deleted_before_its_namespace_cluster_and_network(exposed):
     gateway = gateways(exposed)[0]
     before = needs(exposed, gateway)
     for what in ("core/v1:Namespace", "cluster:Cluster", "network:Network", "ddress", "slPolicy", "certificate:Certificate"):
@@ -81,7 +81,7 @@ def test_the_gateway_does_not_wait_for_gpus_so_that_its_certificate_can_be_issue
     assert not urns(exposed.of_type(":GpuNodePool")) & needs(exposed, gateways(exposed)[0])
 
 
-def test_the_way_from_the_vpc_to_the_internet_builds_the_second_load_balancer_beside_the_first():
+def test_a_change_from_internal_to_public_makes_a_second_load_balancer():
     def own(endpoint: str) -> set[str]:
         program = exposing(endpoint)
         component = program.of_type(":EndpointGateway")[0].urn

@@ -94,7 +94,7 @@ def test_names_begin_with_the_stack_so_that_two_stacks_can_share_a_project(progr
         assert resource.name == program.stack or resource.name.startswith(f"{program.stack}-")
 
 
-def test_every_kubernetes_resource_goes_through_the_platforms_own_provider_and_the_crds_through_theirs(program):
+def test_kubernetes_resources_use_the_platforms_provider_and_crds_their_own(program):
     mine = {one.name.rpartition("-")[2]: one.urn for one in program.of_type("pulumi:providers:kubernetes")}
     assert mine.keys() <= {"kubernetes", "crds"}
     for resource in program.resources:

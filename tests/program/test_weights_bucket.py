@@ -189,7 +189,7 @@ def test_the_command_is_one_that_the_script_takes(stack, monkeypatch):
     assert taken == {"model": "Qwen/Qwen3.5-4B", "revision": "main", "bucket": "my-models", "folder": "Qwen/Qwen3.5-4B/main"}
 
 
-def test_a_copy_that_nobody_can_help_ends_at_once_and_a_drained_node_is_no_failure(stack):
+def test_a_permanent_mirror_failure_ends_the_job_and_a_drained_node_does_not(stack):
     (job,) = jobs(stack(FUSE))
     fail, ignore = job.inputs["spec"]["podFailurePolicy"]["rules"]
     assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [2])

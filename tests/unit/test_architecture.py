@@ -105,7 +105,7 @@ def test_no_module_imports_itself_through_others():
     assert [name_of(path) for path in graph] == []
 
 
-def test_components_never_know_each_other():
+def test_components_do_not_import_each_other():
     resources = {path for path in ROOMS if layer(path) == "resources" and path.stem != "kubernetes_object"}
     assert len(resources) >= 12
     assert {name_of(path): [name_of(other) for other in own(path) & resources] for path in resources} == {
@@ -124,12 +124,12 @@ def test_a_reader_finds_at_most_fourteen_entries_at_the_top():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_the_component_package_never_knows_the_command_line(path):
+def test_the_component_package_does_not_import_the_command_line(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "rayline_cli"}
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=name_of)
-def test_the_product_never_knows_the_laboratory_and_the_tools(path):
+def test_the_product_does_not_import_benchmarks_or_tools(path):
     assert not {name for name in imports(path) if name.split(".")[0] in ("rayline_bench", "rayline_docs")}
 
 

@@ -81,7 +81,7 @@ def test_the_commands_are_listed_when_none_is_given():
 
 
 @pytest.mark.parametrize("command", ["plan", "render", "up", "status", "key", "verify"])
-def test_an_unknown_stack_is_a_mistake_of_the_caller_and_the_answer_lists_the_stacks(command):
+def test_an_unknown_stack_is_exit_code_2_and_the_message_lists_the_stacks(command):
     result = run(command, "--stack", "prod")
     assert result.exit_code == 2
     assert f"no stack 'prod'; there are: {', '.join(stack_names())}" in " ".join(result.output.split())
@@ -94,7 +94,7 @@ def test_an_empty_name_is_no_stack_and_does_not_mean_all(command):
     assert "no stack ''; there are: " in " ".join(result.output.split())
 
 
-def test_an_unknown_command_or_option_is_a_mistake_of_the_caller():
+def test_an_unknown_command_or_option_is_exit_code_2():
     assert run("plann").exit_code == 2
     assert run("plan", "--stak", "local").exit_code == 2
 
@@ -131,7 +131,7 @@ def test_nothing_running_is_exit_code_1_for_status(project):
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
-def test_where_nothing_runs_every_command_says_so_with_the_way_to_change_it_and_leaves_no_trace(monkeypatch, tmp_path, command):
+def test_commands_without_a_running_service_name_the_fix_and_leave_no_files(monkeypatch, tmp_path, command):
     monkeypatch.setattr(cli.common, "STATE", tmp_path)
     result = run(command)
     assert result.exit_code == 1
@@ -151,7 +151,7 @@ def test_a_folder_that_is_left_over_makes_no_stack_of_its_name(monkeypatch, tmp_
     assert "no stack 'gone'; there are: " in " ".join(result.output.split())
 
 
-def test_a_session_on_this_machine_is_found_whatever_its_stack_file_says_and_its_folder_alone_is_none(tmp_path):
+def test_a_stack_with_a_saved_session_is_on_this_machine(tmp_path):
     assert not place.is_here("dev-l4", tmp_path)
     assert place.is_here("local", tmp_path)
     ended = Session("id", tmp_path, tmp_path, {}, "", "", supervisor_pid=0, supervisor_started=0, started_at=0, num_cpus=1)
@@ -209,7 +209,7 @@ def test_every_command_with_json_is_tried_where_it_fails():
     assert with_json == {command[0] for command in FAILURES}
 
 
-def test_a_plan_as_data_of_several_stacks_has_what_could_be_planned_and_why_the_others_could_not(project):
+def test_plan_json_of_several_stacks_has_plans_and_refusals(project):
     result = rayline(project, "plan", "--json")
     said = json.loads(result.stdout)
     assert result.returncode == said["exit_code"] == 2

@@ -95,7 +95,7 @@ def test_what_fails_before_there_is_an_engine_is_in_the_result(rayline) -> None:
     assert "no passphrase" in log
 
 
-def test_a_stack_that_the_state_does_not_have_is_said_with_the_command_that_makes_it(rayline) -> None:
+def test_a_stack_without_state_is_reported_with_pulumi_stack_init(rayline) -> None:
     out, log = rayline(code=6, said="error: no stack named 's' found").communicate(timeout=60)
     said, fix = json.loads(out)["errors"]
     assert said == "error: no stack named 's' found"

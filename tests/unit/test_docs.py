@@ -21,7 +21,7 @@ from rayline_bench.tables import prose
 from rayline_cli import cli
 from rayline_cli.offline import stack_names
 from rayline_cli.stack_names import PROJECT_ROOT as ROOT
-from rayline_docs import configuration, high_throughput, pages
+from rayline_docs import configuration, high_throughput, pages, words
 from rayline_docs.keys import places
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("benchmarks/**/*.md"), *pages.DOCS.rglob("*.md")])
@@ -57,6 +57,7 @@ def test_the_generated_parts_are_current() -> None:
 
 def test_a_stale_page_fails_the_check_and_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "pages", lambda: {tmp_path / "models.md": "something else"})
+    monkeypatch.setattr(words, "violations", list)
     stale = CliRunner().invoke(cli.app, ["docs", "--check"])
     assert (stale.exit_code, stale.stdout) == (1, "stale: models.md\n")
     assert CliRunner().invoke(cli.app, ["docs"]).stdout == "written: models.md\n"
@@ -166,11 +167,11 @@ def test_every_file_that_a_page_names_exists(page: pathlib.Path) -> None:
 @every_page
 def test_every_command_that_a_page_names_is_real(page: pathlib.Path) -> None:
     for code in code_of(page):
-        for words in re.findall(r"(?:^|[(;&|])\s*rayline ([a-z][^#|;&)]*)", code):
-            command = next((name for name in COMMANDS if f"{words} ".startswith(f"{name} ")), None)
+        for typed in re.findall(r"(?:^|[(;&|])\s*rayline ([a-z][^#|;&)]*)", code):
+            command = next((name for name in COMMANDS if f"{typed} ".startswith(f"{name} ")), None)
             assert command, code
             known = " ".join(names for names, _, _ in COMMANDS[command])
-            for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", words):
+            for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", typed):
                 assert f"`{option}`" in known, code
 
 

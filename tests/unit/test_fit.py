@@ -110,7 +110,7 @@ def test_the_longest_context_fits_and_one_block_more_does_not(model):
         assert not l4(model, max_model_len=fit.longest_context + 1, tensor=8).fits
 
 
-def test_a_model_that_does_not_fit_is_short_by_what_one_request_and_the_weights_lack():
+def test_a_model_that_does_not_fit_names_the_missing_memory():
     fit = l4("google/gemma-4-31B-it", max_model_len=1024)
     assert not fit.fits
     assert fit.blocks == 0

@@ -53,7 +53,7 @@ def policies(endpoint: dict[str, Any], **service: Any) -> dict[str, dict[str, An
 # --- who listens where
 
 
-def test_the_internet_meets_googles_global_load_balancer_and_the_vpc_its_regional_one():
+def test_public_endpoints_are_global_and_internal_endpoints_regional():
     assert gateway(PUBLIC)["spec"]["gatewayClassName"] == "gke-l7-global-external-managed"
     assert gateway(INTERNAL)["spec"]["gatewayClassName"] == "gke-l7-rilb"
 
@@ -108,7 +108,7 @@ def test_a_regional_gateway_takes_a_certificate_or_a_secret_and_no_map():
     assert certificate(own) == (None, {"mode": "Terminate", "certificateRefs": [{"name": "our-secret"}]})
 
 
-def test_another_domain_has_another_certificate_so_that_the_old_one_serves_until_the_new_one_can():
+def test_another_domain_gets_a_second_certificate_while_the_first_serves():
     names = {plan(INTERNAL | {"domain": domain}).endpoint.certificate_name for domain in ("a.example.com", "b.example.com")}
     assert len(names) == 2
     assert len(plan(INTERNAL | {"domain": f"{'a' * 60}.example.com"}).endpoint.certificate_name) <= 63
@@ -167,7 +167,7 @@ def test_health_is_what_haproxy_says_and_not_get_slash():
 @pytest.mark.parametrize(
     ("longest", "timeout", "draining"), [(10, 3600, 10), (300, 3600, 300), (3600, 3600, 3600), (7200, 7200, 3600)]
 )
-def test_no_stream_is_cut_before_its_time_and_a_leaving_pod_may_finish_as_far_as_google_lets_it(longest, timeout, draining):
+def test_streams_last_as_long_as_declared_and_drain_within_googles_limit(longest, timeout, draining):
     backend = policies(INTERNAL, rollout={"longest_stream_seconds": longest})["GCPBackendPolicy"]
     assert backend["timeoutSec"] == timeout
     assert backend["connectionDraining"] == {"drainingTimeoutSec": draining}
@@ -179,7 +179,7 @@ def test_a_stream_longer_than_google_drains_is_told():
     assert not any("when its pod goes" in warning for warning in plan(INTERNAL).warnings)
 
 
-def test_a_rate_limit_and_iap_are_on_the_backend_where_they_are_asked_for_and_nowhere_else():
+def test_rate_limit_and_iap_are_on_the_backend_only_when_set():
     asked = PUBLIC | {"rate_limit_per_minute": 60, "iap_members": ["group:ml@example.com"]}
     assert (
         policies(asked)["GCPBackendPolicy"] | {"iap": {"enabled": True}, "securityPolicy": "prod-endpoint"}
@@ -204,14 +204,14 @@ def test_without_an_endpoint_nothing_is_decided_and_nobody_is_let_in():
     assert made.endpoint.source_ranges == ()
 
 
-def test_proxies_of_the_vpc_come_from_their_subnet_and_those_of_the_internet_from_googles_ranges():
+def test_internal_proxies_have_subnet_addresses_and_public_proxies_googles_ranges():
     google = ("130.211.0.0/22", "35.191.0.0/16")
     assert plan(PUBLIC).endpoint.source_ranges == google
     assert plan(INTERNAL).endpoint.source_ranges == (*google, "10.0.80.0/23")
     assert plan(INTERNAL | {"proxy_cidr": "10.9.0.0/26"}).endpoint.source_ranges[-1] == "10.9.0.0/26"
 
 
-def test_google_issues_the_certificate_and_addresses_are_counted_unless_a_stack_says_otherwise():
+def test_managed_certificates_and_rate_limits_by_address_are_the_defaults():
     made = plan(PUBLIC).endpoint
     assert (made.tls, made.rate_limit_by) == (Tls.MANAGED, RateLimitKey.CLIENT_IP)
 

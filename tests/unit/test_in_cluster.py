@@ -110,7 +110,7 @@ REFUSED = "The connection to the server 192.0.2.1:6443 was refused - did you spe
     ],
 )
 @pytest.mark.parametrize("command", ["status", "logs", "key", "verify"])
-def test_a_cluster_that_cannot_be_asked_is_never_taken_for_one_without_the_service(
+def test_an_unreachable_cluster_is_not_reported_as_a_missing_service(
     fake: FakeCluster, command: str, said: str, wrong: str, fix: str
 ):
     fake.refusals["broken"] = said
@@ -176,7 +176,7 @@ def crash(cluster: str, pod: str, minute: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("command", ["status", "logs"])
-def test_pods_that_kuberay_deleted_after_a_crash_are_told_with_why_the_last_at_the_end(fake: FakeCluster, command: str):
+def test_status_lists_crashed_pods_with_reasons_newest_last(fake: FakeCluster, command: str):
     fake.events = [crash(ACTIVE, f"{ACTIVE}-worker-{minute}", minute) for minute in (49, 10, 11, 12, 13, 14)]
     fake.events += [
         # of another service, of a pod that is still there, and no crash at all
@@ -236,7 +236,7 @@ def test_a_cluster_without_an_operator_is_said_with_where_else_to_look(fake: Fak
 
 
 @pytest.mark.parametrize("which", ["activeServiceStatus", "pendingServiceStatus"])
-def test_a_service_that_does_not_come_up_is_told_with_serves_reason_also_before_it_first_served(fake: FakeCluster, which: str):
+def test_status_shows_serves_reason_for_a_service_that_fails_to_start(fake: FakeCluster, which: str):
     state = fake.ray_service["status"]
     state[which] = state.pop("activeServiceStatus")
     state["conditions"][0] = {"type": "Ready", "status": "False", "message": "RayService is initializing"}

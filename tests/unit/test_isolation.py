@@ -160,7 +160,7 @@ def test_clients_come_from_the_namespaces_that_are_named_and_reach_workers_on_80
     assert not reaches(program, End("default", {"app": "frontend"}), ray("qwen", "worker"), 8000)
 
 
-def test_a_load_balancers_proxies_and_health_checks_reach_workers_on_8000_and_only_where_there_is_one(google):
+def test_load_balancers_reach_workers_on_8000_only_with_an_endpoint(google):
     inside = [str(ipaddress.ip_network(cidr)[5]) for cidr in LOAD_BALANCER_RANGES]
     behind = recorded("prod-l4")
     proxy = behind.plan.endpoint.proxy_cidr
@@ -198,7 +198,7 @@ def test_pods_reach_names_https_and_googles_metadata_server_and_no_neighbour(goo
         assert not reaches(google, pod, End("default", {"app": "database"}), 5432)
 
 
-def test_outside_of_google_nobody_reaches_an_address_that_hands_out_a_nodes_credentials(record_file):
+def test_outside_of_google_the_metadata_address_is_closed(record_file):
     assert not reaches(record_file(ANYWHERE), ray("chat", "worker"), METADATA, 80)
 
 
@@ -275,7 +275,7 @@ def test_pods_refer_to_accounts_and_priorities_that_exist(name):
             assert classes[pod["priorityClassName"]]["preemptionPolicy"] == "Never"
 
 
-def test_heads_come_before_workers_and_workers_before_batch_for_which_gke_still_makes_nodes(google):
+def test_priorities_order_heads_workers_and_batch_jobs(google):
     values = {name.removeprefix("rayline-"): one["value"] for name, one in objects(google, "PriorityClass").items()}
     assert values["head"] > values["worker"] > 0 > values["batch"] > -10
 
@@ -290,7 +290,7 @@ def hard(program: Program) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", IN_A_CLUSTER)
-def test_the_quota_leaves_room_for_the_second_cluster_of_an_upgrade_and_for_what_drains(name):
+def test_the_quota_has_room_for_an_upgrade_and_for_draining_pods(name):
     program = recorded(name)
     needed = sum(2 + s.workers.most_workers + s.workers.surge_workers for s in program.plan.services)
     assert int(hard(program)["pods"]) >= 2 * needed
@@ -311,7 +311,7 @@ def test_in_a_cluster_that_exists_the_quota_ends_with_what_the_services_use(reco
 
 
 @pytest.mark.parametrize("name", IN_A_CLUSTER)
-def test_nobody_can_show_the_dashboard_through_a_port_of_a_node_or_a_load_balancer(name):
+def test_the_dashboard_cannot_be_exposed_by_a_node_port_or_a_load_balancer(name):
     quota = hard(recorded(name))
     assert (quota["services.nodeports"], quota["services.loadbalancers"]) == ("0", "0")
 
@@ -336,7 +336,7 @@ def test_a_budget_follows_the_replicas(record_file):
 # --- metrics
 
 
-def test_prometheus_reads_every_named_metrics_port_of_every_ray_pod_and_labels_stay_through_upgrades(google):
+def test_prometheus_scrapes_every_metrics_port_with_labels_that_survive_upgrades(google):
     spec = objects(google, "PodMonitoring")["ray"]["spec"]
     assert selects(spec["selector"], ray("qwen", "worker").labels)
     named = set()

@@ -267,7 +267,7 @@ def test_no_container_gets_a_token_that_nobody_asked_for(program):
 # --- drain
 
 
-def test_each_time_of_the_drain_outlasts_the_one_before_whatever_the_longest_stream():
+def test_each_drain_timeout_outlasts_the_previous_one():
     for longest in range(10, 86401):
         drain = drain_times(longest)
         assert longest == drain.stream <= drain.replica <= drain.haproxy <= drain.gateway < drain.ray < drain.pod

@@ -325,7 +325,7 @@ def test_a_model_without_safetensors_is_refused_for_good(world, capsys):
     assert "no .safetensors files" in capsys.readouterr().err
 
 
-def test_the_publishers_own_copy_of_the_weights_is_left_out_unless_it_is_the_only_one(world):
+def test_the_mirror_skips_consolidated_weights_unless_they_are_the_only_copy(world):
     def paths(*names: str) -> list[str]:
         return [one.path for one in mirror_model.wanted([mirror_model.File(name, 1, "git:0") for name in names])]
 

@@ -296,7 +296,7 @@ def test_what_the_stack_says_is_taken_as_it_is():
 
 @pytest.mark.parametrize("accelerator", [card for card in Accelerator if card is not Accelerator.CPU])
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_on_every_card_is_either_planned_so_that_it_fits_or_refused_with_a_way_out(model, accelerator):
+def test_every_model_on_every_gpu_fits_or_is_refused_with_a_fix(model, accelerator):
     service = {"model": model, "accelerator": accelerator, "nodes": SPOT}
     try:
         chosen = plan(a=service).services[0]

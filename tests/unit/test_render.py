@@ -39,7 +39,7 @@ def test_a_file_in_a_config_map_is_shown_as_it_is():
     assert "\n    class ApiKeyGate:\n" in text
 
 
-def test_rendered_files_hold_what_the_program_declares_as_whole_numbers_and_without_pulumis_own(program):
+def test_rendered_manifests_are_the_declared_objects_without_pulumis_fields(program):
     for service in render.ray_services(program):
         text = render.files(program)[f"rayservice-{service['metadata']['name']}.yaml"]
         assert yaml.safe_load(text) == service

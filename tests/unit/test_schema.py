@@ -122,7 +122,7 @@ def test_the_defaults_that_the_texts_name_are_those_that_the_plan_decides():
     assert said == {key: str(value) for key, value in DECIDED_BY_THE_PLAN.items()}
 
 
-def test_all_switches_and_the_api_key_are_on_and_the_cluster_is_protected_unless_a_stack_says_otherwise():
+def test_switches_the_api_key_and_cluster_protection_are_on_by_default():
     asked, problems = read(InferencePlatformArgs, {"cluster": {"mode": "create"}, "services": SERVICES})
     assert problems == []
     service = asked.services["qwen"]

@@ -120,7 +120,7 @@ def test_one_that_computes_without_a_word_is_given_up_too(machine: Machine):
     assert minutes * MINUTE == pytest.approx(waiting.QUIET_SECONDS, abs=10)
 
 
-def test_beside_busy_programs_it_is_waited_for_as_long_as_the_session_would_need_alone(machine: Machine):
+def test_a_wait_counts_only_the_cpu_time_that_the_session_could_use(machine: Machine):
     minutes, said = machine.minutes_until_stuck(lambda: machine.for_seconds(5, session=0.25, others=1.75))
     assert minutes * MINUTE == pytest.approx(4 * waiting.QUIET_SECONDS, abs=30)
     assert "the machine is busy" in said
@@ -128,7 +128,7 @@ def test_beside_busy_programs_it_is_waited_for_as_long_as_the_session_would_need
     assert "Fix: bring it up again when the machine has less to do" in said
 
 
-def test_one_that_sleeps_beside_busy_programs_is_given_up_after_ten_times_as_long(machine: Machine):
+def test_a_sleeping_session_beside_busy_programs_fails_after_ten_times_the_limit(machine: Machine):
     minutes, _ = machine.minutes_until_stuck(lambda: machine.for_seconds(5, others=2.0))
     assert minutes * MINUTE == pytest.approx(10 * waiting.QUIET_SECONDS, abs=30)
 

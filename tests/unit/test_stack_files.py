@@ -223,7 +223,7 @@ def test_the_example_of_the_documentation_is_read(read):
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     services = json.loads(read(example)["rayline:services"])
     common = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
-    assert services == {"chat": common | {"replicas": 4}, "batch": common | {"capacity": "spot"}}
+    assert services == {"chat": common | {"replicas": 4}, "batch": common | {"nodes": {"capacity": "spot"}}}
 
 
 # --- one of several

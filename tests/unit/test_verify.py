@@ -330,7 +330,7 @@ def test_on_a_gpu_the_old_executor_fails(executor: str, actor: str):
 # --- the key ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_service_is_asked_without_the_key_on_what_it_says_it_has_and_on_what_it_might_not_say():
+def test_verify_probes_listed_and_unlisted_routes_without_the_key():
     service = Service()
     assert checks(service)[KEY].outcome is Outcome.PASS
     assert {("POST", "/invocations"), ("POST", "/tokenize"), ("GET", "/v1/models"), ("GET", "/metrics")} <= set(service.asked)
@@ -357,7 +357,7 @@ def test_a_service_without_a_gate_is_said_to_be_open():
 # --- without a model -------------------------------------------------------------------------------------------------
 
 
-def test_of_an_application_without_a_model_only_what_has_nothing_to_do_with_one_is_judged():
+def test_model_checks_do_not_apply_to_an_application_without_a_model():
     service = Service()
     service.serve_config["applications"][0]["args"] = {}
     found = checks(service)

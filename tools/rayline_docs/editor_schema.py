@@ -1,4 +1,4 @@
-"""Write the JSON Schema of stack files, with which editors complete and check them (yaml-language-server)."""
+"""Write the JSON Schema of stack files. Editors complete and check the files with it (yaml-language-server)."""
 
 import json
 from typing import Any
@@ -14,10 +14,10 @@ FILE = PROJECT_ROOT / "stacks" / "schema.json"
 
 
 def schema(project: str = "rayline") -> dict[str, Any]:
-    """Return the JSON Schema. Keys of the program may bear the project's prefix, as Pulumi's CLI writes them."""
+    """Return the JSON Schema. Keys of the program may have the project's prefix, as Pulumi's CLI writes them."""
     made = InferencePlatformArgs.model_json_schema()
     definitions = made["$defs"]
-    for arguments in {found for _, found in places()}:
+    for arguments in {arguments for _, arguments in places()}:
         properties = (made if arguments is InferencePlatformArgs else definitions[arguments.__name__])["properties"]
         _describe(arguments, properties)
     definitions["HuggingFaceArgs"]["properties"].pop("token")

@@ -1,4 +1,4 @@
-"""The generated parts of docs/hardware.md: cards, machines, capacities, zones and prices."""
+"""The generated parts of docs/hardware.md: GPUs, machines, capacities, zones and prices."""
 
 from collections.abc import Iterable
 
@@ -60,7 +60,7 @@ def _machines_part() -> str:
             row += [f"{machine.memory_gib:,}", f"{cpus:.1f}", f"{memory:,.1f}", _capacities(machine.capacities)]
             row += [f"({_price(on_demand)})" if listed_only else _price(on_demand), _price(spot)]
             rows.append(row)
-    header = ["Card", "Machine type", "GPUs", "vCPU", "GiB", "CPU for pods", "GiB for pods", "Capacities"]
+    header = ["GPU", "Machine type", "GPUs", "vCPU", "GiB", "CPU for pods", "GiB for pods", "Capacities"]
     return table([*header, f"USD/h on demand, {PRICED_REGION}", "USD/h spot"], rows)
 
 
@@ -69,7 +69,7 @@ def _capacities_part() -> str:
         (code(way.value), row.meaning, row.conditions, row.quota, code(row.min_gke_version) if row.min_gke_version else "")
         for way, row in CAPACITIES.items()
     ]
-    return table(("`nodes.capacity`", "What you get", "What it asks for", "Quota", "GKE from"), rows)
+    return table(("`nodes.capacity`", "What you get", "Requirements", "Quota", "GKE from"), rows)
 
 
 def _system_machines_part() -> str:

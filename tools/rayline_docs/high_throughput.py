@@ -21,22 +21,20 @@ def _throughput_part() -> str:
 
 
 def _local_part() -> str:
-    everything = [(one.what, one.why) for one in DIFFERENCES]
-    everything += [
-        (f"{code(title)} listens on all interfaces all the same.", why) for title, why in LISTENS_ON_ALL_INTERFACES.items()
-    ]
-    return table(("On this machine", "Why"), everything)
+    rows = [(difference.what, difference.why) for difference in DIFFERENCES]
+    rows += [(f"{code(title)} still listens on all interfaces.", why) for title, why in LISTENS_ON_ALL_INTERFACES.items()]
+    return table(("On this machine", "Why"), rows)
 
 
 def _upstream_part() -> str:
-    """The differences from the upstream samples, in the words of the test that keeps their list complete."""
+    """Return the differences from the upstream samples, with the reasons of the contract test."""
     reasons: dict[str, str] = yaml.safe_load(UPSTREAM_DIFFERENCES.read_text())
     rows = [(code(field), " ".join(reason.split())) for field, reason in reasons.items()]
     return table(("Field of the RayService", "Why it differs"), rows)
 
 
 def _levers_part() -> str:
-    """What the kit sets to spend less CPU on a request, variables first."""
+    """Return the settings that reduce the CPU time of a request, variables first."""
     rows = [
         (code(name), code(flag.default), code(flag.value) if flag.value else flag.set_to, flag.measured, flag.cost)
         for name, flag in SERVE_FLAGS.items()

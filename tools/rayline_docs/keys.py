@@ -36,7 +36,7 @@ def keys_part() -> str:
     for path, arguments in places():
         rows: list[Sequence[object]] = []
         for name, field in arguments.model_fields.items():
-            if any(isinstance(one, Secret) for one in field.metadata):
+            if any(isinstance(mark, Secret) for mark in field.metadata):
                 continue
             key = name if path else PROVIDER_KEYS.get(name, name)
             rows.append((code(key), _kind(field), _default(field), field_texts(arguments)[name]))
@@ -67,17 +67,17 @@ def _default(field: FieldInfo) -> str:
 
 def _kind(field: FieldInfo) -> str:
     """Return the type in a reader's words, with its domain."""
-    domains = [one for one in field.metadata if isinstance(one, Domain)]
-    return _type(field.annotation) + "".join(f", {one.says}" for one in domains)
+    domains = [mark for mark in field.metadata if isinstance(mark, Domain)]
+    return _type(field.annotation) + "".join(f", {domain.says}" for domain in domains)
 
 
 def _type(kind: Any) -> str:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        domain = next((f", {one.says}" for one in parts[1:] if isinstance(one, Domain)), "")
+        domain = next((f", {mark.says}" for mark in parts[1:] if isinstance(mark, Domain)), "")
         return _type(parts[0]) + domain
     if origin in (typing.Union, types.UnionType):
-        return _type(next(one for one in parts if one is not type(None)))
+        return _type(next(part for part in parts if part is not type(None)))
     if origin is list:
         return f"list of {_type(parts[0])}"
     if isinstance(kind, type) and issubclass(kind, Enum):

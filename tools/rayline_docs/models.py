@@ -1,4 +1,4 @@
-"""The generated parts of docs/models.md: the models, and on which cards they fit."""
+"""The generated parts of docs/models.md: the models, and the GPUs on which each fits."""
 
 from rayline.facts import defaults
 from rayline.facts.accelerators import ACCELERATORS
@@ -19,12 +19,12 @@ def _bytes(value: float) -> str:
 
 
 def _token_bytes(model: Model) -> int:
-    """KV cache of one token in the full-attention layers, BF16, on one GPU."""
-    return sum(2 * one.kv_heads * one.head_dim * 2 * one.layers for one in model.attention if one.window is None)
+    """Return the KV cache of one token in the full-attention layers, BF16, on one GPU."""
+    return sum(2 * layers.kv_heads * layers.head_dim * 2 * layers.layers for layers in model.attention if layers.window is None)
 
 
 def _fixed_bytes(model: Model) -> int:
-    """What a long request holds besides: sliding windows at 2,048 tokens a step, linear-attention states."""
+    """Return the other memory of a long request: sliding windows at 2,048 tokens a step, linear-attention states."""
     layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=True, block_tokens=GPU_BLOCK_TOKENS)
     length = model.max_context
     growing = sum(
@@ -70,15 +70,15 @@ def _models_part() -> str:
 
 
 def planned_fit(model_id: str, accelerator: Accelerator, tensor_parallel_size: int) -> MemoryFit | None:
-    """The fit that the plan would choose on a cluster that exists; None where the memory is too small."""
+    """Return the plan's fit in an existing cluster, or None where the GPU memory is too small."""
     service = {"model": model_id, "accelerator": accelerator, "engine": {"tensor_parallel_size": tensor_parallel_size}}
     try:
-        made = make_plan({"cluster": {"mode": "existing"}, "services": {"one": service}})
+        plan = make_plan({"cluster": {"mode": "existing"}, "services": {"model": service}})
     except PlanError as error:
         if not all("does not fit" in problem.message for problem in error.problems):
             raise
         return None
-    return made.services[0].fit
+    return plan.services[0].fit
 
 
 def _fit_part() -> str:
