@@ -13,7 +13,7 @@ from rayline_bench import docs as measured
 from rayline_cli.errors import FailedError
 from rayline_cli.stack_names import PROJECT_ROOT
 
-from . import editor_schema, hardware, high_throughput, models
+from . import decisions, editor_schema, hardware, high_throughput, models
 from .configuration import configuration
 
 DOCS = PROJECT_ROOT / "docs"
@@ -22,6 +22,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "models.md": {**models.PARTS, **measured.MODELS_PARTS},
     "high-throughput.md": {**high_throughput.PARTS, **measured.HIGH_THROUGHPUT_PARTS},
     "benchmark.md": measured.BENCHMARK_PARTS,
+    "decisions/README.md": decisions.PARTS,
 }
 
 
