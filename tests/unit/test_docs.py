@@ -78,7 +78,7 @@ def test_every_difference_from_upstream_is_a_row_with_its_reason(
 ) -> None:
     (tmp_path / "differences.yaml").write_text('"*.containers[0].name": said\n  out loud\nspec.rayVersion: another\n')
     monkeypatch.setattr(high_throughput, "UPSTREAM_DIFFERENCES", tmp_path / "differences.yaml")
-    assert pages.PARTS["high-throughput.md"]["upstream"]().splitlines()[2:] == [
+    assert pages.PARTS["upstream-differences.md"]["upstream"]().splitlines()[2:] == [
         "| `*.containers[0].name` | said out loud |",
         "| `spec.rayVersion` | another |",
     ]

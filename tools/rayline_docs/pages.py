@@ -20,7 +20,13 @@ DOCS = PROJECT_ROOT / "docs"
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "hardware.md": hardware.PARTS,
     "models.md": {**models.PARTS, **measured.MODELS_PARTS},
-    "high-throughput.md": {**high_throughput.PARTS, **measured.HIGH_THROUGHPUT_PARTS},
+    "high-throughput.md": high_throughput.PARTS,
+    "upstream-differences.md": high_throughput.UPSTREAM_PARTS,
+    "this-machine.md": high_throughput.LOCAL_PARTS,
+    "measured/settings.md": high_throughput.SETTINGS_PARTS,
+    "measured/throughput.md": measured.THROUGHPUT_PARTS,
+    "measured/workloads.md": measured.WORKLOADS_PARTS,
+    "measured/faults.md": measured.FAULTS_PARTS,
     "benchmark.md": measured.BENCHMARK_PARTS,
     "decisions/README.md": decisions.PARTS,
 }
