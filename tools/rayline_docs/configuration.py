@@ -321,8 +321,8 @@ or a list of them; the gate that asks for keys stands outside all of yours. Secr
 
 ## Runtimes
 
-Ray, vLLM and the image are chosen together, because an unpinned vLLM has broken Ray Serve LLM before (ray-project/ray
-#64006, #62497).
+Ray, vLLM and the image are chosen together, because an unpinned vLLM has broken Ray Serve LLM before
+(ray-project/ray #64006, #62497).
 
 {runtimes}
 
