@@ -9,7 +9,7 @@ from rayline_cli.cli.common import app, console, errors
 
 @app.command(epilog="Example: rayline docs --check")
 def docs(check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")] = False) -> None:
-    """Write the generated parts of docs/ and stacks/schema.json. For whoever changes this repository."""
+    """Write the generated parts of docs/, stacks/schema.json and the facts of an updated Ray or vLLM. For contributors."""
     from . import pages
 
     changed = pages.stale() if check else pages.write()

@@ -1,6 +1,6 @@
 """The pages of docs/ that have generated parts, and what generates each part.
 
-docs/configuration.md is generated as a whole. In the other pages only what stands between `<!-- generated: NAME -->` and
+docs/configuration.md is generated as a whole, and so are stacks/schema.json and the facts of the installed runtime. In the other pages only what stands between `<!-- generated: NAME -->` and
 `<!-- end -->` is, by the function that PARTS names; the prose around it is written by hand. What was measured comes from
 rayline_bench.docs, all else from the product.
 """
@@ -13,7 +13,7 @@ from rayline_bench import docs as measured
 from rayline_cli.errors import FailedError
 from rayline_cli.stack_names import PROJECT_ROOT
 
-from . import decisions, editor_schema, hardware, high_throughput, models
+from . import decisions, editor_schema, hardware, high_throughput, models, runtime_facts
 from .configuration import configuration
 
 DOCS = PROJECT_ROOT / "docs"
@@ -57,21 +57,22 @@ def filled(page: str, text: str) -> str:
 def pages() -> dict[pathlib.Path, str]:
     """Every page with something generated in it, as it should be."""
     wanted = {DOCS / "configuration.md": configuration(), editor_schema.FILE: editor_schema.text()}
+    if runtime_facts.outdated():
+        wanted[runtime_facts.FILE] = runtime_facts.text()
     for page in PARTS:
         path = DOCS / page
         wanted[path] = filled(page, path.read_text())
     return wanted
 
 
-def stale() -> list[pathlib.Path]:
-    """The pages that differ from what the code says now."""
-    return [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+def stale() -> dict[pathlib.Path, str]:
+    """The pages that differ from what the code says now, with the text that they should have."""
+    return {path: text for path, text in pages().items() if not path.exists() or path.read_text() != text}
 
 
 def write() -> list[pathlib.Path]:
     """Write the pages that are stale. Return their paths."""
     changed = stale()
-    wanted = pages()
-    for path in changed:
-        path.write_text(wanted[path])
-    return changed
+    for path, text in changed.items():
+        path.write_text(text)
+    return list(changed)
