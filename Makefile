@@ -46,6 +46,11 @@ render: $(BIN)/.installed-base ## Write manifests/ for every stack
 docs: $(BIN)/.installed-all ## Write the generated parts of docs/
 	@$(BIN)/rayline docs
 
+.PHONY: site
+site: $(BIN)/.installed-all ## Build the documentation site into .site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "open .site/index.html"
+
 .PHONY: bench
 bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and plain vLLM on this machine, ten minutes
 	@$(BIN)/rayline bench --stack $(STACK)
@@ -80,7 +85,7 @@ LOCK := --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotat
 
 .PHONY: clean
 clean: ## Remove the environment and the tools (not running services: `make down` first)
-	@rm -rf .venv .tools .pytest_cache .ruff_cache
+	@rm -rf .venv .tools .site .pytest_cache .ruff_cache
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ def _receipt_parts(kind: str, body: Callable[[receipts.Receipt], Iterable[str]])
     parts: list[str] = []
     for path in sorted(RECEIPTS.glob(f"{kind}*.json")):
         receipt = receipts.read(path)
-        parts += [f"#### {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}", _how_made(path, receipt)]
+        parts += [f"## {path.stem.removeprefix(kind).replace('-', ' ').capitalize()}", _how_made(path, receipt)]
         parts += body(receipt)
     return "\n\n".join(parts) or "No receipt is kept in `benchmarks/receipts` yet."
 
@@ -164,11 +164,9 @@ def _served(receipt: receipts.Receipt) -> str:
 
 
 MODELS_PARTS: dict[str, Callable[[], str]] = {"logs": _logs_part}
-HIGH_THROUGHPUT_PARTS: dict[str, Callable[[], str]] = {
-    "measured": _measured_part,
-    "other-workloads": _other_workloads_part,
-    "faults": _faults_part,
-}
+THROUGHPUT_PARTS: dict[str, Callable[[], str]] = {"measured": _measured_part}
+WORKLOADS_PARTS: dict[str, Callable[[], str]] = {"other-workloads": _other_workloads_part}
+FAULTS_PARTS: dict[str, Callable[[], str]] = {"faults": _faults_part}
 BENCHMARK_PARTS: dict[str, Callable[[], str]] = {
     "arms": _arms_part,
     "workloads": _workloads_part,

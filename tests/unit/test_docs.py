@@ -52,7 +52,7 @@ def code_of(page: pathlib.Path) -> Iterator[str]:
 
 
 def test_the_generated_parts_are_current() -> None:
-    assert [path.name for path in pages.stale()] == [], "run `make docs` and commit the result"
+    assert list(pages.stale()) == [], "run `make docs` and commit the result"
 
 
 def test_a_stale_page_fails_the_check_and_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_every_difference_from_upstream_is_a_row_with_its_reason(
 ) -> None:
     (tmp_path / "differences.yaml").write_text('"*.containers[0].name": said\n  out loud\nspec.rayVersion: another\n')
     monkeypatch.setattr(high_throughput, "UPSTREAM_DIFFERENCES", tmp_path / "differences.yaml")
-    assert pages.PARTS["high-throughput.md"]["upstream"]().splitlines()[2:] == [
+    assert pages.PARTS["upstream-differences.md"]["upstream"]().splitlines()[2:] == [
         "| `*.containers[0].name` | said out loud |",
         "| `spec.rayVersion` | another |",
     ]
@@ -173,6 +173,13 @@ def test_every_command_that_a_page_names_is_real(page: pathlib.Path) -> None:
             known = " ".join(names for names, _, _ in COMMANDS[command])
             for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", typed):
                 assert f"`{option}`" in known, code
+
+
+@every_page
+def test_no_page_starts_a_python_module(page: pathlib.Path) -> None:
+    """Commands are `rayline ...` or `make ...`. The changes name what there was before."""
+    if page.name != "CHANGELOG.md":
+        assert [code for code in code_of(page) if re.search(r"python3? -m", code)] == []
 
 
 @every_page

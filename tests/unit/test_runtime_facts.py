@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import pathlib
 
 import pytest
 
@@ -9,7 +10,8 @@ from rayline.facts.runtime import runtime_facts
 from rayline.facts.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import NO_EFFECT, READERS
-from rayline_cli import runtime_facts as generator
+from rayline_docs import pages
+from rayline_docs import runtime_facts as generator
 
 needs_packages = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("ray", "vllm")), reason="Ray and vLLM are not installed"
@@ -42,7 +44,24 @@ def test_it_has_what_each_part_of_ray_reads():
 
 @needs_packages
 def test_the_table_is_current():
-    assert generator.FILE.read_text() == generator.text(), "run `python -m rayline_cli.runtime_facts`"
+    assert generator.FILE.read_text() == generator.text(), f"remove {generator.FILE.name} and run `make docs`"
+
+
+@needs_packages
+def test_the_docs_write_the_table_of_another_runtime(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "FILE", tmp_path / "runtime.json")
+    monkeypatch.setattr(generator, "engine_arguments", dict)
+    monkeypatch.setattr(generator, "variables", list)
+    assert generator.FILE in pages.pages()
+    generator.FILE.write_text(generator.text())
+    assert generator.FILE not in pages.pages()
+    generator.FILE.write_text(generator.text().replace(generator.installed()["vllm"], "0.1"))
+    assert generator.FILE in pages.pages()
+
+
+def test_the_docs_leave_the_table_alone_without_ray_and_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator.importlib.metadata, "packages_distributions", dict)
+    assert generator.FILE not in pages.pages()
 
 
 @needs_packages

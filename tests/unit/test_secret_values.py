@@ -10,7 +10,7 @@ from rayline.facts.runtime import runtime_facts
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import OWNED
 from rayline.schema.secret_values import has_bare_password, may_show, secret_form, secrets_in
-from rayline_cli.runtime_facts import folder
+from rayline_docs.runtime_facts import folder
 
 
 def kind(name: str, value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""The generated parts of docs/high-throughput.md that follow from the product: switches, levers, differences."""
+"""The switches, levers and differences on docs/high-throughput.md and the pages around it, from the product."""
 
 import yaml
 
@@ -44,10 +44,7 @@ def _levers_part() -> str:
     return table(("Variable or setting", "Without the kit", "The kit", "Measured", "What it costs"), rows)
 
 
-PARTS = {
-    "switches": switches_part,
-    "throughput": _throughput_part,
-    "levers": _levers_part,
-    "upstream": _upstream_part,
-    "local": _local_part,
-}
+PARTS = {"switches": switches_part, "throughput": _throughput_part}
+SETTINGS_PARTS = {"levers": _levers_part}
+UPSTREAM_PARTS = {"upstream": _upstream_part}
+LOCAL_PARTS = {"local": _local_part}

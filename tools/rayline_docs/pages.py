@@ -12,16 +12,23 @@ from rayline_bench import docs as measured
 from rayline_cli.errors import FailedError
 from rayline_cli.stack_names import PROJECT_ROOT
 
-from . import configuration, editor_schema, hardware, high_throughput, models, policy
+from . import configuration, decisions, editor_schema, hardware, high_throughput, models, policy, runtime_facts
 
 DOCS = PROJECT_ROOT / "docs"
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "configuration.md": configuration.PARTS,
     "hardware.md": hardware.PARTS,
     "models.md": {**models.PARTS, **measured.MODELS_PARTS},
-    "high-throughput.md": {**high_throughput.PARTS, **measured.HIGH_THROUGHPUT_PARTS},
+    "high-throughput.md": high_throughput.PARTS,
+    "upstream-differences.md": high_throughput.UPSTREAM_PARTS,
+    "this-machine.md": high_throughput.LOCAL_PARTS,
+    "measured/settings.md": high_throughput.SETTINGS_PARTS,
+    "measured/throughput.md": measured.THROUGHPUT_PARTS,
+    "measured/workloads.md": measured.WORKLOADS_PARTS,
+    "measured/faults.md": measured.FAULTS_PARTS,
     "policy.md": policy.PARTS,
     "benchmark.md": measured.BENCHMARK_PARTS,
+    "decisions/README.md": decisions.PARTS,
 }
 
 
@@ -51,21 +58,22 @@ def filled(page: str, text: str) -> str:
 def pages() -> dict[pathlib.Path, str]:
     """Return the current text of every page with generated parts."""
     wanted = {editor_schema.FILE: editor_schema.text()}
+    if runtime_facts.outdated():
+        wanted[runtime_facts.FILE] = runtime_facts.text()
     for page in PARTS:
         path = DOCS / page
         wanted[path] = filled(page, path.read_text())
     return wanted
 
 
-def stale() -> list[pathlib.Path]:
-    """Return the pages that differ from the code."""
-    return [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+def stale() -> dict[pathlib.Path, str]:
+    """Return the pages that differ from the code, with their current text."""
+    return {path: text for path, text in pages().items() if not path.exists() or path.read_text() != text}
 
 
 def write() -> list[pathlib.Path]:
     """Write the pages that are stale. Return their paths."""
     changed = stale()
-    wanted = pages()
-    for path in changed:
-        path.write_text(wanted[path])
-    return changed
+    for path, text in changed.items():
+        path.write_text(text)
+    return list(changed)

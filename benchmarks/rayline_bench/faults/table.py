@@ -1,4 +1,4 @@
-"""The table of faults in docs/high-throughput.md, from the receipt that `rayline faults` writes. Needs no Ray."""
+"""The table of faults in docs/measured/faults.md, from the receipt that `rayline faults` writes. Needs no Ray."""
 
 from __future__ import annotations
 

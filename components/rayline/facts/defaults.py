@@ -13,7 +13,7 @@ UPGRADE = UpgradeStrategy.NEW_CLUSTER
 # A context that covers chat and retrieval; longer is one setting away and costs concurrency. The upstream Qwen sample sets
 # none, so vLLM would try the model's 262,144 tokens.
 MAX_MODEL_LEN = 16384
-# Tokens of one event of a streamed answer. vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/high-throughput.md
+# Tokens of one event of a streamed answer. vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md
 # has what this saves and what it costs.
 STREAM_INTERVAL = 4
 # Give a first start this long, seconds: GPU node, 20 GB image, weights, compilation. On expiry KubeRay deletes the clusters.

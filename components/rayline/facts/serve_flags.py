@@ -24,7 +24,7 @@ class Kind(str, Enum):
 class ServeFlag:
     """One variable. `value` is what the kit sets (None: left at Ray's default). `owned` ones follow from other settings.
 
-    Where the kit sets it to save CPU, `measured` says what that saved (docs/high-throughput.md: how) and `cost` what is given up.
+    Where the kit sets it to save CPU, `measured` says what that saved (docs/measured/settings.md: how) and `cost` what is given up.
     """
 
     kind: Kind

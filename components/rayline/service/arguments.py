@@ -80,7 +80,7 @@ class EngineArgs(Arguments):
     """KV cache of one replica with accelerator cpu, GiB. Default 1."""
     enable_prefix_caching: bool = True
     """Keep the KV cache of common prompt beginnings."""
-    # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/high-throughput.md has what 4 saves and what it costs
+    # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md has what 4 saves and what it costs
     stream_interval: Annotated[int, between(1, 1024, "tokens")] = defaults.STREAM_INTERVAL
     """Tokens of one event of a streamed answer after the first: more cost less CPU and come in bursts."""
     # Ray Serve LLM's default (ray 2.60.0 llm/_internal/serve/core/configs/llm_config.py:250)

@@ -1,6 +1,6 @@
 """Pure: a ServicePlan becomes a RayService. No Pulumi, no I/O.
 
-What has to be equal on the head and every worker is one variable here. docs/high-throughput.md lists every difference
+What has to be equal on the head and every worker is one variable here. docs/upstream-differences.md lists every difference
 from the upstream high-throughput samples with its reason, and a test keeps that list complete.
 """
 

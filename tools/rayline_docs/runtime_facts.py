@@ -1,4 +1,4 @@
-"""Write components/rayline/facts/runtime.json from the installed Ray and vLLM: variables that they read, arguments of vLLM's engine.
+"""components/rayline/facts/runtime.json, from the installed Ray and vLLM: variables that they read, arguments of vLLM's engine.
 
 A variable counts when it stands as a whole text in their Python code or in Ray's programs, where RAY_CONFIG of
 src/ray/common/ray_config_def.h leaves it. Some such texts are no variables. What matters is the reverse: a name that stands nowhere
@@ -86,18 +86,23 @@ def engine_arguments() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
+def installed() -> dict[str, str]:
+    """Return the installed versions of Ray and vLLM; nothing where one of them is missing."""
+    # vLLM for the CPU is a distribution of its own with the same code
+    distributions = importlib.metadata.packages_distributions()
+    if not {"ray", "vllm"} <= distributions.keys():
+        return {}
+    return {package: importlib.metadata.version(distributions[package][0]) for package in ("ray", "vllm")}
+
+
+def outdated() -> bool:
+    """Return whether Ray or vLLM is installed in another version than the file's. Reading all of them takes 20 s of CPU."""
+    versions = installed()
+    recorded = json.loads(FILE.read_text()) if FILE.exists() else {}
+    return any(recorded.get(package) != version for package, version in versions.items())
+
+
 def text() -> str:
     """Return the file's content."""
-    # vLLM for the CPU is a distribution of its own with the same code
-    vllm = importlib.metadata.packages_distributions()["vllm"][0]
-    made = {
-        "ray": importlib.metadata.version("ray"),
-        "vllm": importlib.metadata.version(vllm),
-        "engine_arguments": engine_arguments(),
-        "variables": variables(),
-    }
+    made = {**installed(), "engine_arguments": engine_arguments(), "variables": variables()}
     return json.dumps(made, indent=0) + "\n"
-
-
-if __name__ == "__main__":
-    FILE.write_text(text())
