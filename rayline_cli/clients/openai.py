@@ -58,7 +58,7 @@ class OpenAiClient:
         try:
             answer = self._client.get(path)
             if answer.status_code != 200:
-                raise NoAnswer(f"{url} says HTTP {answer.status_code}: {answer.text[:200]}")
+                raise NoAnswer(f"{url} answers HTTP {answer.status_code}: {answer.text[:200]}")
             return answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise NoAnswer(f"{url} does not answer: {type(error).__name__}") from None

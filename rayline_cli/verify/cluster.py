@@ -10,7 +10,6 @@ import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rayline.facts.labels import BENCH_LABEL, NODE_TYPE_LABEL, SERVE_PORT, SERVICE_LABEL, Role, serve_service_name
@@ -34,17 +33,12 @@ TELL_AGAIN_MINUTES = 2
 CLUSTER_LABEL = "ray.io/cluster"
 
 
-@dataclass(frozen=True)
-class RayPods:
-    """The Ray pods that serve now."""
+Pods = Sequence[Mapping[str, Any]]
 
-    cluster: str
-    pods: Sequence[Mapping[str, Any]]
-    """Running ones, the head first."""
 
-    def nodes(self, kubectl: Kubectl, place: Mapping[str, Any]) -> list[Node]:
-        """Return the pods as nodes; `place` is for inside.py."""
-        return [_node(kubectl, pod, place) for pod in self.pods]
+def nodes(kubectl: Kubectl, pods: Pods, place: Mapping[str, Any]) -> list[Node]:
+    """Return Ray pods as nodes; `place` is for inside.py."""
+    return [_node(kubectl, pod, place) for pod in pods]
 
 
 def _node(kubectl: Kubectl, pod: Mapping[str, Any], place: Mapping[str, Any]) -> Node:
@@ -85,8 +79,11 @@ def ray_service(kubectl: Kubectl, service: str) -> dict[str, Any]:
     )
 
 
-def ray_pods(kubectl: Kubectl, service: str, manifest: Mapping[str, Any], *, or_coming: bool = False) -> RayPods:
-    """Return the pods of the RayCluster that serves, with `or_coming` else of the one that starts. Raises NotSeen."""
+def ray_pods(kubectl: Kubectl, service: str, manifest: Mapping[str, Any], *, or_coming: bool = False) -> Pods:
+    """Return the running pods, head first, of the RayCluster that serves, with `or_coming` else of the one that starts.
+
+    Raises NotSeen.
+    """
     declared = RayService(manifest)
     active = declared.active_cluster or (declared.pending_cluster if or_coming else None)
     fix = f"Fix: see why with {kubectl.by_hand(f'describe rayservice {service}')}"
@@ -100,7 +97,7 @@ def ray_pods(kubectl: Kubectl, service: str, manifest: Mapping[str, Any], *, or_
     pods.sort(key=lambda pod: (not _is_head(pod), pod["metadata"]["name"]))
     if not pods or not _is_head(pods[0]):
         raise NotSeen(f"RayCluster {active} has no running head pod. {fix}")
-    return RayPods(active, pods)
+    return pods
 
 
 class ClusterTarget(Target):
@@ -112,8 +109,8 @@ class ClusterTarget(Target):
         """`policies` are the NetworkPolicies that the stack declares. Raises NotSeen where nothing serves."""
         self.expected = expected
         self._kubectl, self._policies = kubectl, policies
-        self._ray = ray_pods(kubectl, expected.service, ray_service(kubectl, expected.service))
-        self.nodes = self._ray.nodes(kubectl, {"serve": f"http://127.0.0.1:{expected.port}"})
+        self._pods = ray_pods(kubectl, expected.service, ray_service(kubectl, expected.service))
+        self.nodes = nodes(kubectl, self._pods, {"serve": f"http://127.0.0.1:{expected.port}"})
         self._host = f"{serve_service_name(expected.service)}.{kubectl.namespace}.svc"
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
 
@@ -125,8 +122,8 @@ class ClusterTarget(Target):
         """Check ports, Services, NetworkPolicies and the dashboard."""
         outcome, evidence, fix = closed(self, self._host, SERVE_PORT)
         problems = [evidence] if outcome is Outcome.FAIL else []
-        problems += _published(self._kubectl.get("services")["items"], self._ray.pods)
-        problems += _changed_policies(self._kubectl.get("networkpolicies")["items"], self._policies, self._ray.pods)
+        problems += _published(self._kubectl.get("services")["items"], self._pods)
+        problems += _changed_policies(self._kubectl.get("networkpolicies")["items"], self._policies, self._pods)
         dashboard = self.nodes[0].dashboard(APPLICATIONS, auth=False)
         if dashboard["status"] not in (401, 403):
             problems.append(f"the dashboard answers HTTP {dashboard['status']} without Ray's token")
@@ -140,7 +137,7 @@ class ClusterTarget(Target):
         return verdict(True, seen, "")
 
 
-def _published(services: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> list[str]:
+def _published(services: Sequence[Mapping[str, Any]], pods: Pods) -> list[str]:
     """Return a problem for each Service that publishes Ray pods outside of the cluster."""
     return [
         f"Service {service['metadata']['name']} of type {service['spec']['type']} shows Ray pods outside"
@@ -151,7 +148,7 @@ def _published(services: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str
     ]
 
 
-def _selects_any(labels: Mapping[str, str], pods: Sequence[Mapping[str, Any]]) -> bool:
+def _selects_any(labels: Mapping[str, str], pods: Pods) -> bool:
     return any(labels.items() <= pod["metadata"]["labels"].items() for pod in pods)
 
 
@@ -243,10 +240,10 @@ class _RolloutInCluster:
             return reason
         if found.serve != self._wanted:
             return "the RayService in the cluster does not have the declared serveConfigV2"
-        ray = ray_pods(self._kubectl, name, manifest)
-        if not self._declared.keeps_its_cluster and (old := _with_another_environment(ray, self._declared)):
+        pods = ray_pods(self._kubectl, name, manifest)
+        if not self._declared.keeps_its_cluster and (old := _with_another_environment(pods, self._declared)):
             return f"pods have another environment than declared, a new RayCluster has to come: {', '.join(old)}"
-        answer = ray.nodes(self._kubectl, {})[0].dashboard(APPLICATIONS)
+        answer = nodes(self._kubectl, pods, {})[0].dashboard(APPLICATIONS)
         if answer["status"] != 200:
             return f"Serve's dashboard answers: {answer['status'] or ''} {answer['text'][:200]}".strip()
         details = json.loads(answer["text"])
@@ -272,11 +269,11 @@ def _operator_waits(service: RayService) -> str:
     )
 
 
-def _with_another_environment(ray: RayPods, declared: RayService) -> list[str]:
+def _with_another_environment(pods: Pods, declared: RayService) -> list[str]:
     """Return the pods of the serving RayCluster that lack a declared variable's value."""
     groups = {True: declared.head, False: declared.workers[0]}
     names = []
-    for pod in ray.pods:
+    for pod in pods:
         actual = plain_environment(ray_container(pod))
         wanted = plain_environment(groups[_is_head(pod)].ray_container)
         if any(value is not None and actual.get(name) != value for name, value in wanted.items()):

@@ -16,7 +16,7 @@ from rayline_cli.verify.target import View, entrances
 
 ROUTER = "LLMRouter"
 SWITCH = "direct_streaming"
-_FIX = f'{DIRECT_STREAMING} and {HA_PROXY} must be exactly "1" on the head and on every worker'
+_FIX = f'set {DIRECT_STREAMING} and {HA_PROXY} to exactly "1" on the head and on every worker'
 
 
 def deployments(view: View) -> Verdict:
@@ -59,7 +59,7 @@ def lua_router(view: View) -> Verdict:
     seen = f"{len(routed)} haproxy(s) ask the router at {', '.join(addresses)} for each POST" if routed else "no haproxy runs"
     if missing:
         seen = f"no Lua router in haproxy.cfg of {', '.join(missing)}"
-    fix = f'{DIRECT_STREAMING} must be exactly "1" on every node; the LLMRouter deployment must run'
+    fix = f'set {DIRECT_STREAMING} to exactly "1" on every node, and check that the LLMRouter deployment runs'
     return verdict(bool(routed) and not missing, seen, fix)
 
 
@@ -100,7 +100,7 @@ def token_path(view: View) -> Verdict:
     return verdict(
         not broken and all(direct >= said["bytes"] and requests > 0 for _, said, direct, _, requests in seen),
         evidence,
-        f'tokens take the long way: {DIRECT_STREAMING} must be "1" everywhere; if the fallback answers, look at the router',
+        f'set {DIRECT_STREAMING} to "1" everywhere: tokens take the long way; if the fallback answers, look at the router',
     )
 
 

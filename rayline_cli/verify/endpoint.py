@@ -108,5 +108,5 @@ def api_key(view: View) -> Verdict:
         f"without the key {', '.join(open_routes) or f'HTTP 401 on all of {len(routes)} routes'}; "
         f"with it {status_text(models)} on /v1/models, {status_text(tokens)} on /tokenize"
         + ("" if mounted else f", but {status_text(described)} on /openapi.json, which lists the routes"),
-        f"the gate stands in vLLM's own app: {DIRECT_STREAMING} must be on, and the replica's engine_kwargs must name it",
+        f"turn {DIRECT_STREAMING} on and name the gate in the replica's engine_kwargs: it stands in vLLM's own app",
     )

@@ -103,7 +103,7 @@ class View:
             raise NotSeen("there is no head whose dashboard could be read")
         answer = self.target.nodes[0].dashboard(path)
         if answer["status"] != 200:
-            raise NotSeen(f"the dashboard says to {path}: {answer['status'] or ''} {answer['text'][:300]}".strip())
+            raise NotSeen(f"the dashboard answers {path} with: {answer['status'] or ''} {answer['text'][:300]}".strip())
         return json.loads(answer["text"])
 
     def replicas(self, *deployments: str) -> list[dict[str, Any]]:
