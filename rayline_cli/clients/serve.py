@@ -128,13 +128,13 @@ def rollout(details: Mapping[str, Any], sent: Mapping[str, Any], before: Mapping
 
 
 def _application(
-    name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None, previous: Mapping[str, Any] | None
+    name: str, wanted: Mapping[str, Any], actual: Mapping[str, Any] | None, previous: Mapping[str, Any] | None
 ) -> Rollout:
-    if found is None:
+    if actual is None:
         return Rollout(State.WAITING, f"Serve's controller has not taken up application {name} yet")
-    if not _contains(found.get("deployed_app_config"), wanted):
+    if not _contains(actual.get("deployed_app_config"), wanted):
         return Rollout(State.WAITING, f"application {name} still runs the previous configuration")
-    deployments = found.get("deployments") or {}
+    deployments = actual.get("deployments") or {}
     workers = tuple(
         replica["worker_id"]
         for deployment in deployments.values()
@@ -145,9 +145,9 @@ def _application(
     for title, deployment in deployments.items():
         if (reason := _failure(deployment)) and reason != _failure(earlier.get(title) or {}):
             return Rollout(State.FAILED, f"deployment {title}: {reason}", True, workers)
-    if found["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
-        return Rollout(State.FAILED, f"application {name}: {found.get('message') or found['status']}", True, workers)
-    if found["status"] != "RUNNING" and not deployments:
+    if actual["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
+        return Rollout(State.FAILED, f"application {name}: {actual.get('message') or actual['status']}", True, workers)
+    if actual["status"] != "RUNNING" and not deployments:
         return Rollout(State.WAITING, f"building application {name} (imports vLLM)")
     for title, deployment in deployments.items():
         running, target = _running(deployment), deployment.get("target_num_replicas") or 0
@@ -155,8 +155,8 @@ def _application(
             message = " ".join((deployment.get("message") or "a replica is starting").split())
             detail = f"{title} {running}/{target} running: {message}"
             return Rollout(State.WAITING, detail, True, workers, unscheduled="to be scheduled" in message)
-    if found["status"] != "RUNNING":
-        return Rollout(State.WAITING, f"application {name} is {found['status']}", True, workers)
+    if actual["status"] != "RUNNING":
+        return Rollout(State.WAITING, f"application {name} is {actual['status']}", True, workers)
     return _READY
 
 
@@ -196,10 +196,10 @@ def _failure(deployment: Mapping[str, Any]) -> str:
     return message if "failed to start with exception" in message else ""
 
 
-def _contains(found: Any, wanted: Any) -> bool:
-    """Return whether `found` has everything in `wanted`; GET adds defaults."""
+def _contains(actual: Any, wanted: Any) -> bool:
+    """Return whether `actual` has everything in `wanted`; GET adds defaults."""
     if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(_contains(found.get(key), value) for key, value in wanted.items())
+        return isinstance(actual, Mapping) and all(_contains(actual.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, (list, tuple)):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(_contains, found, wanted))
-    return found == wanted
+        return isinstance(actual, list) and len(actual) == len(wanted) and all(map(_contains, actual, wanted))
+    return actual == wanted

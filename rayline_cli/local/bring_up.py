@@ -74,10 +74,6 @@ class BringUp:
             session = None
         return (self._apply(session), None) if session else self._start()
 
-    def translation(self, session: Session) -> Translation:
-        """Return the local form for a session that runs."""
-        return self._translate(session.ports, session.folder, session.variable("RAY_AUTH_TOKEN") or "")
-
     def _translate(self, ports: Mapping[str, int], folder: Path, own_token: str) -> Translation:
         place = Place(ports, folder, self.cache_dir, self.model_folders, haproxy_binary(self.node), own_token)
         return translate(self.node, place, self.secrets)
@@ -106,7 +102,7 @@ class BringUp:
 
     def _apply(self, session: Session) -> Running:
         """Deploy into the running session. It is kept even if the new applications fail, as in a cluster."""
-        translation = self.translation(session)
+        translation = self._translate(session.ports, session.folder, session.variable("RAY_AUTH_TOKEN") or "")
         watch = diagnosis.watch(session, self.report)
         deploying = Deploying(session, serve_api(session), translation, self.report, watch)
         same = deploying.is_deployed()

@@ -24,11 +24,12 @@ from rayline_cli.local.bring_up import BringUp, Running, prepare_models
 from rayline_cli.local.deploying import serve_api
 from rayline_cli.local.diagnosis import failure_folder
 from rayline_cli.local.failures import LocalRuntimeError
-from rayline_cli.local.haproxy import HAPROXY_FOLDER
+from rayline_cli.local.haproxy import HAPROXY_FOLDER, haproxy_binary
 from rayline_cli.local.ports import PORTS, address
 from rayline_cli.local.single_node import Secrets, read
 from rayline_cli.local.target import LocalTarget
-from rayline_cli.progress import PlainReport, Report
+from rayline_cli.local.translate import Place, translate
+from rayline_cli.progress import Report
 from rayline_cli.ray_logs import log_patterns
 
 
@@ -113,8 +114,9 @@ def target(ray_service: Mapping[str, Any], *, state_dir: Path, secrets: Secrets,
     node = read(ray_service)
     folders = {source: bundled_models.folder_of(source, cache_dir) for source in node.serve.model_sources}
     model_folders = {source: folder for source, folder in folders.items() if folder is not None}
-    bring_up = BringUp(node, secrets, state_dir, cache_dir, model_folders, PlainReport())
-    return LocalTarget(session, node, bring_up.translation(session))
+    token = session.variable("RAY_AUTH_TOKEN") or ""
+    place = Place(session.ports, session.folder, cache_dir, model_folders, haproxy_binary(node), token)
+    return LocalTarget(session, node, translate(node, place, secrets))
 
 
 def down(state_dir: Path, report: Report) -> bool:

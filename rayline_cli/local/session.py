@@ -92,18 +92,19 @@ class Session:
 
     def processes(self) -> list[psutil.Process]:
         """Return every living process of this session, the supervisor included."""
-        found = {process.pid: process for process in marked_processes(self.id)}
+        processes = {process.pid: process for process in marked_processes(self.id)}
         if root := self.supervisor():
-            found |= {process.pid: process for process in (root, *root.children(recursive=True))}
-        return [process for process in found.values() if is_alive(process)]
+            processes |= {process.pid: process for process in (root, *root.children(recursive=True))}
+        return [process for process in processes.values() if is_alive(process)]
 
     def named(self, name: str) -> list[psutil.Process]:
         """Return the living processes of this session whose program is `name`."""
-        found = []
+        processes = []
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
-                found += [process] if process.name() == name else []
-        return found
+                if process.name() == name:
+                    processes.append(process)
+        return processes
 
     def logs(self) -> Iterator[Path]:
         """Yield every log file that grows only when the session moves, and not by itself or at a request."""
@@ -155,15 +156,15 @@ def _write_private(path: Path, text: str) -> None:
 
 def write_secrets(folder: Path, files: Mapping[str, str]) -> bool:
     """Make the mounted Secrets under `folder` equal to `files`. Return whether one changed."""
-    found = {path for path in (folder / SECRETS_FOLDER).rglob("*") if path.is_file()}
+    existing = {path for path in (folder / SECRETS_FOLDER).rglob("*") if path.is_file()}
     wanted = {folder / name: content for name, content in files.items()}
-    changed = {path for path, content in wanted.items() if path not in found or path.read_text() != content}
+    changed = {path for path, content in wanted.items() if path not in existing or path.read_text() != content}
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write_private(path, wanted[path])
-    for path in found - wanted.keys():
+    for path in existing - wanted.keys():
         path.unlink()
-    return bool(changed or found - wanted.keys())
+    return bool(changed or existing - wanted.keys())
 
 
 def session_folder(state_dir: Path) -> Path:
@@ -351,13 +352,13 @@ def stop(session: Session) -> bool:
 
 def marked_processes(session_id: str) -> list[psutil.Process]:
     """Return this user's living processes whose environment carries the session's id."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             mine = process.uids().real == os.getuid()
             if mine and environ(process.pid).get(SESSION_VARIABLE) == session_id and is_alive(process):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def environ(pid: int) -> dict[str, str]:

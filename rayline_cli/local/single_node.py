@@ -54,7 +54,7 @@ class SingleNode:
             try:
                 declared[port.name] = int(declared[port.name])
             except ValueError:
-                name = port.env or port.flag
+                name = port.env or port.flag or "http_options.port"
                 raise TranslationError(f"{name} is {declared[port.name]!r}, which is no port. Fix: a number") from None
         return declared
 

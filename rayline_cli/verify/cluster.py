@@ -153,13 +153,13 @@ def _selects_any(labels: Mapping[str, str], pods: Pods) -> bool:
 
 
 def _changed_policies(
-    found: Sequence[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
+    existing: Sequence[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Return a problem for each declared policy that is missing or changed, and for others that open Ray pods.
 
     Policies add up: a connection is allowed where one of them allows it.
     """
-    policies = {policy["metadata"]["name"]: policy for policy in found}
+    policies = {policy["metadata"]["name"]: policy for policy in existing}
     wanted = {policy["metadata"]["name"]: policy["spec"] for policy in declared}
     problems = [f"NetworkPolicy {name} is missing" for name in sorted(wanted.keys() - policies.keys())]
     for name, policy in policies.items():
@@ -235,10 +235,10 @@ class _RolloutInCluster:
         """Return the reason to wait, or "". Raises NotSeen, which may pass, and NotServed, which will not."""
         name = self._declared.name
         manifest = ray_service(self._kubectl, name)
-        found = RayService(manifest)
-        if reason := _operator_waits(found):
+        service = RayService(manifest)
+        if reason := _operator_waits(service):
             return reason
-        if found.serve != self._wanted:
+        if service.serve != self._wanted:
             return "the RayService in the cluster does not have the declared serveConfigV2"
         pods = ray_pods(self._kubectl, name, manifest)
         if not self._declared.keeps_its_cluster and (old := _with_another_environment(pods, self._declared)):

@@ -102,15 +102,15 @@ def _digest(salt, value):
 
 def _haproxies(place):
     """Return one entry for each configuration that a haproxy process runs with; during a reload two processes share one."""
-    found = {}
+    haproxies = {}
     for pid in _pids(place):
         argv = _argv(pid)
         if not argv or os.path.basename(argv[0]) != "haproxy" or "-f" not in argv[:-1]:
             continue
         path = argv[argv.index("-f") + 1]
-        haproxy = found.setdefault(path, {"path": path, "pids": [], "config": "", "lua": "", "stat": [], "error": ""})
+        haproxy = haproxies.setdefault(path, {"path": path, "pids": [], "config": "", "lua": "", "stat": [], "error": ""})
         haproxy["pids"].append(pid)
-    for path, haproxy in found.items():
+    for path, haproxy in haproxies.items():
         try:
             with open(path) as file:
                 haproxy["config"] = file.read()
@@ -124,7 +124,7 @@ def _haproxies(place):
             haproxy["stat"] = haproxy_counters(admin.group(1), place["patience"])
         except (OSError, ValueError) as error:
             haproxy["error"] = f"{type(error).__name__}: {error}"
-    return list(found.values())
+    return list(haproxies.values())
 
 
 def haproxy_says(path, command, patience=1.0):
@@ -158,7 +158,7 @@ def _listeners(place):
                     owners.setdefault(target[8:-1], pid)
         except OSError:
             continue
-    found = []
+    listeners = []
     for table, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
         for line in _read(table).splitlines()[1:]:
             fields = line.split()
@@ -170,17 +170,17 @@ def _listeners(place):
             raw = bytes.fromhex(address)
             words = [raw[start : start + 4][::-1] for start in range(0, len(raw), 4)]
             address = socket.inet_ntop(family, b"".join(words))
-            found.append({"address": address, "port": int(port, 16), "pid": pid, "title": _title(pid) if pid else ""})
-    return found
+            listeners.append({"address": address, "port": int(port, 16), "pid": pid, "title": _title(pid) if pid else ""})
+    return listeners
 
 
 def _executors(place):
     """Return for each log file of a replica the class of its engine's executor, where the log has it."""
-    found = {}
+    executors = {}
     for path in glob.glob(os.path.join(place["logs"], "serve", "replica_*.log")):
         if said := re.findall(r"Using executor class: <class '([\w.]+)'>", _read(path, _LOG_BYTES)):
-            found[os.path.basename(path)] = said[-1]
-    return found
+            executors[os.path.basename(path)] = said[-1]
+    return executors
 
 
 def _controller_says(place, processes, text):
@@ -210,7 +210,7 @@ def settings(place, names):
         "import json, ray\nfrom ray.serve._private import constants as c\n"
         f"print(json.dumps({{'ray': ray.__version__, 'values': {{n: getattr(c, n, None) for n in {list(names)!r}}}}}))"
     )
-    found = []
+    answers = []
     for group in groups.values():
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -222,8 +222,8 @@ def settings(place, names):
         )
         if done.returncode != 0:
             raise RuntimeError("Serve's constants cannot be read: " + done.stderr.strip()[-500:])
-        found.append({**group, **json.loads(done.stdout.splitlines()[-1])})
-    return found
+        answers.append({**group, **json.loads(done.stdout.splitlines()[-1])})
+    return answers
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
