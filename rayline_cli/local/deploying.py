@@ -1,4 +1,4 @@
-"""One Serve configuration on its way into a running Ray: sent, built, started, and answering."""
+"""Send one Serve configuration to a running Ray, and wait until it is built, started, and answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rayline_cli.clients.serve import (
 )
 from rayline_cli.local import diagnosis, environment, failures, waiting
 from rayline_cli.local.failures import LocalRuntimeError
-from rayline_cli.local.ports import LOOPBACK
+from rayline_cli.local.ports import address
 from rayline_cli.local.session import Session
 from rayline_cli.local.single_node import SingleNode
 from rayline_cli.local.translate import Translation
@@ -30,38 +30,28 @@ from rayline_cli.local.waiting import Phase, Watch
 from rayline_cli.progress import Report
 
 
-def address(port: int) -> str:
-    """Return the address of a port of this machine."""
-    return f"http://{LOOPBACK}:{port}"
-
-
 def serve_api(session: Session) -> ServeApi:
-    """Return a client of the dashboard of a session, with the token that its processes have."""
+    """Return a client of the dashboard of a session, with the token of its processes."""
     return ServeApi(address(session.ports["dashboard"]), session.variable("RAY_AUTH_TOKEN"))
 
 
 @dataclass
 class Deploying:
-    """A session, the configuration for it, and everything that is needed to wait for it."""
+    """The deployment of one configuration into a session."""
 
     session: Session
-    """As recorded last: `send` records what it has sent."""
+    """As recorded last: `send` records the sent configuration."""
     api: ServeApi
     translation: Translation
     report: Report
     watch: Watch | None
-
-    @property
-    def url(self) -> str:
-        """Return the endpoint's address, without /v1."""
-        return address(self.session.ports["serve"])
 
     def phase(self, name: str) -> Phase:
         """Return a new phase of the bring-up."""
         return Phase(self.report, name, self.watch)
 
     def details(self, phase: Phase) -> dict[str, Any]:
-        """Return what Serve says is deployed, as soon as Ray's dashboard answers."""
+        """Return the state of Serve's applications, as soon as Ray's dashboard answers."""
         while True:
             try:
                 return self.api.details()
@@ -72,12 +62,12 @@ class Deploying:
             time.sleep(waiting.POLL_SECONDS)
 
     def is_deployed(self) -> bool:
-        """Whether exactly this configuration runs already."""
+        """Return whether exactly this configuration runs already."""
         details = self.details(self.phase("Ray"))
         config = self.translation.serve_config
         return self.session.sent == config and rollout(details, config).state is State.READY
 
-    # --- sent, built and started -------------------------------------------------------------------------------------
+    # --- send, build and start ---------------------------------------------------------------------------------------
 
     def send(self) -> None:
         """PUT the configuration and wait until exactly that one runs. Raises LocalRuntimeError with the reason."""
@@ -86,11 +76,22 @@ class Deploying:
         before = self.put(phase)
         building = tried_again = False
         while True:
-            details, now = self._look(before, building)
+            try:
+                details = self.api.details()
+                now = rollout(details, self.translation.serve_config, before)
+            except ServeUnreachable as error:
+                details, now = before, Rollout(State.WAITING, f"the dashboard does not answer: {error}", built=building)
             if now.state is State.FAILED:
-                self._may_recover(now, tried_again)
+                reason = diagnosis.why_failed(self.session, now)
+                if tried_again or not failures.timed_out(reason):
+                    raise LocalRuntimeError(reason)
+                self.report.note(f"{reason}\nThat was a time-out: Serve tries it once more")
                 tried_again, before = True, details
-            self._must_fit(details, now)
+            if now.unscheduled and (missing := lacking(wanted_resources(details), self.api.resources())):
+                raise LocalRuntimeError(
+                    f"{now.detail}\n{missing} Nothing adds resources here. Fix: raise num-cpus or replicas of a worker group, "
+                    "or ask for less in ray_actor_options (without direct streaming each OpenAiIngress replica asks for a CPU)"
+                )
             if now.built and not building:
                 building = True
                 phase.done(", ".join(name for name, _ in every_deployment(details)))
@@ -98,11 +99,11 @@ class Deploying:
             if now.state is State.READY:
                 phase.done(now.detail)
                 return
-            phase.waits_for(self._what_is_awaited(now))
+            phase.waits_for(self._reason(now))
             time.sleep(waiting.POLL_SECONDS)
 
     def put(self, phase: Phase) -> Mapping[str, Any]:
-        """PUT the configuration; return GET's answer from before. What ends by a time-out of Serve's is tried once more."""
+        """PUT the configuration, once more after a time-out of Serve's. Return GET's answer from before."""
         for attempt in (1, 2):
             try:
                 before = self.details(phase)
@@ -118,53 +119,29 @@ class Deploying:
                 self.report.note(f"Serve gave up ({reason}): sending serveConfigV2 once more")
         raise AssertionError
 
-    def _look(self, before: Mapping[str, Any], building: bool) -> tuple[Mapping[str, Any], Rollout]:
-        """Return what Serve says is deployed, and how far that is."""
-        try:
-            details = self.api.details()
-            return details, rollout(details, self.translation.serve_config, before)
-        except ServeUnreachable as error:
-            return before, Rollout(State.WAITING, f"the dashboard does not answer: {error}", built=building)
-
-    def _may_recover(self, failed: Rollout, tried_again: bool) -> None:
-        """Raise LocalRuntimeError with the reason, unless it was the first time-out: Serve itself tries again."""
-        reason = diagnosis.why_failed(self.session, failed)
-        if tried_again or not failures.timed_out(reason):
-            raise LocalRuntimeError(reason)
-        self.report.note(f"{reason}\nThat was a time-out: Serve tries it once more")
-
-    def _must_fit(self, details: Mapping[str, Any], now: Rollout) -> None:
-        """Raise LocalRuntimeError where a replica waits for resources that this Ray does not have."""
-        if now.unscheduled and (missing := lacking(wanted_resources(details), self.api.resources())):
-            raise LocalRuntimeError(
-                f"{now.detail}\n{missing} Nothing adds resources here: raise num-cpus or replicas of a worker group, or "
-                "ask for less in ray_actor_options (without direct streaming each OpenAiIngress replica asks for a CPU)"
-            )
-
-    def _what_is_awaited(self, now: Rollout) -> str:
-        if not now.starting_workers:
-            return now.detail
-        # The longest wait of all: show what vLLM is at.
-        texts = failures.replica_logs(self.session.log_folder, now.starting_workers)
-        line = next(filter(None, map(failures.last_line, texts.values())), "")
+    def _reason(self, now: Rollout) -> str:
+        """Return the reason to wait; while a replica starts, the longest wait of all, with vLLM's last line."""
+        logs = failures.replica_logs(self.session.log_folder, now.starting_workers) if now.starting_workers else {}
+        line = next(filter(None, map(failures.last_line, logs.values())), "")
         return f"{now.detail.split(':')[0]}: {line}" if line else now.detail
 
-    # --- answering ---------------------------------------------------------------------------------------------------
+    # --- answer ------------------------------------------------------------------------------------------------------
 
     def first_answer(self, node: SingleNode) -> Answer | None:
-        """Wait until the endpoint serves what is declared, and ask the first model one question; None without models."""
+        """Wait until the endpoint serves the declared routes or models. Return the first model's answer to a question."""
+        url = address(self.session.ports["serve"])
         phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
         model_ids = node.serve.model_ids
-        with OpenAiClient(self.url, self.translation.api_key) as client:
+        with OpenAiClient(url, self.translation.api_key) as client:
             if not model_ids:
                 # its replicas run by then: `send` has waited for them
                 routes = [application.route_prefix for application in node.serve.applications]
-                phase.until(lambda: _missing(f"{self.url}/-/routes", routes, lambda: list(client.get("/-/routes"))))
-                phase.done(f"{self.url}/-/routes lists every application")
+                phase.until(lambda: _missing(f"{url}/-/routes", routes, lambda: list(client.get("/-/routes"))))
+                phase.done(f"{url}/-/routes lists every application")
                 return None
-            # /-/healthz says 200 without a single replica, so it is not asked
-            phase.until(lambda: _missing(f"{self.url}/v1/models", model_ids, client.models))
-            phase.done(f"{self.url}/v1/models lists {', '.join(model_ids)}")
+            # /-/healthz says 200 without a single replica, so it proves nothing
+            phase.until(lambda: _missing(f"{url}/v1/models", model_ids, client.models))
+            phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
             return self._ask(client, model_ids[0])
 
     def _ask(self, client: OpenAiClient, model_id: str) -> Answer:
@@ -193,10 +170,10 @@ class Deploying:
         return answer
 
 
-def _missing(url: str, wanted: Iterable[str], find: Callable[[], Iterable[str]]) -> str:
-    """Return what is to be waited for before `find`, which asks `url`, returns all of `wanted`; nothing once it does."""
+def _missing(url: str, wanted: Iterable[str], fetch: Callable[[], Iterable[str]]) -> str:
+    """Return the reason to wait for `url`, whose list `fetch` returns; nothing once it has all of `wanted`."""
     try:
-        listed = find()
+        listed = fetch()
     except NoAnswer as error:
         return str(error)
     return "" if set(wanted) <= set(listed) else f"{url} lists {listed}"

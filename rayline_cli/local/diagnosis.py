@@ -1,4 +1,4 @@
-"""Why a session does not come up: is it alive, what did it say last, and which line of it matters."""
+"""Why a session does not come up: whether it is alive, its last words, and the one line of them that matters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def watch(session: Session, report: Report) -> Watch:
         elif not sessions.is_alive(raylet[0]):
             raise _ended(session, "Ray's raylet ended unexpectedly")
 
-    return waiting.watch(session.processes, session.logs, report.note, alive)
+    return Watch(lambda: waiting.look(session.processes(), session.logs()), report.note, alive)
 
 
 def check_alive(session: Session) -> None:
@@ -38,9 +38,9 @@ def check_alive(session: Session) -> None:
 
 
 def _ended(session: Session, what: str) -> LocalRuntimeError:
-    said = last_words(session)
-    kind = RayGaveUp if failures.timed_out(said) else LocalRuntimeError
-    return kind(f"{what}. Its last words:\n{said}")
+    words = last_words(session)
+    kind = RayGaveUp if failures.timed_out(words) else LocalRuntimeError
+    return kind(f"{what}. Its last words:\n{words}")
 
 
 def last_words(session: Session) -> str:
@@ -53,19 +53,16 @@ def last_words(session: Session) -> str:
 
 def why_failed(session: Session, failed: Rollout) -> str:
     """Return Serve's headline and, under it, the one line that matters."""
-    log_texts = list(failures.replica_logs(session.log_folder).values())
-    reason = failures.root_cause(failed.detail, *log_texts)
-    headline = failed.detail.split("\n", 1)[0].strip()
-    if failures.memory_ran_out(failed.detail) or (reason is None and any(map(failures.memory_ran_out, log_texts))):
+    logs = list(failures.replica_logs(session.log_folder).values())
+    reason = failures.root_cause(failed.detail, *logs)
+    if failures.memory_ran_out(failed.detail) or (reason is None and any(map(failures.memory_ran_out, logs))):
         available = psutil.virtual_memory().available / 2**30
         reason = f"the machine ran out of memory ({available:.1f} GiB are free now). {reason or ''}".strip()
-    if reason is None:
-        return failed.detail
-    return f"{headline}\n{reason}"
+    return f"{failed.detail.splitlines()[0].strip()}\n{reason}" if reason else failed.detail
 
 
 def why_no_answer(session: Session, error: Exception) -> str:
-    """Return what came instead of an answer and, under it, the reason in the replicas' logs."""
+    """Return the error in place of an answer and, under it, the reason in the replicas' logs."""
     check_alive(session)
     reason = failures.root_cause(*failures.replica_logs(session.log_folder).values())
     return f"{error}\n{reason}" if reason else str(error)
@@ -77,7 +74,7 @@ def failure_folder(state_dir: Path) -> Path:
 
 
 def keep_logs(session: Session) -> Path | None:
-    """Copy Ray's logs out of the folder that is about to be removed."""
+    """Copy Ray's logs out of the folder that is about to be removed. Return the copy, None where nothing was copied."""
     kept = failure_folder(session.state_dir)
     shutil.rmtree(kept, ignore_errors=True)
     try:

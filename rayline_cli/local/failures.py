@@ -1,9 +1,10 @@
-"""Find the real reason in what Serve, vLLM and Ray say when something does not start: text in, text out."""
+"""Find the real reason in the output of Serve, vLLM and Ray when something does not start: text in, text out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rayline_cli.errors import FailedError
@@ -21,14 +22,12 @@ class RayGaveUp(LocalRuntimeError):
     """Ray ended because of a time-out of its own."""
 
 
-# "(EngineCore pid=12) ERROR 11-21 10:49:27 [core.py:1111] ValueError: ..." and the bare "ValueError: ..." of a traceback.
-_EXCEPTION = re.compile(
-    r"^(?:\(\w+ pid=\d+\) )?(?:(?:ERROR|CRITICAL)\b[^\]]*\] )?\s*(?P<type>(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Interrupt))"
-    r": (?P<text>\S.*)$"
-)
-_PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:(?:ERROR|CRITICAL)\b[^\]]*\] ?)?")
+# The beginning of a line, as in "(EngineCore pid=12) ERROR 11-21 10:49:27 [core.py:1111] ValueError: ...".
+_START = r"^(?:\(\w+ pid=\d+\) )?(?:(?:ERROR|CRITICAL)\b[^\]]*\] ?)?"
+_PREFIX = re.compile(_START)
+_EXCEPTION = re.compile(_START + r"\s*(?:[A-Za-z_]\w*\.)*(?P<type>\w*(?:Error|Exception|Interrupt)): (?P<text>\S.*)$")
 _PYDANTIC_TAIL = re.compile(r" \[type=\w+, input_value=.*?input_type=\w+\]")
-# These say that something else failed.
+# Signs of a line that only reports the failure of something else.
 _WRAPPERS = (
     "RayTaskError",
     "ActorDiedError",
@@ -49,7 +48,7 @@ _KILLED_FOR_MEMORY = re.compile(
 
 
 def root_cause(*texts: str) -> str | None:
-    """The innermost exception in `texts`, as "Type: message"; None if there is none that says anything.
+    """Return the innermost exception in `texts`, as "Type: message"; None where no exception has a message.
 
     Texts are tried in order. Within one text the first exception that is no wrapper wins: Python prints causes before
     consequences ("The above exception was the direct cause ...").
@@ -59,88 +58,71 @@ def root_cause(*texts: str) -> str | None:
         for number, line in enumerate(lines):
             match = _EXCEPTION.match(line)
             if match and not any(wrapper in line for wrapper in _WRAPPERS):
-                name = match["type"].rsplit(".", 1)[-1]
-                reason = " ".join([f"{name}: {match['text'].strip()}", *_continued(lines[number + 1 :])])
+                reason = " ".join([f"{match['type']}: {match['text'].strip()}", *_continued(lines[number + 1 :])])
                 return _PYDANTIC_TAIL.sub("", reason)
     return None
 
 
 def _continued(lines: Iterable[str]) -> list[str]:
-    """The following lines of a message of several lines: pydantic's, mostly. They are indented or bullets."""
-    taken = []
+    """Return the further lines of a message, mostly of pydantic: they are indented or bullets. At most six."""
+    taken: list[str] = []
     for line in lines:
         text = _PREFIX.sub("", line).rstrip()
-        if not text or not text.startswith((" ", "-", "*")) or text.lstrip().startswith(("File ", "For further")):
-            break
-        if len(taken) == 6:
+        if len(taken) == 6 or not text.startswith((" ", "-", "*")) or text.lstrip().startswith(("File ", "For further")):
             break
         taken.append(text.strip())
     return taken
 
 
 def memory_ran_out(text: str) -> bool:
-    """Whether `text` says that a process was ended for want of memory."""
+    """Return whether `text` reports that a process was ended for want of memory."""
     return bool(_KILLED_FOR_MEMORY.search(text))
 
 
 def timed_out(text: str) -> bool:
-    """Whether `text` says that a time-out ended something: on a busy machine it may succeed when it is tried again."""
+    """Return whether `text` reports a time-out: on a busy machine a second attempt may succeed."""
     return bool(_TIMED_OUT.search(text))
 
 
 def replica_logs(log_folder: Path, worker_ids: Iterable[str] = ()) -> Mapping[str, str]:
-    """The end of what replicas wrote, newest first, by file name.
+    """Return the end of each replica's logs by file name, newest first; without `worker_ids` of all replicas.
 
-    With RAY_SERVE_THROUGHPUT_OPTIMIZED the replica's own log is buffered and mostly empty: vLLM's words are in the
-    worker's stdout and stderr. Without `worker_ids` every worker that served a replica is read.
+    With RAY_SERVE_THROUGHPUT_OPTIMIZED the replica's own log is buffered and mostly empty: vLLM's lines are in the
+    worker's stdout and stderr.
     """
-    ids = tuple(worker_ids)
-    files = [
-        *(path for worker in ids for path in log_folder.glob(f"worker-{worker}-*")),
-        *([] if ids else log_folder.glob("worker-*")),
-        *log_folder.glob("serve/replica_*.log"),
-    ]
-    found = {}
-    for path in sorted(files, key=_modified, reverse=True):
-        if path.parent.name == "serve" or ids or is_replica_log(path):
-            found[path.name] = tail(path, 64_000)
-    return found
+    if ids := list(worker_ids):
+        workers = [path for worker in ids for path in log_folder.glob(f"worker-{worker}-*")]
+    else:
+        workers = [path for path in log_folder.glob("worker-*") if is_log_of("ServeReplica", path)]
+    files = [*workers, *log_folder.glob("serve/replica_*.log")]
+    return {path.name: tail(path, 64_000) for path in sorted(files, key=_modified, reverse=True)}
 
 
-def is_replica_log(path: Path) -> bool:
-    """Whether a worker's output is a replica's: its second line names the actor."""
-    try:
-        with open(path, "rb") as file:
-            return b"ServeReplica" in file.read(300)
-    except OSError:
-        return False
-
-
-# Printed by every process that imports vLLM without a GPU; as the last line it hides what is really going on.
-_NOISE = ("Triton",)
+def is_log_of(actor: str, path: Path) -> bool:
+    """Return whether a worker's output is that of an actor of Serve: the second line names the actor."""
+    with suppress(OSError), open(path, "rb") as file:
+        return actor.encode() in file.read(300)
+    return False
 
 
 def last_line(text: str) -> str:
-    """The last line that says something, without vLLM's time stamp."""
+    """Return the last line with content, without vLLM's time stamp."""
     for line in reversed(text.splitlines()):
-        if line.strip() and not line.startswith(":") and not any(word in line for word in _NOISE):
+        # every process that imports vLLM without a GPU prints a line about Triton, which hides the line before
+        if line.strip() and not line.startswith(":") and "Triton" not in line:
             return re.sub(r"^(\(\w+ pid=\d+\) )?[A-Z]+ [\d-]+ [\d:]+ (\[\S+\] )?", r"\1", line).strip()
     return ""
 
 
 def tail(path: Path, size: int) -> str:
-    """The last `size` bytes of a file as text; "" if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - size))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    """Return the last `size` bytes of a file as text; "" if it cannot be read."""
+    with suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, 2) - size))
+        return file.read().decode(errors="replace")
+    return ""
 
 
 def _modified(path: Path) -> float:
-    try:
+    with suppress(OSError):
         return path.stat().st_mtime
-    except OSError:
-        return 0.0
+    return 0.0

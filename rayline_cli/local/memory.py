@@ -1,4 +1,4 @@
-"""How much memory a service takes on this machine, as measured."""
+"""Memory of a service on this machine, as measured."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ VLLM_CPU_KVCACHE_SPACE=1, of which API server 0.7, engine 0.65, worker 0.7 witho
 
 
 def needed_gib(node: SingleNode, model_folders: Mapping[str, Path]) -> float:
-    """About how much memory the service takes on this machine."""
+    """Estimate the memory of the service on this machine."""
     return FOR_RAY_GIB + node.serve.most_engines * _of_replica_gib(node, model_folders)
 
 
 def shortage(node: SingleNode, model_folders: Mapping[str, Path]) -> str:
-    """Why the service does not fit now; nothing where it does.
+    """Return why the service does not fit now; nothing where it does.
 
-    What does not fit would be killed halfway: Ray's memory monitor and the kernel give far worse reasons, later.
+    A service that does not fit would be killed halfway: Ray's memory monitor and the kernel give worse reasons, later.
     """
     needed = needed_gib(node, model_folders)
     available = psutil.virtual_memory().available / 2**30
@@ -33,13 +33,13 @@ def shortage(node: SingleNode, model_folders: Mapping[str, Path]) -> str:
         f"not enough memory: about {needed:.1f} GiB are needed, {available:.1f} GiB are free. "
         f"Ray takes {FOR_RAY_GIB:g} and each of {node.serve.most_engines} replica(s) "
         f"{_of_replica_gib(node, model_folders):.1f}: vLLM {PER_REPLICA_GIB:g}, "
-        f"VLLM_CPU_KVCACHE_SPACE {_kv_cache_gib(node):g}, and the weights"
+        f"VLLM_CPU_KVCACHE_SPACE {_kv_cache_gib(node):g}, and the weights. Fix: end other programs, or declare less"
     )
 
 
 def _kv_cache_gib(node: SingleNode) -> float:
-    declared_text = node.env.get("VLLM_CPU_KVCACHE_SPACE")
-    return float(declared_text) if isinstance(declared_text, str) and declared_text else 0.0
+    declared = node.env.get("VLLM_CPU_KVCACHE_SPACE")
+    return float(declared) if isinstance(declared, str) and declared else 0.0
 
 
 def _of_replica_gib(node: SingleNode, model_folders: Mapping[str, Path]) -> float:

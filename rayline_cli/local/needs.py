@@ -1,10 +1,8 @@
-"""What a service on this machine needs installed: the packages of the extra `local`."""
+"""Packages that a service on this machine needs: those of the extra `local`."""
 
 from importlib.util import find_spec
 
 from rayline_cli.errors import FailedError
-
-PACKAGES = ("ray", "vllm", "torch", "transformers")
 
 
 class NotInstalledError(FailedError):
@@ -13,7 +11,7 @@ class NotInstalledError(FailedError):
 
 def check_installed() -> None:
     """Raise NotInstalledError, which names the missing packages and the fix, where one is missing."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+    missing = [name for name in ("ray", "vllm", "torch", "transformers") if find_spec(name) is None]
     if missing:
         raise NotInstalledError(
             f"a service on this machine needs packages that are not installed: {', '.join(missing)}. "

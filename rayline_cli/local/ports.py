@@ -9,7 +9,7 @@ from rayline_cli.local.failures import TranslationError
 
 LOOPBACK = "127.0.0.1"
 REPLICA_PORTS = 1000
-"""How many ports Serve may hand to replicas, counted from the port "replicas"."""
+"""Number of ports that Serve may give to replicas, counted from the port "replicas"."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Port:
     env: str = ""
     """The environment variable that sets it."""
     width: int = 1
-    """How many consecutive ports are used."""
+    """Number of consecutive ports."""
 
 
 PORTS: tuple[Port, ...] = (
@@ -31,7 +31,7 @@ PORTS: tuple[Port, ...] = (
     Port("dashboard", 8265, flag="dashboard-port"),
     Port("gcs", 6379, flag="port"),
     Port("agent", 52365, flag="dashboard-agent-listen-port"),
-    # Any free ports in a pod. The raylet waits 15 s for an agent to say its port, and not where it is told before.
+    # Any free ports in a pod. The raylet waits 15 s for an agent to write its port, unless `ray start` sets it.
     Port("agent-grpc", 52366, flag="dashboard-agent-grpc-port"),
     Port("runtime-env-agent", 52367, flag="runtime-env-agent-port"),
     Port("metrics", 8080, flag="metrics-export-port"),  # KubeRay's default, not Ray's
@@ -52,14 +52,20 @@ def choose_ports(declared: Mapping[str, int], is_taken: Callable[[int], bool]) -
     chosen: dict[str, int] = {}
     used: set[int] = set()
     for port in PORTS:
-        step = max(100, port.width)
-        first = declared[port.name]
+        first, step = declared[port.name], max(100, port.width)
         for start in range(first, 65536 - port.width, step):
             numbers = range(start, start + port.width)
             if not any(number in used or is_taken(number) for number in numbers):
                 break
         else:
-            raise TranslationError(f"no free port for {port.name}: {first} and every {step}th above it are taken")
+            raise TranslationError(
+                f"no free port for {port.name}: {first} and every {step}th above it are taken. Fix: end what listens there"
+            )
         chosen[port.name] = start
         used.update(numbers)
     return chosen
+
+
+def address(port: int) -> str:
+    """Return the address of a port of this machine."""
+    return f"http://{LOOPBACK}:{port}"

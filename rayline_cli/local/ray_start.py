@@ -1,4 +1,4 @@
-"""What happens in `ray start` on this machine before it starts a process. Ray calls `before_start`: RAY_START_HOOK names it.
+"""Hook of `ray start` on this machine, which Ray calls before it starts a process: RAY_START_HOOK names `before_start`.
 
 Runs in Ray's own process and imports Ray alone. Both changes are for a busy machine and have no flag or variable in Ray 2.60.
 """
@@ -14,7 +14,7 @@ HOOK = f"{__name__}.before_start"
 
 
 def before_start(ray_params: Any, head: bool) -> None:
-    """Leaves Ray Client's server out, and lets the raylet start without waiting for the dashboard agent.
+    """Leave Ray Client's server out, and let the raylet start without waiting for the dashboard agent.
 
     Ray Client's server gives up when the raylet has not registered within 30 s (ray/_private/services.py,
     get_node_with_retry), and its end ends the session. `ray start` takes no port that means "none"
@@ -27,10 +27,10 @@ def before_start(ray_params: Any, head: bool) -> None:
 
 
 def _with_known_port(start_raylet: Callable[..., Any]) -> Callable[..., Any]:
-    """`start_raylet`, which first writes the file that the raylet reads the dashboard agent's port from.
+    """Return `start_raylet` preceded by writing the file from which the raylet reads the dashboard agent's port.
 
     The raylet ends itself when the agent has not written it 15 s after its start (src/ray/raylet/node_manager.cc,
-    WaitForDashboardAgentPorts). The port is a flag of `ray start`, so what is written is what the agent will write.
+    WaitForDashboardAgentPorts). The port is a flag of `ray start`, so the agent will write the same.
     """
     signature = inspect.signature(start_raylet)
 
@@ -39,14 +39,10 @@ def _with_known_port(start_raylet: Callable[..., Any]) -> Callable[..., Any]:
         from ray import _raylet
 
         raylet: Any = _raylet  # compiled, without types
-        given = signature.bind(*positional, **named).arguments
-        if given["dashboard_agent_listen_port"]:
-            raylet.persist_port(
-                given["session_dir"],
-                given["node_id"],
-                raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
-                given["dashboard_agent_listen_port"],
-            )
+        values = signature.bind(*positional, **named).arguments
+        port = values["dashboard_agent_listen_port"]
+        if port:
+            raylet.persist_port(values["session_dir"], values["node_id"], raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME, port)
         return start_raylet(*positional, **named)
 
     return start

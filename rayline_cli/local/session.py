@@ -1,4 +1,4 @@
-"""The processes and files of one session: started, found again, ended."""
+"""The processes and files of one session: start them, find them again, end them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-import secrets as random_secrets
+import secrets
 import shutil
 import stat
 import subprocess
@@ -25,19 +25,27 @@ import psutil
 
 from rayline_cli.local import supervisor
 from rayline_cli.local.bundled_models import default_cache_dir
+from rayline_cli.local.failures import LocalRuntimeError, is_log_of
 from rayline_cli.local.ports import PORTS
 
 SESSION_VARIABLE = "RAYLINE_SESSION"
-"""Set in every process of a session; its value is the session's id."""
+"""Variable with the session's id in every process of a session."""
+SECRETS_FOLDER = "secrets"
+"""Folder of mounted Secrets under the session's."""
 _RECORD = "session.json"
 _STOP_TIMEOUT_SECONDS = 20.0
-# Seen in 150 s of an idle session that is asked for its applications twice a second: each of these requests is a line in
-# the first two, GCS and raylet write their state every minute, and Serve's controller repeats what it waits for.
+# Seen in 150 s of an idle session whose applications are read twice a second: each of these requests is a line in the
+# first two, GCS and raylet write their state every minute, and Serve's controller repeats its reason to wait.
 _LOGS_THAT_ALWAYS_GROW = ("dashboard.log", "python-core-*", "gcs_server.out", "raylet.out", "debug_state*", "controller_*")
 
 
-class SessionError(Exception):
-    """The session's files or processes are not as they must be; the message says how."""
+class SessionError(LocalRuntimeError):
+    """The session's files or processes are not as they must be."""
+
+
+def output_of(state_dir: Path) -> Path:
+    """Return the file with the output of `ray start` and the supervisor."""
+    return state_dir / "ray-start.log"
 
 
 @dataclass(frozen=True)
@@ -53,125 +61,151 @@ class Session:
     salt: str
     supervisor_pid: int
     supervisor_started: float
-    """The process's start time: a pid alone may have been given to another process since."""
+    """Start time of the process: its id alone may have been given to another process since."""
     started_at: float
     """Seconds since the epoch."""
     num_cpus: int
-    """Ray CPUs that the node has."""
+    """Ray CPUs of the node."""
     sent: Mapping[str, Any] = field(default_factory=dict)
     """The configuration that was PUT last, in its local form."""
     ready: bool = False
-    """Whether `up` came to its end with it."""
+    """Whether an `up` completed with this session."""
 
     @property
     def log_folder(self) -> Path:
+        """Return the folder of Ray's log files."""
         return self.folder / "session_latest" / "logs"
 
     @property
     def output(self) -> Path:
-        """What `ray start` and the supervisor print."""
-        return self.state_dir / "ray-start.log"
+        """Return the file with the output of `ray start` and the supervisor."""
+        return output_of(self.state_dir)
 
     def supervisor(self) -> psutil.Process | None:
-        """The living supervisor, or None."""
+        """Return the living supervisor, or None."""
         try:
             process = psutil.Process(self.supervisor_pid)
             same = abs(process.create_time() - self.supervisor_started) < 1.0
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+            return process if same and is_alive(process) else None
         except psutil.NoSuchProcess:
             return None
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process of this session, the supervisor included."""
-        found = {process.pid: process for process in marked_processes(self.id)}
-        root = self.supervisor()
-        if root is not None:
-            found[root.pid] = root
-            found.update({child.pid: child for child in root.children(recursive=True)})
-        return [process for process in found.values() if is_alive(process)]
+        """Return every living process of this session, the supervisor included."""
+        processes = {process.pid: process for process in marked_processes(self.id)}
+        if root := self.supervisor():
+            processes |= {process.pid: process for process in (root, *root.children(recursive=True))}
+        return [process for process in processes.values() if is_alive(process)]
 
     def named(self, name: str) -> list[psutil.Process]:
-        """The living processes of this session whose program is `name`."""
-        found = []
+        """Return the living processes of this session whose program is `name`."""
+        processes = []
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 if process.name() == name:
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def logs(self) -> Iterator[Path]:
-        """Every log file that grows when something happens, and not by itself or because somebody asks."""
+        """Yield every log file that grows only when the session moves, and not by itself or at a request."""
         yield self.output
         for path in self.log_folder.rglob("*"):
-            if not any(fnmatch(path.name, pattern) for pattern in _LOGS_THAT_ALWAYS_GROW) and not _is_controllers(path):
+            ignored = any(fnmatch(path.name, pattern) for pattern in _LOGS_THAT_ALWAYS_GROW)
+            if not ignored and not (path.name.startswith("worker-") and is_log_of("ServeController", path)):
                 yield path
 
     def variable(self, name: str) -> str | None:
-        """A variable of the session's environment, for instance its token. Never written to a file: read from /proc."""
+        """Return a variable of the session's environment, such as its token, which is written to no file."""
         root = self.supervisor()
-        return environ(root.pid).get(name) if root is not None else None
+        return environ(root.pid).get(name) if root else None
 
     def changed(self, **changes: Any) -> Session:
-        """A copy with `changes`, written to the state folder."""
+        """Return a copy with `changes`, written to the state folder."""
         session = dataclasses.replace(self, **changes)
         session.save()
         return session
 
     def save(self) -> None:
+        """Write the record to the state folder."""
         record = dataclasses.asdict(self)
         del record["state_dir"]
-        scratch = self.state_dir / f"{_RECORD}.new"
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(record, file, indent=2, default=str)
-        scratch.replace(self.state_dir / _RECORD)
+        _write_private(self.state_dir / _RECORD, json.dumps(record, indent=2, default=str))
 
 
 def load(state_dir: Path) -> Session | None:
-    """The session recorded in `state_dir`, alive or not; None where there is none."""
+    """Return the session recorded in `state_dir`, alive or not; None where there is none."""
     try:
         record = json.loads((state_dir / _RECORD).read_text())
         return Session(**{**record, "state_dir": state_dir, "folder": Path(record["folder"])})
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        # Without a file nothing runs. A file of another version, or half written to a full disk, cannot be trusted.
         return None
-    except (ValueError, TypeError, KeyError):
-        # Written by another version, or half written by a full disk. Nothing of it can be trusted.
-        return None
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file at once. Only this user can read it."""
+    # hidden: readers of a folder of keys take each of its other files for a key
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.touch(mode=0o600)
+    scratch.write_text(text)
+    scratch.replace(path)
+
+
+def write_secrets(folder: Path, files: Mapping[str, str]) -> bool:
+    """Make the mounted Secrets under `folder` equal to `files`. Return whether one changed."""
+    existing = {path for path in (folder / SECRETS_FOLDER).rglob("*") if path.is_file()}
+    wanted = {folder / name: content for name, content in files.items()}
+    changed = {path for path, content in wanted.items() if path not in existing or path.read_text() != content}
+    for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_private(path, wanted[path])
+    for path in existing - wanted.keys():
+        path.unlink()
+    return bool(changed or existing - wanted.keys())
 
 
 def session_folder(state_dir: Path) -> Path:
-    """A folder with a short path: Unix socket paths end at 107 characters, HAProxy's at 97, a node id takes 56 of them."""
+    """Return a folder with a short path: Unix socket paths end at 107 characters, HAProxy's at 97, a node id takes 56."""
     key = f"{os.getuid()}:{state_dir.resolve()}"
     return Path("/tmp") / f"rayline-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
+def make_folder(folder: Path) -> None:
+    """Make an empty folder that only this user can use. Raises SessionError where another user has the name."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        raise SessionError(f"{folder} cannot be emptied: it belongs to another user. Fix: remove it as that user") from None
+    if folder.is_symlink() or stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        raise SessionError(f"{folder} is not a private folder. Fix: remove it")
+
+
 @contextmanager
 def lock(state_dir: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """One `up` or `down` at a time for a state folder. `on_wait` is called once if another one is at work."""
+    """Allow one `up` or `down` at a time for a state folder. `on_wait` is called once where another one holds the lock."""
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(state_dir / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(file, fcntl.LOCK_EX):
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def make_folder(folder: Path) -> None:
-    """An empty folder that only this user can use. Raises SessionError if the name belongs to somebody else."""
-    shutil.rmtree(folder, ignore_errors=True)
+def _try_lock(file: Any, kind: int) -> bool:
     try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        raise SessionError(f"{folder} cannot be emptied: it belongs to another user") from None
-    if folder.is_symlink() or stat.S_IMODE(folder.stat().st_mode) & 0o077:
-        raise SessionError(f"{folder} is not a private folder")
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
 class Reserved:
-    """Ports that are one session's own."""
+    """Ports that belong to one session."""
 
     ports: Mapping[str, int]
     """The first of each range."""
@@ -181,11 +215,11 @@ class Reserved:
 
 @contextmanager
 def reserved_ports(folder: Path, choose: Callable[[Callable[[int], bool]], dict[str, int]]) -> Iterator[Reserved]:
-    """Ports that neither listen now nor belong to another session of this user.
+    """Reserve ports that neither listen now nor belong to another session of this user.
 
     Between the choice and the moment Ray listens several seconds pass, and of the replicas' ports most listen never. So
     the choice is written to the session's folder, under a lock that all sessions of this user share: two `up` started
-    together do not choose the same. The file stays locked while the session's supervisor lives; a folder that was left
+    together do not choose the same. The file stays locked while the session's supervisor lives. A folder that was left
     behind, because everything was killed, takes no ports.
     """
     shared_lock = default_cache_dir() / "ports.lock"
@@ -201,29 +235,20 @@ def reserved_ports(folder: Path, choose: Callable[[Callable[[int], bool]], dict[
 
 
 def _taken(folder: Path) -> set[int]:
-    """Ports that listen or are connected, and those of sessions in other folders."""
+    """Return ports that listen or are connected, and those of sessions in other folders."""
     taken = {
         connection.laddr.port
         for connection in psutil.net_connections("tcp")
         if connection.laddr and connection.status != psutil.CONN_TIME_WAIT
     }
     for other in Path("/tmp").glob("rayline-*/ports.json"):
-        try:
-            if other.parent != folder and _is_held(other):
-                first_and_width = json.loads(other.read_text())
-                taken.update(port + step for port, width in first_and_width for step in range(width))
-        except (OSError, ValueError, TypeError):
-            continue
+        with suppress(OSError, ValueError, TypeError), open(other) as file:
+            if other.parent != folder and not _try_lock(file, fcntl.LOCK_SH):
+                taken.update(first + step for first, width in json.load(file) for step in range(width))
     return taken
 
 
-def _is_held(path: Path) -> bool:
-    with open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+# --- processes -------------------------------------------------------------------------------------------------------
 
 
 class Starting:
@@ -234,7 +259,7 @@ class Starting:
         self._pipe = pipe
 
     def keep(self) -> None:
-        """From now on the session outlives the caller."""
+        """Let the session outlive the caller."""
         if self._pipe >= 0:
             os.write(self._pipe, supervisor.KEEP)
             os.close(self._pipe)
@@ -246,8 +271,8 @@ class Starting:
 
 
 def new_id() -> str:
-    """A fresh session id."""
-    return random_secrets.token_hex(8)
+    """Return a fresh session id."""
+    return secrets.token_hex(8)
 
 
 def start(
@@ -263,13 +288,13 @@ def start(
     num_cpus: int,
     hold: Sequence[int] = (),
 ) -> Starting:
-    """Starts `command` under a supervisor in its own process session and records it.
+    """Start `command` under a supervisor in its own process session and record it.
 
     The supervisor keeps the file descriptors `hold` open for as long as it lives.
     """
     read_end, write_end = os.pipe()
     os.set_inheritable(read_end, True)
-    with open(state_dir / "ray-start.log", "wb") as output:
+    with open(output_of(state_dir), "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-P", supervisor.__file__, str(read_end), str(folder), *command],
             env={**env, SESSION_VARIABLE: session_id},
@@ -298,19 +323,19 @@ def start(
 
 
 def stop(session: Session) -> bool:
-    """Ends every process of `session`, removes its folder and its record. True if a process was ended."""
+    """End every process of `session`, remove its folder and its record. Return whether a process was ended."""
     root = session.supervisor()
-    found_some = root is not None
+    ended = root is not None
     if root is not None:
         root.terminate()
         try:
             root.wait(_STOP_TIMEOUT_SECONDS)
         except psutil.TimeoutExpired:
             root.kill()
-    # Normally nobody is left. Somebody is, when the supervisor itself was killed, or had no time on a busy machine.
+    # Processes are left where the supervisor itself was killed, or had no time on a busy machine.
     fewest, give_up = math.inf, 0.0
     while left := marked_processes(session.id):
-        found_some = True
+        ended = True
         if len(left) < fewest:
             fewest, give_up = len(left), time.monotonic() + _STOP_TIMEOUT_SECONDS
         for process in left:
@@ -319,36 +344,25 @@ def stop(session: Session) -> bool:
         psutil.wait_procs(left, timeout=1.0)
         if time.monotonic() > give_up:
             names = ", ".join(f"{process.pid} {process.name()}" for process in left)
-            raise SessionError(f"these processes do not end: {names}")
+            raise SessionError(f"these processes do not end: {names}. Fix: end them, then run `down` again")
     shutil.rmtree(session.folder, ignore_errors=True)
     (session.state_dir / _RECORD).unlink(missing_ok=True)
-    return found_some
-
-
-def _is_controllers(path: Path) -> bool:
-    """Whether a worker's output is that of Serve's controller: its second line names the actor."""
-    try:
-        with open(path, "rb") as file:
-            return path.name.startswith("worker-") and b"ServeController" in file.read(300)
-    except OSError:
-        return False
+    return ended
 
 
 def marked_processes(session_id: str) -> list[psutil.Process]:
-    """This user's living processes whose environment carries the session's id."""
-    uid = os.getuid()
-    found = []
+    """Return this user's living processes whose environment carries the session's id."""
+    processes = []
     for process in psutil.process_iter():
-        try:
-            if process.uids().real == uid and environ(process.pid).get(SESSION_VARIABLE) == session_id and is_alive(process):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            mine = process.uids().real == os.getuid()
+            if mine and environ(process.pid).get(SESSION_VARIABLE) == session_id and is_alive(process):
+                processes.append(process)
+    return processes
 
 
 def environ(pid: int) -> dict[str, str]:
-    """The environment a process was started with; empty if it is gone or another user's.
+    """Return the environment that a process was started with; empty if it is gone or another user's.
 
     Not psutil's: Ray's processes set their own title, which may blank out the first variables of this block (the
     dashboard agent's: most of them), and psutil stops reading at the first blank.
@@ -361,7 +375,7 @@ def environ(pid: int) -> dict[str, str]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it is there and more than an entry that nobody has collected yet."""
+    """Return whether a process runs and is no zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

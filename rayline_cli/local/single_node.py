@@ -1,4 +1,4 @@
-"""Pure: what a RayService asks of the one Ray node on this machine, which plays head and workers."""
+"""Pure: the requirements of a RayService on the one Ray node of this machine, which plays head and workers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Any
 
 import yaml
 
+from rayline.facts.labels import Role
 from rayline.service.reading import Group, PodSource, RayService, SecretRef, ServeConfig
 from rayline_cli.local.failures import TranslationError
 from rayline_cli.local.ports import PORTS
 
 Secrets = Mapping[tuple[str, str], str]
 """(Secret's name, key) -> value."""
+Environment = Mapping[str, str | SecretRef]
 
 
 @dataclass(frozen=True)
 class SingleNode:
-    """What a RayService says that matters to one Ray node."""
+    """The part of a RayService that matters to one Ray node."""
 
     name: str
-    env: Mapping[str, str | SecretRef]
+    env: Environment
     """Environment of the Ray container: the same on the head and in every worker group."""
     start_params: Mapping[str, str]
     """The head's rayStartParams."""
     num_cpus: int
-    """Ray CPUs of the head and of all workers that there may be together."""
+    """Ray CPUs of the head and of all workers that the autoscaler may add."""
     num_cpus_wanted: int
     """Ray CPUs of the head and of the workers that the manifest starts with."""
     resources: Mapping[str, float]
@@ -39,54 +41,52 @@ class SingleNode:
 
     @property
     def has_haproxy(self) -> bool:
-        """Whether HAProxy is switched on."""
+        """Return whether HAProxy is switched on."""
         return self.env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
     def ports(self) -> dict[str, int]:
         """Return the number that each of PORTS has in the manifest. Raises TranslationError."""
-        numbers = {}
+        declared: dict[str, Any] = {port.name: port.number for port in PORTS}
+        declared["serve"] = self.serve.port
+        declared |= {port.name: self.start_params[port.flag] for port in PORTS if port.flag in self.start_params}
+        declared |= {port.name: self.env[port.env] for port in PORTS if isinstance(self.env.get(port.env), str)}
         for port in PORTS:
-            declared: Any = port.number
-            if port.name == "serve":
-                declared = self.serve.port
-            elif port.flag:
-                declared = self.start_params.get(port.flag, port.number)
-            elif isinstance(self.env.get(port.env), str):
-                declared = self.env[port.env]
             try:
-                numbers[port.name] = int(declared)
+                declared[port.name] = int(declared[port.name])
             except ValueError:
-                name = port.env or port.flag
-                raise TranslationError(f"{name} is {declared!r}, which is no port. Fix: a number") from None
-        return numbers
+                name = port.env or port.flag or "http_options.port"
+                raise TranslationError(f"{name} is {declared[port.name]!r}, which is no port. Fix: a number") from None
+        return declared
 
 
 def read(manifest: Mapping[str, Any]) -> SingleNode:
-    """Return what a RayService asks of one node.
+    """Return the requirements of a RayService on one node.
 
-    Raises TranslationError naming everything at once that one machine without GPU cannot do.
+    Raises TranslationError with everything at once that one machine without GPU cannot do.
     """
-    problems: list[str] = []
     service = RayService(manifest)
-    env = _environment(service.head, "the head", problems)
-    num_cpus = num_cpus_wanted = service.head.num_cpus
-    resources = _custom_resources(service.head, "the head", problems)
-    for group in service.workers:
-        label = f"worker group {group.name}"
-        count = group.most_replicas if service.is_autoscaled else group.replicas
-        _same_env(env, _environment(group, label, problems), label, problems)
-        num_cpus += count * group.num_cpus
-        num_cpus_wanted += group.replicas * group.num_cpus
-        for name, amount in _custom_resources(group, label, problems).items():
-            resources[name] = resources.get(name, 0) + count * amount
+    problems: list[str] = []
+    env: Environment = {}
+    resources: dict[str, float] = {}
+    num_cpus = num_cpus_wanted = 0
+    for group in service.groups:
+        label = "the head" if group.role is Role.HEAD else f"worker group {group.name}"
+        own_env = _environment(group, label, problems)
+        env = own_env if group.role is Role.HEAD else env
+        problems += _differences(env, own_env, label)
         problems += [
             f"{label} asks for {amount} {name}: this machine serves on the CPU. "
-            "Declare a service with accelerator_config {kind: cpu}"
+            "Fix: declare a service with accelerator_config {kind: cpu}"
             for name, amount in group.accelerators.items()
         ]
+        most = group.most_replicas if service.is_autoscaled else group.replicas
+        num_cpus += most * group.num_cpus
+        num_cpus_wanted += group.replicas * group.num_cpus
+        for name, amount in _custom_resources(group, label, problems).items():
+            resources[name] = resources.get(name, 0) + most * amount
     serve = _serve(service, problems)
     if service.asks_for_a_token and service.token is None:
-        problems.append("authOptions.mode is token without secretName: name the Secret that holds auth_token")
+        problems.append("authOptions.mode is token without secretName. Fix: name the Secret that holds auth_token")
     if problems:
         raise TranslationError("\n".join(problems))
     return SingleNode(
@@ -102,42 +102,40 @@ def read(manifest: Mapping[str, Any]) -> SingleNode:
     )
 
 
-def _environment(group: Group, label: str, problems: list[str]) -> dict[str, str | SecretRef]:
-    """Return the environment of a group's Ray container, without what only a pod has."""
+def _environment(group: Group, label: str, problems: list[str]) -> Environment:
+    """Return the environment of a group's Ray container, without variables that only a pod has."""
     container = group.ray_container
     if container.takes_whole_sources:
-        problems.append(f"{label}: envFrom is not supported here, name each variable in env")
+        problems.append(f"{label}: envFrom is not supported on this machine. Fix: name each variable in env")
     env: dict[str, str | SecretRef] = {}
     for name, value in container.environment.items():
         if isinstance(value, PodSource):
-            problems.append(f"{label}: variable {name} comes from {value.kind}, which only a pod has")
+            problems.append(f"{label}: variable {name} comes from {value.kind}, which only a pod has. Fix: give it a value")
         else:
             env[name] = value
     return env
 
 
-def _same_env(
-    head: Mapping[str, str | SecretRef], group: Mapping[str, str | SecretRef], label: str, problems: list[str]
-) -> None:
-    for name in sorted(head.keys() | group.keys()):
-        if head.get(name) != group.get(name):
-            problems.append(
-                f"variable {name} is {_shown(head.get(name))} on the head and {_shown(group.get(name))} in {label}: "
-                "one Ray node has one environment, and Serve reads its switches on every node"
-            )
+def _differences(head: Environment, group: Environment, label: str) -> list[str]:
+    return [
+        f"variable {name} is {_shown(head.get(name))} on the head and {_shown(group.get(name))} in {label}. "
+        "Fix: declare it once: one Ray node has one environment, and Serve reads its switches on every node"
+        for name in sorted(head.keys() | group.keys())
+        if head.get(name) != group.get(name)
+    ]
 
 
 def _shown(value: str | SecretRef | None) -> str:
-    if value is None:
-        return "not set"
-    return f"from Secret {value.name}" if isinstance(value, SecretRef) else repr(value)
+    if isinstance(value, SecretRef):
+        return f"from Secret {value.name}"
+    return "not set" if value is None else repr(value)
 
 
 def _custom_resources(group: Group, label: str, problems: list[str]) -> dict[str, float]:
     try:
         return group.custom_resources()
     except ValueError:
-        problems.append(f"{label}: rayStartParams.resources is not JSON: {group.start_params.get('resources')}")
+        problems.append(f"{label}: rayStartParams.resources is no JSON: {group.start_params.get('resources')}")
         return {}
 
 
@@ -146,10 +144,10 @@ def _serve(service: RayService, problems: list[str]) -> ServeConfig:
     try:
         serve = service.serve
     except yaml.YAMLError as error:
-        problems.append(f"spec.serveConfigV2 is not YAML: {error}")
+        problems.append(f"spec.serveConfigV2 is no YAML: {error}")
         return ServeConfig({})
     if not serve.applications:
-        problems.append("spec.serveConfigV2 declares no applications")
+        problems.append("spec.serveConfigV2 declares no applications. Fix: declare one")
     problems += [
         f"model {config.model_id or '?'}: accelerator_config must be {{kind: cpu}} on this machine"
         for config in serve.llm_configs

@@ -1,11 +1,11 @@
-"""Keeps one Ray session whole: runs `ray start --block` and, when it or its caller ends, everything below it.
+"""Keep one Ray session whole: run `ray start --block` and, when it or its caller ends, end everything below it.
 
     python -P supervisor.py PIPE_FD FOLDER COMMAND...
 
 To the session what the kubelet is to a pod. As child subreaper it inherits every orphan (HAProxy, vLLM's engine, Ray's
 workers), so "all processes of this session" is simply "all my descendants". PIPE_FD is the reading end of a pipe whose
-other end only the caller holds: b"k" says that the session may outlive the caller; end of file before that says that
-the caller died, and ends the session and removes FOLDER. Standard library only: it lives as long as the session does.
+other end only the caller holds: b"k" means that the session may outlive the caller. End of file before that means that
+the caller died, and ends the session and removes FOLDER. Imports nothing of rayline: it lives as long as the session does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 
+import psutil
+
 PR_SET_CHILD_SUBREAPER = 36
 KEEP = b"k"
 TERM_GRACE_SECONDS = 2.0
@@ -32,6 +34,7 @@ The service made 631 and 837 tokens/s with 0, 488 twice with 2, 196 and 321 with
 
 
 def main(pipe: int, folder: str, command: list[str]) -> int:
+    """Supervise `command` until it, its caller or a SIGTERM ends the session."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -48,9 +51,7 @@ def main(pipe: int, folder: str, command: list[str]) -> int:
         stdin=subprocess.DEVNULL,
         preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],
     )
-    kept = False
-    watched = [pipe, wake_read]
-    reason = ""
+    watched, reason = [pipe, wake_read], ""
     while not reason:
         ready, _, _ = select.select(watched, [], [])
         if wake_read in ready:
@@ -60,11 +61,10 @@ def main(pipe: int, folder: str, command: list[str]) -> int:
             elif stop_signals:
                 reason = "asked to stop"
         if pipe in ready:
-            kept = os.read(pipe, 1) == KEEP
+            if os.read(pipe, 1) != KEEP:
+                reason = "the caller ended"
             watched.remove(pipe)
             os.close(pipe)
-            if not kept:
-                reason = "the caller ended"
     print(f"supervisor: {reason}; ending all processes of this session", flush=True)
     _end_descendants()
     if reason == "the caller ended":
@@ -73,7 +73,7 @@ def main(pipe: int, folder: str, command: list[str]) -> int:
 
 
 def stand_behind_other_sessions(pid: int | None = None, nice: int = AUTOGROUP_NICE) -> None:
-    """Lowers the priority of a session (of `pid`, default this one) as a whole, where the kernel makes such groups.
+    """Lower the priority of a session (of `pid`, default this one) as a whole, where the kernel makes such groups.
 
     vLLM's engine waits by calling sched_yield in a loop, and Linux (sched_autogroup) then lets programs of other sessions,
     clients among them, wait for seconds.
@@ -83,56 +83,28 @@ def stand_behind_other_sessions(pid: int | None = None, nice: int = AUTOGROUP_NI
 
 
 def _reap() -> list[int]:
-    """Collects ended children, inherited ones included; returns their ids."""
+    """Collect ended children, inherited ones included. Return their ids."""
     ended = []
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended
-        if pid == 0:
-            return ended
-        ended.append(pid)
+    with contextlib.suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            ended.append(pid)
+    return ended
 
 
 def _end_descendants() -> None:
-    # Asked again until nobody is left: a raylet may start a worker while its siblings are being ended.
-    _signal_descendants(signal.SIGTERM)
-    give_up = time.monotonic() + KILL_TIMEOUT_SECONDS
-    kill_at = time.monotonic() + TERM_GRACE_SECONDS
-    while descendants(os.getpid()) and time.monotonic() < give_up:
-        if time.monotonic() >= kill_at:
-            _signal_descendants(signal.SIGKILL)
+    # Listed again until none is left: a raylet may start a worker while its siblings are being ended.
+    me = psutil.Process()
+    started = time.monotonic()
+    for process in me.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    while (left := me.children(recursive=True)) and time.monotonic() - started < KILL_TIMEOUT_SECONDS:
+        if time.monotonic() - started > TERM_GRACE_SECONDS:
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         time.sleep(0.05)
         _reap()
-
-
-def _signal_descendants(number: signal.Signals) -> None:
-    for pid in descendants(os.getpid()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def descendants(root: int) -> list[int]:
-    """Every process below `root`, from /proc."""
-    children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as file:
-                # The command name in parentheses may hold blanks and parentheses: split behind the last one.
-                parent = int(file.read().rsplit(b")", 1)[1].split()[1])
-        except (OSError, IndexError):
-            continue
-        children.setdefault(parent, []).append(int(entry))
-    found: list[int] = []
-    waiting = [root]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""From what a RayService asks of one node to what is started and sent here. Pure: no process, no file, no network.
+"""Translate the requirements on one node into what is started and sent here. Pure: no process, no file, no network.
 
-differences.py is the whole list of what is not as in the cluster.
+differences.py is the whole list of differences from a cluster.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from rayline_cli.local.environment import start_timeouts
 from rayline_cli.local.failures import TranslationError
 from rayline_cli.local.haproxy import HAPROXY_WRAPPER_NAME, haproxy_files
 from rayline_cli.local.ports import LOOPBACK, PORTS, REPLICA_PORTS
-from rayline_cli.local.secret_files import SECRETS_FOLDER
+from rayline_cli.local.session import SECRETS_FOLDER
 from rayline_cli.local.single_node import Secrets, SingleNode
 
 # Written by `translate` itself, or meaningless on one node; everything else in rayStartParams is passed on as declared.
@@ -35,7 +35,7 @@ _START_PARAMS_WITH_BOOLEAN_VALUE = {"log-color", "include-dashboard"}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node is to run on this machine."""
+    """Ports, folders and programs of a node on this machine."""
 
     ports: Mapping[str, int]
     folder: Path
@@ -51,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Translation:
-    """What to start and what to send."""
+    """The local form of a node: what to start and what to send."""
 
     ray_start_args: Sequence[str]
     """Arguments after `ray start`."""
@@ -62,9 +62,9 @@ class Translation:
     files: Mapping[str, str]
     """Files of mounted Secrets: path under the session's folder -> content."""
     api_key: str | None
-    """The key to send to the endpoint, if it asks for one."""
+    """The key to send to the endpoint, if it requires one."""
     auth_token: str
-    """The token that Ray's dashboard and gRPC servers ask for."""
+    """The token that Ray's dashboard and gRPC servers require."""
 
 
 def translate(node: SingleNode, place: Place, secrets: Secrets) -> Translation:
@@ -76,7 +76,7 @@ def translate(node: SingleNode, place: Place, secrets: Secrets) -> Translation:
     if node.auth_token is not None:
         auth_token = _resolve(node.auth_token, secrets, "authOptions", problems)
     if not auth_token and not problems:
-        problems.append("Ray's token is empty: give authOptions' Secret a value")
+        problems.append("Ray's token is empty. Fix: give authOptions' Secret a value")
     if problems or not auth_token:
         raise TranslationError("\n".join(problems))
     env = {name: folders.get(value, value) for name, value in env.items()}
@@ -95,10 +95,19 @@ def _declared_environment(node: SingleNode, secrets: Secrets, problems: list[str
     env: dict[str, str] = {}
     for name, value in node.env.items():
         resolved = _resolve(value, secrets, f"variable {name}", problems)
-        # An empty Secret, such as a Hugging Face token that nobody has, is no value: `Bearer ` is an illegal header.
+        # An empty Secret, such as a Hugging Face token that is not set, is no value: `Bearer ` is an illegal header.
         if resolved or (resolved is not None and isinstance(value, str)):
             env[name] = resolved
     return env
+
+
+def _resolve(value: str | SecretRef, secrets: Secrets, label: str, problems: list[str]) -> str | None:
+    if isinstance(value, str):
+        return value
+    resolved = secrets.get((value.name, value.key))
+    if resolved is None and not value.optional:
+        problems.append(f"{label} needs the key {value.key} of Secret {value.name}, which has no value. Fix: give it one")
+    return resolved
 
 
 def _secret_files(
@@ -109,7 +118,7 @@ def _secret_files(
     for path, name in node.secret_mounts.items():
         values = {key: value for (secret, key), value in secrets.items() if secret == name}
         if not values:
-            problems.append(f"the volume at {path} needs Secret {name}, and no value was given for it")
+            problems.append(f"the volume at {path} needs Secret {name}, which has no value. Fix: give it one")
         files.update({f"{SECRETS_FOLDER}/{name}/{key}": value for key, value in values.items()})
         folders[path] = str(place.folder / SECRETS_FOLDER / name)
     return files, folders
@@ -117,7 +126,8 @@ def _secret_files(
 
 def _local_environment(env: Mapping[str, str], node: SingleNode, place: Place) -> dict[str, str]:
     """Return the declared variables with those that this machine needs."""
-    local = start_timeouts() | {
+    local = {
+        **start_timeouts(),
         "RAY_USAGE_STATS_ENABLED": "0",
         "TORCHINDUCTOR_CACHE_DIR": str(place.cache_dir / "torchinductor"),
         **env,
@@ -135,21 +145,47 @@ def _local_environment(env: Mapping[str, str], node: SingleNode, place: Place) -
     return local
 
 
+def _ray_start_args(node: SingleNode, place: Place) -> list[str]:
+    args = ["--head", "--block", f"--node-ip-address={LOOPBACK}", f"--dashboard-host={LOOPBACK}"]
+    args += [f"--{port.flag}={place.ports[port.name]}" for port in PORTS if port.flag]
+    args += [f"--temp-dir={place.folder}", f"--num-cpus={node.num_cpus}", "--no-monitor"]
+    if node.resources:
+        args.append(f"--resources={json.dumps(dict(node.resources), sort_keys=True)}")
+    if "worker-port-list" not in node.start_params and "min-worker-port" not in node.start_params:
+        args += ["--min-worker-port=0", "--max-worker-port=0"]
+    for name, value in node.start_params.items():
+        if name in _OWN_START_PARAMS:
+            continue
+        if value.lower() in {"true", "false"} and name not in _START_PARAMS_WITH_BOOLEAN_VALUE:
+            args += [f"--{name}"] if value.lower() == "true" else []
+        else:
+            args.append(f"--{name}={value}")
+    return args
+
+
+def _local_serve_config(node: SingleNode, place: Place) -> dict[str, Any]:
+    config = copy.deepcopy(dict(node.serve.data))
+    config["http_options"] = {**(config.get("http_options") or {}), "host": LOOPBACK, "port": place.ports["serve"]}
+    for llm in ServeConfig(config).llm_configs:
+        if isinstance(llm.model_source, str) and llm.model_source in place.model_folders:
+            loading: Any = llm.data["model_loading_config"]
+            loading["model_source"] = str(place.model_folders[llm.model_source])
+    return config
+
+
 def api_key(node: SingleNode, secrets: Secrets) -> str | None:
-    """The key to send to the endpoint, if the service asks for one."""
-    if KEYS_VARIABLE not in node.env:
-        return None
-    return secrets.get((node.secret_mounts.get(KEYS_PATH, ""), API_KEY_KEY))
+    """Return the key to send to the endpoint, if the service requires one."""
+    return secrets.get((node.secret_mounts.get(KEYS_PATH, ""), API_KEY_KEY)) if KEYS_VARIABLE in node.env else None
 
 
 def restart_key(node: SingleNode, secrets: Secrets, salt: str) -> str:
-    """Differs when a change needs new processes: all but serveConfigV2's applications and the workers' counts.
+    """Return a text that differs when a change needs new processes: all but serveConfigV2's applications and worker counts.
 
-    What a mounted Secret holds is not in it either: its files are changed under the running processes.
-    KubeRay leaves counts out of its own comparison, too; whether the running node has room is another question.
+    The values of mounted Secrets are left out too: their files are changed under the running processes. KubeRay also leaves
+    worker counts out of its comparison; whether the running node has room is another question.
     Serve ignores changed http_options, grpc_options and proxy_location once its controller runs
     (ray/dashboard/modules/serve/serve_head.py, validate_http_options), so they count too. `salt` is random per session:
-    the key is written to a file and must not let anyone guess a Secret.
+    the key is written to a file and must not reveal a Secret.
     """
     once_per_controller = {
         key: node.serve.data.get(key) for key in ("http_options", "grpc_options", "proxy_location", "controller_options")
@@ -163,46 +199,3 @@ def restart_key(node: SingleNode, secrets: Secrets, salt: str) -> str:
     ports = [port.name for port in PORTS]
     parts = [salt, values, mounts, node.start_params, sorted(node.resources), once_per_controller, ports]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _resolve(value: str | SecretRef, secrets: Secrets, label: str, problems: list[str]) -> str | None:
-    if isinstance(value, str):
-        return value
-    found = secrets.get((value.name, value.key))
-    if found is None and not value.optional:
-        problems.append(f"{label} needs the key {value.key} of Secret {value.name}, and no value was given for it")
-    return found
-
-
-def _ray_start_args(node: SingleNode, place: Place) -> list[str]:
-    args = ["--head", "--block", f"--node-ip-address={LOOPBACK}", f"--dashboard-host={LOOPBACK}"]
-    args += [f"--{port.flag}={place.ports[port.name]}" for port in PORTS if port.flag]
-    args += [f"--temp-dir={place.folder}", f"--num-cpus={node.num_cpus}", "--no-monitor"]
-    if node.resources:
-        args.append(f"--resources={json.dumps(dict(node.resources), sort_keys=True)}")
-    if "worker-port-list" not in node.start_params and "min-worker-port" not in node.start_params:
-        args += ["--min-worker-port=0", "--max-worker-port=0"]
-    args += _passed_on(node.start_params.items())
-    return args
-
-
-def _passed_on(params: Iterable[tuple[str, str]]) -> list[str]:
-    flags = []
-    for name, value in params:
-        if name in _OWN_START_PARAMS:
-            continue
-        if value.lower() in {"true", "false"} and name not in _START_PARAMS_WITH_BOOLEAN_VALUE:
-            flags += [f"--{name}"] if value.lower() == "true" else []
-        else:
-            flags.append(f"--{name}={value}")
-    return flags
-
-
-def _local_serve_config(node: SingleNode, place: Place) -> dict[str, Any]:
-    config = copy.deepcopy(dict(node.serve.data))
-    config["http_options"] = {**(config.get("http_options") or {}), "host": LOOPBACK, "port": place.ports["serve"]}
-    for llm in ServeConfig(config).llm_configs:
-        if isinstance(llm.model_source, str) and llm.model_source in place.model_folders:
-            loading: Any = llm.data["model_loading_config"]
-            loading["model_source"] = str(place.model_folders[llm.model_source])
-    return config

@@ -1,8 +1,8 @@
-"""Waiting for a session that comes up, on a machine that may be busy with something else.
+"""Wait for a session that comes up, on a machine that may be busy with something else.
 
 How long a step takes depends on how much CPU the session gets, so no wait ends after a number of seconds on the clock.
 A wait ends when nothing has moved for `QUIET_SECONDS` in which the session could run: no process started or ended, no
-line was logged, and what is waited for stayed the same. `session_seconds` says which seconds count.
+line was logged, and the reason to wait stayed the same. `session_seconds` defines which seconds count.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from typing import TypeVar
 
 import psutil
 
+from rayline_cli.local.failures import LocalRuntimeError
 from rayline_cli.progress import Report
 
 QUIET_SECONDS = 180.0
 LAST_SECONDS = 3600.0
-"""The bound for a session that moves and gets nowhere, such as a process that is restarted for ever. Ctrl-C ends it sooner."""
+"""Limit for a session that moves and gets nowhere, such as a process that restarts for ever. Ctrl-C ends it sooner."""
 SLOWEST = 0.1
-"""What a second counts at least, so that a session that sleeps beside busy programs is noticed, too: after ten times as long."""
+"""Least that a second counts, so that a session that sleeps beside busy programs is noticed too, after ten times as long."""
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 2.0
-"""Between two looks at all processes and log files: one takes some hundredths of a second."""
+"""Between two looks at all processes and log files: each takes some hundredths of a second."""
 BUSY_SHARE = 0.5
-"""The machine is called busy from this share of its CPUs in the hands of others."""
+"""The machine counts as busy from this share of its CPUs in use by other programs."""
 BUSY_AFTER_SECONDS = 10.0
 TELL_AGAIN_SECONDS = 120.0
 
 T = TypeVar("T")
 
 
-class Stuck(Exception):
-    """What was waited for does not come; the message says what it was and what was seen."""
+class Stuck(LocalRuntimeError):
+    """Nothing moves any more; the message has the reason of the wait and what was seen."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,18 @@ class Observation:
     logged: int
     """Bytes in the session's log files."""
     machine_busy: float
-    """CPU time that anybody has used, the session included, and the host of a virtual machine."""
+    """CPU time that any program has used, the session included, and the host of a virtual machine."""
     machine_idle: float
-    """CPU time that nobody has used."""
+    """CPU time that no program has used."""
 
 
 def used(before: Observation, now: Observation) -> float:
-    """CPU seconds that the session has used from `before` to `now`, without the last of processes that have ended."""
+    """Return the session's CPU seconds from `before` to `now`, without the last of processes that have ended."""
     return sum(max(0.0, seconds - before.cpu.get(process, 0.0)) for process, seconds in now.cpu.items())
 
 
 def session_seconds(before: Observation, now: Observation) -> float:
-    """How many of the seconds from `before` to `now` count as time in which the session could run.
+    """Return how many of the seconds from `before` to `now` count as time in which the session could run.
 
     All of them where the session used a CPU or one was free. Beside busy programs, or while the machine waits for its
     disk, only as many as the session used, and at least `SLOWEST` of them.
@@ -74,16 +75,16 @@ def session_seconds(before: Observation, now: Observation) -> float:
 
 
 def share_of_others(before: Observation, now: Observation) -> float:
-    """The share of the machine's CPUs that programs other than the session had from `before` to `now`."""
+    """Return the share of the machine's CPUs that programs other than the session had from `before` to `now`."""
     busy = now.machine_busy - before.machine_busy
     everything = busy + now.machine_idle - before.machine_idle
     return max(0.0, busy - used(before, now)) / everything if everything > 0 else 0.0
 
 
 class Watch:
-    """Knows whether a session still moves.
+    """Watches whether a session moves.
 
-    `look` makes an observation, `note` tells a person something, `alive` raises when the session has ended.
+    `look` makes an observation, `note` prints a line for the user, `alive` raises when the session has ended.
     """
 
     def __init__(
@@ -95,17 +96,17 @@ class Watch:
     ) -> None:
         self._look, self._note, self._alive, self._clock = look, note, alive, clock
         self._first = self._moved = self._seen = self._busy_from = look()
-        self._waiting_for = ""
+        self._reason = ""
         self._quiet = self._total = 0.0
-        self._told_at: float | None = None
+        self._noted_at = float("-inf")
         self.busy = ""
-        """That the machine is busy, and how much; nothing where it is not."""
+        """How busy the machine is; nothing where it is not."""
 
-    def check(self, waiting_for: str) -> None:
-        """Looks again, if it is time. Raises Stuck when nothing has moved for too long."""
+    def check(self, reason: str) -> None:
+        """Look again, if it is time. Raises Stuck when nothing has moved for too long."""
         self._alive()
-        if waiting_for != self._waiting_for:
-            self._waiting_for, self._quiet, self._moved = waiting_for, 0.0, self._seen
+        if reason != self._reason:
+            self._reason, self._quiet, self._moved = reason, 0.0, self._seen
         if self._clock() - self._seen.at < LOOK_SECONDS:
             return
         before, now = self._seen, self._look()
@@ -115,14 +116,14 @@ class Watch:
         self._quiet += counted
         if now.cpu.keys() != before.cpu.keys() or now.logged != before.logged:
             self._quiet, self._moved = 0.0, now
-        self._tell_if_busy(now)
+        self._note_if_busy(now)
         if self._quiet > QUIET_SECONDS:
-            raise Stuck(self._stuck(f"nothing has moved for {_minutes(now.at - self._moved.at)}"))
+            raise self._stuck(f"nothing has moved for {_minutes(now.at - self._moved.at)}")
         if self._total > LAST_SECONDS:
-            raise Stuck(self._stuck(f"not ready after {_minutes(now.at - self._first.at)}, although something moves"))
+            raise self._stuck(f"not ready after {_minutes(now.at - self._first.at)}, although something moves")
 
-    def during(self, call: Callable[[], T], waiting_for: str) -> T:
-        """The result of `call`, which may take as long as something moves. Raises what it raises, and Stuck."""
+    def during(self, call: Callable[[], T], reason: str) -> T:
+        """Return the result of `call`, which may take as long as something moves. Raises its errors, and Stuck."""
         result: Future[T] = Future()
 
         def run() -> None:
@@ -134,94 +135,78 @@ class Watch:
         # A thread that does not keep the process alive: on Ctrl-C the call is left behind, and ends with the session.
         threading.Thread(target=run, daemon=True).start()
         while not wait([result], POLL_SECONDS).done:
-            self.check(waiting_for)
+            self.check(reason)
         return result.result()
 
-    def _tell_if_busy(self, now: Observation) -> None:
-        if now.at - self._busy_from.at < BUSY_AFTER_SECONDS:
+    def _note_if_busy(self, now: Observation) -> None:
+        before, seconds = self._busy_from, now.at - self._busy_from.at
+        if seconds < BUSY_AFTER_SECONDS:
             return
-        before, self._busy_from = self._busy_from, now
-        share = share_of_others(before, now)
-        self.busy = "" if share < BUSY_SHARE else _busy_text(share, used(before, now) / (now.at - before.at))
-        if self.busy and (self._told_at is None or now.at - self._told_at > TELL_AGAIN_SECONDS):
-            self._told_at = now.at
+        self._busy_from, self.busy = now, ""
+        share, cpus = share_of_others(before, now), len(os.sched_getaffinity(0))
+        if share < BUSY_SHARE:
+            return
+        self.busy = (
+            f"the machine is busy (load {os.getloadavg()[0]:.0f} on {cpus} CPUs): other programs use {share * cpus:.1f} of "
+            f"them, this service {used(before, now) / seconds:.1f}"
+        )
+        if now.at - self._noted_at > TELL_AGAIN_SECONDS:
+            self._noted_at = now.at
             self._note(f"{self.busy}. This takes longer; it goes on as long as something moves")
 
-    def _stuck(self, what: str) -> str:
-        fix = "Fix: bring it up again when the machine has less to do" if self.busy else "Fix: look at the last words"
-        return "\n".join(filter(None, [f"{what}; it was waiting for: {self._waiting_for}", self.busy, fix]))
-
-
-def watch(
-    processes: Callable[[], Iterable[psutil.Process]],
-    logs: Callable[[], Iterable[Path]],
-    note: Callable[[str], None],
-    alive: Callable[[], None] = lambda: None,
-) -> Watch:
-    """A watch over real processes, and files that grow when something happens."""
-    return Watch(lambda: look(processes(), logs()), note, alive)
+    def _stuck(self, what: str) -> Stuck:
+        fix = "bring it up again when the machine has less to do" if self.busy else "look at the last words"
+        return Stuck("\n".join(filter(None, [f"{what}; it was waiting for: {self._reason}", self.busy, f"Fix: {fix}"])))
 
 
 class Phase:
-    """Reports one phase of a bring-up, times it, and watches the session meanwhile."""
+    """One phase of a bring-up: reports it, times it, and watches the session meanwhile."""
 
     def __init__(self, report: Report, name: str, watch: Watch | None = None) -> None:
         self._report, self._name, self._watch, self._started = report, name, watch, time.monotonic()
 
     def waits_for(self, detail: str) -> None:
-        """Says what is waited for. Raises Stuck when nothing moves any more."""
+        """Report the reason to wait. Raises Stuck when nothing moves any more."""
         self._report.phase(self._name, detail)
         if self._watch is not None:
             self._watch.check(detail)
 
-    def until(self, said: Callable[[], str]) -> None:
-        """Asks `said` again and again until it has nothing to say; what it says is what is waited for. Raises Stuck."""
-        while detail := said():
+    def until(self, reason: Callable[[], str]) -> None:
+        """Wait as long as there is a reason. Raises Stuck when nothing moves any more."""
+        while detail := reason():
             self.waits_for(detail)
             time.sleep(POLL_SECONDS)
 
     def during(self, call: Callable[[], T], detail: str) -> T:
-        """The result of `call`, which may take as long as something moves. Raises what it raises, and Stuck."""
+        """Return the result of `call`, which may take as long as something moves. Raises its errors, and Stuck."""
         self.waits_for(detail)
         return call() if self._watch is None else self._watch.during(call, detail)
 
     def done(self, detail: str) -> None:
-        """Ends the phase with its result."""
+        """End the phase with its result."""
         self._report.done(self._name, time.monotonic() - self._started, detail)
 
 
 def look(processes: Iterable[psutil.Process], logs: Iterable[Path]) -> Observation:
-    """These processes, log files and this machine now."""
-    cpu = {}
+    """Observe these processes, log files and this machine now."""
+    cpu, logged, busy, idle = {}, 0, 0.0, 0.0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             cpu[process.pid] = times.user + times.system
-    logged = 0
     for path in logs:
         with suppress(OSError):
             logged += path.stat().st_size
-    busy = idle = 0.0
-    allowed = os.sched_getaffinity(0)
-    for number, times in enumerate(psutil.cpu_times(percpu=True)):
-        if number in allowed:
-            spent = times._asdict()
-            busy += sum(spent.get(kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))
-            idle += spent["idle"]
+    every_cpu = psutil.cpu_times(percpu=True)
+    for spent in (every_cpu[number]._asdict() for number in os.sched_getaffinity(0)):
+        busy += sum(spent.get(kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))
+        idle += spent["idle"]
     return Observation(time.monotonic(), cpu, logged, busy, idle)
 
 
 def slowdown() -> float:
-    """How many times longer something takes on this machine now than on an idle one, by its load; at least 1."""
+    """Return how many times longer something takes on this machine now than on an idle one, by its load; at least 1."""
     return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
-def _busy_text(others: float, own: float) -> str:
-    count = len(os.sched_getaffinity(0))
-    return (
-        f"the machine is busy (load {os.getloadavg()[0]:.0f} on {count} CPUs): other programs use {others * count:.1f} of "
-        f"them, this service {own:.1f}"
-    )
 
 
 def _minutes(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Result of one check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,33 @@ from rayline.facts.serve_flags import SWITCHES
 
 
 class Outcome(str, Enum):
+    """Outcome of a check."""
+
     PASS = "pass"
     FAIL = "fail"
     OFF = "off"
-    """The stack file turns it off, and it is seen off: nothing is proven."""
+    """The stack file turns the switch off, and it is seen off: nothing is proven."""
     NOT_APPLICABLE = "not-applicable"
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One claim about the running service, and what was seen."""
+    """One claim about the running service, and the evidence."""
 
     name: str
     outcome: Outcome
     evidence: str
     """What was seen, and where."""
     fix: str = ""
-    """What to do about a failure, or to turn on what is off; empty otherwise."""
+    """How to repair a failure, or to turn on what is off; empty otherwise."""
+
+
+Verdict = tuple[Outcome, str, str]
+"""Outcome, evidence, fix."""
 
 
 def summary(checks: Sequence[CheckResult]) -> str:
-    """How many have which outcome, those without any left out."""
+    """Return the number of checks with each outcome, without outcomes that no check has."""
     words = {
         Outcome.PASS: "pass",
         Outcome.FAIL: "FAIL",
@@ -39,21 +45,19 @@ def summary(checks: Sequence[CheckResult]) -> str:
     return f"{len(checks)} checks: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
-Verdict = tuple[Outcome, str, str]
-"""Outcome, evidence, fix."""
-
-
 def verdict(passed: bool, evidence: str, fix: str) -> Verdict:
-    """Return PASS or FAIL with what was seen."""
+    """Return PASS or FAIL with the evidence."""
     return (Outcome.PASS if passed else Outcome.FAIL), evidence, fix
+
+
+def not_applicable(reason: str) -> Verdict:
+    """Return the verdict of a check that has nothing to look at."""
+    return Outcome.NOT_APPLICABLE, reason, ""
 
 
 def declared_off(switch: str, seen_off: bool, evidence: str) -> Verdict:
     """Return the verdict on a switch that the stack file turns off."""
     if seen_off:
         return Outcome.OFF, f"declared off and seen off: {evidence}", f"switches.{switch}: true turns it on"
-    return (
-        Outcome.FAIL,
-        f"declared off, yet {evidence}",
-        f"what runs is not what is declared ({SWITCHES[switch]}): bring the stack up again",
-    )
+    fix = f"bring the stack up again: what runs is not what is declared ({SWITCHES[switch]})"
+    return Outcome.FAIL, f"declared off, yet {evidence}", fix

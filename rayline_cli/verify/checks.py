@@ -1,111 +1,91 @@
-"""The checks: each looks for one thing where it takes effect.
+"""The table of checks: each looks for one thing where it takes effect.
 
-A switch that is declared on must be seen on. One that is declared off must be seen off and is reported as off, which proves
-nothing; `Expected.all_on` expects every switch on, whatever the stack file says.
+A switch that is declared on must be seen on. A switch that is declared off must be seen off and is reported as off, which
+proves nothing. `Expected.all_on` expects every switch on, whatever the stack file has.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from rayline_cli.clients.serve import State, every_deployment, rollout
+from rayline_cli.clients.serve import State, replica_counts, rollout
 from rayline_cli.verify import direct_streaming, endpoint, haproxy, processes
-from rayline_cli.verify.check import CheckResult, Outcome, Verdict, verdict
+from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, Target, View
 
-INSIDE_ONLY = "seen only from inside: rayline verify --stack"
+
+@dataclass(frozen=True)
+class ServiceCheck:
+    """One row of the table."""
+
+    name: str
+    judge: Callable[[View], Verdict]
+    looks_inside: bool = True
+    """Whether the check needs the nodes: from outside it is not applicable."""
+    is_about_a_model: bool = True
+    """Whether the check needs a declared model. The models of a bare address are unknown, so there the check is made."""
+    settles: bool = False
+    """Whether a failure is looked at again for Target.settles_seconds."""
+
+    def result(self, view: View) -> CheckResult:
+        """Return the result; a check that cannot be made is a failure with the reason, never an exception."""
+        try:
+            outcome, evidence, fix = self._verdict(view)
+        except NotSeen as error:
+            outcome, evidence, fix = verdict(False, str(error), "")
+        except Exception as error:
+            outcome, evidence, fix = verdict(False, f"could not be checked: {type(error).__name__}: {error}", "")
+        return CheckResult(self.name, outcome, evidence, fix if outcome in (Outcome.FAIL, Outcome.OFF) else "")
+
+    def _verdict(self, view: View) -> Verdict:
+        if self.looks_inside and not view.target.nodes:
+            return not_applicable("seen only from inside: rayline verify --stack")
+        if self.is_about_a_model and view.target.nodes and not view.expected.model_ids:
+            return not_applicable("no model is declared")
+        return self.judge(view)
 
 
 def check_switches(target: Target) -> list[CheckResult]:
-    """Every check, in a fixed order. A check that cannot be made is a failure with the reason, never an exception.
-
-    HAProxy follows Serve a moment later, so a failure of `_SETTLING` is looked at again for target.settles_seconds.
-    """
+    """Return the results of all checks, in the order of the table."""
     view = View(target)
-    found = {name: _guarded(name, check, view) for name, check in _CHECKS.items()}
+    results = {check.name: check.result(view) for check in CHECKS}
     # from here on: in a cluster the first look may take a minute
     end = time.monotonic() + target.settles_seconds
     while time.monotonic() < end:
-        unsettled = [name for name in _SETTLING if found[name].outcome is Outcome.FAIL]
-        if not unsettled:
+        again = [check for check in CHECKS if check.settles and results[check.name].outcome is Outcome.FAIL]
+        if not again:
             break
         time.sleep(0.5)
         view = View(target)
-        found |= {name: _guarded(name, _CHECKS[name], view) for name in unsettled}
-    return list(found.values())
-
-
-def _guarded(name: str, check: Callable[[View], Verdict], view: View) -> CheckResult:
-    try:
-        outcome, evidence, fix = check(view)
-    except NotSeen as error:
-        outcome, evidence, fix = Outcome.FAIL, str(error), ""
-    except Exception as error:
-        outcome, evidence, fix = Outcome.FAIL, f"could not be checked: {type(error).__name__}: {error}", ""
-    return CheckResult(name, outcome, evidence, fix if outcome in (Outcome.FAIL, Outcome.OFF) else "")
-
-
-def _inside(check: Callable[[View], Verdict]) -> Callable[[View], Verdict]:
-    """A check that has to look into the nodes."""
-
-    def found(view: View) -> Verdict:
-        return check(view) if view.target.nodes else (Outcome.NOT_APPLICABLE, INSIDE_ONLY, "")
-
-    return found
-
-
-def _with_model(check: Callable[[View], Verdict]) -> Callable[[View], Verdict]:
-    """A check that is about a model; other applications have none. Of a bare address nobody knows."""
-
-    def found(view: View) -> Verdict:
-        if view.target.nodes and not view.expected.model_ids:
-            return Outcome.NOT_APPLICABLE, "no model is declared", ""
-        return check(view)
-
-    return found
+        results |= {check.name: check.result(view) for check in again}
+    return list(results.values())
 
 
 def _configuration(view: View) -> Verdict:
     now = rollout(view.details, view.expected.serve_config)
-    counts = [
-        f"{name} {sum(replica['state'] == 'RUNNING' for replica in deployment['replicas'])}"
-        for name, deployment in every_deployment(view.details)
-    ]
-    return verdict(
-        now.state is State.READY,
-        f"Serve has the declared applications, running: {', '.join(counts)}" if now.state is State.READY else now.detail,
-        "bring the stack up again, and wait until it is served",
-    )
+    counts = ", ".join(f"{name} {count}" for name, count in replica_counts(view.details).items())
+    ready = now.state is State.READY
+    evidence = f"Serve has the declared applications, running: {counts}" if ready else now.detail
+    return verdict(ready, evidence, "bring the stack up again, and wait until it serves")
 
 
-def _reachability(view: View) -> Verdict:
-    return view.target.reachability(view)
-
-
-_CHECKS: Mapping[str, Callable[[View], Verdict]] = {
-    "declared configuration": _inside(_configuration),
-    "HAProxy: managers and processes": _inside(haproxy.managers),
-    "HAProxy: replicas as servers": _inside(_with_model(haproxy.servers)),
-    "direct streaming: deployments": _with_model(direct_streaming.deployments),
-    "direct streaming: router in HAProxy": _inside(_with_model(direct_streaming.lua_router)),
-    "direct streaming: way of the tokens": _inside(_with_model(direct_streaming.token_path)),
-    "throughput settings of Serve": _inside(processes.throughput),
-    "vLLM's Ray executor V2": _inside(_with_model(processes.executor)),
-    "environment parity": _inside(processes.parity),
-    "model list": _with_model(endpoint.models),
-    "streamed completion": _with_model(endpoint.streamed),
-    "API key": _with_model(endpoint.api_key),
-    "reachable from outside": _reachability,
-}
-_SETTLING = (
-    "declared configuration",
-    "HAProxy: managers and processes",
-    "HAProxy: replicas as servers",
-    "direct streaming: router in HAProxy",
-    "direct streaming: way of the tokens",
-    # a router that has just come, or a busy machine: HTTP 503 from HAProxy
-    "model list",
-    "streamed completion",
-    "API key",
+# HAProxy follows Serve a moment later. A router that has just come, or a busy machine, makes HAProxy answer HTTP 503.
+CHECKS = (
+    ServiceCheck("declared configuration", _configuration, is_about_a_model=False, settles=True),
+    ServiceCheck("HAProxy: managers and processes", haproxy.managers, is_about_a_model=False, settles=True),
+    ServiceCheck("HAProxy: replicas as servers", haproxy.servers, settles=True),
+    ServiceCheck("direct streaming: deployments", direct_streaming.deployments, looks_inside=False),
+    ServiceCheck("direct streaming: router in HAProxy", direct_streaming.lua_router, settles=True),
+    ServiceCheck("direct streaming: way of the tokens", direct_streaming.token_path, settles=True),
+    ServiceCheck("throughput settings of Serve", processes.throughput, is_about_a_model=False),
+    ServiceCheck("vLLM's Ray executor V2", processes.executor),
+    ServiceCheck("environment parity", processes.parity, is_about_a_model=False),
+    ServiceCheck("model list", endpoint.models, looks_inside=False, settles=True),
+    ServiceCheck("streamed completion", endpoint.streamed, looks_inside=False, settles=True),
+    ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
+    ServiceCheck(
+        "reachable from outside", lambda view: view.target.reachability(view), looks_inside=False, is_about_a_model=False
+    ),
 )

@@ -1,4 +1,4 @@
-"""Checks of direct streaming: its deployments, the router in HAProxy, and the way of the tokens."""
+"""Checks of direct streaming: its deployments, the router in HAProxy, and the path of the tokens."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 from rayline.facts.serve_flags import DIRECT_STREAMING, HA_PROXY
 from rayline_cli.clients.serve import every_deployment
-from rayline_cli.verify.check import Outcome, Verdict, declared_off, verdict
+from rayline_cli.verify.check import Verdict, declared_off, verdict
 from rayline_cli.verify.endpoint import KEY_FIX, completion, status_text, why_broken
 from rayline_cli.verify.haproxy import INGRESS, safe_name
 from rayline_cli.verify.target import View, entrances
 
 ROUTER = "LLMRouter"
-_FIX = f'{DIRECT_STREAMING} and {HA_PROXY} must be exactly "1" on the head and on every worker'
+SWITCH = "direct_streaming"
+_FIX = f'set {DIRECT_STREAMING} and {HA_PROXY} to exactly "1" on the head and on every worker'
 
 
 def deployments(view: View) -> Verdict:
@@ -24,24 +25,21 @@ def deployments(view: View) -> Verdict:
         return _application(view)
     names = {name for name, _ in every_deployment(view.details)}
     seen = f"deployments are {', '.join(sorted(names))}"
-    if not view.expected.switches["direct_streaming"]:
-        return declared_off("direct_streaming", names == view.expected.llm_deployments | {INGRESS}, seen)
+    if not view.expected.switches[SWITCH]:
+        return declared_off(SWITCH, names == view.expected.llm_deployments | {INGRESS}, seen)
     wanted = view.expected.llm_deployments | {ROUTER}
     return verdict(names == wanted, seen + ("" if names == wanted else f", and not {', '.join(sorted(wanted))}"), _FIX)
 
 
 def _application(view: View) -> Verdict:
-    """From outside: whose application answers. OpenAiIngress has no /invocations, vLLM's own server has."""
+    """Check whose application answers: OpenAiIngress has no /invocations, vLLM's own server has."""
     (described,) = view.endpoint({"path": "/openapi.json"})
     if described["status"] != 200:
-        fix = KEY_FIX if described["status"] == 401 else "is this the endpoint?"
-        return Outcome.FAIL, f"GET /openapi.json: {status_text(described)}", fix
-    own = "/invocations" in json.loads(described["text"])["paths"]
-    return verdict(
-        own,
-        f"{'vLLM' if own else 'OpenAiIngress'} answers: its application has {'the' if own else 'no'} route /invocations",
-        _FIX,
-    )
+        fix = KEY_FIX if described["status"] == 401 else "check whether this is the endpoint"
+        return verdict(False, f"GET /openapi.json: {status_text(described)}", fix)
+    if "/invocations" in json.loads(described["text"])["paths"]:
+        return verdict(True, "vLLM answers: its application has the route /invocations", _FIX)
+    return verdict(False, "OpenAiIngress answers: its application has no route /invocations", _FIX)
 
 
 _LUA_LINES = (r"lua-load-per-thread \S*ingress_request_router\.lua", r"use_backend \S*-via-ingress-request-router")
@@ -50,74 +48,70 @@ _VIA_ROUTER = "-via-ingress-request-router"
 
 def lua_router(view: View) -> Verdict:
     """Check that every HAProxy asks the router, by its Lua file."""
-    haproxies = [(node, one) for node, look in view.looks for one in look["haproxy"]]
-    wired = {
-        node.name: all(re.search(line, one["config"]) for line in _LUA_LINES) and bool(_routers(one)) for node, one in haproxies
+    routed = {
+        node.name: all(re.search(line, haproxy["config"]) for line in _LUA_LINES) and bool(_routers(haproxy))
+        for node, haproxy in view.haproxies
     }
-    if not view.expected.switches["direct_streaming"]:
-        with_lua = [name for name, wires in wired.items() if wires]
-        return declared_off("direct_streaming", not with_lua, f"{len(with_lua)} haproxy(s) load the Lua router")
-    missing = [name for name, wires in wired.items() if not wires]
-    addresses = sorted({address for _, one in haproxies for address in _routers(one)})
-    return verdict(
-        bool(wired) and not missing,
-        f"no Lua router in haproxy.cfg of {', '.join(missing)}"
-        if missing
-        else f"{len(wired)} haproxy(s) ask the router at {', '.join(addresses)} for each POST"
-        if wired
-        else "no haproxy runs",
-        f'{DIRECT_STREAMING} must be exactly "1" on every node; the LLMRouter deployment must run',
-    )
+    if not view.expected.switches[SWITCH]:
+        return declared_off(SWITCH, not any(routed.values()), f"{sum(routed.values())} haproxy(s) load the Lua router")
+    missing = [name for name, is_routed in routed.items() if not is_routed]
+    addresses = sorted({address for _, haproxy in view.haproxies for address in _routers(haproxy)})
+    seen = f"{len(routed)} haproxy(s) ask the router at {', '.join(addresses)} for each POST" if routed else "no haproxy runs"
+    if missing:
+        seen = f"no Lua router in haproxy.cfg of {', '.join(missing)}"
+    fix = f'set {DIRECT_STREAMING} to exactly "1" on every node, and check that the LLMRouter deployment runs'
+    return verdict(bool(routed) and not missing, seen, fix)
 
 
 def _routers(haproxy: Mapping[str, Any]) -> list[str]:
-    """Addresses in the Lua file's table of routers."""
+    """Return the addresses in the Lua file's table of routers."""
     return [f"{host}:{port}" for host, port in re.findall(r'host = "([^"]+)", port = (\d+)', haproxy["lua"])]
-
-
-def token_path(view: View) -> Verdict:
-    """Check where HAProxy counts the bytes of a streamed completion, on each node that clients come through."""
-    nodes = entrances([node for node, look in view.looks if look["haproxy"]])
-    if not view.expected.switches["direct_streaming"]:
-        nodes = nodes[:1]
-    if not nodes:
-        if not view.expected.switches["direct_streaming"]:
-            return declared_off("direct_streaming", True, "no haproxy runs")
-        return Outcome.FAIL, "no haproxy runs, so tokens pass a Python proxy", f'set {HA_PROXY} to "1"'
-    servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.llm_deployments)}
-    job = {"do": "stream", "base": "serve", "path": "/v1/completions", "body": completion(view), "counters": True}
-    seen = []
-    for _ in range(_TRIES):
-        seen = [(node.name, said, *_bytes(said, servers)) for node, said in view.on_each(nodes, job)]
-        # a reload of HAProxy between the two looks starts its counters anew
-        if not any(said["status"] == 200 and direct + other < said["bytes"] for _, said, direct, other in seen):
-            break
-    told = [
-        f"{name}: {said['bytes']} bytes of a stream came, HAProxy counts {direct} from the replica's own server on the "
-        f"routed way and {other} from others"
-        for name, said, direct, other in seen
-    ]
-    broken = [f"{name}: {why_broken(said)}" for name, said, _, _ in seen if why_broken(said)]
-    if not view.expected.switches["direct_streaming"]:
-        return declared_off("direct_streaming", not any(direct for _, _, direct, _ in seen), "; ".join(broken or told))
-    return verdict(
-        not broken and all(direct >= said["bytes"] and said["requests"] for _, said, direct, _ in seen),
-        "; ".join(broken or told),
-        f'tokens take the long way: {DIRECT_STREAMING} must be "1" everywhere; if the fallback answers, look at the router',
-    )
 
 
 _TRIES = 3
 
 
-def _bytes(said: dict[str, Any], servers: set[str]) -> tuple[int, int]:
-    """Bytes that came during a stream from the model's servers in a backend behind the router, and from other servers.
+def token_path(view: View) -> Verdict:
+    """Check where HAProxy counts the bytes of a streamed completion, on each node that clients come through."""
+    switched_on = view.expected.switches[SWITCH]
+    nodes = entrances([node for node, look in view.looks if look["haproxy"]])
+    if not nodes and switched_on:
+        return verdict(False, "no haproxy runs, so tokens pass a Python proxy", f'set {HA_PROXY} to "1"')
+    if not nodes:
+        return declared_off(SWITCH, True, "no haproxy runs")
+    servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.llm_deployments)}
+    job = {"do": "stream", "base": "serve", "path": "/v1/completions", "body": completion(view), "counters": True}
+    seen: list[tuple[str, dict[str, Any], int, int, int]] = []
+    for _ in range(_TRIES):
+        streams = view.on_each(nodes if switched_on else nodes[:1], job)
+        seen = [(node.name, said, *_counted(said, servers)) for node, said in streams]
+        # a reload of HAProxy between the two looks starts its counters anew
+        if not any(said["status"] == 200 and direct + other < said["bytes"] for _, said, direct, other, _ in seen):
+            break
+    counted = [
+        f"{name}: {said['bytes']} bytes of a stream came, HAProxy counts {direct} from the replica's own server on the "
+        f"routed way and {other} from others"
+        for name, said, direct, other, _ in seen
+    ]
+    broken = [f"{name}: {reason}" for name, said, *_ in seen if (reason := why_broken(said))]
+    evidence = "; ".join(broken or counted)
+    if not switched_on:
+        return declared_off(SWITCH, not any(direct for _, _, direct, _, _ in seen), evidence)
+    return verdict(
+        not broken and all(direct >= said["bytes"] and requests > 0 for _, said, direct, _, requests in seen),
+        evidence,
+        f'set {DIRECT_STREAMING} to "1" everywhere: tokens take the long way; if the fallback answers, look at the router',
+    )
 
-    `said["requests"]` becomes the number of requests on the first way. Other clients' streams count in as well.
+
+def _counted(said: Mapping[str, Any], servers: set[str]) -> tuple[int, int, int]:
+    """Return the bytes that came during a stream from the model's servers behind the router, and from other servers.
+
+    The third number is the number of requests to the former. Streams of other clients count too.
     """
-    before = {(row["pxname"], row["svname"]): row for one in said["before"] for row in one["stat"]}
+    before = {(row["pxname"], row["svname"]): row for haproxy in said["before"] for row in haproxy["stat"]}
     direct = other = requests = 0
-    for row in (row for one in said["after"] for row in one["stat"]):
+    for row in (row for haproxy in said["after"] for row in haproxy["stat"]):
         if row["svname"] in ("FRONTEND", "BACKEND", ""):
             continue
         old = before.get((row["pxname"], row["svname"]), {})
@@ -127,5 +121,4 @@ def _bytes(said: dict[str, Any], servers: set[str]) -> tuple[int, int]:
             requests += int(row["req_tot"] or 0) - int(old.get("req_tot") or 0)
         else:
             other += grown
-    said["requests"] = max(requests, 0)
-    return direct, other
+    return direct, other, requests

@@ -8,23 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayline.facts.serve_flags import DIRECT_STREAMING
-from rayline_cli.verify.check import Outcome, Verdict, verdict
+from rayline_cli.verify.check import Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, View
 
 KEY_FIX = (
-    "the endpoint asks for a key and has none, or not its own: put it in RAYLINE_API_KEY "
-    "(with --stack it is found where the service runs)"
+    "put the endpoint's key in RAYLINE_API_KEY: it was sent none, or another one (with --stack the key is found where the "
+    "service runs)"
 )
-
-
-def served_models(view: View) -> list[str]:
-    """What the stack declares, or for a bare address what it says of itself."""
-    if view.expected.model_ids:
-        return view.expected.model_ids
-    (answer,) = view.endpoint({"path": "/v1/models"})
-    if answer["status"] != 200:
-        raise NotSeen(f"GET /v1/models: {status_text(answer)}")
-    return [model["id"] for model in json.loads(answer["text"])["data"]]
 
 
 def status_text(answer: Mapping[str, Any]) -> str:
@@ -32,28 +22,40 @@ def status_text(answer: Mapping[str, Any]) -> str:
     return f"HTTP {answer['status']}" if answer["status"] else answer["text"]
 
 
+def _listed(view: View) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the answer to GET /v1/models, and the models in it."""
+    (answer,) = view.endpoint({"path": "/v1/models"})
+    return answer, [model["id"] for model in json.loads(answer["text"])["data"]] if answer["status"] == 200 else []
+
+
 def models(view: View) -> Verdict:
     """Check that the endpoint lists the declared models."""
-    (answer,) = view.endpoint({"path": "/v1/models"})
-    listed = [model["id"] for model in json.loads(answer["text"])["data"]] if answer["status"] == 200 else []
+    answer, listed = _listed(view)
     missing = [model for model in view.expected.model_ids if model not in listed]
-    return verdict(
-        bool(listed) and not missing,
-        f"GET /v1/models: {status_text(answer)}"
-        + (f", lists {', '.join(listed)}" if listed else "")
-        + (f", lacks {', '.join(missing)}" if missing else ""),
-        KEY_FIX if answer["status"] == 401 else "look at the replica's log",
-    )
+    seen = f"GET /v1/models: {status_text(answer)}"
+    seen += f", lists {', '.join(listed)}" if listed else ""
+    seen += f", lacks {', '.join(missing)}" if missing else ""
+    return verdict(bool(listed) and not missing, seen, KEY_FIX if answer["status"] == 401 else "look at the replica's log")
+
+
+def _first_model(view: View) -> str:
+    """Return the first declared model, or the first listed one where only the address is known. Raises NotSeen."""
+    if view.expected.model_ids:
+        return view.expected.model_ids[0]
+    answer, listed = _listed(view)
+    if answer["status"] != 200:
+        raise NotSeen(f"GET /v1/models: {status_text(answer)}")
+    return listed[0]
 
 
 def completion(view: View) -> dict[str, Any]:
     """Return the body of a completion of 16 tokens."""
     # min_tokens: a model may end at once, and a stream of one chunk proves nothing
-    return {"model": served_models(view)[0], "prompt": "a", "max_tokens": 16, "min_tokens": 16}
+    return {"model": _first_model(view), "prompt": "a", "max_tokens": 16, "min_tokens": 16}
 
 
 def why_broken(said: Mapping[str, Any]) -> str:
-    """What is wrong with a stream, or ""."""
+    """Return the reason why a stream is incomplete; nothing where it is complete."""
     if said["status"] != 200:
         return f"POST /v1/completions: HTTP {said['status']} {said['text'][:300]}".strip()
     if said["events"] < 2 or not said["done"] or said["text"]:
@@ -66,14 +68,12 @@ def streamed(view: View) -> Verdict:
     """Check that a streamed completion comes in several events, to its end."""
     job = {"do": "stream", "base": view.target.endpoint, "path": "/v1/completions", "body": completion(view)}
     said = view.target.run_client(job)
-    return verdict(
-        not why_broken(said),
-        why_broken(said) or f"{said['events']} events and [DONE] in {said['seconds']:.2f} s",
-        KEY_FIX if said["status"] == 401 else "look at the replica's log, and at what stands before the endpoint",
-    )
+    reason = why_broken(said)
+    fix = KEY_FIX if said["status"] == 401 else "look at the replica's log, and at proxies before the endpoint"
+    return verdict(not reason, reason or f"{said['events']} events and [DONE] in {said['seconds']:.2f} s", fix)
 
 
-# Requests that reach the model or say something about it, asked for whatever the application says of itself.
+# Requests that reach the model or its data. They are sent whatever routes the application lists.
 _GUARDED = (
     ("GET", "/v1/models"),
     ("POST", "/v1/chat/completions"),
@@ -87,29 +87,26 @@ _GUARDED = (
 def api_key(view: View) -> Verdict:
     """Check that no route answers without the key, and that those for clients answer with it."""
     if not view.expected.api_key:
-        return Outcome.NOT_APPLICABLE, "the service declares no gate (api.key: false): the endpoint is open", ""
+        return not_applicable("the service declares no gate (api.key: false): the endpoint is open")
     (described,) = view.endpoint({"path": "/openapi.json"})
     paths = json.loads(described["text"])["paths"] if described["status"] == 200 else {}
-    mounted = [(method.upper(), path) for path, methods in paths.items() for method in methods]
-    # a path's parameters may be anything: nobody gets as far as to read them
-    asked = list(dict.fromkeys([*_GUARDED, *((method, re.sub(r"{.*?}", "x", path)) for method, path in mounted)]))
-    answers = view.endpoint(
-        *(
-            {"path": path, "method": method, "auth": False} | ({"body": {}} if method == "POST" else {})
-            for method, path in asked
-        )
-    )
-    open_ones = [
+    # parameters in a path may be anything: the gate refuses before they are read
+    mounted = [(method.upper(), re.sub(r"{.*?}", "x", path)) for path, methods in paths.items() for method in methods]
+    routes = list(dict.fromkeys([*_GUARDED, *mounted]))
+    requests = [
+        {"path": path, "method": method, "auth": False} | ({"body": {}} if method == "POST" else {}) for method, path in routes
+    ]
+    open_routes = [
         f"{method} {path}: {status_text(answer)}"
-        for (method, path), answer in zip(asked, answers, strict=True)
+        for (method, path), answer in zip(routes, view.endpoint(*requests), strict=True)
         if answer["status"] != 401
     ]
-    tokenize = {"model": served_models(view)[0], "prompt": "a"}
+    tokenize = {"model": _first_model(view), "prompt": "a"}
     models, tokens = view.endpoint({"path": "/v1/models"}, {"path": "/tokenize", "method": "POST", "body": tokenize})
     return verdict(
-        not open_ones and bool(mounted) and (models["status"], tokens["status"]) == (200, 200),
-        f"without the key {', '.join(open_ones) or f'HTTP 401 on all of {len(asked)} routes'}; "
+        not open_routes and bool(mounted) and (models["status"], tokens["status"]) == (200, 200),
+        f"without the key {', '.join(open_routes) or f'HTTP 401 on all of {len(routes)} routes'}; "
         f"with it {status_text(models)} on /v1/models, {status_text(tokens)} on /tokenize"
         + ("" if mounted else f", but {status_text(described)} on /openapi.json, which lists the routes"),
-        f"the gate stands in vLLM's own app: {DIRECT_STREAMING} must be on, and the replica's engine_kwargs must name it",
+        f"turn {DIRECT_STREAMING} on and name the gate in the replica's engine_kwargs: it stands in vLLM's own app",
     )

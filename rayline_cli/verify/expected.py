@@ -1,4 +1,4 @@
-"""Pure: what a RayService declares, as far as it can be seen on the running service."""
+"""Pure: the declarations of a RayService that can be seen on the running service."""
 
 from __future__ import annotations
 
@@ -13,72 +13,69 @@ from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
 from rayline.service.api_key import KEYS_VARIABLE
 from rayline.service.reading import RayService, ServeConfig, plain_environment
 
-# Variables of the fast path. One that is set and not declared is a difference too.
+# Variables of the fast path. A variable that is set and not declared is a difference too.
 KNOWN = {*SERVE_FLAGS, *THROUGHPUT_SETTINGS}
 
-
-def is_on(env: Mapping[str, str | None], name: str) -> bool:
-    """Whether Serve takes the switch for on: only the exact text "1" counts, "true" is off."""
-    return env.get(name) == "1"
+Environment = Mapping[str, str | None]
+"""Variables of a Ray container; None: the value is a Secret's."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be seen."""
+    """Everything that must be seen on a service."""
 
     service: str
-    environment: Mapping[Role, Mapping[str, str | None]]
-    """The Ray container's variables on the head and on the workers; None: the value is a Secret's."""
+    environment: Mapping[Role, Environment]
     switches: Mapping[str, bool]
     """Name in a stack file -> whether it has to be on."""
     serve_config: Mapping[str, Any]
     """serveConfigV2, parsed."""
     on_gpu: bool
     api_key: bool
-    """Whether the endpoint has to ask for a key."""
+    """Whether the endpoint has to refuse requests without a key."""
 
     @property
     def model_ids(self) -> list[str]:
-        """What /v1/models has to list."""
+        """Return the models that /v1/models has to list."""
         return ServeConfig(self.serve_config).model_ids
 
     @property
     def llm_deployments(self) -> set[str]:
-        """Names of the deployments that run the engines."""
+        """Return the names of the deployments that run the engines."""
         return {config.deployment for config in ServeConfig(self.serve_config).llm_configs}
 
     @property
     def port(self) -> int:
-        """Where every node's proxy listens."""
+        """Return the port of every node's proxy."""
         return int(ServeConfig(self.serve_config).port)
 
     def variables(self) -> set[str]:
-        """Every variable that is looked at."""
+        """Return the names of all variables that are compared."""
         return KNOWN.union(*self.environment.values())
 
     def secret_variables(self) -> set[str]:
-        """Those whose values must not leave their pod."""
+        """Return the names of variables whose values must not leave their pod."""
         return {name for env in self.environment.values() for name, value in env.items() if value is None}
 
     def all_on(self) -> Expected:
-        """The same with every switch expected on, whatever the stack file says."""
+        """Return the same with every switch expected on, whatever the stack file has."""
         return dataclasses.replace(self, switches=dict.fromkeys(self.switches, True))
 
 
-def expected(manifest: Mapping[str, Any], environment: Mapping[Role, Mapping[str, str | None]] | None = None) -> Expected:
-    """What a RayService's manifest declares. `environment` replaces the containers' where Ray does not run in them."""
+def expected_switches(environment: Environment) -> dict[str, bool]:
+    """Return which switches Serve takes for on: only the exact text "1" counts, "true" is off."""
+    return {switch: environment.get(variable) == "1" for switch, variable in SWITCHES.items()}
+
+
+def expected(manifest: Mapping[str, Any]) -> Expected:
+    """Return the declarations of a RayService."""
     service = RayService(manifest)
     workers = service.workers or [service.head]
-    if environment is None:
-        environment = {
-            Role.HEAD: plain_environment(service.head.ray_container),
-            Role.WORKER: plain_environment(workers[0].ray_container),
-        }
-    head = environment[Role.HEAD]
+    head = plain_environment(service.head.ray_container)
     return Expected(
         service=service.name,
-        environment=environment,
-        switches={switch: is_on(head, variable) for switch, variable in SWITCHES.items()},
+        environment={Role.HEAD: head, Role.WORKER: plain_environment(workers[0].ray_container)},
+        switches=expected_switches(head),
         serve_config=service.serve.data,
         on_gpu=any(GPU_RESOURCE in group.accelerators for group in workers),
         api_key=bool(head.get(KEYS_VARIABLE)),

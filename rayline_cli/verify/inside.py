@@ -1,7 +1,7 @@
-"""What is looked at where Ray runs. `rayline verify` sends this file to `python -` in each Ray pod, and calls it on this machine.
+"""Look at a service where Ray runs. `rayline verify` sends this file to `python -` in each Ray pod, and calls it on this machine.
 
-One job in, data out that can be written as JSON. The standard library only, and no word of the kit: a pod has neither.
-Secrets stay where they are: keys and tokens are read here and used here, a variable with a secret comes back as a digest.
+One job in, data out that can be written as JSON. Standard library only, and nothing of the kit: a pod has neither.
+Secrets stay where they are: keys and tokens are read and used here, a variable with a secret comes back as a digest.
 """
 
 import csv
@@ -16,11 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-# Where things are in a Ray pod. This machine says otherwise.
+# Defaults for a Ray pod; this machine has others.
 PLACE = {
     "pids": None,  # the processes that count; None: all
     "logs": "/tmp/ray/session_latest/logs",
@@ -29,35 +28,33 @@ PLACE = {
     "token": None,  # Ray's own; None: KubeRay's variable
     "key": None,  # of the endpoint; None: the mounted file
     "key_file": "/etc/rayline/api-keys/api_key",
-    "patience": 1.0,  # times as long as usual an answer may take: a machine that does something else is slow
+    "patience": 1.0,  # times as long as usual an answer may take: a busy machine is slow
 }
 _LONGEST_TEXT = 2_000_000
-_LOG_BYTES = 4_000_000  # an engine says at its start what it is
+_LOG_BYTES = 4_000_000  # an engine logs its executor at its start
 
 
 def run(job, place=None):
-    """Does one job: {"do": look | settings | ask | stream | connect, ...}. `place` is laid over PLACE."""
+    """Run one job: {"do": look | settings | ask | stream | connect, ...}. `place` is laid over PLACE."""
     arguments = {name: value for name, value in job.items() if name != "do"}
     return _JOBS[job["do"]]({**PLACE, **(place or {})}, **arguments)
 
 
-# --- what runs here --------------------------------------------------------------------------------------------------
+# --- processes and their files ---------------------------------------------------------------------------------------
 
 
 def look(place, names=(), secret_names=(), salt=""):
-    """Processes with the named variables, HAProxies, listeners and what logs say.
+    """Return processes with the named variables, HAProxies, listeners and facts from logs.
 
     Of a variable in `secret_names` only a digest with `salt` comes back.
     """
     processes = []
     for pid in _pids(place):
-        argv = _argv(pid)
-        if not argv:
-            continue
-        env = _environ(pid)
-        kept = {name: env[name] for name in names if name in env}
-        kept.update({name: _digest(salt, env[name]) for name in secret_names if name in env})
-        processes.append({"pid": pid, "title": _title(argv), "environ": kept})
+        if title := _title(pid):
+            env = _environ(pid)
+            kept = {name: env[name] for name in names if name in env}
+            kept.update({name: _digest(salt, env[name]) for name in secret_names if name in env})
+            processes.append({"pid": pid, "title": title, "environ": kept})
     return {
         "processes": processes,
         "haproxy": _haproxies(place),
@@ -67,6 +64,15 @@ def look(place, names=(), secret_names=(), salt=""):
     }
 
 
+def _read(path, size=-1, errors="replace"):
+    """Return the text of a file; nothing where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size).decode(errors=errors)
+    except OSError:
+        return ""
+
+
 def _pids(place):
     if place["pids"] is not None:
         return list(place["pids"])
@@ -74,26 +80,19 @@ def _pids(place):
 
 
 def _argv(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            text = file.read().decode(errors="replace").rstrip("\0 ")
-    except OSError:
-        return []
+    text = _read(f"/proc/{pid}/cmdline").rstrip("\0 ")
     return text.split("\0") if text else []
 
 
-def _title(argv):
-    """The program, or the title that the process gave itself. Not the arguments: Ray's own are passed passwords."""
-    return argv[0].split()[0] if argv and argv[0].strip() else ""
+def _title(pid):
+    """Return the program, or the title that a process gave itself. Not the arguments: Ray's own are passed passwords."""
+    words = "".join(_argv(pid)[:1]).split()
+    return words[0] if words else ""
 
 
 def _environ(pid):
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            block = file.read().decode(errors="surrogateescape")
-    except OSError:
-        return {}
     # Ray's processes write their title over the first of it
+    block = _read(f"/proc/{pid}/environ", errors="surrogateescape")
     return dict(entry.split("=", 1) for entry in block.split("\0") if "=" in entry)
 
 
@@ -102,60 +101,54 @@ def _digest(salt, value):
 
 
 def _haproxies(place):
-    """One for each configuration that a haproxy process runs with; a reload has two processes for a while."""
-    found = {}
+    """Return one entry for each configuration that a haproxy process runs with; during a reload two processes share one."""
+    haproxies = {}
     for pid in _pids(place):
         argv = _argv(pid)
         if not argv or os.path.basename(argv[0]) != "haproxy" or "-f" not in argv[:-1]:
             continue
         path = argv[argv.index("-f") + 1]
-        one = found.setdefault(path, {"path": path, "pids": [], "config": "", "lua": "", "stat": [], "error": ""})
-        one["pids"].append(pid)
-    for path, one in found.items():
+        haproxy = haproxies.setdefault(path, {"path": path, "pids": [], "config": "", "lua": "", "stat": [], "error": ""})
+        haproxy["pids"].append(pid)
+    for path, haproxy in haproxies.items():
         try:
             with open(path) as file:
-                one["config"] = file.read()
-            lua = re.search(r"lua-load-per-thread (\S+)", one["config"])
+                haproxy["config"] = file.read()
+            lua = re.search(r"lua-load-per-thread (\S+)", haproxy["config"])
             if lua:
                 with open(lua.group(1)) as file:
-                    one["lua"] = file.read()
-            one["stat"] = haproxy_counters(_admin_socket(one["config"]), place["patience"])
+                    haproxy["lua"] = file.read()
+            admin = re.search(r"^\s*stats socket (\S+)", haproxy["config"], re.M)
+            if not admin:
+                raise ValueError("the configuration names no stats socket")
+            haproxy["stat"] = haproxy_counters(admin.group(1), place["patience"])
         except (OSError, ValueError) as error:
-            one["error"] = f"{type(error).__name__}: {error}"
-    return list(found.values())
-
-
-def _admin_socket(config):
-    line = re.search(r"^\s*stats socket (\S+)", config, re.M)
-    if not line:
-        raise ValueError("the configuration names no stats socket")
-    return line.group(1)
+            haproxy["error"] = f"{type(error).__name__}: {error}"
+    return list(haproxies.values())
 
 
 def haproxy_says(path, command, patience=1.0):
-    """The answer to one command on an admin socket. Raises OSError where nobody listens."""
-    with socket.socket(socket.AF_UNIX) as one:
-        one.settimeout(5 * patience)
-        one.connect(str(path))
-        one.sendall((command + "\n").encode())
-        parts = []
-        while part := one.recv(65536):
-            parts.append(part)
-    return b"".join(parts).decode(errors="replace")
-
-
-def haproxy_counters(path, patience=1.0):
-    """HAProxy's counters: one row for each frontend, backend and server. Raises OSError where nobody listens."""
-    rows = csv.DictReader(io.StringIO(haproxy_says(path, "show stat", patience).lstrip("# ")))
-    return [{name: row.get(name) or "" for name in _STAT} for row in rows]
+    """Return the answer to one command on an admin socket. Raises OSError where no process listens."""
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.settimeout(5 * patience)
+        admin.connect(str(path))
+        admin.sendall((command + "\n").encode())
+        with admin.makefile("rb") as answer:
+            return answer.read().decode(errors="replace")
 
 
 # Backend, server, its address and health; bytes from it, requests to it.
 _STAT = ("pxname", "svname", "addr", "status", "check_status", "bout", "req_tot")
 
 
+def haproxy_counters(path, patience=1.0):
+    """Return HAProxy's counters: a row for each frontend, backend and server. Raises OSError where no process listens."""
+    rows = csv.DictReader(io.StringIO(haproxy_says(path, "show stat", patience).lstrip("# ")))
+    return [{name: row.get(name) or "" for name in _STAT} for row in rows]
+
+
 def _listeners(place):
-    """TCP sockets that listen: address, port, and the process they belong to."""
+    """Return TCP sockets that listen: address, port, and the process that owns the socket."""
     owners = {}
     for pid in _pids(place):
         try:
@@ -165,88 +158,63 @@ def _listeners(place):
                     owners.setdefault(target[8:-1], pid)
         except OSError:
             continue
-    found = []
+    listeners = []
     for table, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
-        try:
-            with open(table) as file:
-                lines = file.read().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
+        for line in _read(table).splitlines()[1:]:
             fields = line.split()
-            if fields[3] != "0A":
-                continue
             pid = owners.get(fields[9])
-            if pid is None and place["pids"] is not None:
-                continue  # somebody else's on this machine
+            # 0A: LISTEN. A socket without an owner is another program's on this machine.
+            if fields[3] != "0A" or (pid is None and place["pids"] is not None):
+                continue
             address, port = fields[1].split(":")
             raw = bytes.fromhex(address)
             words = [raw[start : start + 4][::-1] for start in range(0, len(raw), 4)]
-            found.append(
-                {
-                    "address": socket.inet_ntop(family, b"".join(words)),
-                    "port": int(port, 16),
-                    "pid": pid,
-                    "title": _title(_argv(pid)) if pid else "",
-                }
-            )
-    return found
+            address = socket.inet_ntop(family, b"".join(words))
+            listeners.append({"address": address, "port": int(port, 16), "pid": pid, "title": _title(pid) if pid else ""})
+    return listeners
 
 
 def _executors(place):
-    """Log file of a replica -> the class of its engine's executor, where the log says so."""
-    found = {}
+    """Return for each log file of a replica the class of its engine's executor, where the log has it."""
+    executors = {}
     for path in glob.glob(os.path.join(place["logs"], "serve", "replica_*.log")):
-        try:
-            with open(path, errors="replace") as file:
-                said = re.findall(r"Using executor class: <class '([\w.]+)'>", file.read(_LOG_BYTES))
-        except OSError:
-            continue
-        if said:
-            found[os.path.basename(path)] = said[-1]
-    return found
+        if said := re.findall(r"Using executor class: <class '([\w.]+)'>", _read(path, _LOG_BYTES)):
+            executors[os.path.basename(path)] = said[-1]
+    return executors
 
 
 def _controller_says(place, processes, text):
-    patterns = [os.path.join(place["logs"], "serve", "controller_*.log")]
-    for process in processes:
-        if process["title"].startswith("ray::ServeController"):
-            patterns.append(os.path.join(place["logs"], f"worker-*-{process['pid']}.err"))
-    for path in (path for pattern in patterns for path in glob.glob(pattern)):
-        try:
-            with open(path, errors="replace") as file:
-                if text in file.read(_LOG_BYTES):
-                    return True
-        except OSError:
-            continue
-    return False
+    controllers = [process["pid"] for process in processes if process["title"].startswith("ray::ServeController")]
+    patterns = ["serve/controller_*.log", *(f"worker-*-{pid}.err" for pid in controllers)]
+    return any(
+        text in _read(path, _LOG_BYTES) for pattern in patterns for path in glob.glob(os.path.join(place["logs"], pattern))
+    )
 
 
 def settings(place, names):
-    """What Serve's own module makes of each Serve process's environment: [{"pids", "titles", "values", "ray"}].
+    """Return Serve's own reading of each Serve process's environment: [{"pids", "titles", "values", "ray"}].
 
-    Serve reads these when a process starts and shows them nowhere, so its module is asked again with the same variables,
-    once for each environment that differs.
+    Serve reads these variables when a process starts and shows them nowhere. So its module is loaded again with the same
+    variables, once for each environment that differs.
     """
     groups = {}
     for pid in _pids(place):
-        title = _title(_argv(pid))
-        if not title.startswith(("ray::ServeController", "ray::ServeReplica")):
-            continue
-        env = _environ(pid)
-        key = json.dumps({name: env[name] for name in sorted(env) if name.startswith("RAY_SERVE_")})
-        one = groups.setdefault(key, {"pids": [], "titles": [], "env": env})
-        one["pids"].append(pid)
-        one["titles"].append(title)
+        title = _title(pid)
+        if title.startswith(("ray::ServeController", "ray::ServeReplica")):
+            env = _environ(pid)
+            key = json.dumps({name: env[name] for name in sorted(env) if name.startswith("RAY_SERVE_")})
+            group = groups.setdefault(key, {"pids": [], "titles": [], "env": env})
+            group["pids"].append(pid)
+            group["titles"].append(title)
     code = (
         "import json, ray\nfrom ray.serve._private import constants as c\n"
         f"print(json.dumps({{'ray': ray.__version__, 'values': {{n: getattr(c, n, None) for n in {list(names)!r}}}}}))"
     )
-    found = []
-    for one in groups.values():
+    answers = []
+    for group in groups.values():
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env=one.pop("env"),
+            env=group.pop("env"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -254,15 +222,28 @@ def settings(place, names):
         )
         if done.returncode != 0:
             raise RuntimeError("Serve's constants cannot be read: " + done.stderr.strip()[-500:])
-        found.append({**one, **json.loads(done.stdout.splitlines()[-1])})
-    return found
+        answers.append({**group, **json.loads(done.stdout.splitlines()[-1])})
+    return answers
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
+class _AnyAnswer(urllib.request.HTTPErrorProcessor):
+    """Return every answer as it is: an error raises nothing, a redirect is not followed."""
+
+    def http_response(self, request, response):
+        return response
+
+    https_response = http_response
+
+
+# no proxy of the environment stands between a machine and itself
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _AnyAnswer)
+
+
 def ask(place, base, requests):
-    """Answers to requests {"method", "path", "body", "auth"}: [{"status", "text", "headers"}]; status 0 is no answer.
+    """Return answers to requests {"method", "path", "body", "auth"}: [{"status", "text", "server"}]; status 0 is no answer.
 
     `base` is "dashboard", "serve" (this node's own proxy) or an address. With `auth` the token or the key is sent.
     """
@@ -274,20 +255,8 @@ def _ask(place, base, path, method="GET", body=None, auth=True):
         with _open(place, base, path, method, body, auth) as answer:
             text = answer.read(_LONGEST_TEXT).decode(errors="replace")
             return {"status": answer.status, "text": text, "server": answer.headers.get("server", "")}
-    except urllib.error.HTTPError as error:
-        text = error.read(_LONGEST_TEXT).decode(errors="replace")
-        return {"status": error.code, "text": text, "server": error.headers.get("server", "")}
     except (OSError, ValueError) as error:
         return {"status": 0, "text": f"{type(error).__name__}: {error}", "server": ""}
-
-
-# no proxy of the environment stands between a machine and itself; and a redirect is an answer, not a way
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_):
-        return None
-
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 def _open(place, base, path, method, body, auth, seconds=60):
@@ -296,12 +265,9 @@ def _open(place, base, path, method, body, auth, seconds=60):
     if secret:
         headers["Authorization"] = f"Bearer {secret}"
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(_url(place, base) + path, data=data, headers=headers, method=method)
+    url = place[base] if base in ("dashboard", "serve") else base
+    request = urllib.request.Request(url + path, data=data, headers=headers, method=method)
     return _OPENER.open(request, timeout=seconds * place["patience"])
-
-
-def _url(place, base):
-    return place[base] if base in ("dashboard", "serve") else base
 
 
 def _token(place):
@@ -309,19 +275,13 @@ def _token(place):
 
 
 def _key(place):
-    if place["key"] is not None:
-        return place["key"]
-    try:
-        with open(place["key_file"]) as file:
-            return file.read().strip()
-    except OSError:
-        return None
+    return _read(place["key_file"]).strip() if place["key"] is None else place["key"]
 
 
 def stream(place, base, path, body, counters=False):
-    """One streamed completion. With `counters` also HAProxy's rows from before and after it.
+    """Run one streamed completion. With `counters` also return HAProxy's rows from before and after it.
 
-    {"status", "events", "done", "bytes", "text", "seconds", "before", "after"}: how many server-sent events with choices,
+    {"status", "events", "done", "bytes", "text", "seconds", "before", "after"}: number of server-sent events with choices,
     whether the last was [DONE], bytes of the body; `text` is the error if there is one.
     """
     said = {"status": 0, "events": 0, "done": False, "bytes": 0, "text": "", "before": [], "after": []}
@@ -331,7 +291,9 @@ def stream(place, base, path, body, counters=False):
     try:
         with _open(place, base, path, "POST", {**body, "stream": True}, True, seconds=180) as answer:
             said["status"] = answer.status
-            for line in answer:
+            if answer.status != 200:
+                said["text"] = answer.read(500).decode(errors="replace")
+            for line in answer if answer.status == 200 else ():
                 said["bytes"] += len(line)
                 text = line.decode(errors="replace").strip()
                 if text == "data: [DONE]":
@@ -340,21 +302,19 @@ def stream(place, base, path, body, counters=False):
                     said["events"] += 1
                 elif text.startswith("data:") and '"error"' in text:
                     said["text"] = text[:500]
-    except urllib.error.HTTPError as error:
-        said.update(status=error.code, text=error.read(500).decode(errors="replace"))
     except (OSError, ValueError) as error:
         said["text"] = f"{type(error).__name__}: {error}"
     if counters:
         # the process thread adds the last bytes to its counters when it is done with the stream
         time.sleep(0.1 * place["patience"])
         said["after"] = _haproxies(place)
-    for one in (*said["before"], *said["after"]):
-        del one["config"], one["lua"]
+    for haproxy in (*said["before"], *said["after"]):
+        del haproxy["config"], haproxy["lua"]
     return {**said, "seconds": round(time.monotonic() - started, 3)}
 
 
 def connect(place, addresses, timeout=3):
-    """Which of the addresses [host, port] take a connection: [bool]."""
+    """Return for each address [host, port] whether it takes a connection."""
 
     def opens(address):
         try:

@@ -1,134 +1,113 @@
-"""What the checks look into: the nodes of a running service, and the address that clients use."""
+"""A running service as the checks look at it: its nodes, and the address that clients use."""
 
 from __future__ import annotations
 
 import json
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 from rayline_cli.clients.kubernetes import NotSeen
 from rayline_cli.clients.serve import APPLICATIONS, every_deployment
 from rayline_cli.verify.check import Verdict
 from rayline_cli.verify.expected import Expected
 
-Run = Callable[[Mapping[str, Any]], Any]
-"""Does one job of inside.py at a certain place."""
-
 ACTORS = "/api/v0/actors?detail=0&limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A Ray node: a pod, or this machine's one."""
+    """A Ray node: a pod, or this machine's only node."""
 
     name: str
     is_head: bool
-    run: Run
+    run: Callable[[Mapping[str, Any]], Any]
+    """Runs one job of inside.py on the node."""
 
     def dashboard(self, path: str, *, auth: bool = True) -> dict[str, Any]:
-        """Return what Ray's dashboard answers to GET `path` from this node: {"status", "text"}."""
+        """Return the answer of Ray's dashboard to GET `path` from this node: {"status", "text"}."""
         (answer,) = self.run({"do": "ask", "base": "dashboard", "requests": [{"path": path, "auth": auth}]})
         return answer
 
 
 def entrances(nodes: Sequence[Node]) -> Sequence[Node]:
-    """Those of `nodes` that clients come through: not a cluster's head, which has no API key; this machine's one node is both."""
+    """Return the nodes that clients come through: not a cluster's head, which has no API key."""
     return [node for node in nodes if not node.is_head] or nodes
 
 
-class Target(Protocol):
+class Target(ABC):
     """A running service."""
 
-    @property
-    def expected(self) -> Expected:
-        """What must be seen."""
-        ...
+    expected: Expected
+    """What must be seen."""
+    nodes: Sequence[Node] = ()
+    """Every Ray node, the head first. Empty where only the address is known."""
+    endpoint: str
+    """Address that clients use, as `run_client` reaches it."""
+    settles_seconds: float = 0.0
+    """How long the service may take until it is right, such as HAProxy after a change."""
 
-    @property
-    def nodes(self) -> Sequence[Node]:
-        """Every Ray node of it, the head first. None where only the address can be asked."""
-        ...
-
-    @property
-    def endpoint(self) -> str:
-        """The address that clients use, as `run_client` reaches it."""
-        ...
-
+    @abstractmethod
     def run_client(self, job: Mapping[str, Any]) -> Any:
-        """A job at a place that sends requests as a client of the endpoint does, and has its key."""
-        ...
+        """Run a job of inside.py at a place that sends requests as a client of the endpoint does, with its key."""
 
-    @property
-    def settles_seconds(self) -> float:
-        """How long what changes by itself may take until it is right."""
-        ...
-
+    @abstractmethod
     def reachability(self, view: View) -> Verdict:
-        """Whether others reach no more than they should."""
-        ...
+        """Check that others reach no more than they should."""
 
 
 class View:
-    """A target as it is now: everything is asked for once, when it is needed."""
+    """A target at one moment: everything is fetched once, when a check needs it."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._kept: dict[str, Any] = {}
 
     @property
     def expected(self) -> Expected:
         """Return what must be seen."""
         return self.target.expected
 
-    def _once(self, name: str, find: Callable[[], Any]) -> Any:
-        if name not in self._kept:
-            self._kept[name] = find()
-        return self._kept[name]
-
-    @property
+    @cached_property
     def looks(self) -> list[tuple[Node, dict[str, Any]]]:
-        """What inside.look found on each node."""
-
-        def find() -> list[tuple[Node, dict[str, Any]]]:
-            secret = self.expected.secret_variables()
-            job = {
-                "do": "look",
-                "names": sorted(self.expected.variables() - secret),
-                "secret_names": sorted(secret),
-                "salt": secrets.token_hex(16),
-            }
-            return self.on_each(self.target.nodes, job)
-
-        return self._once("looks", find)
+        """Return the result of inside.look on each node."""
+        secret = self.expected.secret_variables()
+        names = {"names": sorted(self.expected.variables() - secret), "secret_names": sorted(secret)}
+        return self.on_each(self.target.nodes, {"do": "look", **names, "salt": secrets.token_hex(16)})
 
     def on_each(self, nodes: Sequence[Node], job: Mapping[str, Any]) -> list[tuple[Node, Any]]:
-        """One job on several nodes at once."""
+        """Run one job on several nodes at once."""
         with ThreadPoolExecutor(8) as pool:
             return list(zip(nodes, pool.map(lambda node: node.run(job), nodes), strict=True))
 
     @property
-    def details(self) -> dict[str, Any]:
-        """Serve's own account of applications, replicas and proxies."""
-        return self._once("details", lambda: self._dashboard(APPLICATIONS))
+    def haproxies(self) -> list[tuple[Node, dict[str, Any]]]:
+        """Return each node's HAProxy configurations that run."""
+        return [(node, haproxy) for node, look in self.looks for haproxy in look["haproxy"]]
 
-    @property
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """Return Serve's state of applications, replicas and proxies."""
+        return self._dashboard(APPLICATIONS)
+
+    @cached_property
     def actors(self) -> list[dict[str, Any]]:
-        """Ray's living actors."""
-        return self._once("actors", lambda: self._dashboard(ACTORS)["data"]["result"]["result"])
+        """Return Ray's living actors."""
+        return self._dashboard(ACTORS)["data"]["result"]["result"]
 
     def _dashboard(self, path: str) -> Any:
         if not self.target.nodes:
-            raise NotSeen("there is no head to ask")
+            raise NotSeen("there is no head whose dashboard could be read")
         answer = self.target.nodes[0].dashboard(path)
         if answer["status"] != 200:
-            raise NotSeen(f"the dashboard says to {path}: {answer['status'] or ''} {answer['text'][:300]}".strip())
+            raise NotSeen(f"the dashboard answers {path} with: {answer['status'] or ''} {answer['text'][:300]}".strip())
         return json.loads(answer["text"])
 
     def replicas(self, *deployments: str) -> list[dict[str, Any]]:
-        """Running replicas of those deployments, or of all."""
+        """Return running replicas of those deployments, or of all."""
         return [
             {**replica, "deployment": name}
             for name, deployment in every_deployment(self.details)
@@ -137,5 +116,5 @@ class View:
         ]
 
     def endpoint(self, *requests: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Answers of the address that clients use."""
+        """Return the answers of the address that clients use."""
         return self.target.run_client({"do": "ask", "base": self.target.endpoint, "requests": list(requests)})

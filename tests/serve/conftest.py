@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -61,20 +62,20 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def up_process(tmp_path: Path) -> Iterator[UpProcess]:
     """`up` as a command in a process of its own, to be interrupted."""
     from rayline_cli.local import runtime
-    from tests.serve.serving import API_KEY, TOKEN, Recorder, UpProcess, ray_service, takes_ctrl_c
+    from tests.serve.serving import SECRETS, Recorder, UpProcess, ray_service, takes_ctrl_c
 
     state_dir = tmp_path / "state"
     manifest = tmp_path / "ray-service.yaml"
     manifest.write_text(yaml.safe_dump(ray_service()))
     output = tmp_path / "output"
-    command = [sys.executable, "-m", "rayline_cli.local", "up", "--manifest", str(manifest), "--state-dir", str(state_dir)]
-    command += ["--secret", "tiny-api-key/api_key=TEST_KEY", "--secret", "tiny-ray-auth/auth_token=TEST_TOKEN"]
+    command = [sys.executable, "-m", "tests.serve.up", str(manifest), str(state_dir)]
+    secrets = json.dumps([[name, key, value] for (name, key), value in SECRETS.items()])
     with output.open("w") as file:
         process = subprocess.Popen(
             command,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TEST_KEY": API_KEY, "TEST_TOKEN": TOKEN},
+            env={**os.environ, "SERVE_TEST_SECRETS": secrets},
             cwd=Path(__file__).parents[2],
             preexec_fn=takes_ctrl_c,
         )

@@ -16,7 +16,7 @@ import pytest
 
 from rayline_cli import local_secrets, render
 from rayline_cli.local import runtime
-from rayline_cli.local.secret_files import SECRETS_FOLDER
+from rayline_cli.local.session import SECRETS_FOLDER
 from rayline_cli.verify import Outcome
 from tests.serve.serving import API_KEY, PATIENCE, TOKEN, Recorder, Served, program_of, ray_service, wait_until
 

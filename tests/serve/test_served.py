@@ -11,8 +11,7 @@ import pytest
 
 from rayline_cli.local import runtime
 from rayline_cli.local.differences import LISTENS_ON_ALL_INTERFACES
-from rayline_cli.local.secret_files import SECRETS_FOLDER
-from rayline_cli.local.session import environ
+from rayline_cli.local.session import SECRETS_FOLDER, environ
 from rayline_cli.verify import Outcome
 from tests.serve.serving import API_KEY, PATIENCE, SWITCHES, TOKEN, Served, get, listeners, post
 

@@ -262,9 +262,9 @@ def test_down_has_the_same_keys_here_as_for_a_cluster(monkeypatch, tmp_path):
     ("options", "message"),
     [
         (["--url", "https://a.example", "--stack", "local"], "--url needs no stack. Fix: leave out --stack"),
-        (["--url", "llm.example.com"], "an address looks like https://llm.example.com"),
-        (["--url", "http://[::1"], "an address looks like https://llm.example.com"),
-        (["--url", "http://a.example:http"], "an address looks like https://llm.example.com"),
+        (["--url", "llm.example.com"], "Fix: write it like https://llm.example.com"),
+        (["--url", "http://[::1"], "Fix: write it like https://llm.example.com"),
+        (["--url", "http://a.example:http"], "Fix: write it like https://llm.example.com"),
         (["--url", "https://a.example/?api_key=x"], "a key comes from $RAYLINE_API_KEY"),
         (["--service", "other"], "--service other: the stack local has chat"),
     ],

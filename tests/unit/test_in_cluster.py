@@ -89,7 +89,7 @@ REFUSED = "The connection to the server 192.0.2.1:6443 was refused - did you spe
         (REFUSED.replace("192.0.2.1:6443", "localhost:8080"), "localhost:8080 was refused", "set KUBECONFIG"),
         ('error: context "nowhere" does not exist', 'context "nowhere" does not exist', "kubectl config get-contexts"),
         ("error: stat /gone: no such file or directory", "stat /gone", "cluster.kubeconfig"),
-        ('error: error loading config file "/bad": yaml: line 1', '"/bad"', "has to name a kubeconfig"),
+        ('error: error loading config file "/bad": yaml: line 1', '"/bad"', "to a kubeconfig that exists and can be read"),
         ("error: You must be logged in to the server (Unauthorized)", "Unauthorized", "log in to the cluster again"),
         (
             "Unable to connect to the server: tls: failed to verify certificate: x509: certificate signed by unknown authority",

@@ -96,7 +96,7 @@ def test_models_are_listed_by_their_names(endpoint: Endpoint, client: OpenAiClie
 @pytest.mark.parametrize(
     ("status", "text", "reason"),
     [
-        (503, "starting", "/v1/models says HTTP 503: starting"),
+        (503, "starting", "/v1/models answers HTTP 503: starting"),
         (200, "<html>", "/v1/models does not answer: JSONDecodeError"),
         (200, "{}", "/v1/models does not answer: KeyError"),
     ],

@@ -81,11 +81,10 @@ def test_a_port_that_the_agent_chooses_is_waited_for(started: list[dict], tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("one", START_TIMEOUTS, ids=lambda one: one.variable)
-def test_a_time_out_that_is_raised_is_one_that_is_read(one):
-    package = one.source.split("/")[0]
+@pytest.mark.parametrize(("variable", "source"), START_TIMEOUTS.items())
+def test_a_time_out_that_is_raised_is_one_that_is_read(variable: str, source: str):
+    package = source.split("/")[0]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         pytest.skip(f"{package} is not installed")
-    source = (Path(spec.origin).parent.parent / one.source).read_bytes()
-    assert one.variable.encode() in source
+    assert variable.encode() in (Path(spec.origin).parent.parent / source).read_bytes()

@@ -349,7 +349,7 @@ def test_up_does_not_begin_where_the_cluster_cannot_be_reached(fake: FakeCluster
     assert result.exit_code == 1
     (error,) = json.loads(result.stdout)["errors"]
     assert "the stack's cluster cannot be reached: kubectl get pods" in error
-    assert "Fix: kubectl knows no cluster: set KUBECONFIG" in error
+    assert "Fix: set KUBECONFIG, or cluster.kubeconfig" in error
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
