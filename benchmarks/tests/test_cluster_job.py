@@ -38,15 +38,15 @@ def program(stack: str, **service: Any) -> offline.Program:
 
 
 @pytest.fixture(scope="module")
-def prod() -> cluster_run.Run:
+def prod() -> cluster_run.ClusterPlan:
     return cluster_run.prepare(offline.record("prod-l4"), LOADS, "")
 
 
-def jobs(run: cluster_run.Run, repeats: int = 2) -> list[dict[str, Any]]:
+def jobs(run: cluster_run.ClusterPlan, repeats: int = 2) -> list[dict[str, Any]]:
     return run.jobs(run.left(cluster_run.new_receipt(run, repeats, "")))
 
 
-def documents(run: cluster_run.Run, repeats: int = 2) -> dict[str, dict[str, Any]]:
+def documents(run: cluster_run.ClusterPlan, repeats: int = 2) -> dict[str, dict[str, Any]]:
     """By kind, or kind and end of the name where there are several."""
     found = cluster_job.manifests(run.plan, run.service, jobs(run, repeats))
     return {
@@ -55,7 +55,7 @@ def documents(run: cluster_run.Run, repeats: int = 2) -> dict[str, dict[str, Any
     }
 
 
-def pod_of(run: cluster_run.Run) -> dict[str, Any]:
+def pod_of(run: cluster_run.ClusterPlan) -> dict[str, Any]:
     return documents(run)["Job"]["spec"]["template"]["spec"]
 
 
@@ -211,14 +211,14 @@ def test_what_cannot_be_measured_is_refused_with_the_reason():
     for workload in ("echo", "agentic"):
         with pytest.raises(BenchUsageError, match="for this machine only"):
             cluster_run.prepare(offline.record("prod-l4"), [Load(WORKLOADS[workload], 16, 96)], "")
-    with pytest.raises(BenchUsageError, match="stack prod-l4 has qwen"):
+    with pytest.raises(BenchUsageError, match="stack prod-l4 has no such one"):
         cluster_run.prepare(offline.record("prod-l4"), LOADS, "nobody")
 
 
 # --- the script in the pod ---------------------------------------------------------------------------------------------
 
 
-def script_of(run: cluster_run.Run) -> str:
+def script_of(run: cluster_run.ClusterPlan) -> str:
     return pod_of(run)["containers"][0]["command"][2]
 
 
@@ -386,7 +386,7 @@ class Cluster:
         said = {"rayservice": [READY], "jobs": [NOTHING], "events": [NOTHING], "job": [COMPLETE]} | changes
         (self._home / "answers.json").write_text(json.dumps({"logs": [WHOLE], "pods": [{"items": [RUNNING]}]} | said))
 
-    def measure(self, run: cluster_run.Run, repeats: int = 2) -> Any:
+    def measure(self, run: cluster_run.ClusterPlan, repeats: int = 2) -> Any:
         self.receipt = cluster_run.new_receipt(run, repeats, "rayline bench --stack prod-l4")
         self.path = self._home / "receipt.json"
         cluster_run.measure(run, self.receipt, self.path, self.report)
@@ -406,7 +406,7 @@ def cluster(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def one_load() -> cluster_run.Run:
+def one_load() -> cluster_run.ClusterPlan:
     return cluster_run.prepare(offline.record("prod-l4"), LOADS[:1], "")
 
 
@@ -502,7 +502,7 @@ def test_kubectls_own_words_are_the_reason(cluster, one_load):
 
 def test_without_kubectl_the_way_out_is_named(cluster, one_load, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BenchError, match=r"kubectl is not on PATH.*--render"):
+    with pytest.raises(BenchError, match=r"kubectl is not on PATH.*--dry-run"):
         cluster.measure(one_load)
 
 

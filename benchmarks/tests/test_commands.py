@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from rayline_cli import cli
 
-HEAVY = ("httpx", "matplotlib", "psutil", "pulumi", "pydantic", "ray", "vllm", "yaml")
+HEAVY = ("httpx", "psutil", "pulumi", "pydantic", "ray", "vllm", "yaml")
 
 
 @pytest.mark.parametrize("command", ["bench", "faults"])
