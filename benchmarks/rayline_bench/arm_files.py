@@ -8,9 +8,7 @@ from typing import Any
 
 import yaml
 
-from rayline.service.reading import RayService
-
-from .arms import ARMS, Arm, Base, Built, ProcessArm, RayArm, env_text, laid_over, with_llm
+from .arms import ARMS, Arm, Base, Built, RayArm, env_text, laid_over, over
 from .errors import BenchUsageError
 
 # All values but those of `service` are unchecked; None takes a key away.
@@ -47,17 +45,9 @@ def arm_of_file(name: str, text: str) -> Arm:
 def _laid_over_arm(name: str, under: str, document: Mapping[str, Any], stack: Base) -> Built:
     """Return the arm `under` with a file's maps over it; the file's `service` is in `stack` already."""
     built = ARMS[under].build(replace(stack, more_engine=document["engine_kwargs"]))
-    if isinstance(built, ProcessArm):
-        if document["serve"] or document["llm"]:
-            raise BenchUsageError(f"arm {name}: base {under} has no Serve configuration. Fix: leave out llm and serve")
-        over = {key: None if value is None else env_text(value) for key, value in document["env"].items()}
-        return replace(built, processes=[replace(one, env=laid_over(one.env, over)) for one in built.processes])
-
-    def serve(config: dict[str, Any]) -> None:
-        merged = laid_over(config, document["serve"])
-        config.clear()
-        config.update(merged)
-
-    service = RayService(built.manifest).with_environment(document["env"]).with_serve(serve)
-    engine = {"engine_kwargs": document["engine_kwargs"]}
-    return RayArm(with_llm(service.manifest, lambda llm: laid_over(laid_over(llm, engine), document["llm"])))
+    if isinstance(built, RayArm):
+        return over(built, **{key: document[key] for key in ("env", "engine_kwargs", "llm", "serve")})
+    if document["serve"] or document["llm"]:
+        raise BenchUsageError(f"arm {name}: base {under} has no Serve configuration. Fix: leave out llm and serve")
+    env = {key: None if value is None else env_text(value) for key, value in document["env"].items()}
+    return replace(built, processes=[replace(process, env=laid_over(process.env, env)) for process in built.processes])

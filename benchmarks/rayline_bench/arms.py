@@ -26,9 +26,9 @@ SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
 """Engine arguments of the arms that are to be equal: the upstream high-throughput sample sets none, so all stay at vLLM's
 defaults. The one exception is for the CPU, where vLLM else needs a C++ compiler and half a minute more to start."""
 CPU_ENVIRONMENT = ("VLLM_CPU_KVCACHE_SPACE",)
-"""Variables of the kit's manifest that vLLM needs on the CPU whoever runs it; every arm has them."""
+"""Variables of the kit's manifest that vLLM needs on the CPU; every arm has them."""
 INGRESS_CPUS = 4
-"""Ray CPUs added where direct streaming is off: each OpenAiIngress replica then asks for one. Bookkeeping, not cores."""
+"""Ray CPUs added where direct streaming is off: each OpenAiIngress replica then requests one. Bookkeeping, not cores."""
 MEMORY_PER_VLLM_GIB = 2.0
 """One plain vLLM server with a tiny model on the CPU, without its KV cache: API server and engine."""
 
@@ -68,11 +68,11 @@ class RayArm:
         return memory.needed_gib(single_node.read(self.manifest), {})
 
     def facts(self) -> dict[str, Any]:
-        """Return what tells arms apart, flat, for people and for the receipt; values of Secrets are not in it."""
+        """Return the settings in which arms differ, flat, for the terminal and the receipt; values of Secrets are not in it."""
         service = RayService(self.manifest)
         config = service.serve.data
-        llm = next((one.data for one in service.serve.llm_configs), {})
-        # without the place of this clone: a run may be resumed in another one, and a receipt may be shown to others
+        llm = next((config.data for config in service.serve.llm_configs), {})
+        # without the place of this clone: a run may be resumed in another one, and a receipt may be published
         here = str(PROJECT_ROOT)
         facts = {f"env {name}": value.replace(here, "(project)") for name, value in env_of(service).items()}
         facts |= {f"engine {name}": value for name, value in llm.get("engine_kwargs", {}).items()}
@@ -115,6 +115,9 @@ class ProcessArm:
 
 
 Built = RayArm | ProcessArm
+Overlay = Mapping[str, Any]
+"""None takes a key away."""
+NONE: Overlay = {}
 
 
 @dataclass(frozen=True)
@@ -167,40 +170,40 @@ def sample(base: Base) -> dict[str, Any]:
     return {"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": metadata, "spec": spec}
 
 
-def ray_defaults(base: Base, *, unbatched: bool = False) -> Mapping[str, Any]:
-    """Return the sample with all four switches off, as Ray Serve LLM is without them; `unbatched` sends each token by itself."""
+def ray_defaults(base: Base) -> RayArm:
+    """Return the sample with all four switches off, as Ray Serve LLM is without them."""
     manifest = RayService(sample(base)).with_environment(dict.fromkeys(SWITCHES.values(), "0")).manifest
     group = manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     group["rayStartParams"]["num-cpus"] = str(int(group["rayStartParams"]["num-cpus"]) + INGRESS_CPUS)
-    each = {"experimental_configs": {"stream_batching_interval_ms": 0}}
-    return with_llm(manifest, lambda llm: llm | each) if unbatched else manifest
+    return RayArm(manifest)
 
 
-def haproxy_only(base: Base) -> Mapping[str, Any]:
-    """Return the sample with the first switch alone: HAProxy in the Python proxy's place."""
-    return RayService(ray_defaults(base)).with_environment({HA_PROXY: "1"}).manifest
+def kit(base: Base) -> RayArm:
+    """Return the kit as its stack renders it."""
+    return RayArm(base.manifest if base.replicas == 1 else with_replicas(base.manifest, base.replicas))
 
 
-def with_sessions(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a copy that sends all requests of a session (header x-session-id) to one replica, where its prefixes are cached.
+def over(
+    arm: RayArm, *, env: Overlay = NONE, engine_kwargs: Overlay = NONE, llm: Overlay = NONE, serve: Overlay = NONE
+) -> RayArm:
+    """Return an arm with variables, engine arguments and parts of the LLMConfig and of serveConfigV2 laid over."""
 
-    Ray's router with direct streaming is round robin by default (ray/llm/_internal/serve/core/ingress/builder.py:43).
-    """
-    router = {"deployment_config": {"request_router_config": {"request_router_class": SESSION_ROUTER}}}
-    return with_llm(manifest, lambda llm: laid_over(llm, router))
+    def change(config: dict[str, Any]) -> None:
+        merged = laid_over(config, serve)
+        models = merged["applications"][0]["args"]["llm_configs"]
+        models[0] = laid_over(laid_over(models[0], {"engine_kwargs": engine_kwargs}), llm)
+        config.clear()
+        config.update(merged)
+
+    return RayArm(RayService(arm.manifest).with_environment(env).with_serve(change).manifest)
 
 
-SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-
-
-def with_equal_engine(manifest: Mapping[str, Any], engine: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a copy whose engine arguments are `engine` and nothing else but the API-key gate, which is not the engine's."""
-
-    def change(llm: dict[str, Any]) -> dict[str, Any]:
-        gate = [one for one in LlmConfig(llm).engine_kwargs.get("middleware", []) if one == GATE_MIDDLEWARE]
-        return llm | {"engine_kwargs": dict(engine) | ({"middleware": gate} if gate else {})}
-
-    return with_llm(manifest, change)
+def with_equal_engine(arm: RayArm, engine: Mapping[str, Any]) -> RayArm:
+    """Return an arm whose engine arguments are `engine` and nothing else but the API-key gate, which is not the engine's."""
+    declared = RayService(arm.manifest).serve.llm_configs[0].engine_kwargs
+    gate = [name for name in declared.get("middleware", []) if name == GATE_MIDDLEWARE]
+    kept = {**engine, **({"middleware": gate} if gate else {})}
+    return over(arm, engine_kwargs=dict.fromkeys(declared) | kept)
 
 
 def with_replicas(manifest: Mapping[str, Any], replicas: int) -> Mapping[str, Any]:
@@ -216,16 +219,6 @@ def with_replicas(manifest: Mapping[str, Any], replicas: int) -> Mapping[str, An
         group["replicas"] = replicas
         group["maxReplicas"] = max(replicas, group.get("maxReplicas", 0))
     return changed
-
-
-def with_llm(manifest: Mapping[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> Mapping[str, Any]:
-    """Return a copy whose LLMConfig went through `change`."""
-
-    def in_place(config: dict[str, Any]) -> None:
-        models = config["applications"][0]["args"]["llm_configs"]
-        models[0] = change(models[0])
-
-    return RayService(manifest).with_serve(in_place).manifest
 
 
 def env_of(service: RayService) -> dict[str, str]:
@@ -282,7 +275,7 @@ ROUND_ROBIN, CONSISTENT_HASH = "round_robin", "consistent_hash"
 def plain_vllm(base: Base, *, equal: bool = True, policy: str = "") -> ProcessArm:
     """Return as many `vllm serve` as there are replicas, with vLLM's own defaults unless `equal`.
 
-    With a `policy` they stand behind vllm-router, as somebody would run them without Ray: ROUND_ROBIN, as in Ray's router by
+    With a `policy` they stand behind vllm-router, the usual way without Ray: ROUND_ROBIN, as in Ray's router by
     default, or CONSISTENT_HASH by the header x-session-id. Raises BenchUsageError for several servers without a router.
     """
     if base.replicas != 1 and not policy:
@@ -305,23 +298,25 @@ def plain_vllm(base: Base, *, equal: bool = True, policy: str = "") -> ProcessAr
 # --- the rows ----------------------------------------------------------------------------------------------------------
 
 
-def _kit(base: Base) -> RayArm:
-    return RayArm(base.manifest if base.replicas == 1 else with_replicas(base.manifest, base.replicas))
-
+UNBATCHED = {"experimental_configs": {"stream_batching_interval_ms": 0}}
+# Ray's router with direct streaming is round robin by default (ray/llm/_internal/serve/core/ingress/builder.py:43). This one
+# sends all requests of a session (header x-session-id) to one replica, where its prefixes are cached.
+SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+SESSIONS = {"deployment_config": {"request_router_config": {"request_router_class": SESSION_ROUTER}}}
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Arm("ray-defaults", "Ray Serve LLM with all switches off", lambda base: RayArm(ray_defaults(base))),
+        Arm("ray-defaults", "Ray Serve LLM with all switches off", ray_defaults),
         Arm("ray-unbatched", "all switches off, and each token sent by itself (Ray batches for 50 ms by default)",
-            lambda base: RayArm(ray_defaults(base, unbatched=True))),
+            lambda base: over(ray_defaults(base), llm=UNBATCHED)),
         Arm("sample", "the upstream sample's four switches, vLLM's own arguments, not compiled", lambda base: RayArm(sample(base))),
         Arm("kit-equal", "the kit's profile with the sample's engine arguments",
-            lambda base: RayArm(with_equal_engine(_kit(base).manifest, base.engine))),
-        Arm("kit", "the kit as shipped: its profile and its own engine arguments", _kit),
-        Arm("haproxy", "the first switch alone: HAProxy as proxy", lambda base: RayArm(haproxy_only(base))),
+            lambda base: with_equal_engine(kit(base), base.engine)),
+        Arm("kit", "the kit as shipped: its profile and its own engine arguments", kit),
+        Arm("haproxy", "the first switch alone: HAProxy as proxy", lambda base: over(ray_defaults(base), env={HA_PROXY: "1"})),
         Arm("kit-sessions", "the kit, and a session's turns go to one replica (ConsistentHashRouter)",
-            lambda base: RayArm(with_sessions(_kit(base).manifest))),
+            lambda base: over(kit(base), llm=SESSIONS)),
         Arm("vllm", "plain `vllm serve` with the sample's engine arguments", plain_vllm),
         Arm("vllm-defaults", "plain `vllm serve` with its own defaults", partial(plain_vllm, equal=False)),
         Arm("vllm-router", "N x `vllm serve` behind vllm-router, with the sample's engine arguments",

@@ -98,7 +98,7 @@ def faults(
 ) -> None:
     """Kill parts of a service on this machine under load and count the requests that clients lose. Takes over half an hour.
 
-    Exit codes: 0 every fault was counted, 1 one was not, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 every fault was counted, 1 a fault was not counted, 2 wrong usage, 130 interrupted.
     """
     if show:
         from .faults.rows import FAULTS

@@ -43,7 +43,7 @@ MARK = "rayline-bench "
 # One core is the event loop, which has to be free for every token at its time; the other makes prompts and reads the tokenizer.
 CPUS, MEMORY, SCRATCH = "2", "4Gi", "4Gi"
 CPUS_ELSEWHERE = "500m"
-"""Asked for in a cluster that the kit did not make: a small one has no more left beside the service. There is no limit."""
+"""The request in a cluster that the kit did not make: a small one has no more left beside the service. There is no limit."""
 MINUTES_TO_START, MINUTES_PER_POINT = 30, 15
 """A node, the image of some 10 GB and the tokenizer; and one point at the worst."""
 KEPT_SECONDS = 3600
@@ -197,7 +197,7 @@ def _environment(plan: Plan, service: ServicePlan) -> list[dict[str, Any]]:
 
 
 def _away_from_the_service(service: ServicePlan, *, strictly: bool) -> dict[str, Any]:
-    """Keep off nodes with a GPU, and off those where a pod of the service is; in a cluster of one node that is only a wish.
+    """Keep off nodes with a GPU, and off those where a pod of the service is; in a cluster of one node it is only preferred.
 
     There is no toleration either, so a GPU pool's taint keeps the Job out wherever Google or NVIDIA's operator sets it.
     """

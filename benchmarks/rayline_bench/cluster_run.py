@@ -23,7 +23,8 @@ from rayline_cli.clients.kubernetes import Kubectl, NotSeen
 from rayline_cli.progress import Report
 from rayline_cli.signals import undisturbed
 
-from . import bench_serve, cluster_job, receipt, schedule
+from . import bench_serve, cluster_job, schedule
+from . import receipt as receipts
 from .arms import RayArm
 from .cluster_job import MARK
 from .errors import BenchError, BenchUsageError
@@ -47,7 +48,7 @@ NOTES = [
 
 
 @dataclass(frozen=True)
-class ClusterPlan:
+class ClusterBench:
     """The plan of a benchmark in a cluster; nothing of it has been started."""
 
     plan: Plan
@@ -56,10 +57,10 @@ class ClusterPlan:
     """By workload and concurrency."""
     configuration: Configuration
 
-    def left(self, found: Receipt) -> list[Point]:
-        """Return the points that `found` lacks, in order."""
-        every = schedule.order(found.groups, list(self.loads), found.repeats)
-        return schedule.left(every, [point.point() for point in found.points])
+    def left(self, receipt: Receipt) -> list[Point]:
+        """Return the points that `receipt` lacks, in order."""
+        every = schedule.order(receipt.groups, list(self.loads), receipt.repeats)
+        return schedule.left(every, [point.point() for point in receipt.points])
 
     def jobs(self, points: Sequence[Point]) -> list[dict[str, Any]]:
         """Return the Job's work for each point."""
@@ -74,7 +75,7 @@ class ClusterPlan:
         """Return a point of the receipt from the JSON of `vllm bench serve`."""
         return Measured(
             **vars(point),
-            at=receipt.now(),
+            at=receipts.now(),
             requests=self.loads[point.workload, point.concurrency].requests,
             seconds=seconds,
             load=bench_serve.figures(result) | {"errors": [], "load_cpu_seconds": 0.0},
@@ -88,7 +89,7 @@ class ClusterPlan:
         return Kubectl(self.plan.namespace, self.plan.cluster.context, self.plan.cluster.kubeconfig)
 
 
-def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) -> ClusterPlan:
+def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) -> ClusterBench:
     """Check that the run makes sense and return its plan. Starts nothing. Raises BenchUsageError."""
     services = {service.name: service for service in program.plan.services}
     if service_name and service_name not in services:
@@ -120,22 +121,22 @@ def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) 
         # of the image; the packages of this machine have no part in it
         versions={"image": service.image},
     )
-    return ClusterPlan(program.plan, service, {(one.workload.name, one.concurrency): one for one in loads}, configuration)
+    return ClusterBench(program.plan, service, {(load.workload.name, load.concurrency): load for load in loads}, configuration)
 
 
-def new_receipt(run: ClusterPlan, repeats: int, command: str) -> Receipt:
+def new_receipt(run: ClusterBench, repeats: int, command: str) -> Receipt:
     """Return a receipt without a point."""
     arms = {ARM: ArmRecord(what="the service as it runs", facts=run.configuration.arms[ARM], differences=[])}
-    return receipt.new(run.configuration, repeats, [[ARM]], command, NOTES, arms=arms, hardware={}, environment={})
+    return receipts.new(run.configuration, repeats, [[ARM]], command, NOTES, arms=arms, hardware={}, environment={})
 
 
-def measure(run: ClusterPlan, found: Receipt, path: Path, report: Report) -> None:
-    """Measure what `found` lacks and write it to `path` after each point. Raises BenchError.
+def measure(run: ClusterBench, receipt: Receipt, path: Path, report: Report) -> None:
+    """Measure what `receipt` lacks and write it to `path` after each point. Raises BenchError.
 
     However this ends, also by Ctrl-C or SIGTERM, the Job and its objects are removed.
     """
-    if not (points := run.left(found)):
-        found.write(path)
+    if not (points := run.left(receipt)):
+        receipt.write(path)
         return
     jobs, kubectl = run.jobs(points), run.kubectl()
     name = cluster_job.run_name(run.service.name, jobs)
@@ -148,11 +149,11 @@ def measure(run: ClusterPlan, found: Receipt, path: Path, report: Report) -> Non
             kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
             report.note(f"Job {name} in {run.plan.namespace}")
             _wait_for_the_pod(kubectl, name, report)
-            _follow(run, points, found, path, report, partial(_log, kubectl, name))
+            _follow(run, points, receipt, path, report, partial(_log, kubectl, name))
     except NotSeen as error:
         raise BenchError(f"{error}. Fix: mend that, or apply the output of --dry-run by hand") from None
-    found.ended_at = receipt.now()
-    found.write(path)
+    receipt.ended_at = receipts.now()
+    receipt.write(path)
 
 
 def _must_be_ready(kubectl: Kubectl, service: ServicePlan) -> None:
@@ -174,7 +175,7 @@ def _must_be_alone(kubectl: Kubectl) -> None:
 
 
 def _remove(kubectl: Kubectl, name: str) -> None:
-    kubectl("delete", "job,networkpolicy", "--selector", f"{BENCH_LABEL}={name}", "--ignore-not-found")
+    kubectl("delete", "job,networkpolicy", "--selector", f"{BENCH_LABEL}={name}", "--ignore-not-receipt")
 
 
 @contextmanager
@@ -192,9 +193,9 @@ def _removed_at_the_end(kubectl: Kubectl, name: str, report: Report) -> Iterator
 
 
 def _follow(
-    run: ClusterPlan,
+    run: ClusterBench,
     points: Sequence[Point],
-    found: Receipt,
+    receipt: Receipt,
     path: Path,
     report: Report,
     log_of: Callable[[], tuple[str, list[str]]],
@@ -210,21 +211,21 @@ def _follow(
                 continue
             if what == "machine":
                 cores, _, node = rest.partition(" ")
-                found.hardware = {"load generator": {"cores": int(cores), "node": node}}
+                receipt.hardware = {"load generator": {"cores": int(cores), "node": node}}
                 continue
             point, result = points[int(what)], json.loads(rest)
             results[int(what)] = result
-            text = describe(point, found.repeats)
+            text = describe(point, receipt.repeats)
             if result is None:
                 report.note(f"FAILED: {text}")
                 continue
             seconds, since = round(time.monotonic() - since, 1), time.monotonic()
-            found.points.append(run.measured(point, result, seconds, found.interrupted + 1))
-            found.write(path)
-            report.done(f"{len(results)}/{len(points)}", seconds, f"{text}: {figures(found.points[-1])}")
+            receipt.points.append(run.measured(point, result, seconds, receipt.interrupted + 1))
+            receipt.write(path)
+            report.done(f"{len(results)}/{len(points)}", seconds, f"{text}: {figures(receipt.points[-1])}")
         if not ended:
             time.sleep(POLL_SECONDS)
-    failed = [describe(points[number], found.repeats) for number, result in results.items() if result is None]
+    failed = [describe(points[number], receipt.repeats) for number, result in results.items() if result is None]
     if failed or len(results) < len(points):
         last = "\n".join([line for line in log if not line.startswith(MARK)][-15:])
         what = "; ".join(failed) or "the Job ended early"
@@ -234,7 +235,7 @@ def _follow(
 def _log(kubectl: Kubectl, name: str) -> tuple[str, list[str]]:
     """Return how the Job has ended, empty while it runs, and the lines of its log until now."""
     conditions = _patient(lambda: kubectl.get("job", name)).get("status", {}).get("conditions") or []
-    ends = (one for one in conditions if one["type"] in ("Complete", "Failed") and one["status"] == "True")
+    ends = (end for end in conditions if end["type"] in ("Complete", "Failed") and end["status"] == "True")
     ended = next((f"{end['type']} {end.get('message', '')}".strip() for end in ends), "")
     log = _patient(lambda: kubectl("logs", f"job/{name}", "--container", cluster_job.CONTAINER))
     return ended, log.splitlines()

@@ -80,17 +80,17 @@ Snapshot = Mapping[tuple[int, float], Spent]
 
 def snapshot(processes: Iterable[psutil.Process]) -> dict[tuple[int, float], Spent]:
     """Return the CPU that `processes` have used."""
-    found = {}
+    used = {}
     for process in processes:
         try:
             with process.oneshot():
                 times = process.cpu_times()
                 title = " ".join(process.cmdline()).strip() or process.name()
                 key = (process.pid, process.create_time())
-            found[key] = Spent(role(title), times.user + times.system, times.children_user + times.children_system)
+            used[key] = Spent(role(title), times.user + times.system, times.children_user + times.children_system)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return used
 
 
 def between(before: Snapshot, after: Snapshot) -> dict[str, float]:

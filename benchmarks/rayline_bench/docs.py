@@ -66,7 +66,9 @@ def _arms_part() -> str:
 
 
 def _workloads_part() -> str:
-    return table(("workload", "what", "streams", "requests"), [(code(name), *one.row()) for name, one in WORKLOADS.items()])
+    return table(
+        ("workload", "what", "streams", "requests"), [(code(name), *workload.row()) for name, workload in WORKLOADS.items()]
+    )
 
 
 def _load_part() -> str:

@@ -9,11 +9,11 @@ from rayline_cli.errors import FailedError, UsageError
 
 
 class BenchUsageError(UsageError):
-    """The command, a file or a receipt is wrong; the message says what is right."""
+    """The command, a file or a receipt is wrong; the message has a fix."""
 
 
 class BenchError(FailedError):
-    """The benchmark stopped; the message says why, and what to do."""
+    """The benchmark stopped; the message has the reason."""
 
 
 class Mistakes(list[str]):

@@ -80,12 +80,12 @@ class Verdict:
 
 def verdicts(receipt: Receipt) -> list[Verdict]:
     """Return a verdict for each goal and concurrency for which the receipt has both arms."""
-    found = []
+    results = []
     requests = {(load["workload"], load["concurrency"]): load["requests"] for load in receipt.configuration.loads}
     for goal in GOALS:
         for concurrency in CONCURRENCIES:
             ratio = ratios(receipt, WORKLOAD, concurrency, goal.arm, goal.against, goal.metric)
             if ratio is not None:
                 enough = ratio.count >= REPEATS and requests[WORKLOAD, concurrency] >= REQUESTS
-                found.append(Verdict(goal, concurrency, ratio, goal.is_reached(ratio.median), enough))
-    return found
+                results.append(Verdict(goal, concurrency, ratio, goal.is_reached(ratio.median), enough))
+    return results

@@ -1,12 +1,12 @@
-"""Load on an HTTP server from one process that is not the bottleneck, or says that it is.
+"""Load on an HTTP server from one process, and a mark on points where that process is the bottleneck.
 
 A closed loop: `concurrency` requests are always on their way, each on a connection of its own, without think time. libcurl's
 multi interface (pycurl) does the work in C: 20 us of CPU for a request with 10 KB both ways, where geventhttpclient, under
 the Locust of the published figures, takes 115 and aiohttp 200.
 
-How it is known not to be the bottleneck: right after a point the same loop runs against something much faster than any
-server under test, the bundled HAProxy that answers by itself with bodies of the same size (`static_server`). A point says
-which share of that ceiling and of a core it took; beyond BOUND it would measure this process, and says so.
+The evidence that it is not the bottleneck: right after a point the same loop runs against something much faster than any
+server under test, the bundled HAProxy that answers by itself with bodies of the same size (`static_server`). A point has
+its share of that ceiling and of a core; beyond BOUND it would measure this process, and `client_bound` has the reason.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def loop(request: HttpRequest, concurrency: int, requests: int) -> dict[str, Any
     """Run the closed loop in this process, until `requests` have been answered or have failed."""
     concurrency = min(concurrency, requests)
     multi, answers = pycurl.CurlMulti(), _Answers(request.contains)
-    # without it libcurl keeps four connections for each handle that it was given first
+    # without it libcurl keeps four connections for each handle that it got first
     multi.setopt(pycurl.M_MAXCONNECTS, concurrency)
     bodies: dict[pycurl.Curl, list[bytes]] = {}
     for _ in range(concurrency):
@@ -146,14 +146,14 @@ def _figures(answers: _Answers, elapsed: float, cpu: float) -> dict[str, Any]:
         "max_ms": _percentile(ordered, 100),
         "errors": [f"{count} x {kind}" for kind, count in answers.errors.most_common(5)],
         "answer_bytes": answers.bytes,
-        # CPU-seconds of this process in a second: it has one thread, so 1.0 is all that it can
+        # CPU-seconds of this process in a second: it has one thread, so 1.0 is the most
         "client_cores": round(cpu / elapsed, 3),
         "client_us_per_request": round(1e6 * cpu / max(1, count + answers.errors.total()), 1),
     }
 
 
 def judged(figures: Mapping[str, Any], ceiling_rps: float) -> dict[str, Any]:
-    """Return the figures beside the rate that the client reaches at best; `client_bound` says why they are the client's."""
+    """Return the figures beside the rate that the client reaches at best; `client_bound` has the reason where they are the client's."""
     rate, cores = figures["requests_per_second"], figures["client_cores"]
     share, why = rate / ceiling_rps if ceiling_rps else 1.0, []
     if cores > BOUND:

@@ -37,7 +37,7 @@ METRICS: Mapping[str, str] = {
     "tpot_p50_ms": "time per output token after the first, median",
     "tpot_p99_ms": "the same, 99th percentile",
 }
-"""What a generator returns."""
+"""The figures of every generator."""
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "CUDA_VISIBLE_DEVICES": "",
@@ -47,7 +47,7 @@ ENVIRONMENT = {
 }
 PR_SET_PDEATHSIG = 1
 TIMEOUT_SECONDS = 1800.0
-"""Of one measurement, warm-up included: a server that hangs would be waited for without end."""
+"""Of one measurement, warm-up included: without it a server that hangs would never end the run."""
 
 
 class LoadGenerator:

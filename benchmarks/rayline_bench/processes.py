@@ -1,8 +1,8 @@
 """Runs the processes of an arm in one session: `python -P processes.py PLAN`.
 
 Linux shares a CPU between sessions first and between their processes then (sched_autogroup). vLLM's engine waits in a loop,
-so two servers in sessions of their own would starve each other for seconds; started from one shell, as somebody would who
-runs them by hand, they do not. PLAN is a JSON list of {"name", "argv", "env", "ready"}; each is started when the one
+so two servers in sessions of their own would starve each other for seconds; started from one shell, as by hand,
+they do not. PLAN is a JSON list of {"name", "argv", "env", "ready"}; each is started when the one
 before answers 200 at its address `ready`. Ends, with exit code 1, when one of them has ended. Standard library only.
 """
 

@@ -1,4 +1,4 @@
-"""The receipt of a benchmark: everything that was measured, on what, with what. JSON, written after every point."""
+"""The receipt of a benchmark: points, machine, versions, arms. JSON, written after every point."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class ArmRecord(_Part):
 
     what: str
     facts: dict[str, Any]
-    """What it was started with, flat: env, engine and serve settings, commands."""
+    """Its settings, flat: env, engine and serve settings, commands."""
     differences: list[str]
     """Against the base arm."""
     checks: list[dict[str, str]] = Field(default_factory=list)
-    """rayline_cli.verify's, for arms of Ray: name, outcome, evidence, fix."""
+    """The checks of rayline_cli.verify, for arms of Ray: name, outcome, evidence, fix."""
     needs_api_key: bool = False
     memory_gib: float = 0.0
     """Proportional set size after the first measurement."""
@@ -62,7 +62,7 @@ class Measured(_Part):
     seconds: float
     """Everything: resume, warm-up, measurement."""
     load: dict[str, Any]
-    """What the generator returned (rayline_bench.load.METRICS and more)."""
+    """The figures of the generator (rayline_bench.load.METRICS and more)."""
     cpu_seconds: dict[str, float]
     """Of the arm, by role, during the measured part."""
     machine_load: float
@@ -82,7 +82,7 @@ class Measured(_Part):
 
 
 class Configuration(_Part):
-    """What decides what is measured; resuming needs the same one. More repeats may be asked for later."""
+    """The arms, loads and versions of a run. A run goes on with an equal one only; --repeats may be more."""
 
     stack: str
     model: str
@@ -144,7 +144,7 @@ def suffix_of(label: str) -> str:
 def new(
     configuration: Configuration, repeats: int, groups: list[list[str]], command: str, notes: list[str], **fields: Any
 ) -> Receipt:
-    """Return a receipt without a point; `fields` in place of what this machine says."""
+    """Return a receipt without a point; `fields` in place of this machine's."""
     made = {"started_at": now(), "git": git_state(), "hardware": hardware(), "environment": environment()} | fields
     made |= {"configuration": configuration, "configuration_hash": configuration.hash()}
     return Receipt(repeats=repeats, groups=groups, command=command, notes=list(notes), **made)
@@ -198,11 +198,11 @@ def resumable(receipt: Receipt, configuration: Configuration) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of every package that is in the path of a request."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            installed[package] = importlib.metadata.version(package)
+    return installed
 
 
 def hardware() -> dict[str, Any]:

@@ -34,11 +34,11 @@ def tables(receipt: Receipt, keys: Iterable[str] = COLUMNS) -> Iterator[Table]:
             unit = "tokens" if any(line.values["throughput"] for line in here) else "requests"
             header = ("process", *(code(line.arm) for line in here))
             yield Table(header, cpu_by_process(here), f"CPU-seconds per 1,000 {unit}, by process")
-    if found := verdicts(receipt):
+    if goals := verdicts(receipt):
         rows = []
-        for one in found:
-            reached = ("yes" if one.reached else "no") + ("" if one.enough else " (too few repeats)")
-            rows.append((one.goal.text(), one.concurrency, ratio_text(one.ratio), reached))
+        for verdict in goals:
+            reached = ("yes" if verdict.reached else "no") + ("" if verdict.enough else " (too few repeats)")
+            rows.append((verdict.goal.text(), verdict.concurrency, ratio_text(verdict.ratio), reached))
         yield Table(("goal", "streams", "measured", "reached"), rows, "Goals")
 
 
@@ -67,16 +67,16 @@ def figures(receipt: Receipt, here: Sequence[Line], keys: Iterable[str], title: 
 
 def remarks(receipt: Receipt) -> list[str]:
     """Return what a reader of the figures needs first: missing points, disturbed points."""
-    found = []
+    texts = []
     every = sum(map(len, receipt.groups)) * len(receipt.configuration.loads) * receipt.repeats
     if missing := every - len(receipt.points):
-        found.append(f"{missing} of {every} points are missing: rayline bench --receipt with this receipt measures them")
+        texts.append(f"{missing} of {every} points are missing: rayline bench --receipt with this receipt measures them")
     if disturbed := [point.machine_load for point in receipt.points if point.machine_load > DISTURBED_CORES]:
-        found.append(
+        texts.append(
             f"other processes of the machine used more than {DISTURBED_CORES} cores during {len(disturbed)} of "
             f"{len(receipt.points)} points, {max(disturbed):.2f} at most: repeat it with nothing beside it"
         )
-    return found
+    return texts
 
 
 def figure(value: Spread | None) -> str:
@@ -117,8 +117,8 @@ def as_json(receipt: Receipt) -> dict[str, list]:
         cpu = {"cpu_seconds_per_1000": line.cpu, "load_cpu_seconds_per_1000": line.load_cpu}
         results.append(kept | {"metrics": metrics} | cpu)
     goals = []
-    for one in verdicts(receipt):
-        ratio = {"ratio": one.ratio.median, "low": one.ratio.low, "high": one.ratio.high}
-        text = {"goal": one.goal.text(), "concurrency": one.concurrency}
-        goals.append(text | ratio | {"reached": one.reached, "enough": one.enough})
+    for verdict in verdicts(receipt):
+        ratio = {"ratio": verdict.ratio.median, "low": verdict.ratio.low, "high": verdict.ratio.high}
+        goal = {"goal": verdict.goal.text(), "concurrency": verdict.concurrency}
+        goals.append(goal | ratio | {"reached": verdict.reached, "enough": verdict.enough})
     return {"results": results, "goals": goals, "remarks": remarks(receipt)}

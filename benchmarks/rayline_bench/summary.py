@@ -27,8 +27,8 @@ class Spread:
 
 def spread(values: Iterable[float | None]) -> Spread | None:
     """Return median and range of the values that are there; None without one."""
-    found = sorted(value for value in values if value is not None)
-    return Spread(statistics.median(found), found[0], found[-1], len(found)) if found else None
+    ordered = sorted(value for value in values if value is not None)
+    return Spread(statistics.median(ordered), ordered[0], ordered[-1], len(ordered)) if ordered else None
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,12 @@ def ratios(receipt: Receipt, workload: str, concurrency: int, arm: str, against:
         if here and (value := METRICS[metric].of(point)) is not None:
             values[point.arm][point.start, point.batch, point.repeat] = value
     mine, theirs = values[arm], values[against]
-    found = {place: mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place]}
-    starts = sorted({start for start, *_ in found})
-    every = spread(found.values())
+    by_place = {place: mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place]}
+    starts = sorted({start for start, *_ in by_place})
+    every = spread(by_place.values())
     if every is None or len(starts) == 1:
         return every
-    medians = (statistics.median(ratio for place, ratio in found.items() if place[0] == start) for start in starts)
+    medians = (statistics.median(ratio for place, ratio in by_place.items() if place[0] == start) for start in starts)
     return replace(every, by_start=tuple(medians))
 
 

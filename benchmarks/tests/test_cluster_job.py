@@ -38,15 +38,15 @@ def program(stack: str, **service: Any) -> offline.Program:
 
 
 @pytest.fixture(scope="module")
-def prod() -> cluster_run.ClusterPlan:
+def prod() -> cluster_run.ClusterBench:
     return cluster_run.prepare(offline.record("prod-l4"), LOADS, "")
 
 
-def jobs(run: cluster_run.ClusterPlan, repeats: int = 2) -> list[dict[str, Any]]:
+def jobs(run: cluster_run.ClusterBench, repeats: int = 2) -> list[dict[str, Any]]:
     return run.jobs(run.left(cluster_run.new_receipt(run, repeats, "")))
 
 
-def documents(run: cluster_run.ClusterPlan, repeats: int = 2) -> dict[str, dict[str, Any]]:
+def documents(run: cluster_run.ClusterBench, repeats: int = 2) -> dict[str, dict[str, Any]]:
     """By kind, or kind and end of the name where there are several."""
     found = cluster_job.manifests(run.plan, run.service, jobs(run, repeats))
     return {
@@ -55,7 +55,7 @@ def documents(run: cluster_run.ClusterPlan, repeats: int = 2) -> dict[str, dict[
     }
 
 
-def pod_of(run: cluster_run.ClusterPlan) -> dict[str, Any]:
+def pod_of(run: cluster_run.ClusterBench) -> dict[str, Any]:
     return documents(run)["Job"]["spec"]["template"]["spec"]
 
 
@@ -218,7 +218,7 @@ def test_what_cannot_be_measured_is_refused_with_the_reason():
 # --- the script in the pod ---------------------------------------------------------------------------------------------
 
 
-def script_of(run: cluster_run.ClusterPlan) -> str:
+def script_of(run: cluster_run.ClusterBench) -> str:
     return pod_of(run)["containers"][0]["command"][2]
 
 
@@ -386,11 +386,11 @@ class Cluster:
         said = {"rayservice": [READY], "jobs": [NOTHING], "events": [NOTHING], "job": [COMPLETE]} | changes
         (self._home / "answers.json").write_text(json.dumps({"logs": [WHOLE], "pods": [{"items": [RUNNING]}]} | said))
 
-    def measure(self, run: cluster_run.ClusterPlan, repeats: int = 2) -> Any:
+    def measure(self, run: cluster_run.ClusterBench, repeats: int = 2) -> Any:
         self.receipt = cluster_run.new_receipt(run, repeats, "rayline bench --stack prod-l4")
         self.path = self._home / "receipt.json"
         cluster_run.measure(run, self.receipt, self.path, self.report)
-        return cluster_run.receipt.read(self.path)
+        return cluster_run.receipts.read(self.path)
 
     def verbs(self) -> list[str]:
         calls = [json.loads(text) for text in (self._home / "calls").read_text().splitlines()]
@@ -406,7 +406,7 @@ def cluster(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def one_load() -> cluster_run.ClusterPlan:
+def one_load() -> cluster_run.ClusterBench:
     return cluster_run.prepare(offline.record("prod-l4"), LOADS[:1], "")
 
 
@@ -452,7 +452,7 @@ def test_a_job_that_ends_early_is_an_error_with_its_last_words_and_keeps_what_wa
     cluster.answers(logs=[BEGIN + done(0) + "MemoryError\n"], job=[FAILED])
     with pytest.raises(BenchError, match=r"Failed BackoffLimit(?s:.*)MemoryError"):
         cluster.measure(one_load)
-    kept = cluster_run.receipt.read(cluster.path)
+    kept = cluster_run.receipts.read(cluster.path)
     assert [point.repeat for point in kept.points] == [1]
     assert kept.ended_at is None
     assert cluster.verbs()[-1].startswith("delete")
@@ -462,7 +462,7 @@ def test_a_run_that_goes_on_asks_only_for_what_is_left(cluster, one_load):
     cluster.answers(logs=[BEGIN + done(0)], job=[FAILED])
     with pytest.raises(BenchError):
         cluster.measure(one_load)
-    assert [point.repeat for point in one_load.left(cluster_run.receipt.read(cluster.path))] == [2]
+    assert [point.repeat for point in one_load.left(cluster_run.receipts.read(cluster.path))] == [2]
 
 
 def test_a_point_that_failed_in_the_job_fails_the_run_after_the_others(cluster, one_load):

@@ -104,7 +104,7 @@ class StreamLoad:
         now, everyone = time.monotonic(), set(range(self.clients))
 
         def answered() -> set[int]:
-            return {one.client for one in self.done() if one.outcome == ANSWERED and one.started >= now}
+            return {request.client for request in self.done() if request.outcome == ANSWERED and request.started >= now}
 
         self.wait(lambda: everyone <= answered(), seconds, "an answer for every client")
 
@@ -183,5 +183,5 @@ def outcomes(requests: Sequence[Request]) -> Counter[str]:
 
 def longest_gap(requests: Sequence[Request], since: float, until: float) -> float:
     """Return the longest time between `since` and `until` in which no answer came to its end, in seconds."""
-    ends = sorted(one.ended for one in requests if one.outcome == ANSWERED and since < one.ended < until)
+    ends = sorted(request.ended for request in requests if request.outcome == ANSWERED and since < request.ended < until)
     return max(later - earlier for earlier, later in itertools.pairwise([since, *ends, until]))

@@ -32,9 +32,9 @@ def earlier_rows(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text())
-        differs = [name for name in here if found[name] != here[name]]
-        rows = {row["key"]: row for row in found["faults"]}
+        earlier = json.loads(path.read_text())
+        differs = [name for name in here if earlier[name] != here[name]]
+        rows = {row["key"]: row for row in earlier["faults"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise BenchUsageError(f"--receipt: {path} is no receipt of this command. Fix: name another file") from None
     if differs:

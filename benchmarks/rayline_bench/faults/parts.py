@@ -25,12 +25,12 @@ HAPROXY = "haproxy"
 
 def of_role(session: Session, role: str) -> list[psutil.Process]:
     """Return the session's processes whose title begins with `role`, or whose program is `role`; oldest first."""
-    found = []
+    matching = []
     for process in session.processes():
         with suppress(psutil.NoSuchProcess):
             if " ".join(process.cmdline()).startswith(role) or process.name() == role:
-                found.append((process.create_time(), process.pid, process))
-    return [process for *_, process in sorted(found)]
+                matching.append((process.create_time(), process.pid, process))
+    return [process for *_, process in sorted(matching)]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Haproxy:
 
     def streams(self) -> dict[int, str]:
         """Return the name of the replica for the client's port of every request that is at a replica now."""
-        found = {}
+        replicas = {}
         # one line a session: `src=127.0.0.1:53424 ... srv=SERVE_REPLICA__llm-...`
         for line in haproxy_says(self.socket, "show sess").splitlines():
             client, server = re.search(r"\bsrc=\S*?:(\d+)\b", line), re.search(r"\bsrv=(SERVE_REPLICA\S+)", line)
             if client and server:
-                found[int(client[1])] = server[1]
-        return found
+                replicas[int(client[1])] = server[1]
+        return replicas
 
     def requests_at(self, load: StreamLoad, names: Collection[str]) -> list[Request]:
         """Return the open requests that are at the replicas `names`."""
@@ -100,15 +100,15 @@ class Haproxy:
 
 def haproxies(session: Session) -> list[Haproxy]:
     """Return the HAProxies of a session that answer, one for each node."""
-    found = []
+    answering = []
     for path in sorted(session.folder.glob(f"{HAPROXY_FOLDER}/*/admin.sock")):
         with suppress(OSError):
             haproxy_says(path, "show info")
-            found.append(Haproxy(path))
-    return found
+            answering.append(Haproxy(path))
+    return answering
 
 
 def port_of(process: psutil.Process, ports: range) -> int | None:
     """Return the port of `ports` on which a process listens."""
-    listening = (one.laddr.port for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN)
+    listening = (socket.laddr.port for socket in process.net_connections("tcp") if socket.status == psutil.CONN_LISTEN)
     return next((port for port in listening if port in ports), None)

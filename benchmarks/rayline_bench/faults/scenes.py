@@ -194,7 +194,9 @@ def observe(scene: Scene, fault: Fault) -> FaultOutcome:
     seen = count(fault.fault, fault.done, blow, load.requests, begun=begun, recovered=recovered, ended=ended)
     if fault.comes_back:
         return seen
-    return seen.going_on_for(max([blow.at, *(one.ended for one in load.requests if one.outcome == ANSWERED)]) - blow.at)
+    return seen.going_on_for(
+        max([blow.at, *(request.ended for request in load.requests if request.outcome == ANSWERED)]) - blow.at
+    )
 
 
 def count(

@@ -61,7 +61,7 @@ class WorkerNode:
 
         The agents of a raylet write their title over the mark.
         """
-        node = {one.pid: one for one in psutil.process_iter() if environ(one.pid).get(MARK) == self.folder.name}
+        node = {process.pid: process for process in psutil.process_iter() if environ(process.pid).get(MARK) == self.folder.name}
         with suppress(psutil.NoSuchProcess):
             node.update({child.pid: child for child in self.root.children(recursive=True)})
         return [process for process in node.values() if is_alive(process)]

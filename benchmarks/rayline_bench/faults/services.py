@@ -36,7 +36,7 @@ SERVICE: Mapping[str, Any] = {
         "max_model_len": 16384,
         "max_num_seqs": 16,
         "max_num_batched_tokens": 1024,
-        # the number of events says how far a stream is
+        # the number of events is the number of tokens
         "stream_interval": 1,
     },
     "pods": {"env": {"RAY_SERVE_HAPROXY_NBTHREAD": "1"}},
@@ -60,10 +60,10 @@ def served(service: FaultService, state_dir: Path, report: Report) -> Iterator[S
         return runtime.up(manifest, state_dir=state_dir, secrets=secrets, report=report)
 
     def recorded() -> session.Session:
-        found = session.load(state_dir)
-        if found is None:
+        current = session.load(state_dir)
+        if current is None:
             raise runtime.LocalRuntimeError("the session is gone")
-        return found
+        return current
 
     with ExitStack() as ends:
         store_variables = ends.enter_context(redis()) if service.store else {}
@@ -79,7 +79,7 @@ def served(service: FaultService, state_dir: Path, report: Report) -> Iterator[S
 
 
 def _put_a_replica_on(node: WorkerNode, scene: Scene) -> None:
-    """Ask Serve for a second replica, which has room on `node` alone. Raises TimeoutError."""
+    """Have Serve start a second replica, which has room on `node` alone. Raises TimeoutError."""
     # not by `up`, which would restart a Ray that has too few CPUs of its own
     config = copy.deepcopy(dict(scene.session().sent))
     config["applications"][0]["deployments"][0]["num_replicas"] = 2
@@ -87,8 +87,8 @@ def _put_a_replica_on(node: WorkerNode, scene: Scene) -> None:
     api.put(config)
     while not _both_serve(scene, api):
         if time.monotonic() > give_up or not node.runs():
-            said = (node.folder / "output").read_text()[-2000:]
-            raise TimeoutError(f"no replica on the second node within {RECOVERY_SECONDS:.0f} s; it said: {said}")
+            output = (node.folder / "output").read_text()[-2000:]
+            raise TimeoutError(f"no replica on the second node within {RECOVERY_SECONDS:.0f} s. Its output: {output}")
         time.sleep(0.5)
     api.close()
 
@@ -100,7 +100,7 @@ def _both_serve(scene: Scene, api: ServeApi) -> bool:
         return False
     haproxies = parts.haproxies(scene.session())
     ready = len(haproxies) == len(proxies) == 2 and all(proxy["status"] == "HEALTHY" for proxy in proxies.values())
-    return ready and all(len(one.up_ports()) == 2 for one in haproxies) and scene.haproxy(of_worker=True) is not None
+    return ready and all(len(haproxy.up_ports()) == 2 for haproxy in haproxies) and scene.haproxy(of_worker=True) is not None
 
 
 @contextmanager

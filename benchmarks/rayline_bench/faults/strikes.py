@@ -26,7 +26,7 @@ def kill_a_streaming_replica(*, engine_only: bool = False) -> Strike:
         (haproxy,) = parts.haproxies(scene.session())
         ports, replicas = {server.name: server.port for server in haproxy.servers()}, scene.replicas()
         # before the stream is chosen: a search among all processes takes a while
-        engines = {one.pid: one.parents() for one in scene.processes(parts.ENGINE)} if engine_only else {}
+        engines = {engine.pid: engine.parents() for engine in scene.processes(parts.ENGINE)} if engine_only else {}
         name = haproxy.wait_for_fresh_stream(load)
         replica = replicas[ports[name]]
         victim = next(psutil.Process(pid) for pid, parents in engines.items() if replica in parents) if engine_only else replica
@@ -144,7 +144,7 @@ def lose_the_head_and_start_it_again(scene: Scene, load: StreamLoad, blow: Blow)
 
     def over() -> bool:
         if scene.session().supervisor() is None:
-            raise LocalRuntimeError(f"the new head has ended; it said: {scene.session().output.read_text()[-2000:]}")
+            raise LocalRuntimeError(f"the new head has ended. Its output: {scene.session().output.read_text()[-2000:]}")
         haproxy, listening = scene.haproxy(of_worker=True), set(scene.replicas())
         return haproxy is not None and len(listening) == 2 and haproxy.up_ports() == listening
 
