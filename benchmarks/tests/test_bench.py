@@ -1,4 +1,4 @@
-"""The benchmark's pure parts: what an arm is made of, in which order it is measured, what the figures say."""
+"""The benchmark's pure parts: arms, the order of points, figures."""
 
 from __future__ import annotations
 
@@ -146,12 +146,12 @@ def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it(plan: BenchPlan):
         ("[", "not YAML"),
     ],
 )
-def test_a_wrong_file_is_refused_with_what_is_right(text: str, reason: str):
+def test_a_wrong_file_is_refused_with_a_fix(text: str, reason: str):
     with pytest.raises(BenchUsageError, match=reason):
         arm_files.arm_of_file("mine", text)
 
 
-# --- what is asked for -------------------------------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------------------------------
 
 OPTIONS = Options(arms="sample,kit", concurrency="64,256", requests=1024, repeats=5)
 
@@ -183,12 +183,12 @@ def test_the_options_are_few_and_each_is_documented():
         ({"arms": "vllm@2"}, r"plain `vllm serve` is one server"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_by_name(changes: dict, reason: str, tmp_path: Path):
+def test_options_that_cannot_be_measured_are_refused_by_name(changes: dict, reason: str, tmp_path: Path):
     with pytest.raises(BenchUsageError, match=reason):
         command.plan_here(dataclasses.replace(OPTIONS, **changes), tmp_path)
 
 
-def test_every_mistake_of_a_command_is_said_at_once(tmp_path: Path):
+def test_every_mistake_of_a_command_comes_at_once(tmp_path: Path):
     wrong = Options(arms="kits,q=none.yaml", workloads="chat", concurrency="x", requests=-1, repeats=0)
     with pytest.raises(BenchUsageError) as said:
         command.plan_here(wrong, tmp_path)
@@ -223,7 +223,7 @@ def test_each_arm_meets_each_load_once_a_repeat():
     assert [p.concurrency for p in points[:4]] == [64, 64, 256, 256]
 
 
-def test_a_run_goes_on_with_what_it_lacks():
+def test_a_run_goes_on_with_its_missing_points():
     points = schedule.order([["a", "b"]], [("tokens", 64)], repeats=2)
     assert schedule.left(points, points[:3]) == points[3:]
     more = schedule.order([["a", "b"]], [("tokens", 64)], repeats=3)
@@ -293,7 +293,7 @@ def test_cpu_of_processes_that_ended_is_not_lost():
     assert cpu.between(before, after) == {cpu.ENDED: 5.0, "raylet": 1.0, "replica": 0.5}
 
 
-def test_a_snapshot_knows_what_this_process_has_used():
+def test_a_snapshot_has_the_cpu_of_this_process():
     me = psutil.Process()
     found = cpu.snapshot([me])
     assert list(found) == [(me.pid, me.create_time())]
@@ -340,7 +340,7 @@ def test_cpu_is_read_where_the_measured_part_begins_and_ends(generator: load.Loa
     assert seen == ["begin", "end", "begin", "end"]
 
 
-def test_a_failed_load_says_why_and_the_next_one_works(generator: load.LoadGenerator):
+def test_a_failed_load_has_a_reason_and_the_next_load_works(generator: load.LoadGenerator):
     with pytest.raises(BenchError, match="ValueError: no server at u"):
         generator.run({"url": "u", "fails": True}, lambda: None, lambda: None)
     job = {"url": "u", "env": {"OPENAI_API_KEY": "secret"}}
@@ -422,7 +422,7 @@ def a_receipt(points: list[Measured]) -> Receipt:
     )
 
 
-def test_a_receipt_says_what_it_lacks_and_what_disturbed_it():
+def test_a_receipt_names_missing_points_and_disturbed_points():
     whole = [measured(arm, repeat, 100) for arm in ("sample", "kit") for repeat in (1, 2, 3)]
     assert report.remarks(a_receipt(whole)) == []
     found = a_receipt(whole[:5])
@@ -510,7 +510,7 @@ def test_a_receipt_is_read_as_it_was_written(tmp_path: Path):
         (lambda data: data["points"][0].update(cpu=1), "points.0.cpu: Extra inputs"),
     ],
 )
-def test_what_is_no_receipt_is_refused(change, reason: str, tmp_path: Path):
+def test_a_file_that_is_no_receipt_is_refused(change, reason: str, tmp_path: Path):
     path = tmp_path / "r.json"
     a_receipt([measured("sample", 1, 100)]).write(path)
     data = json.loads(path.read_text())
@@ -533,8 +533,8 @@ def test_a_run_goes_on_only_with_the_same_configuration():
 def test_a_run_goes_on_with_the_options_of_its_receipt():
     found = a_receipt([])
     found.options, found.repeats = {"arms": "kit", "repeats": 1}, 5
-    asked = dataclasses.replace(OPTIONS, as_json=True)
-    options = command.resumed(asked, found, set())
+    typed = dataclasses.replace(OPTIONS, as_json=True)
+    options = command.resumed(typed, found, set())
     assert (options.arms, options.repeats, options.as_json) == ("kit", 5, True)
     assert command.resumed(dataclasses.replace(OPTIONS, repeats=9), found, {"repeats"}).repeats == 9
     with pytest.raises(BenchUsageError, match="the receipt has 5"):
@@ -587,7 +587,7 @@ def test_a_goal_is_reached_or_not_by_the_median_of_its_ratios():
     assert all(one.enough for one in goals.verdicts(two_arms(1.3, 0.7)))
 
 
-def test_fewer_repeats_than_a_goal_is_stated_for_are_said():
+def test_too_few_repeats_for_a_goal_are_marked():
     assert not any(one.enough for one in goals.verdicts(two_arms(1.3, 0.5, repeats=3)))
 
 
@@ -605,7 +605,7 @@ def test_a_preset_has_every_arm_that_its_goals_compare(preset: str, tmp_path: Pa
     assert (options.requests, options.repeats) == (goals.REQUESTS, goals.REPEATS)
 
 
-def test_the_page_says_what_the_receipt_says_and_loads_nothing(tmp_path: Path):
+def test_the_page_has_the_figures_of_the_receipt_and_loads_nothing(tmp_path: Path):
     found = two_arms(1.3, 0.5)
     found.arms["kit-equal"] = receipt.ArmRecord(
         what="<the kit>",

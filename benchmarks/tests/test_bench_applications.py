@@ -39,7 +39,7 @@ def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(man
     assert changed["spec"]["rayClusterConfig"].keys() == manifest["spec"]["rayClusterConfig"].keys()
 
 
-def test_what_a_receipt_keeps_of_an_arm_does_not_name_the_folder_of_this_clone(manifest):
+def test_the_facts_of_an_arm_do_not_name_the_folder_of_this_clone(manifest):
     facts = arms.RayArm(ECHO_APP.put_into(manifest)).facts()
     assert facts["env PYTHONPATH"] == "(project)/benchmarks"
     assert str(offline.PROJECT_ROOT) not in str(facts)

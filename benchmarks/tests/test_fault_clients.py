@@ -42,12 +42,12 @@ def answering(*pieces: bytes) -> Iterator[str]:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            asked = self.request.makefile("rb")
+            request = self.request.makefile("rb")
             length = 0
-            while (line := asked.readline()).strip():
+            while (line := request.readline()).strip():
                 name, _, value = line.partition(b":")
                 length = int(value) if name.lower() == b"content-length" else length
-            asked.read(length)  # what is closed with something unread is reset
+            request.read(length)  # a connection that is closed with unread data is reset
             for piece in pieces:
                 self.request.sendall(piece)
 
@@ -79,12 +79,12 @@ def first_outcome(url: str) -> Request:
         ),
     ],
 )
-def test_each_way_to_end_is_told_apart(pieces: tuple[bytes, ...], outcome: str):
+def test_each_way_to_end_has_an_outcome_of_its_own(pieces: tuple[bytes, ...], outcome: str):
     with answering(*pieces) as url:
         assert first_outcome(url).outcome == outcome
 
 
-def test_a_port_where_nobody_listens_is_a_refused_connection():
+def test_a_port_without_a_listener_is_a_refused_connection():
     with answering() as url:
         pass
     assert first_outcome(url).outcome == "connection refused"
@@ -122,7 +122,7 @@ def test_a_client_that_was_slowed_down_pauses_after_each_answer():
     assert all(later.started - earlier.ended >= 0.5 for earlier, later in itertools.pairwise(after))
 
 
-def test_waiting_for_what_does_not_come_says_what_was_counted():
+def test_a_wait_that_ends_in_vain_has_the_counts_until_then():
     with answering(REFUSED) as url, StreamLoad(url, "m", None, clients=1, tokens=TOKENS) as load:
         load.wait(lambda: bool(load.done()), 60, "an end")
         with pytest.raises(TimeoutError, match=r"an answer for every client.*HTTP 503 router_unreachable"):

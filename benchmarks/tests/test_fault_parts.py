@@ -1,4 +1,4 @@
-"""What HAProxy's own words mean, asked of a real haproxy process in front of two stand-ins for replicas."""
+"""The meaning of HAProxy's output, read from a real haproxy process in front of two stand-ins for replicas."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ def test_replicas_are_listed_once_with_port_and_state_and_without_the_fallback(h
     }
 
 
-def test_the_process_behind_the_socket_is_known(haproxy: Fixture):
+def test_the_admin_socket_names_its_process(haproxy: Fixture):
     assert haproxy.haproxy.pid() == haproxy.process.pid
 
 
-def test_each_stream_is_known_by_the_replica_that_answers_it(haproxy: Fixture):
+def test_each_stream_is_listed_at_the_replica_that_answers_it(haproxy: Fixture):
     load = StreamLoad(haproxy.url, "m", None, clients=0, long_clients=4)
     with load:
         load.wait(lambda: len(load.fresh()) == 4, 60, "four streams")
@@ -125,7 +125,7 @@ def test_each_stream_is_known_by_the_replica_that_answers_it(haproxy: Fixture):
     assert all(request.outcome == "stream cut" for request in [*one, *two])
 
 
-def test_a_node_has_processes_that_wrote_over_its_mark_and_kills_them_with_it(tmp_path: Path):
+def test_a_killed_node_leaves_no_process_even_where_a_title_covers_its_mark(tmp_path: Path):
     root = psutil.Popen(
         ["/bin/sh", "-c", "env -i sleep 60 & exec sleep 60"], env={second_node.MARK: tmp_path.name}, start_new_session=True
     )

@@ -1,4 +1,4 @@
-"""How a fault's requests are sorted, what HAProxy's own words mean, and the table made of a receipt."""
+"""The count of a fault's requests, and the table made of a receipt."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def test_a_file_that_cannot_be_added_to_is_refused_and_kept(tmp_path: Path, text
     assert path.read_text() == text
 
 
-def test_every_fault_says_what_it_is_and_what_of_it_is_inherent():
+def test_every_fault_has_a_description_and_its_inherent_costs():
     assert all(fault.what and fault.inherent for fault in FAULTS.values())
     assert {id(fault.service) for fault in FAULTS.values()} == set(map(id, SERVICES))
 
 
-def test_the_table_tells_streams_on_the_killed_part_from_others_and_new_requests():
+def test_the_table_separates_streams_on_the_killed_part_from_others_and_from_new_requests():
     made = a_receipt("replica")
     cells = dict(zip(table.HEADER, table.rows(made)[0], strict=True))
     assert cells["Streams open at that moment"] == "1 on it, 1 failed; 0 elsewhere, none failed"
@@ -111,7 +111,7 @@ def test_a_service_that_does_not_come_back_is_not_given_a_time():
     assert cells["Whole again after, s"] == "not by itself; it answered for 61 s more"
 
 
-def test_a_fault_under_other_settings_follows_the_one_it_is_compared_with_and_names_them():
+def test_a_fault_under_other_settings_follows_its_counterpart_and_names_the_settings():
     settings = {"replicas": 2, "pods": {"env": {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}}}
     quicker = command.row("haproxy-quicker", settings, an_outcome(), GIT)
     made = a_receipt() | {"faults": [quicker, command.row("haproxy", {"replicas": 2}, an_outcome(), GIT)]}

@@ -1,4 +1,4 @@
-"""The load generator of the HTTP workloads: it counts what is right, and it knows when it is the bottleneck."""
+"""The load generator of the HTTP workloads: it counts right answers, and marks points where it is the bottleneck."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-pytest.importorskip("pycurl", reason="needs the `bench` extra")
+pytest.importorskip("pycurl", reason="needs the laboratory's packages")
 
 from rayline_bench import http_load
 from rayline_bench.errors import BenchError
@@ -17,7 +17,7 @@ from rayline_bench.http_load import HttpRequest
 
 
 class Recorded:
-    """A server that answers by turns and remembers what it was sent."""
+    """A server that answers by turns and records the requests."""
 
     def __init__(self, answers: list[tuple[int, bytes]]) -> None:
         self.bodies: list[bytes] = []
@@ -64,7 +64,7 @@ def test_every_request_is_sent_once_and_connections_are_kept():
     assert 0 < measured["ttft_p50_ms"] <= measured["ttft_p99_ms"]
 
 
-def test_what_is_not_right_is_an_error_and_has_no_latency():
+def test_a_wrong_answer_is_an_error_and_has_no_latency():
     answers = [(200, b"right"), (500, b"right"), (200, b"wrong"), (200, b"right")]
     with Recorded(answers).running() as server:
         measured = http_load.loop(HttpRequest(server.url, b"{}", b"right"), concurrency=2, requests=40)
@@ -89,7 +89,7 @@ def test_a_point_far_from_the_ceiling_is_the_servers():
     assert point["client_bound"] == []
 
 
-def test_a_point_near_the_ceiling_or_of_a_busy_client_says_so():
+def test_a_point_near_the_ceiling_or_of_a_busy_client_is_marked():
     near = http_load.judged(measured(rate=17_000.0), ceiling_rps=20_000.0)
     busy = http_load.judged(measured(cores=0.9), ceiling_rps=20_000.0)
     assert near["client_bound"] == ["17000 requests/s of the 20000 that the load generator can send"]

@@ -26,7 +26,7 @@ def processes_of(name: str, base: Base) -> list[Process]:
     return list(arm.processes)
 
 
-def test_each_engine_has_a_server_of_its_own_and_the_router_knows_them_all(base):
+def test_each_engine_has_a_server_of_its_own_and_the_router_lists_them_all(base):
     started = processes_of("vllm-router", base)
     assert [process.name for process in started] == ["server1", "server2", "router"]
     one, two = (ARMS["vllm-router"].build(Base(base.manifest, replicas)).memory_gib for replicas in (1, 2))
@@ -73,7 +73,7 @@ class Worker:
 
 @pytest.mark.parametrize(("arm", "policy"), [("vllm-router", ROUND_ROBIN), ("vllm-router-sessions", CONSISTENT_HASH)])
 def test_the_command_of_the_arm_starts_a_router_that_spreads_requests_and_keeps_sessions_together(base, arm, policy):
-    pytest.importorskip("vllm_router", reason="needs the `bench` extra")
+    pytest.importorskip("vllm_router", reason="needs the laboratory's packages")
     router = processes_of(arm, base)[-1]
     assert policy in router.argv
     workers = [Worker(), Worker()]

@@ -69,6 +69,7 @@ class StreamLoad:
     def __enter__(self) -> Self:
         pool = ThreadPoolExecutor(max(1, self.clients + self.long_clients))
         self._running = [pool.submit(self._client, number) for number in range(self.clients + self.long_clients)]
+        pool.shutdown(wait=False)
         return self
 
     def __exit__(self, *_: object) -> None:
