@@ -35,6 +35,7 @@ from rayline_cli.local.supervisor import stand_behind_other_sessions
 from rayline_cli.progress import Report
 
 READY_SECONDS = 300.0
+"""Of each process of an arm, which starts when the one before answers."""
 FREEZE_SECONDS = 10.0
 RESUME_SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -181,7 +182,7 @@ def _start_processes(plan: BenchPlan, label: str, arm: ProcessArm, state_dir: Pa
     server = Server(label, address(endpoint), plan.model_id, None, starting.session, starting)
     try:
         report.phase("processes", f"{', '.join(process.name for process in arm.processes)} start, one after the other")
-        server.wait_until_it_answers(READY_SECONDS, processes.READY_PATH)
+        server.wait_until_it_answers(READY_SECONDS * len(steps), processes.READY_PATH)
         server.wait_until_it_answers(READY_SECONDS)
         report.done("processes", time.monotonic() - started, f"{len(steps)} of {label}")
         stand_behind_other_sessions(server.session.supervisor_pid)  # as `up` does with an arm of Ray
