@@ -12,7 +12,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -22,7 +22,7 @@ from ray.llm._internal.serve.benchmark.turn import execute_single_turn
 
 
 def run(job: Mapping[str, Any], mark: Any) -> dict[str, Any]:
-    """One measurement of the bench, see rayline_bench.load; a request is one turn. `arguments`: those of `_parser`."""
+    """Measure once, see rayline_bench.load; a request is one turn. `arguments`: those of `_parser`."""
     from transformers import AutoTokenizer
 
     shape = _parser().parse_args(job["arguments"])
@@ -31,8 +31,13 @@ def run(job: Mapping[str, Any], mark: Any) -> dict[str, Any]:
     sessions = max(job["concurrency"], -(-job["requests"] // shape.turns))
     # Every text is made before: making them takes as much CPU as sending them.
     shared = text.generate(shape.shared_tokens)
-    conversations = [_conversation(text, shape, shared, f"{job['seed']}-{at}", shape.turns) for at in range(sessions)]
-    rehearsal = [_conversation(text, shape, shared, f"{job['seed']}-w{at}", turns=1) for at in range(job["warmup"])]
+
+    def conversation(name: str, turns: int) -> Any:
+        system = f"{shared} {text.generate(shape.own_tokens)}"
+        return Conversation(f"{job['seed']}-{name}", system, [text.generate(shape.tokens_in) for _ in range(turns)], turns)
+
+    conversations = [conversation(str(at), shape.turns) for at in range(sessions)]
+    rehearsal = [conversation(f"w{at}", 1) for at in range(job["warmup"])]
     asyncio.run(_all(rehearsal, job, shape.tokens_out))
     mark.begin()
     started = time.perf_counter()
@@ -43,30 +48,19 @@ def run(job: Mapping[str, Any], mark: Any) -> dict[str, Any]:
 
 
 async def _all(conversations: Sequence[Any], job: Mapping[str, Any], tokens_out: int) -> tuple[list[Any], Counter[str]]:
-    """Every conversation, `concurrency` at once; each turn follows the answer to the one before without thinking."""
-    waiting = iter(conversations)
-    turns: list[Any] = []
-    errors: Counter[str] = Counter()
-    started = time.perf_counter_ns()
+    """Run every conversation, `concurrency` at once; each turn follows the answer to the one before without a pause."""
+    waiting, turns, errors = iter(conversations), list[Any](), Counter[str]()
+    started, key = time.perf_counter_ns(), os.environ.get("OPENAI_API_KEY") or None
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
 
         async def one_after_another() -> None:
             for conversation in waiting:
                 try:
                     for turn in range(conversation.num_turns):
-                        outcome = await execute_single_turn(
-                            http,
-                            conversation,
-                            turn,
-                            job["url"],
-                            job["model"],
-                            tokens_out,
-                            started,
-                            api_key=os.environ.get("OPENAI_API_KEY") or None,
-                        )
-                        turns.append(outcome.metric)
+                        place = (conversation, turn, job["url"], job["model"], tokens_out, started)
+                        turns.append((await execute_single_turn(http, *place, api_key=key)).metric)
                 except (RuntimeError, aiohttp.ClientError, TimeoutError) as error:
-                    # the turns after it cannot be asked any more
+                    # the turns after it cannot be sent any more
                     errors[f"{type(error).__name__}: {error}"[:200]] += conversation.num_turns - turn
 
         await asyncio.gather(*(one_after_another() for _ in range(job["concurrency"])))
@@ -74,10 +68,14 @@ async def _all(conversations: Sequence[Any], job: Mapping[str, Any], tokens_out:
 
 
 def summarised(turns: Sequence[Any], errors: Mapping[str, int], duration: float, number_of_turns: int) -> dict[str, Any]:
-    """Figures of the turns that were answered, over all and by their place in the conversation (from 1)."""
+    """Return figures of the turns that were answered, over all and by their place in the conversation (from 1)."""
     tokens = sum(turn.output_tokens for turn in turns)
-    ttft = [turn.ttft_ms for turn in turns]
-    tpot = _tpot(turns)
+    by_turn = []
+    for place in range(number_of_turns):
+        if here := [turn for turn in turns if turn.turn == place]:
+            input_tokens = round(sum(turn.input_tokens for turn in here) / len(here), 1)
+            counts = {"turn": place + 1, "completed": len(here), "input_tokens_mean": input_tokens}
+            by_turn.append(counts | _percentiles(here, 50, 99))
     return {
         "completed": len(turns),
         "failed": sum(errors.values()),
@@ -86,41 +84,23 @@ def summarised(turns: Sequence[Any], errors: Mapping[str, int], duration: float,
         "output_tokens": tokens,
         "output_tokens_per_second": tokens / duration,
         "input_tokens": sum(turn.input_tokens for turn in turns),
-        "ttft_p50_ms": _percentile(ttft, 50),
-        "ttft_p90_ms": _percentile(ttft, 90),
-        "ttft_p99_ms": _percentile(ttft, 99),
-        "tpot_p50_ms": _percentile(tpot, 50),
-        "tpot_p90_ms": _percentile(tpot, 90),
-        "tpot_p99_ms": _percentile(tpot, 99),
-        "by_turn": [
-            {
-                "turn": place + 1,
-                "completed": len(here),
-                "input_tokens_mean": round(sum(turn.input_tokens for turn in here) / len(here), 1),
-                "ttft_p50_ms": _percentile([turn.ttft_ms for turn in here], 50),
-                "ttft_p99_ms": _percentile([turn.ttft_ms for turn in here], 99),
-                "tpot_p50_ms": _percentile(_tpot(here), 50),
-                "tpot_p99_ms": _percentile(_tpot(here), 99),
-            }
-            for place in range(number_of_turns)
-            if (here := [turn for turn in turns if turn.turn == place])
-        ],
+        **_percentiles(turns, 50, 90, 99),
+        "by_turn": by_turn,
         "errors": [f"{count} x {what}" for what, count in Counter(errors).most_common(3)],
     }
 
 
-def _tpot(turns: Iterable[Any]) -> list[float]:
-    """Time per token after the first, of answers with more than one."""
-    return [(turn.e2e_latency_ms - turn.ttft_ms) / (turn.output_tokens - 1) for turn in turns if turn.output_tokens > 1]
-
-
-def _percentile(values: Sequence[float], share: float) -> float | None:
-    return round(float(np.percentile(values, share)), 3) if values else None
-
-
-def _conversation(text: Any, shape: argparse.Namespace, shared: str, name: str, turns: int) -> Any:
-    system = f"{shared} {text.generate(shape.own_tokens)}"
-    return Conversation(name, system, [text.generate(shape.tokens_in) for _ in range(turns)], turns)
+def _percentiles(turns: Sequence[Any], *shares: int) -> dict[str, float | None]:
+    """Return time to first token, and time per token after the first of answers with more than one."""
+    times = {
+        "ttft": [turn.ttft_ms for turn in turns],
+        "tpot": [(turn.e2e_latency_ms - turn.ttft_ms) / (turn.output_tokens - 1) for turn in turns if turn.output_tokens > 1],
+    }
+    return {
+        f"{name}_p{share}_ms": round(float(np.percentile(values, share)), 3) if values else None
+        for name, values in times.items()
+        for share in shares
+    }
 
 
 def _parser() -> argparse.ArgumentParser:

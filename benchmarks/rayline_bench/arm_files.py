@@ -3,76 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from rayline.service.reading import RayService
+from .arms import ARMS, Arm, Base, Built, RayArm, env_text, laid_over, over
+from .errors import BenchUsageError
 
-from .arms import ARMS, Arm, ArmError, Base, Built, ProcessArm, RayArm, env_text, laid_over, with_llm
-
-_FILE_MAPS = ("service", "env", "engine_kwargs", "llm", "serve")
-_FILE_KEYS = {"base", "what", *_FILE_MAPS}
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """An arm that a file describes: another arm, with something laid over."""
-
-    name: str
-    base: str
-    """The arm that it starts from."""
-    what: str = ""
-    service: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the stack's service in its groups, checked as in a stack file; None takes one away."""
-    env: Mapping[str, Any] = field(default_factory=dict)
-    """Variables for every Ray container, unchecked; None takes one away."""
-    engine_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Engine arguments, unchecked; None takes one away."""
-    llm: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over the LLMConfig, unchecked; None takes a key away."""
-    serve: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over serveConfigV2, unchecked; None takes a key away."""
+# All values but those of `service` are unchecked; None takes a key away.
+MAPS: Mapping[str, str] = {
+    "service": "settings of the stack's service in its groups, checked as in a stack file",
+    "env": "variables of every Ray container",
+    "engine_kwargs": "engine arguments",
+    "llm": "laid over the LLMConfig",
+    "serve": "laid over serveConfigV2",
+}
+KEYS = ("base", *MAPS, "what")
 
 
-def read_overlay(name: str, text: str) -> Overlay:
-    """Return the arm that a YAML text describes. Raises ArmError."""
+def arm_of_file(name: str, text: str) -> Arm:
+    """Return the arm that a YAML text describes. Raises BenchUsageError."""
     try:
         document = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise ArmError(f"arm {name}: the file is not YAML: {error}") from None
+        raise BenchUsageError(f"arm {name}: the file is not YAML: {error}. Fix: write a map of YAML") from None
     if not isinstance(document, dict):
-        raise ArmError(f"arm {name}: the file is a map with some of {', '.join(sorted(_FILE_KEYS))}")
-    if unknown := sorted(document.keys() - _FILE_KEYS):
-        raise ArmError(f"arm {name}: unknown {', '.join(unknown)}; there are {', '.join(sorted(_FILE_KEYS))}")
+        raise BenchUsageError(f"arm {name}: the file is no map. Fix: a map with some of {', '.join(KEYS)}")
+    if unknown := sorted(document.keys() - set(KEYS)):
+        raise BenchUsageError(f"arm {name}: unknown {', '.join(unknown)}. Fix: some of {', '.join(KEYS)}")
     base = document.get("base", "kit-equal")
     if base not in ARMS:
-        raise ArmError(f"arm {name}: base {base!r} is none of {', '.join(ARMS)}")
-    for key in _FILE_MAPS:
-        if not isinstance(document.get(key, {}), dict):
-            raise ArmError(f"arm {name}: {key} is a map")
-    return Overlay(name, **({"base": base} | document))
+        raise BenchUsageError(f"arm {name}: base {base!r} is no arm. Fix: one of {', '.join(ARMS)}")
+    for key, meaning in MAPS.items():
+        if not isinstance(document.setdefault(key, {}), dict):
+            raise BenchUsageError(f"arm {name}: {key} is no map. Fix: a map: {meaning}")
+    what = document.get("what") or f"{base} with a file laid over"
+    return Arm(name, what, lambda stack: _laid_over_arm(name, base, document, stack), document["service"])
 
 
-def overlaid(overlay: Overlay) -> Arm:
-    """Return the arm of a file; its `service` has to be in the base's manifest already."""
-
-    def made(base: Base) -> Built:
-        built = ARMS[overlay.base].build(replace(base, more_engine=overlay.engine_kwargs))
-        if isinstance(built, ProcessArm):
-            if overlay.serve or overlay.llm:
-                raise ArmError(f"arm {overlay.name}: {overlay.base} has no Serve configuration to lay something over")
-            over = {key: None if value is None else env_text(value) for key, value in overlay.env.items()}
-            return replace(built, processes=[replace(one, env=laid_over(one.env, over)) for one in built.processes])
-
-        def serve(config: dict[str, Any]) -> None:
-            merged = laid_over(config, overlay.serve)
-            config.clear()
-            config.update(merged)
-
-        service = RayService(built.manifest).with_environment(overlay.env).with_serve(serve)
-        engine = {"engine_kwargs": overlay.engine_kwargs}
-        return RayArm(with_llm(service.manifest, lambda llm: laid_over(laid_over(llm, engine), overlay.llm)))
-
-    return Arm(overlay.name, overlay.what or f"{overlay.base} with a file laid over", made)
+def _laid_over_arm(name: str, under: str, document: Mapping[str, Any], stack: Base) -> Built:
+    """Return the arm `under` with a file's maps over it; the file's `service` is in `stack` already."""
+    built = ARMS[under].build(replace(stack, more_engine=document["engine_kwargs"]))
+    if isinstance(built, RayArm):
+        return over(built, **{key: document[key] for key in ("env", "engine_kwargs", "llm", "serve")})
+    if document["serve"] or document["llm"]:
+        raise BenchUsageError(f"arm {name}: base {under} has no Serve configuration. Fix: leave out llm and serve")
+    env = {key: None if value is None else env_text(value) for key, value in document["env"].items()}
+    return replace(built, processes=[replace(process, env=laid_over(process.env, env)) for process in built.processes])

@@ -17,19 +17,20 @@ import yaml
 from rayline.facts.serve_flags import HA_PROXY, SWITCHES
 from rayline.service.api_key import GATE_MIDDLEWARE
 from rayline.service.reading import LlmConfig, RayService, plain_environment
+from rayline_cli.local import memory, single_node
 from rayline_cli.stack_names import PROJECT_ROOT
+
+from .errors import BenchUsageError
 
 SAMPLE_ENGINE: Mapping[str, Any] = {"enforce_eager": True}
 """Engine arguments of the arms that are to be equal: the upstream high-throughput sample sets none, so all stay at vLLM's
 defaults. The one exception is for the CPU, where vLLM else needs a C++ compiler and half a minute more to start."""
 CPU_ENVIRONMENT = ("VLLM_CPU_KVCACHE_SPACE",)
-"""Variables of the kit's manifest that vLLM needs on the CPU whoever runs it; every arm has them."""
+"""Variables of the kit's manifest that vLLM needs on the CPU; every arm has them."""
 INGRESS_CPUS = 4
-"""Ray CPUs added where direct streaming is off: each OpenAiIngress replica then asks for one. Bookkeeping, not cores."""
-
-
-class ArmError(Exception):
-    """An arm, or a file that describes one, makes no sense; the message says why."""
+"""Ray CPUs added where direct streaming is off: each OpenAiIngress replica then requests one. Bookkeeping, not cores."""
+MEMORY_PER_VLLM_GIB = 2.0
+"""One plain vLLM server with a tiny model on the CPU, without its KV cache: API server and engine."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,6 @@ class Base:
 
     manifest: Mapping[str, Any]
     """The stack's RayService, as rendered."""
-    model_id: str
-    """The served name."""
-    model_source: str
-    """As declared: a bundled model, a folder or a Hugging Face id."""
     replicas: int = 1
     engine: Mapping[str, Any] = field(default_factory=lambda: dict(SAMPLE_ENGINE))
     """Engine arguments of the arms that are to be equal."""
@@ -50,10 +47,13 @@ class Base:
 
     @property
     def service(self) -> RayService:
+        """Return the stack's RayService."""
         return RayService(self.manifest)
 
-    def kv_cache_gib(self) -> float:
-        return float(env_of(self.service).get("VLLM_CPU_KVCACHE_SPACE") or 4)  # vLLM's own default
+    @property
+    def model(self) -> LlmConfig:
+        """Return the model: its served name and its source, which is a bundled model, a folder or a Hugging Face id."""
+        return self.service.serve.llm_configs[0]
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,26 @@ class RayArm:
 
     manifest: Mapping[str, Any]
 
+    @property
+    def memory_gib(self) -> float:
+        """Return about how much memory the arm takes."""
+        return memory.needed_gib(single_node.read(self.manifest), {})
+
     def facts(self) -> dict[str, Any]:
-        """Return what tells arms apart, flat, for people and for the receipt; values of Secrets are not in it."""
+        """Return the settings in which arms differ, flat, for the terminal and the receipt; values of Secrets are not in it."""
         service = RayService(self.manifest)
         config = service.serve.data
-        llm = next((one.data for one in service.serve.llm_configs), {})
-        # without the place of this clone: a run may be resumed in another one, and a receipt may be shown to others
+        llm = next((config.data for config in service.serve.llm_configs), {})
+        # without the place of this clone: a run may be resumed in another one, and a receipt may be published
         here = str(PROJECT_ROOT)
-        found = {f"env {name}": value.replace(here, "(project)") for name, value in env_of(service).items()}
-        found |= {f"engine {name}": value for name, value in llm.get("engine_kwargs", {}).items()}
+        facts = {f"env {name}": value.replace(here, "(project)") for name, value in env_of(service).items()}
+        facts |= {f"engine {name}": value for name, value in llm.get("engine_kwargs", {}).items()}
         shown = ("engine_kwargs", "model_loading_config", "accelerator_config")
         rest = {name: value for name, value in config.items() if name != "applications"}
-        found |= _flat(rest | {name: value for name, value in llm.items() if name not in shown}, "serve")
+        facts |= _flat(rest | {name: value for name, value in llm.items() if name not in shown}, "serve")
         if mode := service.cluster.get("authOptions", {}).get("mode"):
-            found["ray auth"] = mode
-        return found
+            facts["ray auth"] = mode
+        return facts
 
 
 @dataclass(frozen=True)
@@ -86,32 +91,33 @@ class Process:
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
-    ready: str = "/v1/models"
-    """Path that answers 200 once it serves."""
     more_ports: Sequence[str] = ()
     """Names of ports beside its own; `{NAME}` in `argv` stands for them too."""
 
 
 @dataclass(frozen=True)
 class ProcessArm:
-    """Plain processes, each with a port of its own; started in order, each when the one before is ready."""
+    """Plain processes, each with a port of its own, started in order, each when the one before is ready.
+
+    Clients connect to the last one.
+    """
 
     processes: Sequence[Process]
-    endpoint: str
-    """The process that clients talk to."""
-    engines: int = 1
-    """How many vLLM engines are in it, for the memory."""
-    kv_cache_gib: float = 0.0
+    memory_gib: float
 
     def facts(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        """Return the commands and their variables."""
+        facts: dict[str, Any] = {}
         for process in self.processes:
-            found[f"command {process.name}"] = " ".join(process.argv)
-            found |= {f"env {name}": value for name, value in process.env.items()}
-        return found
+            facts[f"command {process.name}"] = " ".join(process.argv)
+            facts |= {f"env {name}": value for name, value in process.env.items()}
+        return facts
 
 
 Built = RayArm | ProcessArm
+Overlay = Mapping[str, Any]
+"""None takes a key away."""
+NONE: Overlay = {}
 
 
 @dataclass(frozen=True)
@@ -121,81 +127,83 @@ class Arm:
     name: str
     what: str
     build: Callable[[Base], Built]
+    """Raises BenchUsageError where the arm cannot have so many replicas."""
+    service: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the stack's service that the arm changes."""
 
 
 def sample(base: Base) -> dict[str, Any]:
-    """The upstream high-throughput sample for this model: its four switches and nothing else of the kit.
+    """Return the upstream high-throughput sample for this model: its four switches and nothing else of the kit.
 
     ray-project/kuberay v1.7.0, ray-service.high-throughput-llm.yaml. Kept besides: what the CPU needs (accelerator kind,
     no CPU for the actor beside the placement group's, CPU_ENVIRONMENT), and the numbers of CPUs of head and workers.
     """
-    declared = base.service.serve.llm_configs[0].data
-    llm = {name: declared[name] for name in ("model_loading_config", "accelerator_config")} | {
+    llm = {name: base.model.data[name] for name in ("model_loading_config", "accelerator_config")} | {
         "engine_kwargs": dict(base.engine),
         "deployment_config": {"num_replicas": base.replicas, "ray_actor_options": {"num_cpus": 0}},
     }
     application = {"name": "llm_app", "import_path": "ray.serve.llm:build_openai_app", "args": {"llm_configs": [llm]}}
     environment = dict.fromkeys(SWITCHES.values(), "1") | vllm_environment(base)
-    cluster = base.manifest["spec"]["rayClusterConfig"]
-    head, workers = cluster["headGroupSpec"]["rayStartParams"], cluster["workerGroupSpecs"][0]
-    worker = {
-        "groupName": workers["groupName"],
-        "replicas": base.replicas,
-        "rayStartParams": {"num-cpus": workers["rayStartParams"]["num-cpus"]},
-        "template": _pod("llm", environment),
-    }
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayService",
-        "metadata": {"name": base.manifest["metadata"]["name"]},
-        "spec": {
-            "serveConfigV2": yaml.safe_dump({"applications": [application]}, sort_keys=False, width=1000),
-            "rayClusterConfig": {
-                "rayVersion": cluster["rayVersion"],
-                "headGroupSpec": {
-                    "rayStartParams": {name: head[name] for name in ("dashboard-host", "num-cpus") if name in head},
-                    "template": _pod("ray-head", environment),
-                },
-                "workerGroupSpecs": [worker],
-            },
+
+    def pod(container: str) -> dict[str, Any]:
+        env = [{"name": name, "value": value} for name, value in environment.items()]
+        return {"spec": {"containers": [{"name": container, "env": env}]}}
+
+    head, workers = base.service.head.data["rayStartParams"], base.service.workers[0].data
+    cluster = {
+        "rayVersion": base.service.cluster["rayVersion"],
+        "headGroupSpec": {
+            "rayStartParams": {name: head[name] for name in ("dashboard-host", "num-cpus") if name in head},
+            "template": pod("ray-head"),
         },
+        "workerGroupSpecs": [
+            {
+                "groupName": workers["groupName"],
+                "replicas": base.replicas,
+                "rayStartParams": {"num-cpus": workers["rayStartParams"]["num-cpus"]},
+                "template": pod("llm"),
+            }
+        ],
     }
+    serve = yaml.safe_dump({"applications": [application]}, sort_keys=False, width=1000)
+    metadata, spec = {"name": base.service.name}, {"serveConfigV2": serve, "rayClusterConfig": cluster}
+    return {"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": metadata, "spec": spec}
 
 
-def ray_defaults(base: Base, *, unbatched: bool = False) -> Mapping[str, Any]:
-    """The same with all four switches off, as Ray Serve LLM is without them; `unbatched` sends each token by itself."""
+def ray_defaults(base: Base) -> RayArm:
+    """Return the sample with all four switches off, as Ray Serve LLM is without them."""
     manifest = RayService(sample(base)).with_environment(dict.fromkeys(SWITCHES.values(), "0")).manifest
     group = manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     group["rayStartParams"]["num-cpus"] = str(int(group["rayStartParams"]["num-cpus"]) + INGRESS_CPUS)
-    each = {"experimental_configs": {"stream_batching_interval_ms": 0}}
-    return with_llm(manifest, lambda llm: llm | each) if unbatched else manifest
+    return RayArm(manifest)
 
 
-def haproxy_only(base: Base) -> Mapping[str, Any]:
-    """The first switch alone: HAProxy in the Python proxy's place, everything behind it as without switches."""
-    return RayService(ray_defaults(base)).with_environment({HA_PROXY: "1"}).manifest
+def kit(base: Base) -> RayArm:
+    """Return the kit as its stack renders it."""
+    return RayArm(base.manifest if base.replicas == 1 else with_replicas(base.manifest, base.replicas))
 
 
-def with_sessions(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A copy that sends all requests of a session (header x-session-id) to one replica, where its prefixes are cached.
+def over(
+    arm: RayArm, *, env: Overlay = NONE, engine_kwargs: Overlay = NONE, llm: Overlay = NONE, serve: Overlay = NONE
+) -> RayArm:
+    """Return an arm with variables, engine arguments and parts of the LLMConfig and of serveConfigV2 laid over."""
 
-    Ray's router with direct streaming is round robin by default (ray/llm/_internal/serve/core/ingress/builder.py:43).
-    """
-    router = {"deployment_config": {"request_router_config": {"request_router_class": SESSION_ROUTER}}}
-    return with_llm(manifest, lambda llm: laid_over(llm, router))
+    def change(config: dict[str, Any]) -> None:
+        merged = laid_over(config, serve)
+        models = merged["applications"][0]["args"]["llm_configs"]
+        models[0] = laid_over(laid_over(models[0], {"engine_kwargs": engine_kwargs}), llm)
+        config.clear()
+        config.update(merged)
+
+    return RayArm(RayService(arm.manifest).with_environment(env).with_serve(change).manifest)
 
 
-SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-
-
-def with_equal_engine(manifest: Mapping[str, Any], engine: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a copy whose engine arguments are `engine` and nothing else but the API-key gate, which is not the engine's."""
-
-    def change(llm: dict[str, Any]) -> dict[str, Any]:
-        gate = [one for one in LlmConfig(llm).engine_kwargs.get("middleware", []) if one == GATE_MIDDLEWARE]
-        return llm | {"engine_kwargs": dict(engine) | ({"middleware": gate} if gate else {})}
-
-    return with_llm(manifest, change)
+def with_equal_engine(arm: RayArm, engine: Mapping[str, Any]) -> RayArm:
+    """Return an arm whose engine arguments are `engine` and nothing else but the API-key gate, which is not the engine's."""
+    declared = RayService(arm.manifest).serve.llm_configs[0].engine_kwargs
+    gate = [name for name in declared.get("middleware", []) if name == GATE_MIDDLEWARE]
+    kept = {**engine, **({"middleware": gate} if gate else {})}
+    return over(arm, engine_kwargs=dict.fromkeys(declared) | kept)
 
 
 def with_replicas(manifest: Mapping[str, Any], replicas: int) -> Mapping[str, Any]:
@@ -213,18 +221,8 @@ def with_replicas(manifest: Mapping[str, Any], replicas: int) -> Mapping[str, An
     return changed
 
 
-def with_llm(manifest: Mapping[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> Mapping[str, Any]:
-    """Return a copy that has what `change` makes of its LLMConfig."""
-
-    def in_place(config: dict[str, Any]) -> None:
-        models = config["applications"][0]["args"]["llm_configs"]
-        models[0] = change(models[0])
-
-    return RayService(manifest).with_serve(in_place).manifest
-
-
 def env_of(service: RayService) -> dict[str, str]:
-    """Return the Ray container's variables; what comes from a Secret as a word about where from."""
+    """Return the Ray container's variables; a text in place of a Secret's value."""
     environment = plain_environment(service.head.ray_container)
     return {name: "(from a Secret)" if value is None else value for name, value in environment.items()}
 
@@ -247,42 +245,25 @@ def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _pod(container: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    env = [{"name": name, "value": value} for name, value in environment.items()]
-    return {"spec": {"containers": [{"name": container, "env": env}]}}
-
-
 # --- plain vLLM --------------------------------------------------------------------------------------------------------
 
 
-def vllm_argv(base: Base, name: str, equal: bool) -> list[str]:
-    """Command of one `vllm serve`: the module, because the script of that name refuses vllm-cpu's distribution name."""
-    argv = ["{python}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
-    argv += ["--served-model-name", base.model_id, "--host", "127.0.0.1", "--port", "{" + name + "}"]
-    for key, value in laid_over(base.engine if equal else {}, base.more_engine).items():
+def vllm_flags(arguments: Mapping[str, Any]) -> list[str]:
+    """Return engine arguments as vLLM's command line has them."""
+    flags = []
+    for key, value in arguments.items():
         flag = "--" + key.replace("_", "-")
         if isinstance(value, bool):
-            argv.append(flag if value else "--no-" + flag[2:])
-        elif isinstance(value, (dict, list)):
-            argv += [flag, json.dumps(value)]
+            flags.append(flag if value else "--no-" + flag[2:])
         else:
-            argv += [flag, str(value)]
-    return argv
+            flags += [flag, json.dumps(value) if isinstance(value, (dict, list)) else str(value)]
+    return flags
 
 
 def vllm_environment(base: Base) -> dict[str, str]:
-    """What CPU_ENVIRONMENT names, as the manifest has it."""
-    given = env_of(base.service)
-    return {name: given[name] for name in CPU_ENVIRONMENT if name in given}
-
-
-def plain_vllm(base: Base, *, equal: bool = True) -> ProcessArm:
-    """Return one `vllm serve`, with vLLM's own defaults unless `equal`. Raises ArmError for more than one replica."""
-    if base.replicas != 1:
-        raise ArmError("plain `vllm serve` is one server. Fix: compare several replicas with vllm-router")
-    argv = vllm_argv(base, "server", equal)
-    server = Process("server", argv, vllm_environment(base))
-    return ProcessArm([server], "server", engines=1, kv_cache_gib=base.kv_cache_gib())
+    """Return the variables of CPU_ENVIRONMENT with the manifest's values."""
+    declared = env_of(base.service)
+    return {name: declared[name] for name in CPU_ENVIRONMENT if name in declared}
 
 
 METRICS_PORT = "router-metrics"
@@ -291,89 +272,75 @@ METRICS_PORT = "router-metrics"
 ROUND_ROBIN, CONSISTENT_HASH = "round_robin", "consistent_hash"
 
 
-def routed_vllm(base: Base, *, equal: bool = True, policy: str = ROUND_ROBIN) -> ProcessArm:
-    """As many `vllm serve` as there are replicas, behind vllm-router: what somebody would run without Ray.
+def plain_vllm(base: Base, *, equal: bool = True, policy: str = "") -> ProcessArm:
+    """Return as many `vllm serve` as there are replicas, with vLLM's own defaults unless `equal`.
 
-    `policy` is ROUND_ROBIN, as in Ray's router by default, or CONSISTENT_HASH by the header x-session-id.
+    With a `policy` they stand behind vllm-router, the usual way without Ray: ROUND_ROBIN, as in Ray's router by
+    default, or CONSISTENT_HASH by the header x-session-id. Raises BenchUsageError for several servers without a router.
     """
-    names = [f"server{number}" for number in range(1, base.replicas + 1)]
-    servers = [Process(name, vllm_argv(base, name, equal), vllm_environment(base)) for name in names]
-    argv = ["{python}", "-m", "vllm_router.launch_router", "--host", "127.0.0.1", "--port", "{router}"]
-    argv += ["--prometheus-port", "{" + METRICS_PORT + "}", "--policy", policy]
-    argv += ["--worker-urls", *("http://127.0.0.1:{" + name + "}" for name in names)]
-    router = Process("router", argv, more_ports=(METRICS_PORT,))
-    return ProcessArm([*servers, router], "router", engines=base.replicas, kv_cache_gib=base.kv_cache_gib())
+    if base.replicas != 1 and not policy:
+        raise BenchUsageError("plain `vllm serve` is one server. Fix: compare several replicas with vllm-router")
+    names = [f"server{number}" for number in range(1, base.replicas + 1)] if policy else ["server"]
+    flags, environment = vllm_flags(laid_over(base.engine if equal else {}, base.more_engine)), vllm_environment(base)
+    # the module, because the script `vllm` refuses vllm-cpu's distribution name
+    argv = ["{python}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
+    argv += ["--served-model-name", base.model.model_id, "--host", "127.0.0.1"]
+    processes = [Process(name, [*argv, "--port", "{" + name + "}", *flags], environment) for name in names]
+    if policy:
+        router = ["{python}", "-m", "vllm_router.launch_router", "--host", "127.0.0.1", "--port", "{router}"]
+        router += ["--prometheus-port", "{" + METRICS_PORT + "}", "--policy", policy]
+        router += ["--worker-urls", *("http://127.0.0.1:{" + name + "}" for name in names)]
+        processes.append(Process("router", router, more_ports=(METRICS_PORT,)))
+    kv_cache_gib = float(environment.get("VLLM_CPU_KVCACHE_SPACE") or 4)  # vLLM's own default
+    return ProcessArm(processes, len(names) * (MEMORY_PER_VLLM_GIB + kv_cache_gib))
 
 
 # --- the rows ----------------------------------------------------------------------------------------------------------
 
 
-def _kit(base: Base) -> RayArm:
-    return RayArm(base.manifest if base.replicas == 1 else with_replicas(base.manifest, base.replicas))
-
+UNBATCHED = {"experimental_configs": {"stream_batching_interval_ms": 0}}
+# Ray's router with direct streaming is round robin by default (ray/llm/_internal/serve/core/ingress/builder.py:43). This one
+# sends all requests of a session (header x-session-id) to one replica, where its prefixes are cached.
+SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+SESSIONS = {"deployment_config": {"request_router_config": {"request_router_class": SESSION_ROUTER}}}
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Arm("ray-defaults", "Ray Serve LLM with all switches off", lambda base: RayArm(ray_defaults(base))),
-        Arm(
-            "ray-unbatched",
-            "all switches off, and each token sent by itself (Ray batches for 50 ms by default)",
-            lambda base: RayArm(ray_defaults(base, unbatched=True)),
-        ),
-        Arm(
-            "sample",
-            "the upstream sample's four switches, vLLM's own arguments, not compiled",
-            lambda base: RayArm(sample(base)),
-        ),
-        Arm(
-            "kit-equal",
-            "the kit's profile with the sample's engine arguments",
-            lambda base: RayArm(with_equal_engine(_kit(base).manifest, base.engine)),
-        ),
-        Arm("kit", "the kit as shipped: its profile and its own engine arguments", _kit),
-        Arm("haproxy", "the first switch alone: HAProxy as proxy", lambda base: RayArm(haproxy_only(base))),
-        Arm(
-            "kit-sessions",
-            "the kit, and a session's turns go to one replica (ConsistentHashRouter)",
-            lambda base: RayArm(with_sessions(_kit(base).manifest)),
-        ),
+        Arm("ray-defaults", "Ray Serve LLM with all switches off", ray_defaults),
+        Arm("ray-unbatched", "all switches off, and each token sent by itself (Ray batches for 50 ms by default)",
+            lambda base: over(ray_defaults(base), llm=UNBATCHED)),
+        Arm("sample", "the upstream sample's four switches, vLLM's own arguments, not compiled", lambda base: RayArm(sample(base))),
+        Arm("kit-equal", "the kit's profile with the sample's engine arguments",
+            lambda base: with_equal_engine(kit(base), base.engine)),
+        Arm("kit", "the kit as shipped: its profile and its own engine arguments", kit),
+        Arm("haproxy", "the first switch alone: HAProxy as proxy", lambda base: over(ray_defaults(base), env={HA_PROXY: "1"})),
+        Arm("kit-sessions", "the kit, and a session's turns go to one replica (ConsistentHashRouter)",
+            lambda base: over(kit(base), llm=SESSIONS)),
         Arm("vllm", "plain `vllm serve` with the sample's engine arguments", plain_vllm),
         Arm("vllm-defaults", "plain `vllm serve` with its own defaults", partial(plain_vllm, equal=False)),
-        Arm("vllm-router", "N x `vllm serve` behind vllm-router, with the sample's engine arguments", routed_vllm),
-        Arm(
-            "vllm-router-defaults",
-            "N x `vllm serve` with its own defaults behind vllm-router",
-            partial(routed_vllm, equal=False),
-        ),
-        Arm(
-            "vllm-router-sessions",
-            "vllm-router, and a session's turns go to one server",
-            partial(routed_vllm, policy=CONSISTENT_HASH),
-        ),
+        Arm("vllm-router", "N x `vllm serve` behind vllm-router, with the sample's engine arguments",
+            partial(plain_vllm, policy=ROUND_ROBIN)),
+        Arm("vllm-router-defaults", "N x `vllm serve` with its own defaults behind vllm-router",
+            partial(plain_vllm, equal=False, policy=ROUND_ROBIN)),
+        Arm("vllm-router-sessions", "vllm-router, and a session's turns go to one server",
+            partial(plain_vllm, policy=CONSISTENT_HASH)),
     )
-}
+}  # fmt: skip
 
 
-def differences(one: Built, other: Built) -> list[str]:
-    """One line for each thing that `one` has differently from `other`."""
-    mine, theirs = one.facts(), other.facts()
-    lines = []
-    for key in sorted(mine.keys() | theirs.keys()):
-        if key not in theirs:
-            lines.append(f"+ {key}: {mine[key]}")
-        elif key not in mine:
-            lines.append(f"- {key}: {theirs[key]}")
-        elif mine[key] != theirs[key]:
-            lines.append(f"~ {key}: {mine[key]} (was {theirs[key]})")
-    return lines
+def differences(arm: Built, baseline: Built) -> list[str]:
+    """Return a line for each fact of `arm` that the baseline does not have, or has differently."""
+    mine, theirs = arm.facts(), baseline.facts()
+    added = {key: f"+ {key}: {mine[key]}" for key in mine.keys() - theirs.keys()}
+    removed = {key: f"- {key}: {theirs[key]}" for key in theirs.keys() - mine.keys()}
+    both = mine.keys() & theirs.keys()
+    changed = {key: f"~ {key}: {mine[key]} (was {theirs[key]})" for key in both if mine[key] != theirs[key]}
+    return [line for _, line in sorted((added | removed | changed).items())]
 
 
 def _flat(value: Mapping[str, Any], path: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict):
-            found |= _flat(item, f"{path}.{key}" if path else key)
-        else:
-            found[f"{path}.{key}"] = item
-    return found
+        flat |= _flat(item, f"{path}.{key}") if isinstance(item, dict) else {f"{path}.{key}": item}
+    return flat

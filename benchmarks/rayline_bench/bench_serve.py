@@ -18,18 +18,19 @@ def arguments(job: Mapping[str, Any], *, requests: int, seed: int) -> list[str]:
     ]
 
 
+FIGURES: Mapping[str, str] = {
+    "completed": "completed",
+    "failed": "failed",
+    "duration": "duration",
+    "requests_per_second": "request_throughput",
+    "output_tokens": "total_output_tokens",
+    "output_tokens_per_second": "output_throughput",
+    "input_tokens": "total_input_tokens",
+    **{f"{metric}_p{n}_ms": f"p{n}_{metric}_ms" for metric in ("ttft", "tpot", "e2el") for n in (50, 90, 99)},
+}
+"""Name in METRICS (load.py), and more -> name in the JSON."""
+
+
 def figures(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return METRICS (load.py) and more from the JSON of a run."""
-    found = {
-        "completed": result["completed"],
-        "failed": result["failed"],
-        "duration": result["duration"],
-        "requests_per_second": result["request_throughput"],
-        "output_tokens": result["total_output_tokens"],
-        "output_tokens_per_second": result["output_throughput"],
-        "input_tokens": result["total_input_tokens"],
-    }
-    for metric in ("ttft", "tpot", "e2el"):
-        for percentile in ("50", "90", "99"):
-            found[f"{metric}_p{percentile}_ms"] = result[f"p{percentile}_{metric}_ms"]
-    return found
+    return {name: result[key] for name, key in FIGURES.items()}

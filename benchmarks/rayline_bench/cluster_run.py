@@ -1,26 +1,30 @@
-"""`rayline bench` for a stack in a cluster: creates the Job of cluster_job.py with kubectl, reads its log, keeps what it found.
+"""`rayline bench` for a stack in a cluster: creates the Job of cluster_job.py with kubectl and reads its log into a receipt.
 
-Everything goes through kubectl and so with the rights of the caller. What this run made is removed at its end, however that is.
+Everything goes through kubectl and so with the rights of the caller. The objects of a run are removed at its end, however that is.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rayline.facts.labels import BENCH_LABEL
 from rayline.platform.types import Plan
+from rayline.service.reading import RayService
 from rayline.service.types import ServicePlan
 from rayline_cli import offline, render
 from rayline_cli.clients.kubernetes import Kubectl, NotSeen
 from rayline_cli.progress import Report
 from rayline_cli.signals import undisturbed
 
-from . import bench_serve, cluster_job, receipt, schedule
+from . import bench_serve, cluster_job, schedule
+from . import receipt as receipts
 from .arms import RayArm
 from .cluster_job import MARK
 from .errors import BenchError, BenchUsageError
@@ -44,88 +48,95 @@ NOTES = [
 
 
 @dataclass(frozen=True)
-class Run:
-    """What is to be measured in a cluster; nothing of it has been started."""
+class ClusterBench:
+    """The plan of a benchmark in a cluster; nothing of it has been started."""
 
     plan: Plan
     service: ServicePlan
-    loads: Sequence[Load]
+    loads: Mapping[tuple[str, int], Load]
+    """By workload and concurrency."""
     configuration: Configuration
-    facts: Mapping[str, Any]
 
-    def left(self, found: Receipt) -> list[Point]:
-        """Return the points that `found` lacks, in order."""
-        loads = [(load.workload.name, load.concurrency) for load in self.loads]
-        every = schedule.order(found.groups, loads, found.repeats)
-        return schedule.left(every, [one.point() for one in found.points])
+    def left(self, receipt: Receipt) -> list[Point]:
+        """Return the points that `receipt` lacks, in order."""
+        every = schedule.order(receipt.groups, list(self.loads), receipt.repeats)
+        return schedule.left(every, [point.point() for point in receipt.points])
 
     def jobs(self, points: Sequence[Point]) -> list[dict[str, Any]]:
-        """Return what the Job does for each point."""
-        loads = {(load.workload.name, load.concurrency): load for load in self.loads}
+        """Return the Job's work for each point."""
         target = {
             "url": cluster_job.endpoint(self.service),
             "model": self.service.served_model_name,
             "tokenizer": cluster_job.tokenizer(self.service),
         }
-        return [target | loads[point.workload, point.concurrency].job(point) for point in points]
+        return [target | self.loads[point.workload, point.concurrency].job(point) for point in points]
+
+    def measured(self, point: Point, result: Mapping[str, Any], seconds: float, start: int) -> Measured:
+        """Return a point of the receipt from the JSON of `vllm bench serve`."""
+        return Measured(
+            **vars(point),
+            at=receipts.now(),
+            requests=self.loads[point.workload, point.concurrency].requests,
+            seconds=seconds,
+            load=bench_serve.figures(result) | {"errors": [], "load_cpu_seconds": 0.0},
+            cpu_seconds={},
+            machine_load=0.0,
+            start=start,
+        )
 
     def kubectl(self) -> Kubectl:
         """Return kubectl in the stack's cluster and namespace."""
         return Kubectl(self.plan.namespace, self.plan.cluster.context, self.plan.cluster.kubeconfig)
 
 
-def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) -> Run:
-    """Check that everything asked for makes sense. Starts nothing, asks nobody. Raises BenchUsageError."""
-    plan = program.plan
-    services = {service.name: service for service in plan.services}
+def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) -> ClusterBench:
+    """Check that the run makes sense and return its plan. Starts nothing. Raises BenchUsageError."""
+    services = {service.name: service for service in program.plan.services}
     if service_name and service_name not in services:
         raise BenchUsageError(
-            f"--arms {service_name}: in a cluster the arm is a service, and stack {program.stack} has {', '.join(services)}"
+            f"--arms {service_name}: in a cluster the arm is a service, and stack {program.stack} has no such one. "
+            f"Fix: one of {', '.join(services)}"
         )
     if not service_name and len(services) != 1:
-        raise BenchUsageError(f"stack {program.stack} has {', '.join(services)}: name one with --arms")
+        raise BenchUsageError(f"stack {program.stack} has {', '.join(services)}. Fix: name one with --arms")
     service = services[service_name or next(iter(services))]
-    try:
-        cluster_job.endpoint(service)
-    except cluster_job.NotMeasurable as error:
-        raise BenchUsageError(str(error)) from None
+    cluster_job.endpoint(service)
     for load in loads:
+        option, needed, has = f"--workloads {load.workload.name}", load.workload.context, service.limits.max_model_len
         if load.workload.generator != VLLM:
-            raise BenchUsageError(f"--workloads {load.workload.name}: it is for this machine only")
-        if load.workload.context > service.limits.max_model_len:
+            raise BenchUsageError(f"{option}: it is for this machine only. Fix: a workload of random prompts")
+        if needed > has:
             raise BenchUsageError(
-                f"--workloads {load.workload.name}: it needs a context of {load.workload.context} tokens, and service "
-                f"{service.name} has engine.max_model_len {service.limits.max_model_len}"
+                f"{option}: it needs a context of {needed} tokens, and service {service.name} has engine.max_model_len {has}. "
+                "Fix: shorter prompts, or a longer context"
             )
     manifest = next(m for m in render.ray_services(program) if m["metadata"]["name"] == service.name)
-    facts = RayArm(manifest).facts()
     configuration = Configuration(
         stack=program.stack,
         model=cluster_job.tokenizer(service),
         base=ARM,
         replicas=[service.replicas],
-        arms={ARM: facts},
+        arms={ARM: RayArm(manifest).facts()},
         loads=[load.record() for load in loads],
-        # of the image; what is installed here has no part in it
+        # of the image; the packages of this machine have no part in it
         versions={"image": service.image},
     )
-    return Run(plan, service, loads, configuration, facts)
+    return ClusterBench(program.plan, service, {(load.workload.name, load.concurrency): load for load in loads}, configuration)
 
 
-def new_receipt(run: Run, repeats: int, command: str) -> Receipt:
+def new_receipt(run: ClusterBench, repeats: int, command: str) -> Receipt:
     """Return a receipt without a point."""
-    arms = {ARM: ArmRecord(what="the service as it runs", facts=dict(run.facts), differences=[])}
-    return receipt.new(run.configuration, repeats, [[ARM]], command, NOTES, arms=arms, hardware={}, environment={})
+    arms = {ARM: ArmRecord(what="the service as it runs", facts=run.configuration.arms[ARM], differences=[])}
+    return receipts.new(run.configuration, repeats, [[ARM]], command, NOTES, arms=arms, hardware={}, environment={})
 
 
-def measure(run: Run, found: Receipt, path: Path, report: Report) -> None:
-    """Measure what `found` lacks and write it to `path` after each point. Raises BenchError.
+def measure(run: ClusterBench, receipt: Receipt, path: Path, report: Report) -> None:
+    """Measure what `receipt` lacks and write it to `path` after each point. Raises BenchError.
 
-    However this ends, also by Ctrl-C or SIGTERM, the Job and what belongs to it are removed.
+    However this ends, also by Ctrl-C or SIGTERM, the Job and its objects are removed.
     """
-    points = run.left(found)
-    if not points:
-        found.write(path)
+    if not (points := run.left(receipt)):
+        receipt.write(path)
         return
     jobs, kubectl = run.jobs(points), run.kubectl()
     name = cluster_job.run_name(run.service.name, jobs)
@@ -133,31 +144,23 @@ def measure(run: Run, found: Receipt, path: Path, report: Report) -> None:
         _must_be_ready(kubectl, run.service)
         _must_be_alone(kubectl)
         _remove(kubectl, name)
-        try:
+        with _removed_at_the_end(kubectl, name, report):
             items = cluster_job.manifests(run.plan, run.service, jobs)
             kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
             report.note(f"Job {name} in {run.plan.namespace}")
-            _Taking(run, points, found, path, report).follow(kubectl, name)
-        finally:
-            with undisturbed():
-                report.phase("remove", f"Job {name}")
-                try:
-                    _remove(kubectl, name)
-                except NotSeen as error:
-                    # what ended the run is the error to be seen; Kubernetes ends the Job at its deadline
-                    report.note(f"not removed: {error}")
+            _wait_for_the_pod(kubectl, name, report)
+            _follow(run, points, receipt, path, report, partial(_log, kubectl, name))
     except NotSeen as error:
-        raise BenchError(f"{error}. Fix: mend that, or apply what `--render` prints by hand") from None
-    found.ended_at = receipt.now()
-    found.write(path)
+        raise BenchError(f"{error}. Fix: mend that, or apply the output of --dry-run by hand") from None
+    receipt.ended_at = receipts.now()
+    receipt.write(path)
 
 
 def _must_be_ready(kubectl: Kubectl, service: ServicePlan) -> None:
-    conditions = kubectl.get("rayservice", service.name).get("status", {}).get("conditions") or []
-    ready = next((one for one in conditions if one["type"] == "Ready"), None)
+    ready = RayService(kubectl.get("rayservice", service.name)).conditions.get("Ready")
     if ready is None or ready["status"] != "True":
-        said = f"{ready.get('reason', '')}: {ready.get('message', '')}" if ready else "it has no condition Ready yet"
-        raise BenchError(f"service {service.name} is not ready ({said}). Fix: wait until `rayline status` says it serves")
+        why = f"{ready.get('reason', '')}: {ready.get('message', '')}" if ready else "it has no condition Ready yet"
+        raise BenchError(f"service {service.name} is not ready ({why}). Fix: wait until `rayline status` says it serves")
 
 
 def _must_be_alone(kubectl: Kubectl) -> None:
@@ -166,103 +169,94 @@ def _must_be_alone(kubectl: Kubectl) -> None:
         if job.get("status", {}).get("active"):
             name = job["metadata"]["name"]
             raise BenchError(
-                f"another benchmark is running, Job {name}: concurrent benchmarks distort each other. Fix: wait for it; "
-                f"if nobody follows it, kubectl --namespace {kubectl.namespace} delete job {name}"
+                f"another benchmark is running, Job {name}: concurrent benchmarks distort each other. Fix: wait for it; if its "
+                f"`rayline bench` is gone, {kubectl.by_hand(f'delete job {name}')}"
             )
 
 
 def _remove(kubectl: Kubectl, name: str) -> None:
-    kubectl("delete", "job,networkpolicy", "--selector", f"{BENCH_LABEL}={name}", "--ignore-not-found")
+    kubectl("delete", "job,networkpolicy", "--selector", f"{BENCH_LABEL}={name}", "--ignore-not-receipt")
 
 
-class _Taking:
-    """Turns the log of the Job into points of the receipt."""
+@contextmanager
+def _removed_at_the_end(kubectl: Kubectl, name: str, report: Report) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with undisturbed():
+            report.phase("remove", f"Job {name}")
+            try:
+                _remove(kubectl, name)
+            except NotSeen as error:
+                # the error that ended the run is the one to be seen; Kubernetes ends the Job at its deadline
+                report.note(f"not removed: {error}")
 
-    def __init__(self, run: Run, points: Sequence[Point], found: Receipt, path: Path, report: Report) -> None:
-        self._points, self._found, self._path, self._report = points, found, path, report
-        self._requests = {(load.workload.name, load.concurrency): load.requests for load in run.loads}
-        self._taken: set[int] = set()
-        self._failed: list[str] = []
-        self._since = time.monotonic()
 
-    def follow(self, kubectl: Kubectl, name: str) -> None:
-        """Read the log until the Job has ended. Raises BenchError when it did not measure everything."""
-        self._wait_for_the_pod(kubectl, name)
-        ended, said = "", ""
-        while not ended:
-            job = _patient(lambda: kubectl.get("job", name))
-            ended = _ended(job)
-            said = _patient(lambda: kubectl("logs", f"job/{name}", "--container", cluster_job.CONTAINER))
-            self._take(said)
-            if not ended:
-                time.sleep(POLL_SECONDS)
-        if self._failed or len(self._taken) < len(self._points):
-            last = [line for line in said.splitlines() if not line.startswith(MARK)][-15:]
-            what = "; ".join(self._failed) or "the Job ended early"
-            raise BenchError(f"not everything could be measured ({ended}): {what}. Its last words:\n" + "\n".join(last))
-
-    def _take(self, said: str) -> None:
-        for line in said.splitlines():
-            if not line.startswith(MARK):
-                continue
+def _follow(
+    run: ClusterBench,
+    points: Sequence[Point],
+    receipt: Receipt,
+    path: Path,
+    report: Report,
+    log_of: Callable[[], tuple[str, list[str]]],
+) -> None:
+    """Turn the log of the Job into points of the receipt until the Job has ended. Raises BenchError for a missing one."""
+    results: dict[int, Any] = {}
+    since, ended = time.monotonic(), ""
+    while not ended:
+        ended, log = log_of()
+        for line in log:
             what, _, rest = line.removeprefix(MARK).partition(" ")
+            if not line.startswith(MARK) or (what.isdigit() and int(what) in results):
+                continue
             if what == "machine":
                 cores, _, node = rest.partition(" ")
-                self._found.hardware = {"load generator": {"cores": int(cores), "node": node}}
-            elif int(what) not in self._taken:
-                self._taken.add(int(what))
-                self._take_point(self._points[int(what)], json.loads(rest))
-
-    def _take_point(self, point: Point, result: Mapping[str, Any] | None) -> None:
-        text = describe(point, self._found.repeats)
-        if result is None:
-            self._failed.append(text)
-            self._report.note(f"FAILED: {text}")
-            return
-        seconds, self._since = round(time.monotonic() - self._since, 1), time.monotonic()
-        one = Measured(
-            **vars(point),
-            at=receipt.now(),
-            requests=self._requests[point.workload, point.concurrency],
-            seconds=seconds,
-            load=bench_serve.figures(result) | {"errors": [], "load_cpu_seconds": 0.0},
-            cpu_seconds={},
-            machine_load=0.0,
-            start=self._found.interrupted + 1,
-        )
-        self._found.points.append(one)
-        self._found.write(self._path)
-        self._report.done(f"{len(self._taken)}/{len(self._points)}", seconds, f"{text}: {figures(one)}")
-
-    def _wait_for_the_pod(self, kubectl: Kubectl, name: str) -> None:
-        give_up = time.monotonic() + START_SECONDS
-        while said := _waits_for(kubectl, name):
-            if any(reason in said for reason in HOPELESS) or time.monotonic() > give_up:
-                raise BenchError(f"the Job's pod does not start: {said}")
-            self._report.phase("start", said)
+                receipt.hardware = {"load generator": {"cores": int(cores), "node": node}}
+                continue
+            point, result = points[int(what)], json.loads(rest)
+            results[int(what)] = result
+            text = describe(point, receipt.repeats)
+            if result is None:
+                report.note(f"FAILED: {text}")
+                continue
+            seconds, since = round(time.monotonic() - since, 1), time.monotonic()
+            receipt.points.append(run.measured(point, result, seconds, receipt.interrupted + 1))
+            receipt.write(path)
+            report.done(f"{len(results)}/{len(points)}", seconds, f"{text}: {figures(receipt.points[-1])}")
+        if not ended:
             time.sleep(POLL_SECONDS)
+    failed = [describe(points[number], receipt.repeats) for number, result in results.items() if result is None]
+    if failed or len(results) < len(points):
+        last = "\n".join([line for line in log if not line.startswith(MARK)][-15:])
+        what = "; ".join(failed) or "the Job ended early"
+        raise BenchError(f"not everything could be measured ({ended}): {what}. Its last words:\n{last}")
 
 
-def _patient(ask: Callable[[], Any]) -> Any:
+def _log(kubectl: Kubectl, name: str) -> tuple[str, list[str]]:
+    """Return how the Job has ended, empty while it runs, and the lines of its log until now."""
+    conditions = _patient(lambda: kubectl.get("job", name)).get("status", {}).get("conditions") or []
+    ends = (end for end in conditions if end["type"] in ("Complete", "Failed") and end["status"] == "True")
+    ended = next((f"{end['type']} {end.get('message', '')}".strip() for end in ends), "")
+    log = _patient(lambda: kubectl("logs", f"job/{name}", "--container", cluster_job.CONTAINER))
+    return ended, log.splitlines()
+
+
+def _patient(look: Callable[[], Any]) -> Any:
     for _ in range(LOST_TRIES):
         try:
-            return ask()
+            return look()
         except NotSeen:
             time.sleep(POLL_SECONDS)
-    return ask()
+    return look()
 
 
-def _ended(job: Mapping[str, Any]) -> str:
-    """Return how a Job has ended; empty while it runs."""
-    conditions = job.get("status", {}).get("conditions") or []
-    return next(
-        (
-            f"{one['type']} {one.get('message', '')}".strip()
-            for one in conditions
-            if one["type"] in ("Complete", "Failed") and one["status"] == "True"
-        ),
-        "",
-    )
+def _wait_for_the_pod(kubectl: Kubectl, name: str, report: Report) -> None:
+    give_up = time.monotonic() + START_SECONDS
+    while why := _waits_for(kubectl, name):
+        if any(reason in why for reason in HOPELESS) or time.monotonic() > give_up:
+            raise BenchError(f"the Job's pod does not start: {why}")
+        report.phase("start", why)
+        time.sleep(POLL_SECONDS)
 
 
 def _waits_for(kubectl: Kubectl, name: str) -> str:
@@ -278,14 +272,11 @@ def _waits_for(kubectl: Kubectl, name: str) -> str:
 def waits_for(pod: Mapping[str, Any]) -> str:
     """Return why a pod has not begun; empty once it has, or has ended."""
     status = pod.get("status", {})
-    if status.get("phase") in ("Succeeded", "Failed"):
-        return ""
     for container in status.get("containerStatuses") or []:
-        state = container.get("state", {})
-        if "running" in state or "terminated" in state:
-            return ""
-        waiting = state.get("waiting", {})
-        return ": ".join(filter(None, [waiting.get("reason", "waiting"), waiting.get("message", "")]))
+        if waiting := container.get("state", {}).get("waiting"):
+            return ": ".join(filter(None, [waiting.get("reason", "waiting"), waiting.get("message", "")]))
+    if status.get("phase", "Pending") != "Pending":
+        return ""
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
             return f"no node for it yet: {condition.get('message', condition.get('reason', ''))}"

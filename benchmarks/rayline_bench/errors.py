@@ -1,42 +1,33 @@
-"""What can go wrong with a benchmark."""
+"""The errors of benchmarks and faults."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rayline_cli.errors import FailedError, UsageError
 
-_Arguments = ParamSpec("_Arguments")
-_Read = TypeVar("_Read")
-
 
 class BenchUsageError(UsageError):
-    """What was asked for makes no sense; the message says what is right."""
+    """The command, a file or a receipt is wrong; the message has a fix."""
 
 
 class BenchError(FailedError):
-    """The benchmark stopped; the message says why, and what to do."""
+    """The benchmark stopped; the message has the reason."""
 
 
-class Mistakes:
-    """Collects what is wrong with a command, so that all of it is said at once."""
+class Mistakes(list[str]):
+    """Everything that is wrong with a command, so that all of it comes at once."""
 
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def of(self, read: Callable[_Arguments, _Read], *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Read | None:
-        """What `read` returns; None where it raises BenchUsageError, whose message is kept."""
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep the message of a BenchUsageError inside."""
         try:
-            return read(*arguments, **named)
+            yield
         except BenchUsageError as error:
-            self.found += str(error).splitlines()
-            return None
-
-    def add(self, mistake: str) -> None:
-        self.found.append(mistake)
+            self.extend(str(error).splitlines())
 
     def refuse(self) -> None:
-        """Raises BenchUsageError with every mistake on a line of its own, if there is one."""
-        if self.found:
-            raise BenchUsageError("\n".join(dict.fromkeys(self.found)))
+        """Raise BenchUsageError with every mistake on a line of its own, if there is one."""
+        if self:
+            raise BenchUsageError("\n".join(dict.fromkeys(self)))

@@ -1,12 +1,11 @@
-"""What the kit has to reach, as rows, and what a receipt says about it. Pure."""
+"""The goals of the kit, as rows, and whether a receipt reaches them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rayline_bench.receipt import Receipt
-from rayline_bench.summary import METRICS, Spread, ratios
+from .receipt import Receipt
+from .summary import METRICS, Spread, ratios
 
 
 @dataclass(frozen=True)
@@ -16,14 +15,26 @@ class Goal:
     arm: str
     against: str
     metric: str
-    """Of rayline_bench.summary.METRICS."""
-    bound: float
-    """At least, where more is better, else at most."""
+    """Of summary.METRICS."""
+    number: float
+
+    @property
+    def bound(self) -> str:
+        """Return the bound in words."""
+        return f"{'at least' if METRICS[self.metric].more_is_better else 'at most'} {self.number:g} x"
+
+    def text(self) -> str:
+        """Return the goal in words."""
+        return f"{self.arm}: {METRICS[self.metric].title} {self.bound} {self.against}"
+
+    def is_reached(self, ratio: float) -> bool:
+        """Whether a ratio keeps the bound."""
+        return ratio >= self.number if METRICS[self.metric].more_is_better else ratio <= self.number
 
 
 @dataclass(frozen=True)
 class GoalRun:
-    """What one run measures for some goals: arms that stand in one ratio have to be up at the same time."""
+    """The arms of one run for some goals: arms compared with each other must fit in memory at the same time."""
 
     arms: tuple[str, ...]
     """The baseline first."""
@@ -52,7 +63,7 @@ RUNS: dict[str, GoalRun] = {
 """By the name that `rayline bench --preset` takes: the same engine arguments, as shipped, and two replicas."""
 GOALS: tuple[Goal, ...] = tuple(goal for run in RUNS.values() for goal in run.goals)
 WORKLOAD, CONCURRENCIES, REPEATS, REQUESTS = "tokens", (64, 256), 5, 768
-"""What they are stated for: medians of at least five interleaved repeats of 768 requests, three for each of the most streams."""
+"""The load of the goals: medians of at least five interleaved repeats of 768 requests, three for each of the most streams."""
 
 
 @dataclass(frozen=True)
@@ -66,29 +77,15 @@ class Verdict:
     enough: bool
     """Whether the receipt has as many repeats and requests as the goal is stated for."""
 
-    def text(self) -> str:
-        """The goal in words."""
-        goal, metric = self.goal, METRICS[self.goal.metric]
-        word = "at least" if metric.more_is_better else "at most"
-        return f"{goal.arm}: {metric.title} {word} {goal.bound:g} x {goal.against}"
-
 
 def verdicts(receipt: Receipt) -> list[Verdict]:
-    """For each goal and concurrency that the receipt has both arms of."""
-    found = []
+    """Return a verdict for each goal and concurrency for which the receipt has both arms."""
+    results = []
     requests = {(load["workload"], load["concurrency"]): load["requests"] for load in receipt.configuration.loads}
     for goal in GOALS:
         for concurrency in CONCURRENCIES:
             ratio = ratios(receipt, WORKLOAD, concurrency, goal.arm, goal.against, goal.metric)
-            if ratio is None:
-                continue
-            more = METRICS[goal.metric].more_is_better
-            reached = ratio.median >= goal.bound if more else ratio.median <= goal.bound
-            enough = ratio.count >= REPEATS and requests[WORKLOAD, concurrency] >= REQUESTS
-            found.append(Verdict(goal, concurrency, ratio, reached, enough))
-    return found
-
-
-def all_reached(found: Sequence[Verdict]) -> bool:
-    """Whether every one was."""
-    return all(verdict.reached for verdict in found)
+            if ratio is not None:
+                enough = ratio.count >= REPEATS and requests[WORKLOAD, concurrency] >= REQUESTS
+                results.append(Verdict(goal, concurrency, ratio, goal.is_reached(ratio.median), enough))
+    return results

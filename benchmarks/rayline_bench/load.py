@@ -1,6 +1,6 @@
 """Load generators: one process of its own that imports a generator once, then forks for each measurement.
 
-The parent (LoadGenerator) sends jobs and is told when the measured part begins and ends, so that CPU is read at exactly
+The parent (LoadGenerator) sends jobs and gets events where the measured part begins and ends, so that it reads CPU at exactly
 these moments. A generator is a module with `run(job, mark) -> dict`: it warms up, calls `mark.begin()`, measures, calls
 `mark.end()`, and returns METRICS (and what else is worth keeping).
 """
@@ -21,6 +21,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from rayline_cli.local.environment import inherited_env
+
+from .errors import BenchError
+
 METRICS: Mapping[str, str] = {
     "completed": "requests answered",
     "failed": "requests that were not",
@@ -33,14 +37,17 @@ METRICS: Mapping[str, str] = {
     "tpot_p50_ms": "time per output token after the first, median",
     "tpot_p99_ms": "the same, 99th percentile",
 }
-"""What a generator returns."""
+"""The figures of every generator."""
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "TOKENIZERS_PARALLELISM": "false",
+    # one event loop is the whole generator; thread pools of numeric libraries would only fork badly
+    "OMP_NUM_THREADS": "1",
+}
 PR_SET_PDEATHSIG = 1
 TIMEOUT_SECONDS = 1800.0
-"""Of one measurement, warm-up included: a server that hangs would be waited for without end."""
-
-
-class LoadError(Exception):
-    """A measurement could not be made; the message is the generator's own."""
+"""Of one measurement, warm-up included: without it a server that hangs would never end the run."""
 
 
 class LoadGenerator:
@@ -52,7 +59,9 @@ class LoadGenerator:
         self._scratch = tempfile.TemporaryDirectory(prefix="rayline-load-")
         spawn = multiprocessing.get_context("spawn")
         self._pipe, there = spawn.Pipe()
-        arguments = (module, there, str(log), _environment() | {"TMPDIR": self._scratch.name})
+        # as for the arms: nothing of the caller's shell decides, and no proxy stands before 127.0.0.1
+        environment = inherited_env(os.environ) | ENVIRONMENT | {"TMPDIR": self._scratch.name}
+        arguments = (module, there, str(log), environment)
         self._process = spawn.Process(target=_serve, args=arguments)
         self._process.start()
         there.close()
@@ -69,9 +78,9 @@ class LoadGenerator:
         end: Callable[[], None],
         waiting: Callable[[str], None] = lambda _: None,
     ) -> dict[str, Any]:
-        """Measure once; `begin` and `end` are called where the measured part begins and ends. Raises LoadError.
+        """Measure once; call `begin` and `end` where the measured part begins and ends. Raises BenchError.
 
-        `waiting` is told once a second what is under way.
+        `waiting` is called once a second with the part that is under way.
         """
         self._pipe.send(job)
         self._wait("begin", "the warm-up failed", lambda: waiting("warm-up"))
@@ -96,35 +105,22 @@ class LoadGenerator:
         give_up = time.monotonic() + TIMEOUT_SECONDS
         while not self._pipe.poll(1.0):
             if time.monotonic() > give_up:
-                raise LoadError(f"{otherwise}: not at its end after {TIMEOUT_SECONDS:.0f} s")
+                raise BenchError(f"{otherwise}: not at its end after {TIMEOUT_SECONDS:.0f} s")
             waiting()
         try:
             event, value = self._pipe.recv()
         except (EOFError, ConnectionResetError):
-            raise LoadError(f"{otherwise}: the process has ended; see {self._log}") from None
+            raise BenchError(f"{otherwise}: the process has ended. Fix: read {self._log}") from None
         if event != wanted:
-            raise LoadError(f"{otherwise}: {value}")
+            raise BenchError(f"{otherwise}: {value}")
         return value
-
-
-def _environment() -> dict[str, str]:
-    # as for the arms: nothing of the caller's shell decides, and no proxy stands before 127.0.0.1
-    from rayline_cli.local.environment import inherited_env
-
-    return inherited_env(os.environ) | {
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TOKENIZERS_PARALLELISM": "false",
-        # one event loop is the whole generator; thread pools of numeric libraries would only fork badly
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 # --- in the generator's process ----------------------------------------------------------------------------------------
 
 
 class Mark:
-    """How a generator, in the forked child, tells the parent where the measured part is."""
+    """The generator's end of the pipe, in the forked child: marks the measured part for the parent."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -137,7 +133,7 @@ class Mark:
         self._from = _own_cpu()
 
     def end(self) -> None:
-        """Tell that the measured part has ended."""
+        """Send the parent the end of the measured part."""
         self.load_cpu_seconds = _own_cpu() - self._from
         self._pipe.send(("end", None))
 

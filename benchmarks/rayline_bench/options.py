@@ -1,16 +1,15 @@
-"""From the options of `rayline bench` to arms and loads. Every mistake of a command is said at once."""
+"""From the options of `rayline bench` to arms and loads. Every mistake of a command comes at once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from . import goals
-from .arm_files import overlaid, read_overlay
-from .arms import ARMS, Arm, ArmError
+from .arm_files import arm_of_file
+from .arms import ARMS, Arm
 from .cli import Options
 from .errors import BenchUsageError, Mistakes
 from .workloads import WORKLOADS, Load
@@ -25,34 +24,15 @@ class ChosenArm:
 
     arm: Arm
     replicas: int = 1
-    service: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the stack's service, for an arm of a file."""
 
     @property
     def label(self) -> str:
+        """Return NAME, or NAME@REPLICAS."""
         return self.arm.name + suffix(self.replicas)
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What one run measures on this machine."""
-
-    arms: Sequence[ChosenArm]
-    loads: Sequence[Load]
-
-    @property
-    def base(self) -> str:
-        """Return the name of the baseline arm."""
-        return self.arms[0].arm.name
-
-    @property
-    def replicas(self) -> list[int]:
-        """Return the numbers of replicas, each once."""
-        return list(dict.fromkeys(one.replicas for one in self.arms))
-
-
 def suffix(replicas: int) -> str:
-    """Return what the label of an arm with so many replicas ends with."""
+    """Return the end of the label of an arm with so many replicas."""
     return f"@{replicas}" if replicas > 1 else ""
 
 
@@ -79,41 +59,51 @@ def with_preset(options: Options, given: Set[str]) -> Options:
     return replace(options, repeats=max(options.repeats, goals.REPEATS), preset="", **decided)
 
 
-def read(options: Options) -> Chosen:
-    """Return the arms and loads that the options choose. Raises BenchUsageError, which names every mistake."""
-    mistakes = Mistakes()
-    arms = [one for text in mistakes.of(_names, "--arms", options.arms) or [] if (one := mistakes.of(_arm, text))]
-    labels = [one.label for one in arms]
-    if arms and len(set(labels)) == len(labels):
+def read(options: Options) -> tuple[list[ChosenArm], list[Load]]:
+    """Return the arms, the baseline first, and the loads that the options choose. Raises BenchUsageError, which names every mistake."""
+    mistakes, chosen, loads = Mistakes(), [], []
+    with mistakes.collected():
+        for text in _names("--arms", options.arms):
+            with mistakes.collected():
+                chosen.append(_arm(text))
+    labels = [arm.label for arm in chosen]
+    if len(set(labels)) < len(labels):
+        mistakes.append(f"--arms {options.arms}: a name is there twice. Fix: name it once")
+    elif chosen:
         # each ratio is between arms with as many replicas
-        wanted = [arms[0].arm.name + suffix(count) for count in dict.fromkeys(one.replicas for one in arms)]
-        if missing := [label for label in wanted if label not in labels]:
-            mistakes.add(f"--arms {options.arms}: the baseline {missing[0]} is missing. Fix: name it, too")
-    elif arms:
-        mistakes.add(f"--arms {options.arms}: a name is there twice")
-    loads = mistakes.of(read_loads, options) or []
+        bases = [chosen[0].arm.name + suffix(arm.replicas) for arm in chosen]
+        if missing := [base for base in bases if base not in labels]:
+            mistakes.append(f"--arms {options.arms}: the baseline {missing[0]} is missing. Fix: name it, too")
+    with mistakes.collected():
+        loads = read_loads(options)
     if options.repeats < 1:
-        mistakes.add(f"--repeats {options.repeats}: at least 1")
+        mistakes.append(f"--repeats {options.repeats}: too few. Fix: at least 1")
     mistakes.refuse()
-    return Chosen(arms, loads)
+    return chosen, loads
 
 
 def read_loads(options: Options) -> list[Load]:
     """Return the loads that the options choose. Raises BenchUsageError, which names every mistake."""
-    loads, mistakes = [], Mistakes()
-    names = mistakes.of(_names, "--workloads", options.workloads) or []
+    mistakes, names, streams = Mistakes(), [], []
+    with mistakes.collected():
+        names = _names("--workloads", options.workloads)
     if unknown := [name for name in names if name not in WORKLOADS]:
-        mistakes.add(f"--workloads {', '.join(unknown)}: there is {', '.join(WORKLOADS)}")
-    own = options.concurrency == "workload"
-    streams = [] if own else mistakes.of(_numbers, "--concurrency", options.concurrency) or []
+        mistakes.append(f"--workloads {', '.join(unknown)}: there is no such workload. Fix: one of {', '.join(WORKLOADS)}")
+    if options.concurrency != "workload":
+        with mistakes.collected():
+            streams = _numbers("--concurrency", options.concurrency)
     if options.requests < 0:
-        mistakes.add(f"--requests {options.requests}: at least 1, or 0 for each workload's own")
-    for workload in [WORKLOADS[name] for name in names if name in WORKLOADS]:
-        for concurrency in streams or workload.concurrencies:
-            requests = options.requests or workload.requests
-            if 0 < requests < concurrency:
-                mistakes.add(f"--requests {requests}: at {concurrency} streams at least {concurrency} are needed")
-            loads.append(Load(workload, concurrency, requests))
+        mistakes.append(f"--requests {options.requests}: too few. Fix: at least 1, or 0 for each workload's own")
+    loads = [
+        Load(workload, concurrency, options.requests or workload.requests)
+        for workload in (WORKLOADS[name] for name in names if name in WORKLOADS)
+        for concurrency in streams or workload.concurrencies
+    ]
+    for load in loads:
+        if 0 < load.requests < load.concurrency:
+            mistakes.append(
+                f"--requests {load.requests}: too few for {load.concurrency} streams. Fix: at least {load.concurrency}"
+            )
     mistakes.refuse()
     return loads
 
@@ -125,33 +115,34 @@ def _arm(text: str) -> ChosenArm:
     cores = len(os.sched_getaffinity(0))
     replicas = int(count) if count.isdigit() else 0 if at else 1
     if not 1 <= replicas <= cores:
-        raise BenchUsageError(f"--arms {text}: after @ stands a number of replicas, 1 to {cores} (the cores of this machine)")
+        raise BenchUsageError(
+            f"--arms {text}: not a number of replicas. Fix: after @ a number from 1 to {cores} (the cores of this machine)"
+        )
     if not equals:
         if name not in ARMS:
-            raise BenchUsageError(f"--arms {text}: there is {', '.join(ARMS)}. Fix: one of them, or NAME=FILE")
+            raise BenchUsageError(f"--arms {text}: there is no such arm. Fix: one of {', '.join(ARMS)}, or NAME=FILE")
         return ChosenArm(ARMS[name], replicas)
     if name in ARMS or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise BenchUsageError(f"--arms {text}: it is no new name. Fix: NAME=FILE, for example quiet=quiet.yaml")
     try:
-        overlay = read_overlay(name, Path(file).read_text())
+        return ChosenArm(arm_of_file(name, Path(file).read_text()), replicas)
     except OSError as error:
-        raise BenchUsageError(f"--arms {text}: {error.strerror}: {file}") from None
-    except ArmError as error:
-        raise BenchUsageError(f"--arms {text}: {error}") from None
-    return ChosenArm(overlaid(overlay), replicas, overlay.service)
+        raise BenchUsageError(f"--arms {text}: {error.strerror}: {file}. Fix: name a file that can be read") from None
 
 
 def _names(option: str, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise BenchUsageError(f"{option}: it names nothing")
+        raise BenchUsageError(f"{option}: it names nothing. Fix: one or more names with commas between them")
     if len(set(names)) < len(names):
-        raise BenchUsageError(f"{option} {text}: a name is there twice")
+        raise BenchUsageError(f"{option} {text}: a name is there twice. Fix: name it once")
     return names
 
 
 def _numbers(option: str, text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isdigit() and int(part) for part in parts) or len(set(parts)) < len(parts):
-        raise BenchUsageError(f"{option} {text}: whole numbers from 1, each once, with commas between them")
+        raise BenchUsageError(
+            f"{option} {text}: not such a list. Fix: whole numbers from 1, each once, with commas between them"
+        )
     return [int(part) for part in parts]

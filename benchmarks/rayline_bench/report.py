@@ -1,13 +1,12 @@
-"""A receipt for people: its tables, the same for the terminal, its page and the docs, and what to know before reading them."""
+"""A receipt for people: its tables, the same for the terminal, its page and the docs, and remarks on its figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 
 from .goals import verdicts
 from .receipt import DISTURBED_CORES, Receipt
-from .summary import METRICS, Line, Spread, cpu_by_process, cpu_unit, lines, ratio_of
+from .summary import METRICS, Line, Spread, cpu_by_process, lines
 from .tables import NOTHING, Table, code
 from .workloads import WORKLOADS
 
@@ -32,18 +31,14 @@ def tables(receipt: Receipt, keys: Iterable[str] = COLUMNS) -> Iterator[Table]:
         what = WORKLOADS[workload].what if workload in WORKLOADS else workload
         yield figures(receipt, here, keys, f"{what}, {streams} streams, {load['requests']:,} requests")
         if any(line.cpu for line in here):
-            arms = (code(line.arm) for line in here)
-            yield Table(("process", *arms), cpu_by_process(here), f"CPU-seconds per {cpu_unit(here)}, by process")
+            unit = "tokens" if any(line.values["throughput"] for line in here) else "requests"
+            header = ("process", *(code(line.arm) for line in here))
+            yield Table(header, cpu_by_process(here), f"CPU-seconds per 1,000 {unit}, by process")
     if goals := verdicts(receipt):
-        rows = [
-            (
-                one.text(),
-                one.concurrency,
-                ratio_text(one.ratio),
-                ("yes" if one.reached else "no") + ("" if one.enough else " (too few repeats)"),
-            )
-            for one in goals
-        ]
+        rows = []
+        for verdict in goals:
+            reached = ("yes" if verdict.reached else "no") + ("" if verdict.enough else " (too few repeats)")
+            rows.append((verdict.goal.text(), verdict.concurrency, ratio_text(verdict.ratio), reached))
         yield Table(("goal", "streams", "measured", "reached"), rows, "Goals")
 
 
@@ -71,18 +66,17 @@ def figures(receipt: Receipt, here: Sequence[Line], keys: Iterable[str], title: 
 
 
 def remarks(receipt: Receipt) -> list[str]:
-    """Return what a reader of the figures has to know before: what is missing, what disturbed."""
-    found = []
+    """Return what a reader of the figures needs first: missing points, disturbed points."""
+    texts = []
     every = sum(map(len, receipt.groups)) * len(receipt.configuration.loads) * receipt.repeats
     if missing := every - len(receipt.points):
-        found.append(f"{missing} of {every} points are missing: rayline bench --receipt with this receipt measures them")
-    if disturbed := [point for point in receipt.points if point.machine_load > DISTURBED_CORES]:
-        most = max(point.machine_load for point in disturbed)
-        found.append(
+        texts.append(f"{missing} of {every} points are missing: rayline bench --receipt with this receipt measures them")
+    if disturbed := [point.machine_load for point in receipt.points if point.machine_load > DISTURBED_CORES]:
+        texts.append(
             f"other processes of the machine used more than {DISTURBED_CORES} cores during {len(disturbed)} of "
-            f"{len(receipt.points)} points, {most:.2f} at most: repeat it with nothing beside it"
+            f"{len(receipt.points)} points, {max(disturbed):.2f} at most: repeat it with nothing beside it"
         )
-    return found
+    return texts
 
 
 def figure(value: Spread | None) -> str:
@@ -98,39 +92,33 @@ def ratio_text(value: Spread) -> str:
     text = f"x {value.median:.2f}"
     if value.low == value.high:
         return text
-    starts = "; starts " + ", ".join(f"{one:.2f}" for one in value.by_start) if value.by_start else ""
+    starts = "; starts " + ", ".join(f"{start:.2f}" for start in value.by_start) if value.by_start else ""
     return f"{text} ({value.low:.2f}-{value.high:.2f}{starts})"
 
 
 def number(value: float) -> str:
-    """Return three figures that mean something."""
+    """Return a number with three significant figures."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 
 def as_json(receipt: Receipt) -> dict[str, list]:
-    """Return results, goals and remarks for a machine."""
+    """Return results, goals and remarks as data."""
     results = []
     for line in lines(receipt):
-        metrics = {
-            key: {"median": value.median, "low": value.low, "high": value.high, "ratio": ratio_of(line, key)}
-            for key, value in line.values.items()
-            if value is not None
-        }
-        kept = {name: value for name, value in asdict(line).items() if name not in ("values", "ratios", "cpu", "load_cpu")}
+        metrics = {}
+        for key, value in line.values.items():
+            if value is not None:
+                ratio = line.ratios[key]
+                ranges = {name: getattr(value, name) for name in ("median", "low", "high")}
+                metrics[key] = ranges | {"ratio": ratio.median if ratio else None}
+        kept = {name: getattr(line, name) for name in ("workload", "concurrency", "arm", "repeats", "failed_points")}
         cpu = {"cpu_seconds_per_1000": line.cpu, "load_cpu_seconds_per_1000": line.load_cpu}
         results.append(kept | {"metrics": metrics} | cpu)
-    goals = [
-        {
-            "goal": one.text(),
-            "concurrency": one.concurrency,
-            "ratio": one.ratio.median,
-            "low": one.ratio.low,
-            "high": one.ratio.high,
-            "reached": one.reached,
-            "enough": one.enough,
-        }
-        for one in verdicts(receipt)
-    ]
+    goals = []
+    for verdict in verdicts(receipt):
+        ratio = {"ratio": verdict.ratio.median, "low": verdict.ratio.low, "high": verdict.ratio.high}
+        goal = {"goal": verdict.goal.text(), "concurrency": verdict.concurrency}
+        goals.append(goal | ratio | {"reached": verdict.reached, "enough": verdict.enough})
     return {"results": results, "goals": goals, "remarks": remarks(receipt)}

@@ -5,26 +5,28 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 
 import psutil
 
+from rayline_cli.local import session
 from rayline_cli.progress import Report
 from rayline_cli.signals import undisturbed
 
-from . import cpu, receipt, schedule, servers
+from . import cpu, schedule, servers
+from . import receipt as receipts
 from .errors import BenchError
-from .load import LoadError, LoadGenerator
-from .plan import Plan
+from .load import LoadGenerator
+from .plan import BenchPlan
 from .receipt import DISTURBED_CORES, ArmRecord, Measured, Receipt
 from .schedule import Point
-from .servers import Server, ServerError
+from .servers import Server
 from .workloads import GENERATORS, Load
 
 MEMORY_KEPT_GIB = 2.0
-"""Left free for the load generator and for everybody else."""
+"""Left free for the load generator and other programs."""
 SECONDS_OF_A_POINT = 45.0
 """The first guess of how long a point takes."""
 NOTES = [
@@ -35,65 +37,77 @@ NOTES = [
 ]
 
 
-def new_receipt(plan: Plan, repeats: int, command: str) -> Receipt:
+def new_receipt(plan: BenchPlan, repeats: int, command: str) -> Receipt:
     """Return a receipt without a point. Raises BenchError where the arms do not fit into memory."""
     available = psutil.virtual_memory().available / 2**30 - MEMORY_KEPT_GIB
-    return receipt.new(plan.configuration, repeats, plan.groups(available), command, NOTES)
+    return receipts.new(plan.configuration, repeats, plan.groups(available), command, NOTES)
 
 
-def measure(plan: Plan, found: Receipt, path: Path, report: Report) -> None:
-    """Measure what `found` lacks and write it to `path` after each point.
+def measure(plan: BenchPlan, receipt: Receipt, path: Path, report: Report) -> None:
+    """Measure what `receipt` lacks and write it to `path` after each point.
 
     However this ends, also by Ctrl-C or SIGTERM, no process of it goes on. Raises BenchError.
     """
+    _warn(plan, receipt, report)
     loads = {(load.workload.name, load.concurrency): load for load in plan.loads}
-    points = schedule.order(found.groups, list(loads), found.repeats)
-    todo = schedule.left(points, [point.point() for point in found.points])
+    points = schedule.order(receipt.groups, list(loads), receipt.repeats)
+    todo = schedule.left(points, [point.point() for point in receipt.points])
     took: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as ends, _only_one(plan.state_dir):
-        generator_of = cache(lambda module: ends.enter_context(_generator(module, plan.state_dir / "load.log")))
+        log = plan.state_dir / "load.log"
+        generator_of = cache(lambda module: ends.enter_context(closing(LoadGenerator(module, log))))
         for batch in dict.fromkeys(point.batch for point in todo):
-            with _running(plan, found, found.groups[batch - 1], report) as turn_of:
+            with _running(plan, receipt, receipt.groups[batch - 1], report) as turn_of:
                 for point in [point for point in todo if point.batch == batch]:
-                    title, text = f"{len(found.points) + 1}/{len(points)}", describe(point, found.repeats)
+                    title, text = f"{len(receipt.points) + 1}/{len(points)}", describe(point, receipt.repeats)
                     left = schedule.remaining_seconds(todo[todo.index(point) :], took, SECONDS_OF_A_POINT)
                     under_way = _under_way(report, title, text, time.monotonic() + left)
                     under_way("waking it")
                     started = time.monotonic()
                     server, load = turn_of(point.arm), loads[point.workload, point.concurrency]
                     generator = generator_of(GENERATORS[load.workload.generator])
-                    one = _measure(plan, point, load, server, generator, under_way)
-                    one.seconds, one.start = round(time.monotonic() - started, 1), found.interrupted + 1
-                    if not found.arms[point.arm].memory_gib:
-                        found.arms[point.arm].memory_gib = round(server.memory_gib(), 2)
-                    found.points.append(one)
-                    found.write(path)
-                    took.setdefault((point.workload, point.concurrency), []).append(one.seconds)
-                    report.done(title, one.seconds, f"{text}: {figures(one)}")
-    found.ended_at = receipt.now()
-    found.write(path)
+                    measured = _measure(plan, point, load, server, generator, under_way)
+                    measured.seconds, measured.start = round(time.monotonic() - started, 1), receipt.interrupted + 1
+                    arm = receipt.arms[point.arm]
+                    arm.memory_gib = arm.memory_gib or round(server.memory_gib(), 2)
+                    receipt.points.append(measured)
+                    receipt.write(path)
+                    took.setdefault((point.workload, point.concurrency), []).append(measured.seconds)
+                    report.done(title, measured.seconds, f"{text}: {figures(measured)}")
+    receipt.ended_at = receipts.now()
+    receipt.write(path)
+
+
+def _warn(plan: BenchPlan, receipt: Receipt, report: Report) -> None:
+    """Report what disturbs the figures: batches, and other sessions of this folder on this machine."""
+    if len(receipt.groups) > 1:
+        report.note(f"not all arms fit into memory at once: {' | '.join(', '.join(arms) for arms in receipt.groups)}")
+    for folder in sorted((plan.state_dir.parent / "local").glob("*")):
+        other = session.load(folder)
+        if other is not None and other.supervisor() is not None:
+            report.note(f"stack {folder.name} runs here and disturbs every figure. Fix: rayline down --stack {folder.name}")
 
 
 def _measure(
-    plan: Plan, point: Point, load: Load, server: Server, generator: LoadGenerator, waiting: Callable[[str], None]
+    plan: BenchPlan, point: Point, load: Load, server: Server, generator: LoadGenerator, waiting: Callable[[str], None]
 ) -> Measured:
     job = {
         "url": server.url,
         "model": plan.model_id,
-        "tokenizer": "" if plan.application else servers.model_folder(plan.model_source),
+        "tokenizer": "" if plan.application else servers.model_folder(plan.configuration.model),
         **load.job(point),
-        # by the environment of the generator's child: an argument could be read by anybody on the machine
+        # by the environment of the generator's child: every user of the machine can read an argument
         "env": {"OPENAI_API_KEY": server.api_key or ""},
     }
     watch = _Watch(server)
     try:
         result = generator.run(job, watch.begin, watch.end, waiting)
-    except LoadError as error:
+    except BenchError as error:
         raise BenchError(f"{describe(point)}: {error}") from None
     own = sum(watch.seconds.values()) + result["load_cpu_seconds"]
     return Measured(
         **vars(point),
-        at=receipt.now(),
+        at=receipts.now(),
         requests=load.requests,
         seconds=0.0,
         load=result,
@@ -103,12 +117,8 @@ def _measure(
 
 
 def _under_way(report: Report, title: str, point: str, end: float) -> Callable[[str], None]:
-    """Return what tells that a point is measured and how long the rest will take, once in a while anew."""
-
-    def say(what: str) -> None:
-        report.phase(title, f"{point}: {what}; about {max(0.0, end - time.monotonic()) / 60:.0f} min left")
-
-    return say
+    """Return a function that reports the state of a point, and how long the rest will take."""
+    return lambda what: report.phase(title, f"{point}: {what}; about {max(0.0, end - time.monotonic()) / 60:.0f} min left")
 
 
 class _Watch:
@@ -120,32 +130,34 @@ class _Watch:
         self.machine = self.elapsed = 0.0
 
     def begin(self) -> None:
+        """Read the clocks."""
         self._before, self._at, self._all = cpu.snapshot(self._server.processes()), time.monotonic(), cpu.of_machine()
 
     def end(self) -> None:
+        """Read the clocks again and keep the differences."""
         self.elapsed, self.machine = time.monotonic() - self._at, cpu.of_machine() - self._all
         self.seconds = cpu.between(self._before, cpu.snapshot(self._server.processes()))
 
 
 @contextmanager
-def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) -> Iterator[Callable[[str], Server]]:
-    """Start the arms of one batch and freeze them; end all afterwards. Yields what lets one arm alone run."""
+def _running(plan: BenchPlan, receipt: Receipt, labels: Sequence[str], report: Report) -> Iterator[Callable[[str], Server]]:
+    """Start the arms of one batch and freeze them; end all afterwards. Yields a function that lets one arm alone run."""
     arms: dict[str, Server] = {}
-    running: list[Server] = []
+    running: list[str] = []
 
     def turn_of(label: str) -> Server:
-        if running != [arms[label]]:
-            for server in running:
-                server.pause()
+        if running != [label]:
+            for other in running:
+                arms[other].pause()
             arms[label].resume()
-            running[:] = [arms[label]]
+            running[:] = [label]
         return arms[label]
 
     try:
         for index, label in enumerate(labels, start=1):
             report.note(f"arm {index} of {len(labels)}: {label}, {plan.what[label]}")
             server = arms[label] = servers.start(plan, label, report)
-            found.arms[label] = ArmRecord(
+            receipt.arms[label] = ArmRecord(
                 what=plan.what[label],
                 facts=plan.built[label].facts(),
                 differences=plan.differences(label),
@@ -154,22 +166,11 @@ def _running(plan: Plan, found: Receipt, labels: Sequence[str], report: Report) 
             )
             server.pause()
         yield turn_of
-    except ServerError as error:
-        raise BenchError(str(error)) from None
     finally:
         with undisturbed():
             for label, server in arms.items():
                 report.phase("stop", label)
                 server.stop()
-
-
-@contextmanager
-def _generator(module: str, log: Path) -> Iterator[LoadGenerator]:
-    generator = LoadGenerator(module, log)
-    try:
-        yield generator
-    finally:
-        generator.close()
 
 
 @contextmanager
@@ -190,11 +191,11 @@ def describe(point: Point, repeats: int = 0) -> str:
     return f"{point.arm}, {point.workload} at {point.concurrency}, repeat {point.repeat}{of}"
 
 
-def figures(one: Measured) -> str:
-    """Return what a point gave, in a line."""
-    tokens = one.load.get("output_tokens_per_second")
-    speed = f"{tokens:,.0f} tokens/s" if tokens else f"{one.load['requests_per_second']:,.0f} requests/s"
-    disturbed = f", others used {one.machine_load:.2f} cores" if one.machine_load > DISTURBED_CORES else ""
-    failed = f", {one.load['failed']} FAILED" if one.load["failed"] else ""
-    failed += "".join(f", CLIENT-BOUND: {why}" for why in one.load.get("client_bound", []))
-    return f"{speed}, TTFT p99 {one.load['ttft_p99_ms']:,.0f} ms{disturbed}{failed}"
+def figures(point: Measured) -> str:
+    """Return the figures of a point in a line."""
+    tokens = point.load.get("output_tokens_per_second")
+    speed = f"{tokens:,.0f} tokens/s" if tokens else f"{point.load['requests_per_second']:,.0f} requests/s"
+    disturbed = f", others used {point.machine_load:.2f} cores" if point.machine_load > DISTURBED_CORES else ""
+    failed = f", {point.load['failed']} FAILED" if point.load["failed"] else ""
+    failed += "".join(f", CLIENT-BOUND: {why}" for why in point.load.get("client_bound", []))
+    return f"{speed}, TTFT p99 {point.load['ttft_p99_ms']:,.0f} ms{disturbed}{failed}"

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-
-class DoesNotFit(Exception):
-    """The machine is too small for the arms; the message says for which, and by how much."""
+from .errors import BenchError
 
 
 @dataclass(frozen=True, order=True)
@@ -22,38 +20,37 @@ class Point:
 
 
 def batches(memory_gib: Mapping[str, float], available_gib: float, base: str) -> list[list[str]]:
-    """Arms in groups that fit into `available_gib` at once; the base arm is in each, so that ratios are within one.
+    """Return the arms in groups that fit into `available_gib` at once; the baseline is in each, so that ratios are within one.
 
-    Keeps the order of `memory_gib`. Raises DoesNotFit for an arm that does not fit beside the base.
+    Keeps the order of `memory_gib`. Raises BenchError for an arm that does not fit beside the baseline.
     """
-    rest = [name for name in memory_gib if name != base]
+    fix = f"{available_gib:.1f} GiB are free. Fix: fewer --arms, or a machine with more memory"
+    if memory_gib[base] > available_gib:
+        raise BenchError(f"{base} needs about {memory_gib[base]:.1f} GiB of memory, {fix}")
+    waiting = [name for name in memory_gib if name != base]
     groups: list[list[str]] = []
-    waiting = list(rest)
     while waiting or not groups:
         group, used = [base], memory_gib[base]
-        if used > available_gib:
-            raise DoesNotFit(f"{base} needs about {used:.1f} GiB of memory, {available_gib:.1f} GiB are free")
-        for name in list(waiting):
+        for name in waiting:
             if used + memory_gib[name] <= available_gib:
                 group.append(name)
                 used += memory_gib[name]
-                waiting.remove(name)
         if len(group) == 1 and waiting:
-            needed = memory_gib[base] + memory_gib[waiting[0]]
-            raise DoesNotFit(
-                f"{waiting[0]} does not fit beside {base}, with which it is compared: about {needed:.1f} GiB are needed, "
-                f"{available_gib:.1f} GiB are free"
+            needed = used + memory_gib[waiting[0]]
+            raise BenchError(
+                f"{waiting[0]} does not fit beside {base}, with which it is compared: about {needed:.1f} GiB are needed, {fix}"
             )
+        waiting = [name for name in waiting if name not in group]
         groups.append([name for name in memory_gib if name in group])
     return groups
 
 
 def order(groups: Sequence[Sequence[str]], loads: Sequence[tuple[str, int]], repeats: int) -> list[Point]:
-    """Every point in the order of measuring.
+    """Return every point in the order of measuring.
 
     Batches after each other, since each has to be started. Within one, repeat after repeat and in each load after load,
-    all arms close together, so that what changes slowly on the machine meets all of them. Who is first moves on by one
-    from load to load and from repeat to repeat.
+    all arms close together, so that what changes slowly on the machine meets all of them. The first arm moves on by
+    one from load to load and from repeat to repeat.
     """
     points = []
     for batch, arms in enumerate(groups, start=1):
@@ -66,13 +63,13 @@ def order(groups: Sequence[Sequence[str]], loads: Sequence[tuple[str, int]], rep
 
 
 def left(points: Iterable[Point], done: Iterable[Point]) -> list[Point]:
-    """What has not been measured yet, in order."""
+    """Return the points that are not measured yet, in order."""
     finished = set(done)
     return [point for point in points if point not in finished]
 
 
 def seed(point: Point) -> int:
-    """The seed of a point's prompts: the same for all arms, another for every load and repeat, so that no cache helps."""
+    """Return the seed of a point's prompts: the same for all arms, another for every load and repeat, so that no cache helps."""
     text = f"{point.repeat}/{point.workload}/{point.concurrency}"
     value = 0
     for character in text:
@@ -81,11 +78,8 @@ def seed(point: Point) -> int:
 
 
 def remaining_seconds(points: Sequence[Point], took: Mapping[tuple[str, int], Sequence[float]], default: float) -> float:
-    """How long `points` will take: as long as the same load took so far, else as any did, else `default` each."""
-    everything = [seconds for some in took.values() for seconds in some]
-    mean = sum(everything) / len(everything) if everything else default
-    total = 0.0
-    for point in points:
-        seen = took.get((point.workload, point.concurrency))
-        total += sum(seen) / len(seen) if seen else mean
-    return total
+    """Return how long `points` will take: as long as the same load took so far, else as any did, else `default` each."""
+    every = [seconds for same in took.values() for seconds in same]
+    mean = sum(every) / len(every) if every else default
+    same_load = (took.get((point.workload, point.concurrency)) for point in points)
+    return sum(sum(seconds) / len(seconds) if seconds else mean for seconds in same_load)

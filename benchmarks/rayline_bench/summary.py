@@ -7,15 +7,15 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rayline_bench.cpu import ENGINE
-from rayline_bench.receipt import Measured, Receipt
+from .cpu import ENGINE
+from .receipt import Measured, Receipt
 
 LOAD_GENERATOR = "(load generator)"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Several measurements of one thing."""
+    """Several measurements of one figure."""
 
     median: float
     low: float
@@ -25,17 +25,16 @@ class Spread:
     """The median of each start of the arms, where they were started more than once: chance in a start shows here."""
 
 
-def spread(values: Iterable[float]) -> Spread | None:
-    """None where nothing was measured."""
-    found = sorted(values)
-    return Spread(statistics.median(found), found[0], found[-1], len(found)) if found else None
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Return median and range of the values that are there; None without one."""
+    ordered = sorted(value for value in values if value is not None)
+    return Spread(statistics.median(ordered), ordered[0], ordered[-1], len(ordered)) if ordered else None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """Something to compare."""
+    """A figure of a point."""
 
-    key: str
     title: str
     unit: str
     of: Callable[[Measured], float | None]
@@ -43,40 +42,37 @@ class Metric:
 
 
 def _load(key: str) -> Callable[[Measured], float | None]:
-    return lambda one: one.load.get(key)
+    return lambda point: point.load.get(key)
 
 
-def per_1000_tokens(one: Measured, seconds: float) -> float | None:
-    """CPU-seconds per 1,000 tokens, or per 1,000 requests where the workload has no tokens."""
-    units = one.load.get("output_tokens") or one.load["completed"]
+def per_1000_tokens(point: Measured, seconds: float) -> float | None:
+    """Return CPU-seconds per 1,000 tokens, or per 1,000 requests where the workload has no tokens."""
+    units = point.load.get("output_tokens") or point.load["completed"]
     return seconds / units * 1000 if units else None
 
 
 def _cpu(role: str) -> Callable[[Measured], float | None]:
-    # empty where nobody could look: in a cluster
-    return lambda one: per_1000_tokens(one, one.cpu_seconds.get(role, 0.0)) if one.cpu_seconds else None
+    # without any role it was not measured: in a cluster
+    return lambda point: per_1000_tokens(point, point.cpu_seconds.get(role, 0.0)) if point.cpu_seconds else None
 
 
-def outside_engine(one: Measured) -> float | None:
-    """Of the server, the engine left out."""
-    if not one.cpu_seconds:
+def outside_engine(point: Measured) -> float | None:
+    """Return the CPU of the server without the engine."""
+    if not point.cpu_seconds:
         return None
-    # sum() rounds otherwise from Python 3.12 on, and a page's last digit would depend on who wrote it
-    return per_1000_tokens(one, math.fsum(seconds for role, seconds in one.cpu_seconds.items() if role != ENGINE))
+    # sum() rounds otherwise from Python 3.12 on, and a page's last digit would depend on the Python that wrote it
+    return per_1000_tokens(point, math.fsum(seconds for role, seconds in point.cpu_seconds.items() if role != ENGINE))
 
 
 METRICS: dict[str, Metric] = {
-    metric.key: metric
-    for metric in (
-        Metric("throughput", "output tokens/s", "tok/s", _load("output_tokens_per_second"), more_is_better=True),
-        Metric("requests", "requests/s", "req/s", _load("requests_per_second"), more_is_better=True),
-        Metric("ttft_p50", "TTFT p50", "ms", _load("ttft_p50_ms")),
-        Metric("ttft_p99", "TTFT p99", "ms", _load("ttft_p99_ms")),
-        Metric("tpot_p50", "TPOT p50", "ms", _load("tpot_p50_ms")),
-        Metric("tpot_p99", "TPOT p99", "ms", _load("tpot_p99_ms")),
-        Metric("cpu_engine", "CPU engine", "s/1k", _cpu(ENGINE)),
-        Metric("cpu_rest", "CPU rest", "s/1k", outside_engine),
-    )
+    "throughput": Metric("output tokens/s", "tok/s", _load("output_tokens_per_second"), more_is_better=True),
+    "requests": Metric("requests/s", "req/s", _load("requests_per_second"), more_is_better=True),
+    "ttft_p50": Metric("TTFT p50", "ms", _load("ttft_p50_ms")),
+    "ttft_p99": Metric("TTFT p99", "ms", _load("ttft_p99_ms")),
+    "tpot_p50": Metric("TPOT p50", "ms", _load("tpot_p50_ms")),
+    "tpot_p99": Metric("TPOT p99", "ms", _load("tpot_p99_ms")),
+    "cpu_engine": Metric("CPU engine", "s/1k", _cpu(ENGINE)),
+    "cpu_rest": Metric("CPU rest", "s/1k", outside_engine),
 }
 """CPU is of the server, in seconds per 1,000 tokens."""
 
@@ -94,7 +90,7 @@ class Line:
     values: Mapping[str, Spread | None]
     """Metric -> over repeats."""
     ratios: Mapping[str, Spread | None]
-    """Metric -> over repeats, against the base arm in the same repeat and batch."""
+    """Metric -> over repeats, against the baseline in the same repeat and batch."""
     cpu: Mapping[str, float]
     """Role -> median CPU-seconds per 1,000 tokens."""
     load_cpu: float
@@ -102,77 +98,58 @@ class Line:
 
 
 def lines(receipt: Receipt) -> list[Line]:
-    """Return one for each arm and load, in the configuration's order."""
-    found = []
+    """Return a line for each arm and load, in the configuration's order."""
+    every = []
     for load in receipt.configuration.loads:
-        workload, concurrency = load["workload"], load["concurrency"]
+        place = (load["workload"], load["concurrency"])
         for arm in receipt.configuration.arms:
-            points = [p for p in receipt.points if (p.workload, p.concurrency, p.arm) == (workload, concurrency, arm)]
+            points = [p for p in receipt.points if (p.workload, p.concurrency, p.arm) == (*place, arm)]
             if points:
-                found.append(_line(receipt, workload, concurrency, arm, points))
-    return found
+                every.append(_line(receipt, *place, arm, points))
+    return every
 
 
 def _line(receipt: Receipt, workload: str, concurrency: int, arm: str, points: Sequence[Measured]) -> Line:
     good = [point for point in points if not point.failed]
-    base = base_of(receipt, arm)
-    values = {key: spread(v for v in map(metric.of, good) if v is not None) for key, metric in METRICS.items()}
-    against_base = {key: ratios(receipt, workload, concurrency, arm, base, key) for key in METRICS}
-    cpu = {}
-    for role in sorted({role for point in good for role in point.cpu_seconds}):
-        seconds = spread(v for v in (_cpu(role)(point) for point in good) if v is not None)
-        if seconds and seconds.median >= 0.00005:
-            cpu[role] = seconds.median
-    by_weight = dict(sorted(cpu.items(), key=lambda item: -item[1]))
-    load_cpu = spread(v for v in (per_1000_tokens(p, p.load["load_cpu_seconds"]) for p in good) if v is not None)
-    failed = len(points) - len(good)
-    generator = load_cpu.median if load_cpu else 0.0
-    return Line(workload, concurrency, arm, len(good), failed, values, against_base, by_weight, generator)
-
-
-def base_of(receipt: Receipt, arm: str) -> str:
-    """Return the arm that `arm` is compared with: the baseline with as many replicas."""
-    _, at, count = arm.rpartition("@")
-    return receipt.configuration.base + (f"@{count}" if at and count.isdigit() else "")
-
-
-def ratio_of(line: Line, metric: str) -> float | None:
-    """The median of an arm's ratio to the base arm."""
-    found = line.ratios[metric]
-    return found.median if found else None
+    base = receipt.configuration.base_of(arm)
+    by_role = {role: spread(map(_cpu(role), good)) for role in sorted({role for p in good for role in p.cpu_seconds})}
+    cpu = {role: seconds.median for role, seconds in by_role.items() if seconds and seconds.median >= 0.00005}
+    load_cpu = spread(per_1000_tokens(point, point.load["load_cpu_seconds"]) for point in good)
+    return Line(
+        workload,
+        concurrency,
+        arm,
+        repeats=len(good),
+        failed_points=len(points) - len(good),
+        values={key: spread(map(metric.of, good)) for key, metric in METRICS.items()},
+        ratios={key: ratios(receipt, workload, concurrency, arm, base, key) for key in METRICS},
+        cpu=dict(sorted(cpu.items(), key=lambda item: -item[1])),
+        load_cpu=load_cpu.median if load_cpu else 0.0,
+    )
 
 
 def ratios(receipt: Receipt, workload: str, concurrency: int, arm: str, against: str, metric: str) -> Spread | None:
-    """Of one arm to another, made in each repeat in which both ran side by side."""
-    of = METRICS[metric].of
-    here = [p for p in receipt.points if (p.workload, p.concurrency) == (workload, concurrency) and not p.failed]
+    """Return the ratios of one arm to another, made in each repeat in which both ran side by side."""
     values: dict[str, dict[tuple[int, int, int], float]] = {arm: {}, against: {}}
-    for point in here:
-        if point.arm in values and (value := of(point)) is not None:
+    for point in receipt.points:
+        here = (point.workload, point.concurrency) == (workload, concurrency) and point.arm in values and not point.failed
+        if here and (value := METRICS[metric].of(point)) is not None:
             values[point.arm][point.start, point.batch, point.repeat] = value
     mine, theirs = values[arm], values[against]
-    found = {place: mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place]}
-    starts = sorted({start for start, *_ in found})
-    every = spread(found.values())
+    by_place = {place: mine[place] / theirs[place] for place in mine.keys() & theirs.keys() if theirs[place]}
+    starts = sorted({start for start, *_ in by_place})
+    every = spread(by_place.values())
     if every is None or len(starts) == 1:
         return every
-    medians = (statistics.median(ratio for place, ratio in found.items() if place[0] == start) for start in starts)
+    medians = (statistics.median(ratio for place, ratio in by_place.items() if place[0] == start) for start in starts)
     return replace(every, by_start=tuple(medians))
 
 
-def cpu_unit(here: Sequence[Line]) -> str:
-    """What CPU of `here` is counted for: requests, where a workload has no tokens."""
-    return "1,000 tokens" if any(line.values["throughput"] for line in here) else "1,000 requests"
-
-
 def cpu_by_process(here: Sequence[Line]) -> list[tuple[str, ...]]:
-    """CPU-seconds per `cpu_unit` as text, a column for each of `here`: most first, the load generator last."""
-    weights: dict[str, float] = {}
-    for line in here:
-        for role, seconds in line.cpu.items():
-            weights[role] = max(weights.get(role, 0.0), seconds)
+    """Return CPU-seconds per 1,000 as text, a column for each line: most first, the load generator last."""
+    most = {role: max(line.cpu.get(role, 0.0) for line in here) for line in here for role in line.cpu}
     rows = [
         (role, *(f"{line.cpu[role]:.4f}" if role in line.cpu else "" for line in here))
-        for role in sorted(weights, key=lambda name: -weights[name])
+        for role in sorted(most, key=lambda name: -most[name])
     ]
     return [*rows, (LOAD_GENERATOR, *(f"{line.load_cpu:.4f}" for line in here))]

@@ -1,4 +1,4 @@
-"""One model of a table for the terminal, for pages and for the docs. A cell is text; in backticks is what people type."""
+"""One model of a table for the terminal, for pages and for the docs. A cell is text; commands and names are in backticks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Table:
-    """A header, rows, and a line that says what they are."""
+    """A header, rows, and a title."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]

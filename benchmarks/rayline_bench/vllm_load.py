@@ -17,7 +17,7 @@ from rayline_bench import bench_serve
 
 
 async def _as_they_are(base_url: str, model_id: str, requests: Any, ssl_context: Any = None) -> Any:
-    """Leave the prompts, in place of serve._align_prompts_to_server_tokenizer, which asks /tokenize without a key.
+    """Leave the prompts as they are, in place of serve._align_prompts_to_server_tokenizer, which calls /tokenize without a key.
 
     Behind a gate it gets 401 and leaves the prompts, elsewhere it rewrites them: arms would get different prompts.
     """

@@ -1,7 +1,7 @@
-"""What vLLM itself logged at start-up, on machines of other people: the yardstick for components/rayline/service/fit.py.
+"""Start-up logs of vLLM on machines of other people: the yardstick for components/rayline/service/fit.py.
 
 Rows are start-up logs from public repositories and notebooks, read as stored copies. A figure that a log does not print
-is either vLLM's default for that version and card (checked in its source) or derived, and `note` says so.
+is either vLLM's default for that version and card (checked in its source) or derived, as `note` has it.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ class LoggedStart:
 
     @property
     def reserve_gib(self) -> float:
-        """What this start used for activations, graphs and the CUDA context: the budget less weights and KV cache."""
+        """Return the memory for activations, graphs and the CUDA context: the budget less weights and KV cache."""
         return self.card_gib * self.gpu_memory_utilization - self.fit().weights_gib - self.kv_cache_gib
 
     def fit(self) -> MemoryFit:
-        """What components/rayline/service/fit.py says about the same start, knowing nothing of the log."""
+        """Return the estimate of components/rayline/service/fit.py for the same start, without the log."""
         limits = EngineLimits(
             self.max_model_len,
             self.max_num_seqs,
@@ -56,7 +56,7 @@ class LoggedStart:
         )
 
     def concurrency_from_logged_memory(self) -> float:
-        """The block model alone: the logged GiB cut into blocks, so that the memory estimate plays no part."""
+        """Return the concurrency of the block model alone: the logged GiB cut into blocks, without the memory estimate."""
         fit = self.fit()
         blocks = int(self.kv_cache_gib * 2**30 // fit.layout.block_bytes)
         return blocks / fit.layout.blocks_per_request(self.max_model_len, fit.limits.tokens_in_flight)

@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Streaming:
-    """A server that streams chat completions of `tokens_out` tokens and remembers what it was asked."""
+    """A server that streams chat completions of `tokens_out` tokens and records the requests."""
 
     def __init__(self, fails_at_turn: int | None = None, tokens_out: int = 4) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         server, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -24,7 +24,7 @@ class Streaming:
                     return
                 turn = sum(message["role"] == "user" for message in body["messages"])
                 with lock:
-                    server.asked.append(
+                    server.requests.append(
                         {
                             "session": self.headers["x-session-id"],
                             "key": self.headers["authorization"],

@@ -1,4 +1,4 @@
-"""The conversations of the agentic workload, against a server that streams like vLLM and remembers what it was asked."""
+"""The conversations of the agentic workload, against a server that streams like vLLM and records the requests."""
 
 import json
 from pathlib import Path
@@ -35,10 +35,10 @@ class Mark:
         self._server = server
 
     def begin(self) -> None:
-        self.before = len(self._server.asked)
+        self.before = len(self._server.requests)
 
     def end(self) -> None:
-        self.until = len(self._server.asked)
+        self.until = len(self._server.requests)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_session_sends_its_whole_conversation_under_one_name(tokenizer, monkey
     with Streaming().running() as server:
         mark = Mark(server)
         result = agentic_load.run(job(server, tokenizer), mark)
-    measured = server.asked[mark.before :]
+    measured = server.requests[mark.before :]
     sessions = {one["session"] for one in measured}
     assert (mark.before, mark.until, len(sessions)) == (2, 14, 4)
     assert {one["key"] for one in measured} == {"Bearer sk-test"}
@@ -77,7 +77,7 @@ def test_a_session_sends_its_whole_conversation_under_one_name(tokenizer, monkey
     assert (result["completed"], result["failed"], result["output_tokens"]) == (12, 0, 12 * TOKENS_OUT)
 
 
-def test_figures_are_told_for_each_turn(tokenizer):
+def test_each_turn_has_figures_of_its_own(tokenizer):
     with Streaming().running() as server:
         result = agentic_load.run(job(server, tokenizer), Mark(server))
     assert [one["turn"] for one in result["by_turn"]] == [1, 2, 3]
@@ -87,27 +87,27 @@ def test_figures_are_told_for_each_turn(tokenizer):
     assert result["tpot_p50_ms"] >= 0
 
 
-def test_the_same_seed_asks_the_same_and_another_one_does_not(tokenizer):
-    def asked(seed: int) -> list[str]:
+def test_equal_seeds_send_equal_prompts_and_other_seeds_send_others(tokenizer):
+    def sent(seed: int) -> list[str]:
         with Streaming().running() as server:
             agentic_load.run(job(server, tokenizer, seed=seed), Mark(server))
-        return sorted(json.dumps(one["body"]["messages"]) for one in server.asked)
+        return sorted(json.dumps(one["body"]["messages"]) for one in server.requests)
 
-    assert asked(7) == asked(7)
-    assert not set(asked(7)) & set(asked(8))
+    assert sent(7) == sent(7)
+    assert not set(sent(7)) & set(sent(8))
 
 
 def test_system_prompts_have_a_part_that_all_sessions_share(tokenizer):
     with Streaming().running() as server:
         agentic_load.run(job(server, tokenizer), Mark(server))
-    systems = {one["body"]["messages"][0]["content"] for one in server.asked}
+    systems = {one["body"]["messages"][0]["content"] for one in server.requests}
     assert len({" ".join(text.split()[:20]) for text in systems}) == 1
-    assert len(systems) == len({one["session"] for one in server.asked})
+    assert len(systems) == len({one["session"] for one in server.requests})
 
 
-def test_a_failed_turn_ends_its_conversation_and_all_that_was_left_of_it_counts_as_failed(tokenizer):
+def test_a_failed_turn_ends_its_conversation_and_the_turns_after_it_count_as_failed(tokenizer):
     with Streaming(fails_at_turn=2).running() as server:
         result = agentic_load.run(job(server, tokenizer, warmup=0), Mark(server))
-    assert {one["turn"] for one in server.asked} == {1, 2}
+    assert {one["turn"] for one in server.requests} == {1, 2}
     assert (result["completed"], result["failed"]) == (4, 8)
     assert "HTTP 500" in result["errors"][0]

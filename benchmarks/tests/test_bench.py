@@ -1,4 +1,4 @@
-"""The benchmark's pure parts: what an arm is made of, in which order it is measured, what the figures say."""
+"""The benchmark's pure parts: arms, the order of points, figures."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from rayline_bench.arms import ARMS, Base, RayArm
 from rayline_bench.cli import Options
 from rayline_bench.cpu import Spent
 from rayline_bench.docs import RECEIPTS
-from rayline_bench.errors import BenchUsageError
+from rayline_bench.errors import BenchError, BenchUsageError
 from rayline_bench.options import read, with_preset
-from rayline_bench.plan import Plan
-from rayline_bench.receipt import Configuration, Measured, Receipt, ReceiptError
-from rayline_bench.schedule import DoesNotFit, Point
+from rayline_bench.plan import BenchPlan
+from rayline_bench.receipt import Configuration, Measured, Receipt
+from rayline_bench.schedule import Point
 from rayline_cli import cli
 from rayline_cli.local import single_node
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> BenchPlan:
     """Of every arm, for the stack of this machine."""
-    return command.prepared(
+    return command.plan_here(
         Options(arms=",".join(["sample", *(name for name in ARMS if name != "sample")])), tmp_path_factory.mktemp("bench")
     )
 
@@ -47,7 +47,7 @@ def llm(built: arms.Built) -> dict:
 # --- arms --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_kit_is_measured_as_rendered(plan: Plan):
+def test_the_kit_is_measured_as_rendered(plan: BenchPlan):
     kit = plan.built["kit"]
     assert isinstance(kit, RayArm)
     facts = kit.facts()
@@ -56,7 +56,7 @@ def test_the_kit_is_measured_as_rendered(plan: Plan):
     assert {facts[f"env {name}"] for name in SWITCHES.values()} == {"1"}
 
 
-def test_the_sample_has_the_four_switches_and_nothing_else_of_the_kit(plan: Plan):
+def test_the_sample_has_the_four_switches_and_nothing_else_of_the_kit(plan: BenchPlan):
     facts = plan.built["sample"].facts()
     variables = {name.removeprefix("env ") for name in facts if name.startswith("env ")}
     assert variables == {*SWITCHES.values(), *arms.CPU_ENVIRONMENT}
@@ -65,7 +65,7 @@ def test_the_sample_has_the_four_switches_and_nothing_else_of_the_kit(plan: Plan
     assert serve == {"serve.deployment_config.num_replicas", "serve.deployment_config.ray_actor_options.num_cpus"}
 
 
-def test_the_defaults_have_every_switch_off_and_room_for_the_ingress(plan: Plan):
+def test_the_defaults_have_every_switch_off_and_room_for_the_ingress(plan: BenchPlan):
     defaults, sample = plan.built["ray-defaults"], plan.built["sample"]
     assert isinstance(defaults, RayArm)
     assert isinstance(sample, RayArm)
@@ -75,7 +75,7 @@ def test_the_defaults_have_every_switch_off_and_room_for_the_ingress(plan: Plan)
     assert llm(plan.built["ray-unbatched"])["experimental_configs"] == {"stream_batching_interval_ms": 0}
 
 
-def test_arms_that_are_to_be_equal_have_equal_engine_arguments(plan: Plan):
+def test_arms_that_are_to_be_equal_have_equal_engine_arguments(plan: BenchPlan):
     equal = llm(plan.built["kit-equal"])["engine_kwargs"]
     assert equal.pop("middleware") == ["rayline_gate.ApiKeyGate"]
     assert equal == llm(plan.built["sample"])["engine_kwargs"] == dict(arms.SAMPLE_ENGINE)
@@ -83,22 +83,21 @@ def test_arms_that_are_to_be_equal_have_equal_engine_arguments(plan: Plan):
     assert "--enforce-eager" not in plan.built["vllm-defaults"].facts()["command server"]
 
 
-def test_kit_equal_differs_from_the_kit_in_its_engine_arguments_alone(plan: Plan):
+def test_kit_equal_differs_from_the_kit_in_its_engine_arguments_alone(plan: BenchPlan):
     changed = arms.differences(plan.built["kit-equal"], plan.built["kit"])
     assert changed
     assert all(line[2:].startswith("engine ") for line in changed), changed
 
 
-def test_every_arm_of_ray_can_run_on_this_machine(plan: Plan):
+def test_every_arm_of_ray_can_run_on_this_machine(plan: BenchPlan):
     for built in plan.built.values():
         if isinstance(built, RayArm):
             assert single_node.read(built.manifest).serve.most_engines == 1
 
 
 def test_engine_arguments_become_flags_of_vllm():
-    base = Base({}, "m", "m", engine={"a_b": True, "c_d": False, "x": 1}, more_engine={"x": None, "e": 3, "f": {"g": [1]}})
-    argv = arms.vllm_argv(base, "server", True)
-    assert argv[argv.index("{server}") + 1 :] == ["--a-b", "--no-c-d", "--e", "3", "--f", '{"g": [1]}']
+    arguments = arms.laid_over({"a_b": True, "c_d": False, "x": 1}, {"x": None, "e": 3, "f": {"g": [1]}})
+    assert arms.vllm_flags(arguments) == ["--a-b", "--no-c-d", "--e", "3", "--f", '{"g": [1]}']
 
 
 def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Path):
@@ -111,7 +110,7 @@ def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Pa
     serve: {logging_config: {log_level: WARNING}}
     """
     (tmp_path / "quiet.yaml").write_text(text)
-    plan = command.prepared(Options(arms=f"kit,quiet={tmp_path / 'quiet.yaml'}"), tmp_path)
+    plan = command.plan_here(Options(arms=f"kit,quiet={tmp_path / 'quiet.yaml'}"), tmp_path)
     gate = ["- engine middleware: ['rayline_gate.ApiKeyGate']"]
     gate += [f"- env {name}: {value}" for name, value in (("PYTHONPATH", GATE_PATH), (KEYS_VARIABLE, KEYS_PATH))]
     assert sorted(line for line in plan.differences("quiet") if line not in gate) == [
@@ -126,33 +125,33 @@ def test_an_arm_from_a_file_is_another_arm_with_something_laid_over(tmp_path: Pa
 
 def test_a_file_changes_plain_vllm_too(tmp_path: Path):
     (tmp_path / "more.yaml").write_text("base: vllm-defaults\nengine_kwargs: {max_num_seqs: 64}\nenv: {VLLM_X: true}")
-    facts = command.prepared(Options(arms=f"vllm,more={tmp_path / 'more.yaml'}"), tmp_path).built["more"].facts()
+    facts = command.plan_here(Options(arms=f"vllm,more={tmp_path / 'more.yaml'}"), tmp_path).built["more"].facts()
     assert facts["command server"].endswith("--max-num-seqs 64")
     assert facts["env VLLM_X"] == "1"
 
 
-def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it(plan: Plan):
+def test_a_switch_that_a_file_calls_true_is_on_as_ray_reads_it(plan: BenchPlan):
     kit = plan.built["kit"]
     assert isinstance(kit, RayArm)
-    overlay = arm_files.read_overlay("mine", "base: ray-defaults\nenv: {RAY_SERVE_ENABLE_HA_PROXY: true}")
-    assert arm_files.overlaid(overlay).build(Base(kit.manifest, "m", "m")).facts()["env RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    mine = arm_files.arm_of_file("mine", "base: ray-defaults\nenv: {RAY_SERVE_ENABLE_HA_PROXY: true}")
+    assert mine.build(Base(kit.manifest)).facts()["env RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("base: kits", "base 'kits' is none of"),
-        ("engine: {a: 1}", "unknown engine; there are base"),
-        ("env: [A]", "env is a map"),
+        ("base: kits", "base 'kits' is no arm"),
+        ("engine: {a: 1}", "unknown engine. Fix: some of base"),
+        ("env: [A]", "env is no map"),
         ("[", "not YAML"),
     ],
 )
-def test_a_wrong_file_is_refused_with_what_is_right(text: str, reason: str):
-    with pytest.raises(arms.ArmError, match=reason):
-        arm_files.read_overlay("mine", text)
+def test_a_wrong_file_is_refused_with_a_fix(text: str, reason: str):
+    with pytest.raises(BenchUsageError, match=reason):
+        arm_files.arm_of_file("mine", text)
 
 
-# --- what is asked for -------------------------------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------------------------------
 
 OPTIONS = Options(arms="sample,kit", concurrency="64,256", requests=1024, repeats=5)
 
@@ -169,41 +168,41 @@ def test_the_options_are_few_and_each_is_documented():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"arms": "sample,kits"}, r"--arms kits: there is ray-defaults"),
+        ({"arms": "sample,kits"}, r"--arms kits: there is no such arm. Fix: one of ray-defaults"),
         ({"arms": "sample,sample"}, r"a name is there twice"),
         ({"arms": "sample,kit@1,kit"}, r"a name is there twice"),
         ({"arms": "vllm,kit@2"}, r"--arms vllm,kit@2: the baseline vllm@2 is missing"),
-        ({"workloads": "chat"}, r"--workloads chat: there is tokens"),
-        ({"concurrency": "64,x"}, r"--concurrency 64,x: whole numbers"),
-        ({"requests": 100}, r"--requests 100: at 256 streams at least 256 are needed"),
-        ({"arms": "kit@999"}, r"--arms kit@999: after @ stands a number of replicas, 1 to \d+ \(the cores"),
-        ({"arms": "kit@"}, r"--arms kit@: after @ stands a number of replicas"),
+        ({"workloads": "chat"}, r"--workloads chat: there is no such workload. Fix: one of tokens"),
+        ({"concurrency": "64,x"}, r"--concurrency 64,x: .* Fix: whole numbers"),
+        ({"requests": 100}, r"--requests 100: too few for 256 streams. Fix: at least 256"),
+        ({"arms": "kit@999"}, r"--arms kit@999: .* Fix: after @ a number from 1 to \d+ \(the cores"),
+        ({"arms": "kit@"}, r"--arms kit@: not a number of replicas"),
         ({"arms": "sample,quiet=no-such.yaml"}, r"--arms quiet=no-such.yaml: No such file"),
         ({"arms": "kit=no-such.yaml"}, r"--arms kit=no-such.yaml: it is no new name"),
         ({"stack": "dev-l4"}, r"stack dev-l4 is for a cluster"),
         ({"arms": "vllm@2"}, r"plain `vllm serve` is one server"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_by_name(changes: dict, reason: str, tmp_path: Path):
+def test_options_that_cannot_be_measured_are_refused_by_name(changes: dict, reason: str, tmp_path: Path):
     with pytest.raises(BenchUsageError, match=reason):
-        command.prepared(dataclasses.replace(OPTIONS, **changes), tmp_path)
+        command.plan_here(dataclasses.replace(OPTIONS, **changes), tmp_path)
 
 
-def test_every_mistake_of_a_command_is_said_at_once(tmp_path: Path):
+def test_every_mistake_of_a_command_comes_at_once(tmp_path: Path):
     wrong = Options(arms="kits,q=none.yaml", workloads="chat", concurrency="x", requests=-1, repeats=0)
     with pytest.raises(BenchUsageError) as said:
-        command.prepared(wrong, tmp_path)
+        command.plan_here(wrong, tmp_path)
     options = [line.split()[0] for line in str(said.value).splitlines()]
     assert sorted(options) == ["--arms", "--arms", "--concurrency", "--repeats", "--requests", "--workloads"]
 
 
 def test_long_prompts_get_a_context_that_holds_them(tmp_path: Path):
-    kit = command.prepared(Options(arms="kit", workloads="prefill-heavy"), tmp_path).built["kit"]
+    kit = command.plan_here(Options(arms="kit", workloads="prefill-heavy"), tmp_path).built["kit"]
     assert llm(kit)["engine_kwargs"]["max_model_len"] >= 8050
 
 
 def test_an_arm_with_two_replicas_is_compared_with_the_baseline_of_two(tmp_path: Path):
-    plan = command.prepared(Options(arms="kit,kit@2,vllm-router@2"), tmp_path)
+    plan = command.plan_here(Options(arms="kit,kit@2,vllm-router@2"), tmp_path)
     assert list(plan.built) == ["kit", "kit@2", "vllm-router@2"]
     assert plan.configuration.replicas == [1, 2]
     assert plan.groups(1000) == [["kit"], ["kit@2", "vllm-router@2"]]
@@ -224,7 +223,7 @@ def test_each_arm_meets_each_load_once_a_repeat():
     assert [p.concurrency for p in points[:4]] == [64, 64, 256, 256]
 
 
-def test_a_run_goes_on_with_what_it_lacks():
+def test_a_run_goes_on_with_its_missing_points():
     points = schedule.order([["a", "b"]], [("tokens", 64)], repeats=2)
     assert schedule.left(points, points[:3]) == points[3:]
     more = schedule.order([["a", "b"]], [("tokens", 64)], repeats=3)
@@ -248,9 +247,9 @@ def test_arms_that_do_not_fit_together_run_in_batches_with_the_base_in_each():
 
 
 def test_an_arm_that_never_fits_is_refused_with_the_memory_it_needs():
-    with pytest.raises(DoesNotFit, match=r"kit does not fit beside sample.*about 10.0 GiB are needed, 8.0 GiB"):
+    with pytest.raises(BenchError, match=r"kit does not fit beside sample.*about 10.0 GiB are needed, 8.0 GiB"):
         schedule.batches({"sample": 5.0, "kit": 5.0}, 8, "sample")
-    with pytest.raises(DoesNotFit, match=r"sample needs about 5.0 GiB"):
+    with pytest.raises(BenchError, match=r"sample needs about 5.0 GiB"):
         schedule.batches({"sample": 5.0}, 4, "sample")
 
 
@@ -294,7 +293,7 @@ def test_cpu_of_processes_that_ended_is_not_lost():
     assert cpu.between(before, after) == {cpu.ENDED: 5.0, "raylet": 1.0, "replica": 0.5}
 
 
-def test_a_snapshot_knows_what_this_process_has_used():
+def test_a_snapshot_has_the_cpu_of_this_process():
     me = psutil.Process()
     found = cpu.snapshot([me])
     assert list(found) == [(me.pid, me.create_time())]
@@ -341,8 +340,8 @@ def test_cpu_is_read_where_the_measured_part_begins_and_ends(generator: load.Loa
     assert seen == ["begin", "end", "begin", "end"]
 
 
-def test_a_failed_load_says_why_and_the_next_one_works(generator: load.LoadGenerator):
-    with pytest.raises(load.LoadError, match="ValueError: no server at u"):
+def test_a_failed_load_has_a_reason_and_the_next_load_works(generator: load.LoadGenerator):
+    with pytest.raises(BenchError, match="ValueError: no server at u"):
         generator.run({"url": "u", "fails": True}, lambda: None, lambda: None)
     job = {"url": "u", "env": {"OPENAI_API_KEY": "secret"}}
     assert generator.run(job, lambda: None, lambda: None)["completed"] == 1
@@ -359,7 +358,7 @@ def test_a_measurement_that_dies_is_an_error_no_endless_wait_and_leaves_no_folde
     generator: load.LoadGenerator, tmp_path: Path
 ):
     where = tmp_path / "where"
-    with pytest.raises(load.LoadError, match="the warm-up failed"):
+    with pytest.raises(BenchError, match="the warm-up failed"):
         generator.run({"url": "u", "dies": str(where)}, lambda: None, lambda: None)
     assert Path(where.read_text()).is_dir()
     generator.close()
@@ -423,7 +422,7 @@ def a_receipt(points: list[Measured]) -> Receipt:
     )
 
 
-def test_a_receipt_says_what_it_lacks_and_what_disturbed_it():
+def test_a_receipt_names_missing_points_and_disturbed_points():
     whole = [measured(arm, repeat, 100) for arm in ("sample", "kit") for repeat in (1, 2, 3)]
     assert report.remarks(a_receipt(whole)) == []
     found = a_receipt(whole[:5])
@@ -431,7 +430,7 @@ def test_a_receipt_says_what_it_lacks_and_what_disturbed_it():
     missing, disturbed = report.remarks(found)
     assert missing.startswith("1 of 6 points are missing: rayline bench --receipt")
     assert "during 1 of 5 points, 0.27 at most" in disturbed
-    shown = page.text(found, [])
+    shown = page.text(found)
     assert missing in shown
     assert disturbed in shown
     assert "50 tokens in, 100 out" in shown
@@ -511,13 +510,13 @@ def test_a_receipt_is_read_as_it_was_written(tmp_path: Path):
         (lambda data: data["points"][0].update(cpu=1), "points.0.cpu: Extra inputs"),
     ],
 )
-def test_what_is_no_receipt_is_refused(change, reason: str, tmp_path: Path):
+def test_a_file_that_is_no_receipt_is_refused(change, reason: str, tmp_path: Path):
     path = tmp_path / "r.json"
     a_receipt([measured("sample", 1, 100)]).write(path)
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
-    with pytest.raises(ReceiptError, match=reason):
+    with pytest.raises(BenchUsageError, match=reason):
         receipt.read(path)
 
 
@@ -525,17 +524,17 @@ def test_a_run_goes_on_only_with_the_same_configuration():
     found = a_receipt([])
     receipt.resumable(found, found.configuration)
     other = found.configuration.model_copy(update={"arms": {"sample": {"env A": "1"}, "kit": {"env A": "3"}}})
-    with pytest.raises(ReceiptError, match=r"arms\.kit differ"):
+    with pytest.raises(BenchUsageError, match=r"arms\.kit differ"):
         receipt.resumable(found, other)
-    with pytest.raises(ReceiptError, match=r"versions\.ray differ"):
+    with pytest.raises(BenchUsageError, match=r"versions\.ray differ"):
         receipt.resumable(found, found.configuration.model_copy(update={"versions": {"ray": "2.61.0"}}))
 
 
 def test_a_run_goes_on_with_the_options_of_its_receipt():
     found = a_receipt([])
     found.options, found.repeats = {"arms": "kit", "repeats": 1}, 5
-    asked = dataclasses.replace(OPTIONS, as_json=True)
-    options = command.resumed(asked, found, set())
+    typed = dataclasses.replace(OPTIONS, as_json=True)
+    options = command.resumed(typed, found, set())
     assert (options.arms, options.repeats, options.as_json) == ("kit", 5, True)
     assert command.resumed(dataclasses.replace(OPTIONS, repeats=9), found, {"repeats"}).repeats == 9
     with pytest.raises(BenchUsageError, match="the receipt has 5"):
@@ -561,8 +560,8 @@ def test_the_points_of_a_receipt_are_those_of_the_schedule():
     assert one.point() == Point(1, 2, "tokens", 64, "kit")
 
 
-def test_no_secret_reaches_a_receipt(plan: Plan):
-    text = json.dumps(plan.configuration.model_dump(), default=str) + yaml.safe_dump(dict(plan.memory_gib))
+def test_no_secret_reaches_a_receipt(plan: BenchPlan):
+    text = json.dumps(plan.configuration.model_dump(), default=str) + yaml.safe_dump(dict(plan.what))
     values = [value for value in plan.secrets.values() if value]
     assert values
     assert not [value for value in values if value in text]
@@ -588,7 +587,7 @@ def test_a_goal_is_reached_or_not_by_the_median_of_its_ratios():
     assert all(one.enough for one in goals.verdicts(two_arms(1.3, 0.7)))
 
 
-def test_fewer_repeats_than_a_goal_is_stated_for_are_said():
+def test_too_few_repeats_for_a_goal_are_marked():
     assert not any(one.enough for one in goals.verdicts(two_arms(1.3, 0.5, repeats=3)))
 
 
@@ -601,13 +600,12 @@ def test_every_goal_is_about_arms_and_figures_that_exist():
 @pytest.mark.parametrize("preset", goals.RUNS)
 def test_a_preset_has_every_arm_that_its_goals_compare(preset: str, tmp_path: Path):
     options = with_preset(Options(preset=preset), {"preset"})
-    labels = {one.label for one in read(options).arms}
+    labels = {one.label for one in read(options)[0]}
     assert {name for goal in goals.RUNS[preset].goals for name in (goal.arm, goal.against)} <= labels
     assert (options.requests, options.repeats) == (goals.REQUESTS, goals.REPEATS)
 
 
-def test_the_page_says_what_the_receipt_says_and_shows_plots_that_lie_beside_it(tmp_path: Path):
-    pytest.importorskip("matplotlib")
+def test_the_page_has_the_figures_of_the_receipt_and_loads_nothing(tmp_path: Path):
     found = two_arms(1.3, 0.5)
     found.arms["kit-equal"] = receipt.ArmRecord(
         what="<the kit>",
@@ -615,11 +613,7 @@ def test_the_page_says_what_the_receipt_says_and_shows_plots_that_lie_beside_it(
         differences=["+ env A: 1"],
         checks=[{"name": "HAProxy", "outcome": "fail", "evidence": "no process", "fix": ""}],
     )
-    page_file, *plots = page.write(found, tmp_path / "r.json")
-    text = page_file.read_text()
-    assert [plot.name for plot in plots] == ["r-tokens.png", "r-tokens-cpu.png"]
-    assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
-    assert re.findall(r"!\[.*\]\((.*)\)", text) == [plot.name for plot in plots]
+    text = page.write(found, tmp_path / "r.json").read_text()
     assert "http" not in text.replace("http_options", ""), "nothing is loaded from elsewhere"
     assert "| 1.30 |" in text
     assert "\\<the kit>" in text
@@ -646,7 +640,7 @@ def test_terminal_page_and_docs_show_the_same_cells():
     cells = [str(cell).replace("`", "") for one in report.tables(found) for row in one.rows for cell in row]
     assert len(cells) > 20
     assert [cell for cell in cells if cell not in shown] == []
-    assert all(one.markdown() in page.text(found, []) for one in report.tables(found))
+    assert all(one.markdown() in page.text(found) for one in report.tables(found))
 
 
 def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
@@ -660,7 +654,7 @@ def test_the_command_in_a_receipt_names_no_path_of_the_machine_that_measured():
     ("options", "reason"),
     [
         (["--receipt", "tests"], "tests cannot be read"),
-        (["--receipt", "no-such.json", "--dry-run"], "there is no receipt no-such.json"),
+        (["--receipt", "no-such.json", "--dry-run"], "no-such.json is not there"),
         (["--receipt", "RECEIPT", "--dry-run", "--arms", "kit"], "leave out --arms"),
         (["--receipt", "RECEIPT", "--arms", "kit", "--preset", "equal"], "leave out --arms, --preset"),
         (["--receipt", "/proc/receipt.json"], "--receipt: /proc/receipt.json cannot be written"),

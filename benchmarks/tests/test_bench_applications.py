@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rayline_bench import arms
-from rayline_bench.applications import APPLICATIONS, with_application
+from rayline_bench.workloads import ECHO_APP, RECOMMENDER_APP
 from rayline_cli import offline, render
 
 
@@ -24,13 +24,13 @@ def environment(manifest: dict) -> list[dict[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("name", APPLICATIONS)
-def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(manifest, name):
-    changed = with_application(manifest, APPLICATIONS[name], replicas=2)
+@pytest.mark.parametrize("application", [ECHO_APP, RECOMMENDER_APP], ids=lambda one: one.name)
+def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(manifest, application):
+    changed = application.put_into(manifest, replicas=2)
     before, after = (yaml.safe_load(one["spec"]["serveConfigV2"]) for one in (manifest, changed))
-    (application,) = after["applications"]
-    assert application["import_path"] == f"rayline_bench.apps:{name}"
-    assert [one["num_replicas"] for one in application["deployments"]] == [2, 2]
+    (declared,) = after["applications"]
+    assert declared["import_path"] == f"rayline_bench.apps:{application.name}"
+    assert [one["num_replicas"] for one in declared["deployments"]] == [2, 2]
     assert {k: v for k, v in after.items() if k != "applications"} == {k: v for k, v in before.items() if k != "applications"}
     for old, new in zip(environment(manifest), environment(changed), strict=True):
         assert new == old | {"PYTHONPATH": new["PYTHONPATH"]}
@@ -39,18 +39,18 @@ def test_an_application_takes_the_models_place_and_the_rest_of_the_arm_stays(man
     assert changed["spec"]["rayClusterConfig"].keys() == manifest["spec"]["rayClusterConfig"].keys()
 
 
-def test_what_a_receipt_keeps_of_an_arm_does_not_name_the_folder_of_this_clone(manifest):
-    facts = arms.RayArm(with_application(manifest, APPLICATIONS["echo"])).facts()
+def test_the_facts_of_an_arm_do_not_name_the_folder_of_this_clone(manifest):
+    facts = arms.RayArm(ECHO_APP.put_into(manifest)).facts()
     assert facts["env PYTHONPATH"] == "(project)/benchmarks"
     assert str(offline.PROJECT_ROOT) not in str(facts)
 
 
 def test_the_import_paths_lead_to_applications_with_the_named_deployments():
     apps = pytest.importorskip("rayline_bench.apps", reason="needs the `local` extra")
-    for name, application in APPLICATIONS.items():
-        bound = getattr(apps, name)(dict(application.args))
-        assert bound._bound_deployment.name == application.ingress
-        assert application.behind in (apps.Echo.name, apps.Ranker.name)
+    for application in (ECHO_APP, RECOMMENDER_APP):
+        bound = getattr(apps, application.name)(dict(application.args))
+        assert bound._bound_deployment.name == application.deployments[0]
+        assert application.deployments[1] in (apps.Echo.name, apps.Ranker.name)
 
 
 def test_the_recommender_scores_each_candidate_by_itself():

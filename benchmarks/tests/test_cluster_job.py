@@ -1,4 +1,4 @@
-"""The Job that measures a service in its cluster: what it may, where it runs, and what the program does with kubectl."""
+"""The Job that measures a service in its cluster: its rights, its node, and the calls of kubectl."""
 
 import dataclasses
 import json
@@ -38,15 +38,15 @@ def program(stack: str, **service: Any) -> offline.Program:
 
 
 @pytest.fixture(scope="module")
-def prod() -> cluster_run.Run:
+def prod() -> cluster_run.ClusterBench:
     return cluster_run.prepare(offline.record("prod-l4"), LOADS, "")
 
 
-def jobs(run: cluster_run.Run, repeats: int = 2) -> list[dict[str, Any]]:
+def jobs(run: cluster_run.ClusterBench, repeats: int = 2) -> list[dict[str, Any]]:
     return run.jobs(run.left(cluster_run.new_receipt(run, repeats, "")))
 
 
-def documents(run: cluster_run.Run, repeats: int = 2) -> dict[str, dict[str, Any]]:
+def documents(run: cluster_run.ClusterBench, repeats: int = 2) -> dict[str, dict[str, Any]]:
     """By kind, or kind and end of the name where there are several."""
     found = cluster_job.manifests(run.plan, run.service, jobs(run, repeats))
     return {
@@ -55,7 +55,7 @@ def documents(run: cluster_run.Run, repeats: int = 2) -> dict[str, dict[str, Any
     }
 
 
-def pod_of(run: cluster_run.Run) -> dict[str, Any]:
+def pod_of(run: cluster_run.ClusterBench) -> dict[str, Any]:
     return documents(run)["Job"]["spec"]["template"]["spec"]
 
 
@@ -92,7 +92,7 @@ def test_the_pod_meets_the_restricted_standard_and_writes_into_its_scratch_only(
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_it_runs_the_services_own_image_away_from_gpus_and_from_the_service(prod):
+def test_the_pod_runs_the_services_own_image_away_from_gpus_and_from_the_service(prod):
     pod = pod_of(prod)
     assert pod["containers"][0]["image"] == prod.service.image
     assert "tolerations" not in pod
@@ -153,7 +153,7 @@ def test_without_network_policies_there_are_none():
     assert documents(run).keys() == {"Job"}
 
 
-def test_points_ask_the_service_and_go_load_by_load_through_the_repeats(prod):
+def test_points_are_sent_to_the_service_load_by_load_through_the_repeats(prod):
     found = jobs(prod)
     assert [(one["concurrency"], one["requests"], one["warmup"]) for one in found] == [(64, 256, 64), (8, 48, 8)] * 2
     assert {one["url"] for one in found} == {"http://qwen-serve-svc:8000"}
@@ -203,7 +203,7 @@ def test_names_fit_and_the_job_ends_whatever_happens(prod):
     assert len(cluster_job.run_name("a" * 60, [])) <= 63
 
 
-def test_what_cannot_be_measured_is_refused_with_the_reason():
+def test_a_service_that_cannot_be_measured_is_refused_with_the_reason():
     with pytest.raises(BenchUsageError, match="parked"):
         cluster_run.prepare(program("prod-l4", park=True), LOADS, "")
     with pytest.raises(BenchUsageError, match="context of 8114 tokens"):
@@ -211,14 +211,14 @@ def test_what_cannot_be_measured_is_refused_with_the_reason():
     for workload in ("echo", "agentic"):
         with pytest.raises(BenchUsageError, match="for this machine only"):
             cluster_run.prepare(offline.record("prod-l4"), [Load(WORKLOADS[workload], 16, 96)], "")
-    with pytest.raises(BenchUsageError, match="stack prod-l4 has qwen"):
+    with pytest.raises(BenchUsageError, match="stack prod-l4 has no such one"):
         cluster_run.prepare(offline.record("prod-l4"), LOADS, "nobody")
 
 
 # --- the script in the pod ---------------------------------------------------------------------------------------------
 
 
-def script_of(run: cluster_run.Run) -> str:
+def script_of(run: cluster_run.ClusterBench) -> str:
     return pod_of(run)["containers"][0]["command"][2]
 
 
@@ -273,8 +273,8 @@ def test_the_script_measures_a_server_with_vllms_own_load_generator(tmp_path, mo
     figures = bench_serve.figures(json.loads(marked[1].removeprefix("0 ")))
     assert (figures["completed"], figures["failed"], figures["output_tokens"]) == (6, 0, 48)
     assert figures["ttft_p99_ms"] > 0
-    assert {one["key"] for one in server.asked} == {"Bearer sk-test"}
-    assert len(server.asked) >= 6 + 2, "the warm-up is asked too"
+    assert {one["key"] for one in server.requests} == {"Bearer sk-test"}
+    assert len(server.requests) >= 6 + 2, "the warm-up counts too"
 
 
 # --- kubectl -----------------------------------------------------------------------------------------------------------
@@ -295,10 +295,10 @@ elif rest[0] == "get":
         print(answer, file=sys.stderr)
         sys.exit(1)
     # a list of answers is used up one by one, the last one stays
-    count = home / f"asked-{{rest[1]}}"
-    asked = int(count.read_text()) if count.exists() else 0
-    count.write_text(str(asked + 1))
-    print(json.dumps(answer[min(asked, len(answer) - 1)]))
+    count = home / f"gets-{{rest[1]}}"
+    gets = int(count.read_text()) if count.exists() else 0
+    count.write_text(str(gets + 1))
+    print(json.dumps(answer[min(gets, len(answer) - 1)]))
 elif rest[0] == "logs":
     count = home / "read"
     read = int(count.read_text()) if count.exists() else 0
@@ -371,7 +371,7 @@ class Recorder:
 
 
 class Cluster:
-    """A kubectl on PATH that answers from a file and remembers what it was told."""
+    """A kubectl on PATH that answers from a file and records its arguments."""
 
     def __init__(self, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._home = home
@@ -386,11 +386,11 @@ class Cluster:
         said = {"rayservice": [READY], "jobs": [NOTHING], "events": [NOTHING], "job": [COMPLETE]} | changes
         (self._home / "answers.json").write_text(json.dumps({"logs": [WHOLE], "pods": [{"items": [RUNNING]}]} | said))
 
-    def measure(self, run: cluster_run.Run, repeats: int = 2) -> Any:
+    def measure(self, run: cluster_run.ClusterBench, repeats: int = 2) -> Any:
         self.receipt = cluster_run.new_receipt(run, repeats, "rayline bench --stack prod-l4")
         self.path = self._home / "receipt.json"
         cluster_run.measure(run, self.receipt, self.path, self.report)
-        return cluster_run.receipt.read(self.path)
+        return cluster_run.receipts.read(self.path)
 
     def verbs(self) -> list[str]:
         calls = [json.loads(text) for text in (self._home / "calls").read_text().splitlines()]
@@ -406,7 +406,7 @@ def cluster(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def one_load() -> cluster_run.Run:
+def one_load() -> cluster_run.ClusterBench:
     return cluster_run.prepare(offline.record("prod-l4"), LOADS[:1], "")
 
 
@@ -452,17 +452,17 @@ def test_a_job_that_ends_early_is_an_error_with_its_last_words_and_keeps_what_wa
     cluster.answers(logs=[BEGIN + done(0) + "MemoryError\n"], job=[FAILED])
     with pytest.raises(BenchError, match=r"Failed BackoffLimit(?s:.*)MemoryError"):
         cluster.measure(one_load)
-    kept = cluster_run.receipt.read(cluster.path)
+    kept = cluster_run.receipts.read(cluster.path)
     assert [point.repeat for point in kept.points] == [1]
     assert kept.ended_at is None
     assert cluster.verbs()[-1].startswith("delete")
 
 
-def test_a_run_that_goes_on_asks_only_for_what_is_left(cluster, one_load):
+def test_a_run_that_goes_on_measures_the_missing_points_only(cluster, one_load):
     cluster.answers(logs=[BEGIN + done(0)], job=[FAILED])
     with pytest.raises(BenchError):
         cluster.measure(one_load)
-    assert [point.repeat for point in one_load.left(cluster_run.receipt.read(cluster.path))] == [2]
+    assert [point.repeat for point in one_load.left(cluster_run.receipts.read(cluster.path))] == [2]
 
 
 def test_a_point_that_failed_in_the_job_fails_the_run_after_the_others(cluster, one_load):
@@ -494,7 +494,7 @@ def test_beside_another_benchmark_none_is_begun(cluster, one_load):
     assert "create -f" not in cluster.verbs()
 
 
-def test_kubectls_own_words_are_the_reason(cluster, one_load):
+def test_the_message_of_kubectl_is_the_reason(cluster, one_load):
     cluster.answers(rayservice='rayservices.ray.io "qwen" not found')
     with pytest.raises(BenchError, match='"qwen" not found'):
         cluster.measure(one_load)
@@ -502,7 +502,7 @@ def test_kubectls_own_words_are_the_reason(cluster, one_load):
 
 def test_without_kubectl_the_way_out_is_named(cluster, one_load, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BenchError, match=r"kubectl is not on PATH.*--render"):
+    with pytest.raises(BenchError, match=r"kubectl is not on PATH.*--dry-run"):
         cluster.measure(one_load)
 
 

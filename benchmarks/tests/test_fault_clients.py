@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from rayline_bench.faults import clients
-from rayline_bench.faults.clients import ANSWERED, Load, Request, longest_gap, outcomes
+from rayline_bench.faults.clients import ANSWERED, Request, StreamLoad, longest_gap, outcomes
 
 TOKENS = 3
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -42,12 +42,12 @@ def answering(*pieces: bytes) -> Iterator[str]:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            asked = self.request.makefile("rb")
+            request = self.request.makefile("rb")
             length = 0
-            while (line := asked.readline()).strip():
+            while (line := request.readline()).strip():
                 name, _, value = line.partition(b":")
                 length = int(value) if name.lower() == b"content-length" else length
-            asked.read(length)  # what is closed with something unread is reset
+            request.read(length)  # a connection that is closed with unread data is reset
             for piece in pieces:
                 self.request.sendall(piece)
 
@@ -59,7 +59,7 @@ def answering(*pieces: bytes) -> Iterator[str]:
 
 
 def first_outcome(url: str) -> Request:
-    load = Load(url, "m", None, clients=1, tokens=TOKENS)
+    load = StreamLoad(url, "m", None, clients=1, tokens=TOKENS)
     with load:
         load.wait(lambda: bool(load.done()), 60, "an end")
     return load.requests[0]
@@ -79,12 +79,12 @@ def first_outcome(url: str) -> Request:
         ),
     ],
 )
-def test_each_way_to_end_is_told_apart(pieces: tuple[bytes, ...], outcome: str):
+def test_each_way_to_end_has_an_outcome_of_its_own(pieces: tuple[bytes, ...], outcome: str):
     with answering(*pieces) as url:
         assert first_outcome(url).outcome == outcome
 
 
-def test_a_port_where_nobody_listens_is_a_refused_connection():
+def test_a_port_without_a_listener_is_a_refused_connection():
     with answering() as url:
         pass
     assert first_outcome(url).outcome == "connection refused"
@@ -107,23 +107,23 @@ class _Silent(socketserver.BaseRequestHandler):
 
 def test_leaving_the_load_lets_open_streams_come_to_their_end():
     with answering(HEAD, TOKEN, USAGE, DONE, END) as url:
-        with Load(url, "m", None, clients=3, tokens=TOKENS) as load:
+        with StreamLoad(url, "m", None, clients=3, tokens=TOKENS) as load:
             load.wait_for_every_client(60)
         assert load.requests
         assert outcomes(load.requests) == {ANSWERED: len(load.requests)}
 
 
 def test_a_client_that_was_slowed_down_pauses_after_each_answer():
-    with answering(HEAD, TOKEN, USAGE, DONE, END) as url, Load(url, "m", None, clients=1, tokens=TOKENS) as load:
-        load.slow_down(0.5)
+    with answering(HEAD, TOKEN, USAGE, DONE, END) as url, StreamLoad(url, "m", None, clients=1, tokens=TOKENS) as load:
+        load.pause = 0.5
         slowed = time.monotonic()
         load.wait(lambda: len([one for one in load.done() if one.started > slowed]) >= 3, 60, "three answers")
     after = [one for one in load.requests if one.ended > slowed]
     assert all(later.started - earlier.ended >= 0.5 for earlier, later in itertools.pairwise(after))
 
 
-def test_waiting_for_what_does_not_come_says_what_was_counted():
-    with answering(REFUSED) as url, Load(url, "m", None, clients=1, tokens=TOKENS) as load:
+def test_a_wait_that_ends_in_vain_has_the_counts_until_then():
+    with answering(REFUSED) as url, StreamLoad(url, "m", None, clients=1, tokens=TOKENS) as load:
         load.wait(lambda: bool(load.done()), 60, "an end")
         with pytest.raises(TimeoutError, match=r"an answer for every client.*HTTP 503 router_unreachable"):
             load.wait_for_every_client(0.1)

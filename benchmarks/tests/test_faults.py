@@ -1,4 +1,4 @@
-"""How a fault's requests are sorted, what HAProxy's own words mean, and the table made of a receipt."""
+"""The count of a fault's requests, and the table made of a receipt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ pytest.importorskip("psutil", reason="faults are found among this machine's proc
 from rayline_bench.errors import BenchUsageError
 from rayline_bench.faults import command, table
 from rayline_bench.faults.clients import ANSWERED, Request
-from rayline_bench.faults.scenarios import Blow, Outcome, count
+from rayline_bench.faults.rows import FAULTS, SERVICES
+from rayline_bench.faults.scenes import Blow, FaultOutcome, count
 from rayline_cli import cli
 
 CUT = "stream cut"
@@ -24,9 +25,9 @@ def request(started: float, ended: float, outcome: str = ANSWERED, first_token: 
     return Request(0, started, outcome, ended, first_token)
 
 
-def counted(requests: list[Request], *, running: list[Request], on_it: list[Request]) -> Outcome:
-    blow = Blow("killed", 10.0, running, on_it)
-    return count("a fault", blow, requests, begun=0.0, recovered=15.0, ended=20.0)
+def counted(requests: list[Request], *, running: list[Request], on_it: list[Request]) -> FaultOutcome:
+    blow = Blow(10.0, running, on_it)
+    return count("a fault", "killed", blow, requests, begun=0.0, recovered=15.0, ended=20.0)
 
 
 def test_every_failure_is_in_one_of_three_places():
@@ -37,14 +38,13 @@ def test_every_failure_is_in_one_of_three_places():
     later = request(11, 11.1, "HTTP 503 router_unreachable")
     good = request(12, 16)
     seen = counted([before, on_it, elsewhere, waiting, later, good], running=[on_it, elsewhere], on_it=[on_it])
-    assert (seen.sent, seen.answered, seen.failures) == (6, 3, 3)
+    assert (seen.sent, seen.answered, sum(seen.failed.values())) == (6, 3, 3)
     assert (seen.running, seen.running_on_it, seen.failed_on_it, seen.failed_elsewhere) == (2, 1, 1, 0)
     assert seen.failed_new == 2
-    assert seen.failures == seen.failed_on_it + seen.failed_elsewhere + seen.failed_new
+    assert sum(seen.failed.values()) == seen.failed_on_it + seen.failed_elsewhere + seen.failed_new
     assert seen.last_failure_seconds == 1.0
     assert seen.longest_gap_seconds == 4.0
     assert seen.recovery_seconds == 5.0
-    assert seen.longest_survivor_seconds == 2.0
 
 
 def test_a_stream_that_another_part_answered_counts_as_elsewhere():
@@ -53,7 +53,7 @@ def test_a_stream_that_another_part_answered_counts_as_elsewhere():
     assert (seen.failed_elsewhere, seen.failed_on_it, seen.failed_new) == (1, 0, 0)
 
 
-def an_outcome(**changes: object) -> Outcome:
+def an_outcome(**changes: object) -> FaultOutcome:
     cut = request(8, 10.5, CUT, 8.5)
     return dataclasses.replace(counted([cut, request(11, 12)], running=[cut], on_it=[cut]), **changes)
 
@@ -92,11 +92,12 @@ def test_a_file_that_cannot_be_added_to_is_refused_and_kept(tmp_path: Path, text
     assert path.read_text() == text
 
 
-def test_every_fault_says_what_it_is_and_what_of_it_is_inherent():
-    assert set(table.INHERENT) == set(command.WHAT) == {key for one in command.SESSIONS for key in one.faults}
+def test_every_fault_has_a_description_and_its_inherent_costs():
+    assert all(fault.what and fault.inherent for fault in FAULTS.values())
+    assert {id(fault.service) for fault in FAULTS.values()} == set(map(id, SERVICES))
 
 
-def test_the_table_tells_streams_on_the_killed_part_from_others_and_new_requests():
+def test_the_table_separates_streams_on_the_killed_part_from_others_and_from_new_requests():
     made = a_receipt("replica")
     cells = dict(zip(table.HEADER, table.rows(made)[0], strict=True))
     assert cells["Streams open at that moment"] == "1 on it, 1 failed; 0 elsewhere, none failed"
@@ -110,7 +111,7 @@ def test_a_service_that_does_not_come_back_is_not_given_a_time():
     assert cells["Whole again after, s"] == "not by itself; it answered for 61 s more"
 
 
-def test_a_fault_under_other_settings_follows_the_one_it_is_compared_with_and_names_them():
+def test_a_fault_under_other_settings_follows_its_counterpart_and_names_the_settings():
     settings = {"replicas": 2, "pods": {"env": {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}}}
     quicker = command.row("haproxy-quicker", settings, an_outcome(), GIT)
     made = a_receipt() | {"faults": [quicker, command.row("haproxy", {"replicas": 2}, an_outcome(), GIT)]}
@@ -128,4 +129,4 @@ def test_an_unknown_fault_is_refused_by_name(tmp_path: Path):
 def test_the_faults_are_listed_without_starting_anything():
     result = CliRunner().invoke(cli.app, ["faults", "--list"])
     assert result.exit_code == 0
-    assert all(key in result.output for key in command.WHAT)
+    assert all(key in result.output for key in FAULTS)

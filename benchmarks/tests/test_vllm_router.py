@@ -10,25 +10,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from rayline_bench import servers
-from rayline_bench.arms import CONSISTENT_HASH, ROUND_ROBIN, Base, routed_vllm
+from rayline_bench import processes, servers
+from rayline_bench.arms import ARMS, CONSISTENT_HASH, ROUND_ROBIN, Base, Process, ProcessArm
 from rayline_cli import offline, render
 
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return Base(render.ray_services(offline.record("local"))[0], "tiny", "rayline/tiny-random-qwen3", replicas=2)
+    return Base(render.ray_services(offline.record("local"))[0], replicas=2)
 
 
-def test_each_engine_has_a_server_of_its_own_and_the_router_knows_them_all(base):
-    arm = routed_vllm(base)
-    assert [process.name for process in arm.processes] == ["server1", "server2", "router"]
-    assert arm.endpoint == "router"
-    assert arm.engines == 2
-    router = arm.processes[-1].argv
+def processes_of(name: str, base: Base) -> list[Process]:
+    arm = ARMS[name].build(base)
+    assert isinstance(arm, ProcessArm)
+    return list(arm.processes)
+
+
+def test_each_engine_has_a_server_of_its_own_and_the_router_lists_them_all(base):
+    started = processes_of("vllm-router", base)
+    assert [process.name for process in started] == ["server1", "server2", "router"]
+    one, two = (ARMS["vllm-router"].build(Base(base.manifest, replicas)).memory_gib for replicas in (1, 2))
+    assert two == 2 * one
+    router = started[-1].argv
     assert router[router.index("--worker-urls") + 1 :] == ["http://127.0.0.1:{server1}", "http://127.0.0.1:{server2}"]
     assert router[router.index("--policy") + 1] == ROUND_ROBIN
-    for number, process in enumerate(arm.processes[:2], start=1):
+    for number, process in enumerate(started[:2], start=1):
         assert process.argv[process.argv.index("--port") + 1] == f"{{server{number}}}"
         assert "--enforce-eager" in process.argv
 
@@ -65,10 +71,11 @@ class Worker:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
-@pytest.mark.parametrize("policy", [ROUND_ROBIN, CONSISTENT_HASH])
-def test_the_command_of_the_arm_starts_a_router_that_spreads_requests_and_keeps_sessions_together(base, policy):
-    pytest.importorskip("vllm_router", reason="needs the `bench` extra")
-    router = routed_vllm(base, policy=policy).processes[-1]
+@pytest.mark.parametrize(("arm", "policy"), [("vllm-router", ROUND_ROBIN), ("vllm-router-sessions", CONSISTENT_HASH)])
+def test_the_command_of_the_arm_starts_a_router_that_spreads_requests_and_keeps_sessions_together(base, arm, policy):
+    pytest.importorskip("vllm_router", reason="needs the laboratory's packages")
+    router = processes_of(arm, base)[-1]
+    assert policy in router.argv
     workers = [Worker(), Worker()]
     ports = servers.free_ports([router.name, *router.more_ports])
     places = ports | {f"server{n}": worker.server.server_port for n, worker in enumerate(workers, start=1)}
@@ -80,7 +87,7 @@ def test_the_command_of_the_arm_starts_a_router_that_spreads_requests_and_keeps_
             give_up = time.monotonic() + 60
             while True:
                 try:
-                    if client.get(url + router.ready).status_code == 200:
+                    if client.get(url + processes.READY_PATH).status_code == 200:
                         break
                 except httpx.HTTPError:
                     assert process.poll() is None, process.stdout.read().decode()  # type: ignore[union-attr]

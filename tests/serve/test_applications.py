@@ -6,15 +6,15 @@ from pathlib import Path
 import httpx
 
 from rayline_bench import http_load
-from rayline_bench.applications import APPLICATIONS, with_application
-from rayline_bench.http_load import Request
+from rayline_bench.http_load import HttpRequest
+from rayline_bench.workloads import ECHO_APP, RECOMMENDER_APP
 from rayline_cli.local import runtime
 from rayline_cli.verify import Outcome
 from tests.serve.serving import PATIENCE, SECRETS, Recorder, ray_service, run
 
 
 def test_applications_come_up_behind_haproxy_and_answer_through_both_of_their_deployments(tmp_path: Path) -> None:
-    with run(tmp_path, with_application(ray_service(), APPLICATIONS["echo"])) as served:
+    with run(tmp_path, ECHO_APP.put_into(ray_service())) as served:
         assert served.running.answer is None
         outcomes = {check.name: check.outcome for check in served.running.checks}
         assert set(outcomes.values()) == {Outcome.PASS, Outcome.NOT_APPLICABLE}, served.running.checks
@@ -26,10 +26,10 @@ def test_applications_come_up_behind_haproxy_and_answer_through_both_of_their_de
             "reachable from outside",
         }
         body = json.dumps({"message": "x" * 10_240}).encode()
-        measured = http_load.loop(Request(f"{served.running.url}/echo", body, b"Echo: xxx"), concurrency=4, requests=40)
-        assert (measured.requests, measured.errors) == (40, {})
+        measured = http_load.loop(HttpRequest(f"{served.running.url}/echo", body, b"Echo: xxx"), concurrency=4, requests=40)
+        assert (measured["completed"], measured["errors"]) == (40, [])
 
-        manifest = with_application(ray_service(), APPLICATIONS["recommender"])
+        manifest = RECOMMENDER_APP.put_into(ray_service())
         again = runtime.up(manifest, state_dir=tmp_path, secrets=SECRETS, report=Recorder())
         assert again.ports == served.running.ports
         scores = [

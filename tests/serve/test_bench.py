@@ -29,7 +29,7 @@ FROZEN_SECONDS = 25
 @pytest.fixture
 def arm(served: Served):
     """The shared session as an arm of a benchmark; it runs on afterwards."""
-    one = Server("kit", served.running.url, "tiny", API_KEY, served.state_dir, served.session, None)
+    one = Server("kit", served.running.url, "tiny", API_KEY, served.session, None)
     yield one
     one.resume()
 

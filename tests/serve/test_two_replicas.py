@@ -7,12 +7,12 @@ has what takes minutes: a rolled model, a drain, lost nodes. Scaling under load 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from rayline_bench.faults import scenarios
-from rayline_bench.faults.scenarios import Scene
+from rayline_bench.faults.rows import FAULTS
+from rayline_bench.faults.scenes import LONG_TOKENS, Scene, observe
 from rayline_cli.local import runtime
 from tests.serve.serving import API_KEY, Served, ray_service, replicas_of_the_model
 
@@ -61,21 +61,21 @@ def test_a_second_replica_joins_and_the_first_goes_on(scaled_up: ScaledUp):
 
 
 def test_a_killed_replica_takes_its_own_streams_and_no_others(scene: Scene):
-    seen = scenarios.replica_killed(scene)
+    seen = observe(scene, FAULTS["replica"])
     assert seen.failed_on_it > 0, "streams of a killed process cannot be finished by another"
     assert seen.failed_elsewhere == 0, seen
     assert seen.failed_new == 0, "HAProxy sends new requests to the other replica"
 
 
 def test_a_killed_router_cuts_no_stream_not_even_through_reloads_of_haproxy(scene: Scene):
-    seen = scenarios.reloaded_under_long_streams(scene, replicas=2)
+    seen = observe(scene, replace(FAULTS["reload"], long_tokens=LONG_TOKENS))
     assert seen.running_on_it > 0
     assert seen.failed_on_it == seen.failed_elsewhere == 0, "tokens do not pass the router"
     assert set(seen.failed) <= {"HTTP 503 router_unreachable"}, "new requests wait for the next router"
 
 
 def test_a_killed_haproxy_takes_every_stream_of_its_node_and_comes_back(scene: Scene):
-    seen = scenarios.haproxy_killed(scene)
+    seen = observe(scene, FAULTS["haproxy"])
     assert seen.failed_on_it == seen.running_on_it > 0, "every stream passed the killed process"
     # 404: a new HAProxy listens before it knows the routes
     allowed = {"stream cut", "connection closed before an answer", "connection refused", "HTTP 404"}

@@ -76,7 +76,7 @@ def modules_of_extras() -> set[str]:
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """What each of COMMANDS does where neither an extra nor a tool of a cluster is installed."""
     blocked = modules_of_extras()
-    assert {"ray", "vllm", "torch", "pytest", "matplotlib", "pycurl", "rayline_bench", "rayline_docs"} <= blocked
+    assert {"ray", "vllm", "torch", "pytest", "pycurl", "rayline_bench", "rayline_docs"} <= blocked
     home = tmp_path_factory.mktemp("home")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "KUBE"))}
     done = subprocess.run(

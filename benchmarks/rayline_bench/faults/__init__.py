@@ -1,5 +1,4 @@
-"""Faults under load: what clients see when a part of a running service is killed, replaced or taken away.
+"""Faults under load: the requests that clients lose when a part of a running service is killed, replaced or taken away.
 
-`clients` counts answers, `parts` finds and kills processes, `scenarios` joins the two, and `rayline faults` runs
-them all on this machine and writes the receipt that docs/measured/faults.md shows.
+`rows` has the faults, `strikes` the ways to break a part, `scenes` the load and the count, `services` the services.
 """

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from rayline_cli.local.deploying import address
 from rayline_cli.local.session import Session, environ, is_alive
 from rayline_cli.local.supervisor import stand_behind_other_sessions
 
@@ -31,14 +32,12 @@ PORT_STEP = 37
 """From the head's port to the worker's of the same kind; tried again in such steps where one is taken."""
 MARK = "RAYLINE_WORKER_NODE"
 """Set in every process of the node."""
-
-
 SURVIVOR_NICE = 19
 """Of the surviving node's group; 19 is the last place."""
 
 
 def stand_last(survivor: psutil.Process | None) -> None:
-    """To be called before the other node is killed; `survivor` is the first process of the node that lives."""
+    """Put a node last. To be called before the other one is killed; `survivor` is the first process of the one that lives."""
     if survivor is not None:
         stand_behind_other_sessions(survivor.pid, SURVIVOR_NICE)
 
@@ -52,24 +51,23 @@ class WorkerNode:
     """Ray's session folder of this node."""
     url: str
     """Of its HAProxy, once Serve has started one: when a replica runs here."""
-    mark: str
 
     def runs(self) -> bool:
         """Whether its raylet lives: the node's first process ends with it, as `ray start --block` does."""
-        return self.root.is_running() and self.root.status() != psutil.STATUS_ZOMBIE
+        return is_alive(self.root)
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process of the node: its first one's descendants, and orphans by their mark.
+        """Return every living process of the node: its first one's descendants, and orphans by their mark.
 
         The agents of a raylet write their title over the mark.
         """
-        found = {process.pid: process for process in psutil.process_iter() if environ(process.pid).get(MARK) == self.mark}
+        node = {process.pid: process for process in psutil.process_iter() if environ(process.pid).get(MARK) == self.folder.name}
         with suppress(psutil.NoSuchProcess):
-            found.update({child.pid: child for child in self.root.children(recursive=True)})
-        return [process for process in found.values() if is_alive(process)]
+            node.update({child.pid: child for child in self.root.children(recursive=True)})
+        return [process for process in node.values() if is_alive(process)]
 
     def kill(self) -> None:
-        """SIGKILL to every process at once, as for a pod that is killed."""
+        """Send SIGKILL to every process at once, as for a pod that is killed."""
         while left := self.processes():
             for process in left:
                 with suppress(psutil.NoSuchProcess):
@@ -79,7 +77,7 @@ class WorkerNode:
 
 @contextmanager
 def joined(session: Session, num_cpus: int = 1) -> Iterator[WorkerNode]:
-    """A node that joins `session`'s; nothing of it stays behind. Its environment is the head's, with ports of its own."""
+    """Yield a node that joins `session`'s; nothing of it stays behind. Its environment is the head's, with ports of its own."""
     root = session.supervisor()
     if root is None:
         raise RuntimeError("the session's Ray does not run")
@@ -96,17 +94,11 @@ def joined(session: Session, num_cpus: int = 1) -> Iterator[WorkerNode]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports["haproxy-stats"]),
         MARK: folder.name,
     }
-    arguments = [f"127.0.0.1:{session.ports['gcs']}", str(folder), str(num_cpus), str(ports["metrics"])]
+    command = [sys.executable, "-P", str(_RUN_NODE), f"127.0.0.1:{session.ports['gcs']}", str(folder), str(num_cpus)]
     with open(folder / "output", "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(_RUN_NODE), *arguments],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    node = WorkerNode(psutil.Process(process.pid), folder, f"http://127.0.0.1:{ports['serve']}", folder.name)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([*command, str(ports["metrics"])], env=env, start_new_session=True, **streams)
+    node = WorkerNode(psutil.Process(process.pid), folder, address(ports["serve"]))
     try:
         yield node
     finally:
