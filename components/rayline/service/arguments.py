@@ -22,13 +22,16 @@ Image = Annotated[
     ),
 ]
 Folder = Annotated[str, form(r"(/[^/\s\x00]+)+/?", "an absolute path of a folder, not / itself", 1024)]
-# syntax of Kubernetes labels: an optional domain and a slash, then a name of at most 63 characters
-_NAME = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
+# Syntax of Kubernetes labels: an optional domain and a slash, then a name of at most 63 characters.
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+# Selectors of Services, NetworkPolicies and budgets use them (kuberay v1.7.0, ray-operator/controllers/ray/common/pod.go, labelPod).
+_OWN_LABELS = r"rayline/|ray\.io/|app\.kubernetes\.io/(name|created-by|managed-by)$"
 LabelKey = Annotated[
     str,
     form(
-        rf"({SUBDOMAIN}/)?{_NAME}",
-        "a label's key: letters, digits, dashes, underscores and dots, with a domain and a slash before it or without",
+        rf"(?!{_OWN_LABELS})({SUBDOMAIN}/)?{_NAME}",
+        "a label's key: letters, digits, dashes, underscores and dots, with a domain and a slash before it or without; "
+        "labels of rayline/, ray.io/ and app.kubernetes.io/ are set by the kit and KubeRay",
         317,
     ),
 ]
@@ -158,6 +161,8 @@ class PodsArgs(Arguments):
     """Container image, in place of the runtime's: a mirror, or a CPU image."""
     env: dict[str, str] = {}
     """Variables of every Ray container, by name: any that the kit does not own and that holds no secret. A switch of Ray's is "0" or "1"."""
+    labels: dict[LabelKey, LabelValue] = {}
+    """Kubernetes labels of the head and the workers, for example a cost centre or a Kueue queue. A changed label makes a new RayCluster."""
     volumes: list[VolumeArgs] = []
     """Volumes of the head and the workers."""
 

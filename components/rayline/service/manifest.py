@@ -322,7 +322,7 @@ def _head(
         "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
         "template": {
             "metadata": {
-                "labels": {SERVICE_LABEL: service.name},
+                "labels": service.asked.pods.labels | {SERVICE_LABEL: service.name},
                 # the head is the only one of its kind: the cluster autoscaler leaves it where it is
                 "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
             },
@@ -363,7 +363,7 @@ def _workers(
         mounts += gate_mounts()
     spec = _pod_spec(service, namespace, Role.WORKER, container, drain, volumes, mounts)
     spec["topologySpreadConstraints"] = _spread(service)
-    metadata: dict[str, Any] = {"labels": {SERVICE_LABEL: service.name}}
+    metadata: dict[str, Any] = {"labels": service.asked.pods.labels | {SERVICE_LABEL: service.name}}
     if annotations := weights.annotations(service):
         metadata["annotations"] = annotations
     if not on_cpu:
