@@ -13,11 +13,15 @@ from rayline.facts.runtimes import RUNTIMES, Runtime
 from rayline.facts.serve_flags import (
     DIRECT_STREAMING,
     HA_PROXY,
+    HAPROXY_METRICS_PORT,
+    HAPROXY_STATS_PORT,
     HAPROXY_THREADS,
+    PORTS_OF_RAY,
     SERVE_FLAGS,
     SWITCHES,
     THROUGHPUT_OPTIMIZED,
     Kind,
+    ServeFlag,
 )
 from rayline.facts.variables import (
     ALSO_READ,
@@ -85,6 +89,7 @@ def plan_environment(
                 else "Ray Serve LLM refuses direct streaming without HAProxy"
             )
             check.refuse(f"{path}.switches.ha_proxy", False, f"{switch} needs it: {why}; turn {switch} off as well")
+    _refuse_ports(check, path, env)
     drain = drain_times(service.rollout.longest_stream_seconds)
     env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(drain.haproxy)
     # A spot machine is gone then. Serve stops a replica once its own drain time is all that is left of Ray's deadline
@@ -116,14 +121,31 @@ def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
         return "no address of a proxy, such as http://proxy.example.com:3128"
     if not _port_is_sound(name, value):
         return PORT_OF_AN_ADDRESS
-    if flag is None:
-        return "a NUL byte ends a variable: leave it out" if "\0" in value else None
-    if flag.kind is Kind.SWITCH and value not in ("0", "1"):
-        return 'a switch is "0" or "1": Ray reads anything else as off'
-    number = {Kind.INTEGER: r"\d+", Kind.SECONDS: r"\d+(\.\d+)?"}.get(flag.kind)
-    if number and not re.fullmatch(number, value):
-        return f"{'seconds' if flag.kind is Kind.SECONDS else 'a whole number'}, not negative"
-    return None
+    if "\0" in value:
+        return "a NUL byte ends a variable: leave it out"
+    return _outside_of_domain(flag, value) if flag else None
+
+
+def _outside_of_domain(flag: ServeFlag, value: str) -> str | None:
+    """Return what a variable's value has to be; None where it is that."""
+    if flag.kind is Kind.SWITCH:
+        return None if value in ("0", "1") else 'a switch is "0" or "1": Ray reads anything else as off'
+    if flag.kind is Kind.TEXT:
+        return None if re.fullmatch(flag.form or ".*", value, re.DOTALL) else flag.form_says
+    number, unit = ("[0-9]+", "a whole number") if flag.kind is Kind.INTEGER else (r"[0-9]+(\.[0-9]+)?", "seconds")
+    if re.fullmatch(number, value) and flag.least <= float(value) <= flag.most:
+        return None
+    return f"{unit}, {flag.least:g} to {flag.most:.0f}"
+
+
+def _refuse_ports(check: Check, path: str, env: Mapping[str, str]) -> None:
+    """Refuse a port of HAProxy's that another process of the pod listens at."""
+    taken = {str(port) for port in PORTS_OF_RAY}
+    for name in (HAPROXY_METRICS_PORT, HAPROXY_STATS_PORT):
+        port = env.get(name, SERVE_FLAGS[name].default)
+        if port in taken:
+            check.refuse(f"{path}.pods.env.{name}", port, "Ray or HAProxy listens there already: another port")
+        taken.add(port)
 
 
 def _secret(name: str, value: Any) -> str | None:

@@ -52,6 +52,18 @@ def plan_service(
     asks_the_hub = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
     if model and model.gated and asks_the_hub and hugging_face.source is TokenSource.NONE:
         check.refuse(f"{path}.model", asked.model, "a gated model needs a token: set hugging_face.source")
+    if (
+        model
+        and not model.at_hugging_face
+        and cluster.mode is not ClusterMode.LOCAL
+        and asks_the_hub
+        and not asked.weights.location
+    ):
+        check.refuse(
+            f"{path}.model",
+            asked.model,
+            "Hugging Face does not have it, and only this machine makes it: another model, or weights.location with a copy",
+        )
     scale = plan_scale(check, path, asked, cluster, kuberay)
     env, warnings = plan_environment(check, path, asked, cluster, runtime)
     engine_kwargs = plan_engine_kwargs(check, path, asked)
@@ -192,6 +204,13 @@ def _plan_on_gpus(check: Check, common: Common) -> Draft | None:
     if common.cluster.mode is ClusterMode.EXISTING:
         bought = [key for key in NodesArgs.model_fields if key != "machine_type"]
         _refuse_said(check, f"{path}.nodes", asked.nodes, bought, "the nodes of an existing cluster are there already")
+    sizes = common.model.tensor_parallel_sizes()
+    if common.tensor not in sizes:
+        check.refuse(
+            f"{path}.engine.tensor_parallel_size",
+            common.tensor,
+            f"the {common.model.heads} attention heads of {asked.model} are split evenly over {', '.join(map(str, sizes))} GPUs only",
+        )
     wanted = plan_capacity(check, f"{path}.nodes", asked.nodes, common.cluster)
     machine = choose_machine(check, common, spec, wanted)
     zones = choose_zones(check, common, spec)
