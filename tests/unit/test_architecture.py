@@ -24,7 +24,23 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "schema": (set(), {"pulumi", "pydantic", "pydantic_core"}),
     "arguments": ({"arguments"}, {"pydantic"}),
     "types": ({"types"}, set()),
-    "plan": ({"plan", "maintenance", "capacity", "gpus", "draft", "drain", "scale", "environment", "fit"}, set()),
+    "plan": (
+        {
+            "plan",
+            "maintenance",
+            "capacity",
+            "addresses",
+            "drain",
+            "engine_arguments",
+            "environment",
+            "fit",
+            "gpus",
+            "limits",
+            "request",
+            "scale",
+        },
+        set(),
+    ),
     "manifests": ({"manifests", "manifest", "mirror_manifests", "api_key", "reading"}, {"yaml"}),
     "resources": (set(), PULUMI),
     "platform": (set(), PULUMI),
@@ -186,5 +202,5 @@ def test_nobody_imports_the_program(path):
 
 def test_imports_are_read_whatever_their_form():
     # the other tests are worth what this is worth
-    assert {PACKAGE / "facts" / "defaults.py", PACKAGE / "service" / "fit.py"} <= own(PACKAGE / "service" / "gpus.py")
+    assert {PACKAGE / "facts" / "defaults.py", PACKAGE / "service" / "fit.py"} <= own(PACKAGE / "service" / "limits.py")
     assert PACKAGE / "platform" / "types.py" in own(ROOT / "rayline_cli" / "offline.py")
