@@ -13,7 +13,7 @@ from typing import Any
 from rayline.facts.labels import HF_TOKEN_KEY, MANAGED_BY, NON_ROOT, POOL_LABEL, RESTRICTED, Role, priority_class
 from rayline.hugging_face.manifests import token_environment, token_mount, token_volume
 from rayline.hugging_face.types import HuggingFacePlan
-from rayline.service.manifest import from_secret
+from rayline.service.pods import from_secret
 from rayline.weights.types import Mirror
 
 ACCOUNT = "weights-mirror"
