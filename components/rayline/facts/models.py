@@ -1,4 +1,4 @@
-"""Models: their weights, what one token and one sequence cost in KV cache, and how vLLM has to be told about them.
+"""Models: their weights, heads, KV cache of a token and of a sequence, and vLLM's parsers.
 
 Architectures are those of the published config.json files, read from copies in public repositories (two independent ones
 each, or the writer's own script): Qwen3.5 from a spec registry of the family and GGUF dumps in ggml-org/llama.cpp and
@@ -41,7 +41,7 @@ class LinearAttention:
     conv_kernel: int
 
     def state_bytes(self) -> int:
-        """Bytes of state for one sequence in one layer, on one GPU that holds all heads."""
+        """Return the bytes of state for one sequence in one layer, on one GPU that holds all heads."""
         ssm = self.value_heads * self.head_dim * self.head_dim * FP32
         conv = (2 * self.key_heads + self.value_heads) * self.head_dim * (self.conv_kernel - 1) * BF16
         return ssm + conv

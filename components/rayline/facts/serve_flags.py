@@ -1,4 +1,4 @@
-"""Every environment variable of the fast path: what it does, what we set, and where its default and meaning were read.
+"""Environment variables of the high-throughput mode: effect, domain, the kit's value, and the source of each.
 
 Ray Serve reads them when a process starts, on the head and on every worker, so they form one list that every container
 gets. A boolean is on only if its value is exactly "1" (ray/serve/_private/constants_utils.py): "true" silently means off.
@@ -20,7 +20,7 @@ from rayline.facts.labels import (
 
 
 class Kind(str, Enum):
-    """What a value has to look like."""
+    """Type of a variable's value."""
 
     SWITCH = "switch"
     INTEGER = "integer"
@@ -50,7 +50,7 @@ class ServeFlag:
     most: float = 2**31 - 1
     form: str = ""
     form_says: str = ""
-    """What the pattern allows, for messages."""
+    """The end of a message: the texts that the pattern matches."""
 
 
 @dataclass(frozen=True)
