@@ -29,12 +29,8 @@ def engine_limits(service: KnownService, spec: AcceleratorSpec) -> tuple[EngineL
     def fit(limits: EngineLimits) -> MemoryFit:
         return _fit_on(service, limits, spec, service.tensor)
 
-    most = EngineLimits(
-        max_model_len=service.context_tokens(defaults.MAX_MODEL_LEN),
-        max_num_seqs=engine.max_num_seqs or spec.max_num_seqs,
-        max_num_batched_tokens=engine.max_num_batched_tokens or spec.max_num_batched_tokens,
-        gpu_memory_utilization=engine.gpu_memory_utilization,
-        batches_in_flight=service.runtime.batches_in_flight,
+    most = service.limits(
+        max_model_len=defaults.MAX_MODEL_LEN, max_num_seqs=spec.max_num_seqs, max_num_batched_tokens=spec.max_num_batched_tokens
     )
     roomy = fit(most)
     # The sampler's memory grows with the sequences. Where the stack names no number, fewer may make room for the context.

@@ -85,12 +85,12 @@ class LlmService(pulumi.ComponentResource):
         """Create a Secret for each token. Earlier ones stay: the operator needs them for the old RayCluster."""
         return [
             self._secret(
-                _numbered(f"{name}-ray-auth", one),
-                ray_token_secret(metadata["name"], one),
+                _numbered(f"{name}-ray-auth", generation),
+                ray_token_secret(metadata["name"], generation),
                 metadata["namespace"],
-                {RAY_TOKEN_KEY: self._random(_numbered(f"{name}-ray-auth", one))},
+                {RAY_TOKEN_KEY: self._random(_numbered(f"{name}-ray-auth", generation))},
             )
-            for one in generations
+            for generation in generations
         ]
 
     def _api_keys(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:

@@ -20,7 +20,7 @@ from rayline.service.gpus import plan_on_gpus
 from rayline.service.limits import check_batch
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers
-from rayline.service.types import Draft, EngineLimits, ServicePlan, WorkerGroup
+from rayline.service.types import Draft, ServicePlan, WorkerGroup
 from rayline.weights.plan import plan_service_weights
 from rayline.weights.types import BucketPlan
 
@@ -83,7 +83,7 @@ def _check_api(request: ServiceRequest) -> None:
     if api.key and not request.arguments.switches.direct_streaming:
         request.refuse(
             "api.key",
-            "keys are enforced by vLLM on the direct path only: turn switches.direct_streaming on, or say `api: {key: false}`",
+            "keys are enforced by vLLM on the direct path only: turn switches.direct_streaming on, or set `api: {key: false}`",
         )
     if not api.key:
         request.refuse_if_said("api", ("key_generation",), "there is no key with `api: {key: false}`: leave it out")
@@ -105,12 +105,10 @@ def _plan_on_cpu(service: KnownService) -> Draft:
         service.refuse("accelerator", "a GKE cluster of this kit serves on GPUs: pick a card, or cluster.mode existing")
     memory = arguments.workers.memory_gib or defaults.CPU_WORKER_MEMORY_GIB
     kv_cache = arguments.engine.kv_cache_gib or defaults.CPU_KV_CACHE_GIB
-    limits = EngineLimits(
-        max_model_len=service.context_tokens(defaults.CPU_MAX_MODEL_LEN),
-        max_num_seqs=arguments.engine.max_num_seqs or defaults.CPU_MAX_NUM_SEQS,
-        max_num_batched_tokens=arguments.engine.max_num_batched_tokens or defaults.CPU_MAX_NUM_BATCHED_TOKENS,
-        gpu_memory_utilization=arguments.engine.gpu_memory_utilization,
-        batches_in_flight=service.runtime.batches_in_flight,
+    limits = service.limits(
+        max_model_len=defaults.CPU_MAX_MODEL_LEN,
+        max_num_seqs=defaults.CPU_MAX_NUM_SEQS,
+        max_num_batched_tokens=defaults.CPU_MAX_NUM_BATCHED_TOKENS,
     )
     caching = arguments.engine.enable_prefix_caching
     fit = cpu_memory_fit(model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=caching)

@@ -221,7 +221,7 @@ class RayService:
 
     @property
     def asks_for_a_token(self) -> bool:
-        """Whether Ray asks for a token. KubeRay tests mode == "token"; the CRD has no default."""
+        """Whether Ray requires a token. KubeRay tests mode == "token"; the CRD has no default."""
         return mapping(self.cluster, "authOptions").get("mode") == "token"
 
     @property

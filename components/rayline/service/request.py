@@ -11,7 +11,7 @@ from rayline.facts.serve_flags import HAPROXY_THREADS, SERVE_FLAGS
 from rayline.kuberay.types import KuberayPlan
 from rayline.schema.check import Section
 from rayline.service.arguments import ServiceArgs
-from rayline.service.types import Scale, WorkerGroup
+from rayline.service.types import EngineLimits, Scale, WorkerGroup
 from rayline.weights.types import ServiceWeights
 
 
@@ -37,7 +37,7 @@ class ServiceRequest(Section):
 
 @dataclass(frozen=True)
 class KnownService(ServiceRequest):
-    """A service whose model and runtime are known, with what is decided before its machines."""
+    """A service with a known model and runtime, and the decisions before its machines."""
 
     model: Model
     runtime: Runtime
@@ -46,7 +46,7 @@ class KnownService(ServiceRequest):
     engine_kwargs: dict[str, Any]
     weights: ServiceWeights
     warnings: list[str] = field(default_factory=list)
-    """What a reader should know of the service, without its name."""
+    """Warnings about the service, without its name."""
 
     @property
     def tensor(self) -> int:
@@ -58,12 +58,18 @@ class KnownService(ServiceRequest):
         """GPUs of one replica."""
         return self.tensor * self.arguments.engine.pipeline_parallel_size
 
-    def context_tokens(self, default: int) -> int:
-        """Return the longest prompt plus answer: that of the stack, else the default, within the model's limit."""
-        limit, wanted = self.model.max_context, self.arguments.engine.max_model_len
-        if wanted is not None and wanted > limit:
-            self.refuse("engine.max_model_len", f"1 to {limit}, which is the limit of {self.arguments.model}")
-        return min(wanted or default, limit)
+    def limits(self, *, max_model_len: int, max_num_seqs: int, max_num_batched_tokens: int) -> EngineLimits:
+        """Return the engine limits of the stack, else these defaults. The context stays within the model's limit."""
+        engine, longest = self.arguments.engine, self.model.max_context
+        if engine.max_model_len is not None and engine.max_model_len > longest:
+            self.refuse("engine.max_model_len", f"1 to {longest}, which is the limit of {self.arguments.model}")
+        return EngineLimits(
+            max_model_len=min(engine.max_model_len or max_model_len, longest),
+            max_num_seqs=engine.max_num_seqs or max_num_seqs,
+            max_num_batched_tokens=engine.max_num_batched_tokens or max_num_batched_tokens,
+            gpu_memory_utilization=engine.gpu_memory_utilization,
+            batches_in_flight=self.runtime.batches_in_flight,
+        )
 
     def decided(self, workers: WorkerGroup) -> dict[str, Any]:
         """Return the fields of a ServicePlan that are decided once the workers are known."""

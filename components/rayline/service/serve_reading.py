@@ -28,7 +28,7 @@ class LlmConfig:
 
     @property
     def model_id(self) -> str:
-        """Return the name that clients ask for."""
+        """Return the value of `model` in requests."""
         return str(mapping(self.data, "model_loading_config").get("model_id") or "")
 
     @property
@@ -43,7 +43,7 @@ class LlmConfig:
 
     @property
     def is_on_cpu(self) -> bool:
-        """Whether accelerator_config asks for the CPU."""
+        """Whether accelerator_config names the CPU."""
         return mapping(self.data, "accelerator_config").get("kind") == "cpu"
 
     @property
@@ -53,9 +53,9 @@ class LlmConfig:
 
     @property
     def replicas(self) -> int:
-        """Return the number of engines that the LLMConfig itself asks for."""
-        wanted = mapping(self.data, "deployment_config").get("num_replicas", 1)
-        return wanted if isinstance(wanted, int) else 1
+        """Return the number of engines in the LLMConfig itself."""
+        count = mapping(self.data, "deployment_config").get("num_replicas", 1)
+        return count if isinstance(count, int) else 1
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class ServeConfig:
 
     @property
     def model_ids(self) -> list[str]:
-        """Return the names that clients ask for."""
+        """Return the values of `model` in requests."""
         return [config.model_id for config in self.llm_configs]
 
     @property

@@ -163,7 +163,7 @@ class ServicePlan:
 
     @property
     def served_model_name(self) -> str:
-        """The `model` that clients ask for."""
+        """Value of `model` in requests."""
         return self.asked.api.served_model_name or self.asked.model
 
     @property

@@ -77,11 +77,11 @@ def mirror_jobs(
 
 def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: HuggingFacePlan) -> dict[str, Any]:
     """Return the Job of one model and revision, on the CPU pool with the image of the Ray heads."""
-    given = {"model": mirror.model_id, "revision": mirror.revision, "bucket": bucket, "folder": mirror.folder}
+    options = {"model": mirror.model_id, "revision": mirror.revision, "bucket": bucket, "folder": mirror.folder}
     container: dict[str, Any] = {
         "name": "mirror",
         "image": mirror.image,
-        "command": ["python", "-u", f"{FOLDER}/{SCRIPT}", *(f"--{name}={value}" for name, value in given.items())],
+        "command": ["python", "-u", f"{FOLDER}/{SCRIPT}", *(f"--{name}={value}" for name, value in options.items())],
         "resources": {
             "requests": {"cpu": CPUS, "memory": MEMORY, "ephemeral-storage": "1Gi"},
             "limits": {"memory": MEMORY, "ephemeral-storage": "1Gi"},

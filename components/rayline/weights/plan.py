@@ -114,7 +114,7 @@ def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> li
         if service.weights.source is WeightsSource.HUB and uri.startswith(_CLOUDS) and "//anonymous@" not in uri:
             warnings.append(
                 f"{service.name}: weights.location {uri}: the kit grants the workers no rights on this bucket; "
-                'docs/operations.md, "Where weights come from", says what they need'
+                'docs/operations.md, "Where weights come from", lists what they need'
             )
     return warnings
 
