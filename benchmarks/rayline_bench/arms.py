@@ -16,7 +16,8 @@ import yaml
 
 from rayline.facts.serve_flags import HA_PROXY, SWITCHES
 from rayline.service.api_key import GATE_MIDDLEWARE
-from rayline.service.reading import LlmConfig, RayService, plain_environment
+from rayline.service.reading import RayService, plain_environment
+from rayline.service.serve_reading import LlmConfig
 from rayline_cli.local import memory, single_node
 from rayline_cli.stack_names import PROJECT_ROOT
 

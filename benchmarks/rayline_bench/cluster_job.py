@@ -30,7 +30,7 @@ from rayline.facts.labels import (
 from rayline.hugging_face.manifests import token_environment, token_mount, token_volume
 from rayline.platform.types import Plan
 from rayline.service.api_key import API_KEY_KEY, api_key_secret
-from rayline.service.manifest import declared_mounts, declared_volumes, from_secret
+from rayline.service.pods import declared_mounts, declared_volumes, from_secret
 from rayline.service.types import ServicePlan
 
 from . import bench_serve

@@ -26,7 +26,7 @@ from tests.pulumi_project import ROOT, PulumiProject, Run, Step, missing
 TOOLS = ("pulumi", "pulumi-language-python")
 
 # Another model of the same pool for each card; a model's weights decide about the disk and with it about the machine.
-OTHER_MODELS = {"l4": "Qwen/Qwen3.5-2B", "b200": "google/gemma-4-E4B-it", "cpu": "rayline/tiny-random-qwen3"}
+OTHER_MODELS = {"l4": "Qwen/Qwen3.5-2B", "b200": "google/gemma-4-E4B-it", "cpu": "Qwen/Qwen3-0.6B"}
 
 
 @dataclasses.dataclass

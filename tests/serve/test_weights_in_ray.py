@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rayline.platform.plan import make_plan
-from rayline.service.manifest import serve_config
+from rayline.service.serve_config import serve_config
 
 SERVICES = {
     "gcs-fuse": {},

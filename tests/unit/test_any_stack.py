@@ -92,16 +92,17 @@ def values(kind: Any, key: str, domains: tuple[Domain, ...] = ()) -> Any:
 
 def leaves(kind: Any, domains: tuple[Domain, ...]) -> Any:
     (domain,) = domains or (None,)
-    if isinstance(domain, base._Range):
-        most = 10_000 if domain.most is None else domain.most
+    schema = domain.json_schema if domain else {}
+    if "minimum" in schema:
+        least, most = schema["minimum"], schema.get("maximum", 10_000)
         if kind is int:
             # most stacks are small, and so are most that fit
-            return st.integers(int(domain.least), int(min(most, 64))) | st.integers(int(domain.least), int(most))
-        return st.floats(domain.least, most)
-    if isinstance(domain, base._Form):
-        return st.from_regex(re.compile(domain.pattern, re.ASCII), fullmatch=True).filter(domain.holds)
-    if isinstance(domain, base._Range4):
+            return st.integers(int(least), int(min(most, 64))) | st.integers(int(least), int(most))
+        return st.floats(least, most)
+    if domain in typing.get_args(base.Cidr):
         return st.sampled_from(["10.0.0.0/18", "10.4.0.0/14", "203.0.113.0/24", "10.0.80.0/23", "0.0.0.0/0"])
+    if domain and "pattern" in schema:
+        return st.from_regex(re.compile(schema["pattern"], re.ASCII), fullmatch=True).filter(domain.holds)
     return {bool: st.booleans(), str: st.text(max_size=12), int: st.integers(), float: st.floats(), Any: st.integers(0, 9)}[
         kind
     ]

@@ -112,7 +112,8 @@ def test_every_serve_variable_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_in_both_tables(name: str) -> None:
-    assert text_of("models.md").count(f"| `{name}`") == 2
+    # the second table says what fits a card, so it lists what a cluster can serve
+    assert text_of("models.md").count(f"| `{name}`") == 1 + MODELS[name].at_hugging_face
 
 
 @pytest.mark.parametrize("name", [*stack_names(), *RUNTIMES])

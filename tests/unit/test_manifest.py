@@ -389,6 +389,12 @@ def test_every_ray_pod_carries_the_label_that_selectors_use(program):
             assert group["template"]["metadata"]["labels"]["rayline/service"] == service["metadata"]["name"]
 
 
+def test_the_head_and_the_workers_carry_the_labels_of_a_stack(record_file):
+    service = the_service(record_file(L4 + "    pods: {labels: {team: search, kueue.x-k8s.io/queue-name: llm}}\n"))
+    labels = {"team": "search", "kueue.x-k8s.io/queue-name": "llm", "rayline/service": "qwen"}
+    assert [group["template"]["metadata"]["labels"] for group in groups(service)] == [labels, labels]
+
+
 def test_the_head_works_on_nothing_and_serves_nobody(program):
     for service in render.ray_services(program):
         assert cluster(service)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"

@@ -263,7 +263,7 @@ def test_a_small_context_on_the_cpu_is_no_want_of_memory():
 
 
 @pytest.mark.parametrize("accelerator", [card for card in Accelerator if card is not Accelerator.CPU])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [name for name, model in MODELS.items() if model.at_hugging_face])
 @pytest.mark.parametrize("engine", [{}, {"max_num_seqs": 16}, {"max_num_seqs": 256}], ids=str)
 def test_no_more_is_said_to_fit_only_where_that_is_so(model, accelerator, engine):
     service = {"model": model, "accelerator": accelerator, "nodes": SPOT, "engine": engine}
@@ -295,7 +295,7 @@ def test_what_the_stack_says_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize("accelerator", [card for card in Accelerator if card is not Accelerator.CPU])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [name for name, model in MODELS.items() if model.at_hugging_face])
 def test_every_model_on_every_gpu_fits_or_is_refused_with_a_fix(model, accelerator):
     service = {"model": model, "accelerator": accelerator, "nodes": SPOT}
     try:

@@ -6,7 +6,8 @@ import pytest
 
 from rayline.facts.choices import WeightsSource
 from rayline.platform.plan import make_plan
-from rayline.service.manifest import ray_service, serve_config
+from rayline.service.manifest import ray_service
+from rayline.service.serve_config import serve_config
 
 CREATE: dict[str, Any] = {"project": "my-project", "region": "us-central1", "cluster": {"mode": "create"}}
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "api": {"key": False}}

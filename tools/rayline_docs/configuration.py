@@ -20,7 +20,7 @@ from rayline.facts.variables import (
     PYTHON_PATH,
     PYTHON_PATH_INSTEAD,
 )
-from rayline.service import environment
+from rayline.service import engine_arguments
 from rayline_bench.tables import NOTHING, code, listed, prose, table
 from rayline_cli.cli import app
 from rayline_cli.stack_files import MOST_BYTES, TOP_KEYS, in_json, map_of, read_stack, resolved
@@ -89,8 +89,8 @@ def _no_effect_part() -> str:
 
 
 def _engine_part() -> str:
-    rows = [(code(name), f"set the service's {code(key)}") for name, key in environment.PLANNED_ENGINE_KWARGS.items()]
-    rows += [(code(name), why) for name, why in environment.REFUSED_ENGINE_KWARGS.items()]
+    rows = [(code(name), f"set the service's {code(key)}") for name, key in engine_arguments.PLANNED_ENGINE_KWARGS.items()]
+    rows += [(code(name), why) for name, why in engine_arguments.REFUSED_ENGINE_KWARGS.items()]
     return table(("Engine argument", "Instead"), rows)
 
 

@@ -83,7 +83,7 @@ def planned_fit(model_id: str, accelerator: Accelerator, tensor_parallel_size: i
 
 def _fit_part() -> str:
     rows = []
-    for name in MODELS:
+    for name in (name for name, model in MODELS.items() if model.at_hugging_face):
         cells = []
         for accelerator, spec in ACCELERATORS.items():
             fit = planned_fit(name, accelerator, 1)

@@ -1,4 +1,4 @@
-"""How Google hands out accelerator machines: what each way asks for, and what it is called where.
+"""Provisioning models of accelerator machines: conditions, quota and node labels.
 
 Sources: GoogleCloudPlatform/cluster-toolkit at 1047080, modules/compute/gke-node-pool/main.tf (its preconditions); GKE's
 pages on flex-start (concepts/dws), node auto-provisioning and ComputeClasses; the ComputeClass manifests of
@@ -37,7 +37,7 @@ DISK_IMAGE = re.compile(rf"projects/(?P<project>{PROJECT})/global/images/(?P<ima
 
 @dataclass(frozen=True)
 class CapacityFacts:
-    """One way of getting machines. `min_gke_version` is None where every GKE version of today has it."""
+    """One provisioning model. `min_gke_version` is None where every supported GKE version has it."""
 
     meaning: str
     conditions: str
@@ -85,5 +85,5 @@ CAPACITIES: dict[Capacity, CapacityFacts] = {
 
 
 def gke_version(text: str) -> tuple[int, ...]:
-    """A GKE version for comparison: 1.32.2-gke.1652000 is (1, 32, 2, 1652000)."""
+    """Return a GKE version for comparison: 1.32.2-gke.1652000 is (1, 32, 2, 1652000)."""
     return tuple(int(part) for part in re.findall(r"\d+", text))

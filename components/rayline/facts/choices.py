@@ -1,10 +1,10 @@
-"""The closed sets a stack file may choose from. One choice is one enum; the order is the order in messages and docs."""
+"""The enumerations of a stack file. Messages and docs keep their order."""
 
 from enum import Enum
 
 
 class Accelerator(str, Enum):
-    """The card that a replica runs on. `cpu` runs the same service without a GPU, for trials and tests."""
+    """GPU of a replica. `cpu` runs the same service without one, for trials and tests."""
 
     L4 = "l4"
     RTX_PRO_6000 = "rtx-pro-6000"
@@ -15,7 +15,7 @@ class Accelerator(str, Enum):
 
 
 class Capacity(str, Enum):
-    """How Google hands out the nodes. One choice, because GKE refuses the combinations."""
+    """Provisioning model of the nodes. One value, because GKE refuses combinations."""
 
     ON_DEMAND = "on-demand"
     SPOT = "spot"
@@ -26,7 +26,7 @@ class Capacity(str, Enum):
 
 
 class ClusterMode(str, Enum):
-    """Where the services run: a GKE cluster that this program creates, a cluster that exists, or this machine."""
+    """Place of the services: a GKE cluster that this program creates, a cluster that exists, or this machine."""
 
     CREATE = "create"
     EXISTING = "existing"
@@ -34,7 +34,7 @@ class ClusterMode(str, Enum):
 
 
 class OperatorSource(str, Enum):
-    """Who installs the KubeRay operator: our Helm release, GKE's Ray add-on, or somebody already did."""
+    """Source of the KubeRay operator: the kit's Helm release, GKE's Ray add-on, or installed already."""
 
     HELM = "helm"
     GKE_ADDON = "gke-addon"
@@ -42,7 +42,7 @@ class OperatorSource(str, Enum):
 
 
 class Exposure(str, Enum):
-    """Who reaches the services: the cluster alone, the VPC and what is connected to it, or the internet."""
+    """Clients of the services: in the cluster alone, in the VPC and its connected networks, or on the internet."""
 
     NONE = "none"
     INTERNAL = "internal"
@@ -50,7 +50,7 @@ class Exposure(str, Enum):
 
 
 class Tls(str, Enum):
-    """Where the endpoint's certificate comes from: Google issues and renews it, you have one, or there is no TLS."""
+    """Source of the endpoint's certificate: Google issues and renews it, it is yours, or there is no TLS."""
 
     MANAGED = "managed"
     OWN = "own"
@@ -58,14 +58,14 @@ class Tls(str, Enum):
 
 
 class RateLimitKey(str, Enum):
-    """Whose requests are counted together: those of one address, or those with the same Authorization and x-api-key headers."""
+    """Key of the rate limit: the client's address, or the Authorization and x-api-key headers."""
 
     CLIENT_IP = "client-ip"
     API_KEY = "api-key"
 
 
 class TokenSource(str, Enum):
-    """Where the Hugging Face token comes from."""
+    """Source of the Hugging Face token."""
 
     PULUMI_SECRET = "pulumi-secret"
     EXISTING_SECRET = "existing-secret"
@@ -74,7 +74,7 @@ class TokenSource(str, Enum):
 
 
 class UpgradeStrategy(str, Enum):
-    """What a change of the pod template does.
+    """Rollout of a changed pod template.
 
     A second cluster beside the first and one switch, the same with traffic moved in steps, or nothing until the cluster is
     recreated.
@@ -86,7 +86,7 @@ class UpgradeStrategy(str, Enum):
 
 
 class HeadStore(str, Enum):
-    """Where a Ray head keeps what it knows, so that another head can go on: nowhere, a Redis of Google's, or yours."""
+    """Store of the GCS state for fault tolerance: none, Memorystore, or a Redis of yours."""
 
     NONE = "none"
     MEMORYSTORE = "memorystore"
@@ -94,7 +94,7 @@ class HeadStore(str, Enum):
 
 
 class ExclusionScope(str, Enum):
-    """What GKE leaves undone during a maintenance exclusion (container API, MaintenanceExclusionOptions.Scope)."""
+    """Upgrades that GKE does not make during a maintenance exclusion (container API, MaintenanceExclusionOptions.Scope)."""
 
     NO_UPGRADES = "no-upgrades"
     NO_MINOR_UPGRADES = "no-minor-upgrades"
@@ -102,7 +102,7 @@ class ExclusionScope(str, Enum):
 
 
 class PodSecurity(str, Enum):
-    """Kubernetes' Pod Security Standards: what pods of the namespace may ask for."""
+    """Kubernetes' Pod Security Standards of the namespace."""
 
     RESTRICTED = "restricted"
     BASELINE = "baseline"
@@ -110,7 +110,7 @@ class PodSecurity(str, Enum):
 
 
 class WeightsSource(str, Enum):
-    """Where a replica reads its weights: Hugging Face, or a Cloud Storage bucket, streamed or mounted."""
+    """Source of the weights: Hugging Face, or a Cloud Storage bucket, streamed or mounted."""
 
     HUB = "hub"
     GCS_STREAM = "gcs-stream"

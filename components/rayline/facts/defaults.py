@@ -1,4 +1,4 @@
-"""Numbers and names that the kit chose, where more than one module reads them or the plan decides.
+"""Defaults of the kit that the plan decides or several modules read.
 
 A default that a key alone has stands where the key is declared, in a room's arguments.py.
 """

@@ -1,4 +1,4 @@
-"""What a deployer has to be allowed: in Google Cloud by type of resource, in Kubernetes by kind.
+"""Permissions of a deployer: in Google Cloud by type of resource, in Kubernetes by kind.
 
 Permissions are those that Google's REST reference names for the methods (iann0036/iam-dataset, gcp/map.json at 2073fa5) and
 that Terraform's provider was seen to use (JamesWoolfenden/pike, src/mapping/google at 085701b). Each role holds all

@@ -1,4 +1,4 @@
-"""Names that Google's APIs and every GKE component share."""
+"""Names and limits of Google's APIs."""
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 # Secondary ranges of the subnet.
@@ -78,7 +78,9 @@ MAX_DRAINING_SECONDS = 3600
 
 
 def workload_principal(project: str, number: str, namespace: str, account: str) -> str:
-    """A Kubernetes ServiceAccount of a cluster in `project` as IAM knows it: Workload Identity Federation for GKE, without
-    a Google service account in between (cloud.google.com/kubernetes-engine/docs/how-to/workload-identity)."""
+    """Return the IAM principal of a Kubernetes ServiceAccount in a cluster of `project`, by Workload Identity Federation for GKE.
+
+    It needs no Google service account (cloud.google.com/kubernetes-engine/docs/how-to/workload-identity).
+    """
     pool = f"projects/{number}/locations/global/workloadIdentityPools/{project}.svc.id.goog"
     return f"principal://iam.googleapis.com/{pool}/subject/ns/{namespace}/sa/{account}"

@@ -30,13 +30,13 @@ HF_TOKEN_KEY = "hf_api_token"
 RAY_TOKEN_KEY = "auth_token"  # the key that KubeRay reads
 # The rayproject images run as this user and group.
 RAY_USER, RAY_GROUP = 1000, 100
-# What Pod Security restricted asks of a pod, and of each of its containers.
+# Requirements of Pod Security "restricted" for a pod, and for each of its containers.
 NON_ROOT = {"runAsNonRoot": True, "runAsUser": RAY_USER, "runAsGroup": RAY_GROUP, "seccompProfile": {"type": "RuntimeDefault"}}
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 class Role(str, Enum):
-    """What a pod of a platform is there for. The first two are KubeRay's node types."""
+    """Role of a platform's pod. The first two are KubeRay's node types."""
 
     HEAD = "head"
     WORKER = "worker"
@@ -44,17 +44,17 @@ class Role(str, Enum):
 
 
 def service_account(service: str, role: Role) -> str:
-    """Name of the ServiceAccount of a service's head or workers; the same through all upgrades."""
+    """Return the ServiceAccount of a service's head or workers; all upgrades keep it."""
     return f"{service}-{role.value}"
 
 
 def priority_class(namespace: str, role: Role) -> str:
-    """Name of a platform's PriorityClass, which is an object of the whole cluster."""
+    """Return the name of a platform's PriorityClass, an object of the whole cluster."""
     return f"{namespace}-{role.value}"
 
 
 def ray_token_secret(service: str, generation: int = 1) -> str:
-    """Name of the Secret with Ray's own token (dashboard, jobs, GCS).
+    """Return the name of the Secret with Ray's own token (dashboard, jobs, GCS).
 
     Ray reads the token when a process starts, so another generation is another Secret, and with it another RayCluster.
     """
@@ -62,10 +62,10 @@ def ray_token_secret(service: str, generation: int = 1) -> str:
 
 
 def serve_service_name(service: str) -> str:
-    """Name of the Kubernetes Service that KubeRay makes for the endpoint; the same through all upgrades."""
+    """Return the name of the Service that KubeRay makes for the endpoint; all upgrades keep it."""
     return f"{service}-serve-svc"
 
 
 def llm_deployment(served_model_name: str) -> str:
-    """Name that Ray Serve LLM gives the model's deployment (ray/llm/_internal/serve/core/server/builder.py)."""
+    """Return Ray Serve LLM's name of the model's deployment (ray/llm/_internal/serve/core/server/builder.py)."""
     return "LLMServer:" + served_model_name.replace("/", "--").replace(".", "_")

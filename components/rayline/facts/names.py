@@ -1,4 +1,4 @@
-"""Pure: names of resources, within the limits of those that keep them.
+"""Make names of resources within the limits of Google's APIs.
 
 Pulumi appends a dash and seven random characters to most names. A name that is too long gets a digest of the whole, so that two
 names never become one, and each stays the same.
@@ -22,7 +22,7 @@ DIGEST = 4
 
 
 def fitted(name: str, most: int, *, tail: str = "") -> str:
-    """NAME or NAME-TAIL, of at most `most` characters. Where it is longer, `name` is cut and a digest of the whole follows."""
+    """Return NAME or NAME-TAIL, of at most `most` characters. A longer name is cut and gets a digest of the whole."""
     whole = f"{name}-{tail}" if tail else name
     if len(whole) <= most:
         return whole

@@ -1,4 +1,4 @@
-"""What the default runtime reads: variables of Ray and vLLM, arguments of vLLM's engine. Written from the installed packages."""
+"""Variables of Ray and vLLM and engine arguments of the default runtime, generated from the installed packages."""
 
 import json
 import pathlib
@@ -15,7 +15,7 @@ class RuntimeFacts(NamedTuple):
     vllm: str
     variables: frozenset[str]
     engine_arguments: dict[str, list[str]]
-    """Name -> what it takes: bool, int, float, text, list, map or any."""
+    """Kinds of values by the argument's name: bool, int, float, text, list, map or any."""
 
 
 @cache

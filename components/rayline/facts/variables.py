@@ -1,17 +1,17 @@
-"""Variables that `env` of a service must not set, and those that do nothing. Every other one is taken as it is.
+"""Variables that `env` of a service must not set, and those without effect. Every other one is passed on.
 
 Sources: KubeRay's are those of setContainerEnvVars, configureGCSFaultTolerance and configureTokenAuth (ray-project/kuberay v1.7.0,
 ray-operator/controllers/ray/common/pod.go) and of its validation.go. What Ray does with one is Ray 2.60.0's.
 """
 
-# What a service may be told to set instead begins with its own path.
+# Messages name the key to set instead with the service's path.
 _TOKEN = "set hugging_face: a token belongs in a Secret"
 _AUTH = "Ray's token is always on and in a Secret: {path}.rollout.ray_token_generation makes a new one"
 _STORE = "set head: it says where the heads keep their state"
 _KUBERAY = "KubeRay sets it in every pod: leave it out"
 _PORT = "the manifests name this port: leave it out"
 
-# Variable -> what to do instead. "{path}" is the service's.
+# The remedy for each variable. "{path}" is the service's path.
 OWNED: dict[str, str] = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "set {path}.switches.ha_proxy: Ray turns it on with HAProxy",
     "VLLM_CPU_KVCACHE_SPACE": "set {path}.engine.kv_cache_gib instead",

@@ -20,7 +20,7 @@ from rayline.facts.labels import (
 )
 from rayline.isolation.types import IsolationPlan
 from rayline.platform.types import Plan
-from rayline.service.manifest import metrics_ports
+from rayline.service.pods import metrics_ports
 from rayline.service.types import ServicePlan
 
 # Every namespace carries its name as this label, and nobody can change it.

@@ -9,7 +9,7 @@ from rayline.facts import defaults
 from rayline.facts.choices import PodSecurity
 from rayline.facts.labels import POOL_LABEL
 from rayline.isolation.manifests import pod_security_labels
-from rayline.service.manifest import cpu_quantity
+from rayline.service.pods import cpu_quantity
 
 
 class KuberayOperatorArgs(TypedDict):

@@ -28,7 +28,7 @@ from rayline.pools.plan import check_system_pool, finish, hourly_cost, plan_pool
 from rayline.pools.types import NodePool
 from rayline.schema.check import Check, PlanError, refuse_secrets
 from rayline.schema.read import read
-from rayline.service.environment import outbound_ports
+from rayline.service.addresses import outbound_ports
 from rayline.service.plan import plan_service
 from rayline.service.scale import scale_warnings
 from rayline.service.types import ServicePlan

@@ -1,4 +1,4 @@
-"""What the arguments of every room are made of: one strict frozen model, and the domains that a value may come from.
+"""The base class of all arguments: a strict frozen model; and the domains of its values.
 
 A key is named, typed, documented, bounded and given its default where its class declares it, in a room's arguments.py. Stack files,
 Pulumi's schema, the JSON Schema for editors and the docs are derived from there.
@@ -6,7 +6,8 @@ Pulumi's schema, the JSON Schema for editors and the docs are derived from there
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,35 +17,31 @@ from rayline.facts.google import ZONE
 
 
 class Arguments(BaseModel):
-    """A map of a stack file: unknown keys are refused, nothing is converted, nothing changes afterwards.
+    """A map of a stack file. Unknown keys are refused, no value is converted, and the object is frozen.
 
-    None is the default of a key that the plan decides. `"key" in arguments.model_fields_set` tells what a stack said from a default.
+    None is the default of a key that the plan decides.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def said(self, key: str) -> bool:
-        """Return whether the stack named the key."""
+        """Return whether the stack file has the key. A default does not count."""
         return key in self.model_fields_set
 
 
-# An enumeration arrives as text from YAML, so strictness stops here.
+# YAML has an enumeration's value as text, so a field of one cannot be strict.
 FromText = Field(strict=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Domain:
-    """The values that a leaf takes beside its type. `says` ends a message: what would be right."""
+    """The values that a leaf takes beside its type. `says` is the end of a message: what would be right."""
 
     says: str
-
-    def holds(self, value: Any) -> bool:
-        """Return whether a value of the right type is in the domain."""
-        raise NotImplementedError
-
-    def for_editors(self) -> dict[str, Any]:
-        """Return the domain in the words of JSON Schema, as far as it has them."""
-        return {}
+    holds: Callable[[Any], bool]
+    """Return whether a value of the right type is in the domain."""
+    json_schema: Mapping[str, Any] = field(default_factory=dict)
+    """The domain in JSON Schema, as far as JSON Schema can express it."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         def check(value: Any) -> Any:
@@ -55,66 +52,52 @@ class Domain:
         return core_schema.no_info_after_validator_function(check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        return handler(schema) | self.for_editors()
-
-
-@dataclass(frozen=True)
-class _Range(Domain):
-    least: float
-    most: float | None
-
-    def holds(self, value: Any) -> bool:
-        return value >= self.least and (self.most is None or value <= self.most)
-
-    def for_editors(self) -> dict[str, Any]:
-        return {"minimum": self.least} | ({} if self.most is None else {"maximum": self.most})
+        return {**handler(schema), **self.json_schema}
 
 
 def between(least: float, most: float | None = None, unit: str = "") -> Domain:
     """Return the domain of numbers from `least` to `most`, both included; without `most` there is no upper end."""
-    says = f"at least {least:g}" if most is None else f"{least:g} to {most:g}"
-    return _Range(f"{says} {unit}".rstrip(), least, most)
-
-
-@dataclass(frozen=True)
-class _Form(Domain):
-    pattern: str
-    most: int
-
-    def holds(self, value: Any) -> bool:
-        return len(value) <= self.most and re.fullmatch(self.pattern, value) is not None
-
-    def for_editors(self) -> dict[str, Any]:
-        # JavaScript names a group in another way than Python
-        unnamed = re.sub(r"\(\?P<\w+>", "(", self.pattern)
-        return {"pattern": f"^(?:{unnamed})$", "maxLength": self.most}
+    if most is None:
+        return Domain(f"at least {least:g} {unit}".rstrip(), lambda value: value >= least, {"minimum": least})
+    says = f"{least:g} to {most:g} {unit}".rstrip()
+    return Domain(says, lambda value: least <= value <= most, {"minimum": least, "maximum": most})
 
 
 def form(pattern: str, says: str, most: int = 253) -> Domain:
     """Return the domain of texts that match a pattern as a whole and have at most `most` characters."""
-    return _Form(says, pattern, most)
+    # JavaScript writes the name of a group in another way than Python
+    unnamed = re.sub(r"\(\?P<\w+>", "(", pattern)
+    schema = {"pattern": f"^(?:{unnamed})$", "maxLength": most}
+    return Domain(says, lambda value: len(value) <= most and re.fullmatch(pattern, value) is not None, schema)
 
 
-@dataclass(frozen=True)
-class _Range4(Domain):
-    def holds(self, value: Any) -> bool:
-        try:
-            ipaddress.IPv4Network(value)
-        except ValueError:
-            return False
-        # a mask after the slash is not Google's way
-        return value.partition("/")[2].isdigit()
-
-    def for_editors(self) -> dict[str, Any]:
-        byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-        return {"pattern": rf"^{byte}(\.{byte}){{3}}/(3[0-2]|[12]?[0-9])$"}
+def items(most: int, what: str) -> Domain:
+    """Return the domain of maps and lists with at most `most` entries."""
+    return Domain(f"at most {most} {what}", lambda value: len(value) <= most)
 
 
+def _is_range(value: str) -> bool:
+    try:
+        ipaddress.IPv4Network(value)
+    except ValueError:
+        return False
+    # Python also takes a mask after the slash, and Google does not
+    return value.partition("/")[2].isdigit()
+
+
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 DNS_LABEL_SAYS = "lower-case letters, digits and dashes, first a letter, last a letter or digit, at most 63 characters"
 
-Cidr = Annotated[str, _Range4("an address range such as 10.0.0.0/18, beginning with its first address")]
+Cidr = Annotated[
+    str,
+    Domain(
+        "an address range such as 10.0.0.0/18, beginning with its first address",
+        _is_range,
+        {"pattern": rf"^{_BYTE}(\.{_BYTE}){{3}}/(3[0-2]|[12]?[0-9])$"},
+    ),
+]
 Count = Annotated[int, between(1)]
 DnsLabel = Annotated[str, form(LABEL, DNS_LABEL_SAYS, 63)]
 ObjectName = Annotated[
@@ -132,18 +115,5 @@ Line = Annotated[
 
 
 @dataclass(frozen=True)
-class _Items(Domain):
-    most: int
-
-    def holds(self, value: Any) -> bool:
-        return len(value) <= self.most
-
-
-def items(most: int, what: str) -> Domain:
-    """Return the domain of maps and lists with at most `most` entries."""
-    return _Items(f"at most {most} {what}", most)
-
-
-@dataclass(frozen=True)
 class Secret:
-    """Marks a field that only a program sets, with a Pulumi secret: no stack file holds it."""
+    """Mark of a field that only a program sets, with a Pulumi secret. No stack file has it."""

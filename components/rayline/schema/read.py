@@ -1,4 +1,4 @@
-"""Read a map of arguments into its frozen class, with every mistake in this project's words: path, value, what would be right."""
+"""Read a map of arguments into its frozen class. Each mistake is a Problem: path, value and what would be right."""
 
 import json
 import types
@@ -14,7 +14,7 @@ from rayline.schema.check import IN_CLEAR_TEXT, Problem, secret_kind
 from rayline.schema.secret_values import may_show, secret_key
 from rayline.schema.spelling import hint, meant
 
-# What a map or a list looks like, for messages.
+# An example of each map and list, for messages.
 EXAMPLES = {
     "cluster": "{mode: create}",
     "services": "{qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4}}",
@@ -53,33 +53,45 @@ EXAMPLES = {
     "max_replicas": "4",
 }
 TOKEN_KEY = "hugging_face_token"
-"""Of a stack file: the token, which is a secret of Pulumi, beside the arguments."""
+"""Key of a stack file for the token, a Pulumi secret that stands beside the arguments."""
 # Keys that a stack file writes with their provider's prefix.
 PROVIDER_KEYS: dict[str, str] = {"project": "gcp:project", "region": "gcp:region"}
+# Keys of a service from before the groups that no key of a group resembles, with their place now.
+FORMER_KEYS = {
+    "api_key": "api.key",
+    "api_key_generation": "api.key_generation",
+    "cpus_per_worker": "workers.cpus",
+    "engine_kwargs": "engine.kwargs",
+    "gpus_per_worker": "workers.gpus",
+    "incremental_upgrade": "rollout",
+    "memory_gib_per_worker": "workers.memory_gib",
+    "model_source": "weights.location",
+    "upgrade": "rollout.strategy",
+}
 
 
 def read(arguments: type[Arguments], data: Mapping[str, Any]) -> tuple[Any, list[Problem]]:
-    """Return the arguments that `data` says, and its mistakes.
+    """Return the arguments in `data`, and its mistakes.
 
-    With mistakes, what comes back is `data` without them, so that the plan can judge the rest at the same time; None where the
-    rest says too little.
+    With mistakes, the arguments are those of `data` without the mistakes, so that the plan can check the rest at the same time. They
+    are None where a required key is wrong everywhere.
     """
     problems: list[Problem] = []
     left = _copy(data)
-    # what is left may lack a required key, so the map around it goes as well; no map is deeper than this
+    # Without a mistake the map around it may lack a required key, so it goes as well. No map is deeper than this.
     for _ in range(8):
         try:
             return arguments.model_validate(left), problems
         except ValidationError as error:
-            problems = problems or [_explain(arguments, one) for one in error.errors()]
-            for one in error.errors():
-                if not _remove(left, one["loc"][:-1] if one["type"] == "missing" else one["loc"]):
+            problems = problems or [_explain(arguments, mistake) for mistake in error.errors()]
+            for mistake in error.errors():
+                if not _remove(left, mistake["loc"][:-1] if mistake["type"] == "missing" else mistake["loc"]):
                     return None, problems
     return None, problems
 
 
 def _remove(data: Any, place: tuple[Any, ...]) -> bool:
-    """Take the map's entry out that a place lies in; of a list the whole. Return whether anything is left around it."""
+    """Remove the entry of a map in which a place lies; a list goes as a whole. Return whether anything is left around it."""
     parts = [part for part in place if part != "[key]"]
     ends = next((index for index, part in enumerate(parts) if isinstance(part, int)), len(parts))
     *above, last = parts[:ends] or [None]
@@ -92,100 +104,97 @@ def _remove(data: Any, place: tuple[Any, ...]) -> bool:
     return True
 
 
-# A larger one counts nothing, and would fill a message with its digits.
-LARGEST_WHOLE = 1e21
+# A larger number counts nothing, and its digits would fill a message.
+_LARGEST_WHOLE = 1e21
 
 
 def _copy(value: Any) -> Any:
-    """Return maps and lists anew, with 4 for 4.0: Pulumi's engine knows floats alone. All else stays, a secret of Pulumi too."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
+    """Return new maps and lists, with 4 for 4.0 because Pulumi's engine has floats alone. Other values stay, also Pulumi's secrets."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE:
         return int(value)
     if isinstance(value, Mapping):
-        return {key: _copy(inner) for key, inner in value.items()}
-    return [_copy(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _copy(below) for key, below in value.items()}
+    return [_copy(below) for below in value] if isinstance(value, list) else value
 
 
-def path_of(parts: typing.Iterable[Any]) -> str:
+def _path(place: list[Any]) -> str:
     """Return a place as messages name it: services.qwen.nodes.zones[0]."""
-    # a secret that stands in the place of a key is not repeated
-    named = ["…" if secret_key(str(part)) else part for part in parts if part != "[key]"]
+    # A secret in the place of a key is not repeated.
+    named = ["…" if secret_key(str(part)) else part for part in place]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).removeprefix(".")
     return PROVIDER_KEYS.get(path, path)
 
 
-def _explain(arguments: type[Arguments], error: Any) -> Problem:
-    """Return one of pydantic's errors in this project's words."""
-    place = error["loc"]
-    value, kind, context = error.get("input"), error["type"], error.get("ctx") or {}
-    parts = [part for part in place if part != "[key]"]
-    last = next(str(part) for part in reversed(parts) if not isinstance(part, int))
-    example = "{source: gcs-fuse}" if last == "weights" and len(parts) > 1 else EXAMPLES.get(last)
+# What a value has to be, by pydantic's name of the mistake.
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+}
 
-    def problem(says: str, *, hidden: bool = False) -> Problem:
-        return Problem(path_of(place), None if hidden or not _may_show(last, value) else _short(value), says)
 
+def _explain(arguments: type[Arguments], mistake: Any) -> Problem:
+    """Return the Problem for a mistake that pydantic reports."""
+    place = [part for part in mistake["loc"] if part != "[key]"]
+    key = next(str(part) for part in reversed(place) if not isinstance(part, int))
+    value, kind = mistake.get("input"), mistake["type"]
+    hidden = kind == "missing" or isinstance(value, dict | list) or not may_show(key, value)
     if type(value).__module__ == "pulumi.output":
-        return problem("a plain value, not an Output: the plan needs it before anything is created", hidden=True)
-    if kind == "missing":
-        choices = _choices(arguments, place)
-        says = f": one of {', '.join(choices)}" if choices else f", for example {example}" if example else ""
-        return Problem(path_of(place), None, f"required{says}")
+        return Problem(_path(place), None, "a plain value, not an Output: the plan needs it before anything is created")
     if kind == "extra_forbidden":
-        known = keys_at(arguments, place[:-1])
-        # hugging_face_tokn: the value is one of the key that was meant
-        hidden = not may_show(meant(last, known) or "", value)
-        return problem(f"no such key; {_advice(arguments, place[:-1], last, known)}", hidden=hidden)
-    if kind == "domain":
-        secret = secret_kind(last, "", value) if isinstance(value, str) else None
-        return problem(f"{secret}, {IN_CLEAR_TEXT}" if secret else context["says"])
+        # hugging_face_tokn: the value may be one of the key that was meant
+        hidden = hidden or not may_show(meant(key, keys_at(arguments, place[:-1])) or "", value)
+    return Problem(_path(place), None if hidden else _short(value), _message(arguments, mistake, place, key))
+
+
+def _message(arguments: type[Arguments], mistake: Any, place: list[Any], key: str) -> str:
+    value, kind = mistake.get("input"), mistake["type"]
+    example = "{source: gcs-fuse}" if key == "weights" and len(place) > 1 else EXAMPLES.get(key)
+    at = kind_at(arguments, place)
+    choices = f"one of {', '.join(choice.value for choice in at)}" if isinstance(at, type) and issubclass(at, Enum) else ""
+    if kind == "missing":
+        return f"required: {choices}" if choices else f"required, for example {example}" if example else "required"
     if kind == "enum":
-        return problem(f"one of {context.get('expected', '').replace(chr(39), '').replace(' or ', ', ')}")
-    if kind in ("int_type", "int_from_float", "int_parsing"):
-        return problem(f"a whole number{_unquoted(value)}")
-    if kind in ("float_type", "finite_number"):
-        return problem(f"a number{_unquoted(value)}")
-    if kind == "bool_type":
-        own = "; the key itself is made for you" if parts[-2:] == ["api", "key"] else ""
-        return problem(f"true or false{_unquoted(value)}{own}")
+        return choices
+    if kind == "extra_forbidden":
+        return f"no such key; {_advice(arguments, place[:-1], key)}"
+    if kind == "domain":
+        secret = secret_kind(key, "", value) if isinstance(value, str) else None
+        return f"{secret}, {IN_CLEAR_TEXT}" if secret else mistake["ctx"]["says"]
+    if kind in _TYPES:
+        made = "; the key itself is made for you" if kind == "bool_type" and place[-2:] == ["api", "key"] else ""
+        return f"{_TYPES[kind]}{_unquoted(value)}{made}"
     if kind == "string_type":
-        return problem("text" if value is None or isinstance(value, dict | list) else "text; put it in quotes")
+        return "text" if value is None or isinstance(value, dict | list) else "text; put it in quotes"
     if kind in ("dict_type", "model_type", "model_attributes_type"):
-        service = len(parts) == 2 and parts[0] == "services"
-        return problem(
-            f"a map, such as {'{model: Qwen/Qwen3.5-4B, accelerator: l4}' if service else example or '{key: value}'}"
-        )
-    if kind == "list_type":
-        return problem(f"a list, such as {example or '[one, two]'}")
-    return problem(error["msg"])
-
-
-def _may_show(key: str, value: Any) -> bool:
-    return not isinstance(value, dict | list) and may_show(key, value)
+        service = "{model: Qwen/Qwen3.5-4B, accelerator: l4}" if len(place) == 2 and place[0] == "services" else None
+        return f"a map, such as {service or example or '{key: value}'}"
+    return f"a list, such as {example or '[one, two]'}" if kind == "list_type" else mistake["msg"]
 
 
 def _short(value: Any) -> Any:
     return "" if value is None else value[:100] + "…" if isinstance(value, str) and len(value) > 100 else value
 
 
-def _choices(arguments: type[Arguments], place: tuple[Any, ...]) -> list[str]:
-    """Return the values of a key that takes one of a few; else none."""
-    kind = kind_at(arguments, place)
-    return [choice.value for choice in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
-
-
-def _advice(arguments: type[Arguments], place: tuple[Any, ...], key: str, known: list[str]) -> str:
-    """Return what an unknown key may have meant: one beside it, one of a map beside it, else all that are known."""
+def _advice(arguments: type[Arguments], place: list[Any], key: str) -> str:
+    """Return what an unknown key may have meant: one beside it, one of a map beside it, else all keys."""
+    known = keys_at(arguments, place)
+    if place[:1] == ["services"] and len(place) == 2 and key in FORMER_KEYS:
+        return f"it is {FORMER_KEYS[key]} now"
     if key not in known and not meant(key, known):
         for group in known:
-            inside = keys_at(arguments, (*place, group))
-            nearest = key if key in inside else meant(key, inside)
+            below = keys_at(arguments, (*place, group))
+            nearest = key if key in below else meant(key, below)
             if nearest:
                 return f"did you mean {group}.{nearest}?"
     return hint(key, known, f"known: {', '.join(known)}")
 
 
 def _unquoted(value: Any) -> str:
-    """Return what made a text of what is to be a number or a switch: quotes, or a word that Pulumi reads as a text."""
+    """Return why a number or a switch is a text: quotes, or a word that Pulumi reads as a text."""
     if not isinstance(value, str) or not value:
         return ""
     if value.lower() in ("yes", "no", "on", "off", "y", "n"):
@@ -211,15 +220,13 @@ def kind_at(arguments: type[Arguments], place: typing.Iterable[Any]) -> Any:
 
 
 def keys_at(arguments: type[Arguments], place: typing.Iterable[Any]) -> list[str]:
-    """Return the keys that a place in the arguments takes, as a stack file writes them; none where a map has keys of its own."""
+    """Return the keys of a place in the arguments, as a stack file writes them; none where a map has keys of its own."""
     kind = kind_at(arguments, place)
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return []
-    secret = {name for name, field in kind.model_fields.items() if any(isinstance(one, Secret) for one in field.metadata)}
-    keys = [name for name in kind.model_fields if name not in secret]
-    if kind is arguments:
-        keys = [PROVIDER_KEYS.get(key, key) for key in keys] + [TOKEN_KEY]
-    return keys
+    fields = kind.model_fields.items()
+    keys = [name for name, field in fields if not any(isinstance(mark, Secret) for mark in field.metadata)]
+    return [PROVIDER_KEYS.get(key, key) for key in keys] + [TOKEN_KEY] if kind is arguments else keys
 
 
 def inner(kind: Any) -> Any:
@@ -227,5 +234,5 @@ def inner(kind: Any) -> Any:
     if typing.get_origin(kind) is typing.Annotated:
         return inner(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return inner(next(one for one in typing.get_args(kind) if one is not type(None)))
+        return inner(next(part for part in typing.get_args(kind) if part is not type(None)))
     return kind

@@ -1,6 +1,6 @@
-"""Pure: which values are secrets. A secret must not stand in a manifest, in state or in a message.
+"""Recognize secrets. A secret must not stand in a manifest, in state or in a message.
 
-Settings, plan and messages share this one rule. A name alone says little: `max_num_batched_tokens`, `eos_token`, `ssl_keyfile` and
+Settings, plan and messages share this rule. A name alone is not enough: `max_num_batched_tokens`, `eos_token`, `ssl_keyfile` and
 `TOKENIZERS_PARALLELISM` hold no secret. So a name is read word by word and together with its value.
 """
 
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 # In any word of a name: DBPASSWORD counts too.
 _STRONG = ("password", "passwd", "passphrase", "secret", "credential", "authorization")
-# The last word of a name, after words that only say which one it is (API_KEY_ID, MY_TOKEN_2).
+# The last word of a name, before words that number it (API_KEY_ID, MY_TOKEN_2).
 _LAST = {"token", "key", "pwd", "pw", "pass", "pgpass", "auth", "cookie"}
 # Alone and in lower case they are keys of any map, as in `{key: temperature, value: 1}`.
 _ORDINARY = ("key", "pass")
@@ -23,7 +23,7 @@ _WHICH = {
     *("id", "value", "string", "text", "data", "content", "b64", "base64", "env", "prod", "dev", "staging", "test"),
     *("old", "new", "previous", "current", "primary", "secondary", "default", "read", "write"),
 }
-# Before `key` and `token` they leave no doubt. Only after them is a plural a secret: API_KEYS, but not max_num_batched_tokens.
+# Before `key` and `token` they mark a secret. Only after them is a plural a secret: API_KEYS, but not max_num_batched_tokens.
 _OWNERS = "api|auth|access|secret|private|bearer|refresh|session|client|master|admin|hf|gh|github|gitlab|aws"
 _OWNED = re.compile(rf"({_OWNERS})_?(key|token)s?")
 # The last word of a name of the place where a secret lies.
@@ -41,7 +41,7 @@ _NOTHING = {"", "0", "1", "true", "false", "yes", "no", "on", "off", "none", "nu
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name in snake_case, kebab-case or camelCase, in lower case."""
+    """Return the words of a name in snake_case, kebab-case or camelCase, in lower case."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
 
 
@@ -49,7 +49,7 @@ def _secret_by_name(name: str, value: Any) -> bool:
     words, text = _words(name), str(value).strip()
     if not words or words[-1] in _PLACES or words[0] == "allow" or text.lower() in _NOTHING:
         return False
-    # OTEL_EXPORTER_OTLP_TRACES_HEADERS: what goes to a collector beside the data is who one is
+    # OTEL_EXPORTER_OTLP_TRACES_HEADERS: headers for a collector are credentials
     if words[0] == "otel" and words[-1] == "headers":
         return True
     # GOOGLE_APPLICATION_CREDENTIALS is a file
@@ -110,7 +110,7 @@ _BARE = re.compile(r"[^\s/:@]+:[^\s/@]+@(?!sha256:)[\w.-]+")
 
 
 def secret_form(text: str) -> str | None:
-    """What kind of secret a text is or holds by its own form, else None. JSON, base64 and %40 in a text are read, too."""
+    """Return the kind of secret that a text has the form of, else None. JSON, base64 and %40 in a text are read, too."""
     forms = _FORMS if _CODE.search(text) else _FORMS | _PARAMETERS
     for kind, pattern in forms.items():
         if pattern.search(text) or ("%" in text and pattern.search(unquote(text))):
@@ -125,7 +125,7 @@ def secret_form(text: str) -> str | None:
 
 
 def _from_base64(text: str) -> str | None:
-    """The text that a text is the base64 form of, else None."""
+    """Return the text in a base64 text, else None."""
     joined = "".join(text.split())
     if not _BASE64.fullmatch(joined):
         return None
@@ -136,20 +136,20 @@ def _from_base64(text: str) -> str | None:
 
 
 def secret_key(key: str) -> str | None:
-    """What kind of secret a map's key is itself, else None. `hf_overrides` is none."""
+    """Return the kind of secret that a map's key is itself, else None. `hf_overrides` is none."""
     return None if re.fullmatch("[a-z_]+", key) else secret_form(key)
 
 
 def has_bare_password(text: str) -> bool:
-    """Whether an address without a scheme begins with user and password, as in `user:password@proxy:3128`."""
+    """Return whether an address without a scheme begins with user and password, as in `user:password@proxy:3128`."""
     return _BARE.match(unquote(text)) is not None
 
 
 def secrets_in(value: Any, name: str = "", path: str = "") -> Iterator[tuple[str, str]]:
-    """(Path, kind) of every secret in a value, at any depth. `name` is the key that it stands under."""
+    """Yield (path, kind) of every secret in a value, at any depth. `name` is the value's key."""
     if isinstance(value, Mapping):
         # {name: PASSWORD, value: ...}
-        called = next((value[one] for one in ("name", "key") if isinstance(value.get(one), str)), "")
+        called = next((value[key] for key in ("name", "key") if isinstance(value.get(key), str)), "")
         for key, inner in value.items():
             if kind := secret_key(str(key)):
                 yield path, f"{kind} as a key"
@@ -167,5 +167,5 @@ def secrets_in(value: Any, name: str = "", path: str = "") -> Iterator[tuple[str
 
 
 def may_show(name: str, value: Any) -> bool:
-    """Whether a message may repeat the value of a key."""
+    """Return whether a message may repeat the value of a key."""
     return next(secrets_in(value, name), None) is None and not (isinstance(value, str) and has_bare_password(value))

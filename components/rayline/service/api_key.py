@@ -1,8 +1,8 @@
-"""Pure: how the keys of a service and the gate that asks for them come into its pods. No Pulumi.
+"""Make the manifests for API keys and the gate that checks them. No Pulumi.
 
-The keys are files of a mounted Secret, which kubelet keeps up to date, so a new key needs no new pod and stands in no
-environment. The gate is a Python file in a ConfigMap, whose name holds a digest of the text: a changed gate is a changed
-pod template, and pods with an old and a new one never share a cluster by accident.
+The keys are files of a mounted Secret. The kubelet keeps them up to date, so a new key needs no new pod and is in no environment.
+The gate is a Python file in a ConfigMap with a digest in its name: a changed gate changes the pod template, so pods with the old and
+the new gate never share a cluster.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ PREVIOUS_API_KEY_KEY = "previous_api_key"
 GATE_FOLDER = pathlib.Path(__file__).parent / "in_pods"
 GATE_SOURCE = (GATE_FOLDER / "rayline_gate.py").read_text()
 GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
-"""For vLLM's argument `middleware`, which imports it and puts it around everything before it in the list."""
+"""For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
 GATE_PATH = "/etc/rayline/gate"
 KEYS_PATH = "/etc/rayline/api-keys"
 KEYS_VARIABLE = "RAYLINE_KEYS_FOLDER"
@@ -24,17 +24,17 @@ VOLUME_NAMES = ("api-key-gate", "api-keys")
 
 
 def api_key_secret(service: str) -> str:
-    """Name of the Secret with the keys that clients of the endpoint send."""
+    """Return the name of the Secret with the API keys."""
     return f"{service}-api-key"
 
 
 def gate_name(service: str) -> str:
-    """Name of the ConfigMap with the gate."""
+    """Return the name of the ConfigMap with the gate."""
     return f"{service}-api-key-gate-{hashlib.sha256(GATE_SOURCE.encode()).hexdigest()[:8]}"
 
 
 def gate_config_map(service: str, namespace: str) -> dict[str, Any]:
-    """The ConfigMap with the gate's source."""
+    """Return the ConfigMap with the gate's source."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -45,11 +45,12 @@ def gate_config_map(service: str, namespace: str) -> dict[str, Any]:
 
 
 def gate_environment() -> list[dict[str, str]]:
-    """Where Python finds the gate, and the gate its keys."""
+    """Return the variables with the folders of the gate and of the keys."""
     return [{"name": "PYTHONPATH", "value": GATE_PATH}, {"name": KEYS_VARIABLE, "value": KEYS_PATH}]
 
 
 def gate_volumes(service: str) -> list[dict[str, Any]]:
+    """Return the volumes of the gate and of the keys."""
     gate, keys = VOLUME_NAMES
     return [
         {"name": gate, "configMap": {"name": gate_name(service)}},
@@ -59,6 +60,7 @@ def gate_volumes(service: str) -> list[dict[str, Any]]:
 
 
 def gate_mounts() -> list[dict[str, Any]]:
+    """Return the mounts of both volumes."""
     # whole folders: kubelet never updates a file that is mounted by itself (subPath)
     return [
         {"name": name, "mountPath": path, "readOnly": True}

@@ -1,4 +1,4 @@
-"""The keys of a service: one model behind one endpoint. dev-l4 says three of them; the rest has defaults or is planned."""
+"""The keys of a service. dev-l4 sets three of them; the others have defaults or are planned."""
 
 from typing import Annotated, Any
 
@@ -22,13 +22,16 @@ Image = Annotated[
     ),
 ]
 Folder = Annotated[str, form(r"(/[^/\s\x00]+)+/?", "an absolute path of a folder, not / itself", 1024)]
-# syntax of Kubernetes labels: an optional domain and a slash, then a name of at most 63 characters
-_NAME = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
+# Syntax of Kubernetes labels: an optional domain and a slash, then a name of at most 63 characters.
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+# Selectors of Services, NetworkPolicies and budgets use them (kuberay v1.7.0, ray-operator/controllers/ray/common/pod.go, labelPod).
+_OWN_LABELS = r"rayline/|ray\.io/|app\.kubernetes\.io/(name|created-by|managed-by)$"
 LabelKey = Annotated[
     str,
     form(
-        rf"({SUBDOMAIN}/)?{_NAME}",
-        "a label's key: letters, digits, dashes, underscores and dots, with a domain and a slash before it or without",
+        rf"(?!{_OWN_LABELS})({SUBDOMAIN}/)?{_NAME}",
+        "a label's key: letters, digits, dashes, underscores and dots, with a domain and a slash before it or without; "
+        "labels of rayline/, ray.io/ and app.kubernetes.io/ are set by the kit and KubeRay",
         317,
     ),
 ]
@@ -38,7 +41,7 @@ LabelValue = Annotated[
 
 
 class AutoscalingArgs(Arguments):
-    """Replicas that follow the load, in place of `replicas`."""
+    """Replicas that scale with the load, in place of `replicas`."""
 
     min_replicas: Annotated[
         int,
@@ -52,34 +55,34 @@ class AutoscalingArgs(Arguments):
     max_replicas: Replicas
     """Replicas under the highest load; the node pool is planned for them."""
     target_ongoing_requests: Annotated[float, between(0.1, 100_000)] | None = None
-    """Requests in progress that a replica is kept near. Derived: three quarters of those that it works on at once."""
+    """Requests in progress for each replica, as a target. Derived: three quarters of those that a replica works on at once."""
     # the delays are Ray 2.60's own (AutoscalingConfig in ray/serve/config.py), stated
     upscale_delay_seconds: Seconds = 30
-    """How long the load must ask for more replicas before they come."""
+    """Seconds of higher load before replicas are added."""
     downscale_delay_seconds: Seconds = 600
-    """How long the load must ask for fewer before they go."""
+    """Seconds of lower load before replicas are removed."""
 
 
 class EngineArgs(Arguments):
-    """How vLLM runs the model. What is left out is planned from the model, the card and its memory."""
+    """Arguments of the vLLM engine. Keys that are left out are planned from the model and the GPU's memory."""
 
     tensor_parallel_size: Annotated[int, between(1, 64, "GPUs")] = 1
     """GPUs of one machine that share each layer."""
     pipeline_parallel_size: Annotated[int, between(1, 64)] = 1
-    """Groups of such GPUs that share the layers among them."""
+    """Groups of such GPUs, each with a share of the layers."""
     max_model_len: Count | None = None
     """Longest prompt plus answer, tokens. Default 16384 (2048 on the CPU), or less where the model or the memory ends earlier."""
     max_num_seqs: Count | None = None
     """Requests that a replica works on at once. Derived from the memory that is left for the KV cache."""
     max_num_batched_tokens: Count | None = None
-    """Tokens of one engine step. Default: vLLM's for the card."""
+    """Tokens of one engine step. Default: vLLM's for the GPU."""
     # vLLM 0.29's own default (vllm/config/cache.py), stated
     gpu_memory_utilization: Annotated[float, between(0.1, 0.98)] = 0.92
-    """Share of the card's memory that vLLM may take."""
+    """Share of the GPU's memory that vLLM may take."""
     kv_cache_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
     """KV cache of one replica with accelerator cpu, GiB. Default 1."""
     enable_prefix_caching: bool = True
-    """Keep the KV cache of common prompt beginnings."""
+    """Reuse the KV cache of common prompt beginnings (prefix cache)."""
     # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md has what 4 saves and what it costs
     stream_interval: Annotated[int, between(1, 1024, "tokens")] = defaults.STREAM_INTERVAL
     """Tokens of one event of a streamed answer after the first: more cost less CPU and come in bursts."""
@@ -87,20 +90,20 @@ class EngineArgs(Arguments):
     log_engine_metrics: bool = True
     """vLLM's metrics on Ray's metrics port, in PodMonitoring; false: only on each replica's own /metrics."""
     kwargs: dict[str, Any] = {}
-    """Further vLLM engine arguments; those that the plan decides are refused here."""
+    """Further vLLM engine arguments. Arguments that the plan decides are refused."""
 
 
 class NodesArgs(Arguments):
-    """The machines of a service, and how Google hands them out. With cluster mode create."""
+    """Machines of a service, and their provisioning model. With cluster mode create."""
 
     machine_type: str | None = None
-    """Compute Engine machine type. Default: the smallest of the card that holds one replica and is sold with the capacity."""
+    """Compute Engine machine type. Default: the smallest with the GPU that holds one replica and is sold with the capacity."""
     zones: list[Zone] | None = None
     """Zones of the service's nodes. Default: those of the cluster's region that list the machine type. A reservation has one."""
     capacity: Annotated[Capacity, FromText] = Capacity.ON_DEMAND
-    """How Google hands out the nodes."""
+    """Provisioning model of the nodes."""
     capacity_order: list[Annotated[Capacity, FromText]] | None = None
-    """With capacity ladder: what is tried, in this order. Without it reservation (if named), on-demand, flex-start, spot, as far as the machine is sold so."""
+    """With capacity ladder: provisioning models in the order to try. Default: reservation (if named), on-demand, flex-start, spot, as far as the machine is sold so."""
     reservation: (
         Annotated[
             str,
@@ -116,7 +119,7 @@ class NodesArgs(Arguments):
     max_run_hours: (
         Annotated[int, between(1, FLEX_START_MAX_HOURS, "hours: flex-start machines live seven days at most")] | None
     ) = None
-    """With flex-start: life of a machine in hours. Default 168."""
+    """With flex-start: lifetime of a machine in hours. Default 168."""
     secondary_boot_disk: (
         Annotated[str, form(DISK_IMAGE.pattern, "a disk image in the form projects/PROJECT/global/images/IMAGE", 512)] | None
     ) = None
@@ -124,7 +127,7 @@ class NodesArgs(Arguments):
 
 
 class WorkersArgs(Arguments):
-    """What one worker pod asks for."""
+    """Resources of one worker pod."""
 
     gpus: Count | None = None
     """GPUs of one worker pod. Default: all of the machine; less lets services share a machine."""
@@ -135,38 +138,40 @@ class WorkersArgs(Arguments):
 
 
 class VolumeArgs(Arguments):
-    """A volume that the head and every worker mount: a cache of weights, for example."""
+    """A volume of the head and every worker: a cache of weights, for example."""
 
     name: DnsLabel
     """Name of the volume, unique in the service."""
     mount_path: Folder
-    """Where the containers see it."""
+    """Path in the containers."""
     host_path: Folder | None = None
-    """A folder of the node. Give this or `claim`."""
+    """Folder of the node. Set this or `claim`."""
     claim: ObjectName | None = None
-    """A PersistentVolumeClaim in the platform's namespace. Give this or `host_path`."""
+    """PersistentVolumeClaim in the platform's namespace. Set this or `host_path`."""
     read_only: bool = False
     """Mount it read-only."""
 
 
 class PodsArgs(Arguments):
-    """What the head and the workers run, and with what around them."""
+    """Image, variables, labels and volumes of the head and the workers."""
 
     runtime: str = DEFAULT_RUNTIME
     """Ray version of a tested set of Ray, vLLM and image."""
     image: Image | None = None
     """Container image, in place of the runtime's: a mirror, or a CPU image."""
     env: dict[str, str] = {}
-    """Variables of every Ray container, by name: any that the kit does not own and that holds no secret. A switch of Ray's is "0" or "1"."""
+    """Environment variables of every Ray container. Those that the kit owns, and secrets, are refused. A switch of Ray is "0" or "1"."""
+    labels: dict[LabelKey, LabelValue] = {}
+    """Kubernetes labels of the head and the workers, for example a cost centre or a Kueue queue. A changed label makes a new RayCluster."""
     volumes: list[VolumeArgs] = []
     """Volumes of the head and the workers."""
 
 
 class RolloutArgs(Arguments):
-    """What a change of the service does to what is running."""
+    """How a change of the service is rolled out."""
 
     strategy: Annotated[UpgradeStrategy, FromText] | None = None
-    """What a change of image, switches or resources does. Default new-cluster (needs the GPUs twice); none with a reservation."""
+    """How a change of image, switches or resources is rolled out. Default new-cluster (needs the GPUs twice); none with a reservation."""
     gateway_class: Line | None = None
     """With strategy incremental, required: class of the Gateway that KubeRay makes for the service, for example istio; none of GKE's own."""
     # surge is KubeRay's default
@@ -177,33 +182,33 @@ class RolloutArgs(Arguments):
     interval_seconds: Annotated[int, between(1, 86400, "seconds")] = 60
     """With strategy incremental: time between two steps."""
     longest_stream_seconds: Annotated[int, between(10, 86400, "seconds")] = 300
-    """Longest answer that a change may still finish; every drain time follows from it."""
+    """Longest answer that finishes during a rollout; all drain times derive from it."""
     ray_token_generation: Count = 1
-    """Raise it by one for a new token of Ray's own (dashboard, jobs). It builds a new RayCluster."""
+    """Raise it by one for a new Ray token (dashboard, jobs). That makes a new RayCluster."""
 
 
 class ApiArgs(Arguments):
-    """What clients see of the service."""
+    """Model name, hostname and API key of the service."""
 
     served_model_name: Line | None = None
-    """The `model` that clients ask for. Default: the model id."""
+    """Value of `model` in requests. Default: the model id."""
     hostname: str | None = None
-    """Name under which clients outside reach the service: the endpoint's domain itself, or one label before it. Default: <service>.<domain>."""
+    """Hostname of the service at the endpoint: the endpoint's domain itself, or one label before it. Default: <service>.<domain>."""
     key: bool = True
-    """Ask clients for a key on every path; only with switches.direct_streaming."""
+    """Require an API key on every path. Needs switches.direct_streaming."""
     key_generation: Count = 1
-    """Raise it by one for a new API key; the key before it stays valid until the next raise. No pod restarts."""
+    """Raise it by one for a new API key. The previous key stays valid until the next raise. No pod restarts."""
 
 
 class SwitchesArgs(Arguments):
-    """The four switches of Ray Serve's high-throughput mode. All are on unless a stack turns one off."""
+    """The four switches of Ray Serve's high-throughput mode. All are on by default."""
 
     ha_proxy: bool = True
-    """HAProxy takes the Python proxy's place on every node."""
+    """HAProxy replaces the Python proxy on every node."""
     throughput_optimized: bool = True
     """gRPC between replicas, one event loop, buffered logs, frozen garbage collection. Needs ha_proxy."""
     direct_streaming: bool = True
-    """Tokens go from vLLM to HAProxy to the client and skip the router. Needs ha_proxy."""
+    """vLLM streams tokens to HAProxy, past the router. Needs ha_proxy."""
     ray_executor_v2: bool = True
     """vLLM's Ray executor V2 (asynchronous scheduling)."""
 
@@ -214,26 +219,26 @@ class ServiceArgs(Arguments):
     model: str
     """Model id, a row of docs/models.md, for example Qwen/Qwen3.5-4B."""
     accelerator: Annotated[Accelerator, FromText]
-    """The card of each replica."""
+    """GPU of each replica, or cpu."""
     replicas: Replicas = defaults.REPLICAS
-    """Copies of the model that answer requests."""
+    """Replicas of the model."""
     autoscaling: AutoscalingArgs | None = None
-    """Let the number of copies follow the load; not together with `replicas`."""
+    """Scale the replicas with the load. Not together with `replicas`."""
     park: bool = False
     """Delete the service's RayCluster and free its GPUs; name, keys, secrets and node pool stay."""
     engine: EngineArgs = EngineArgs()
-    """How vLLM runs the model."""
+    """Arguments of the vLLM engine."""
     weights: WeightsArgs = WeightsArgs()
-    """Where the replicas read the weights."""
+    """Source of the weights."""
     nodes: NodesArgs = NodesArgs()
-    """The machines, and how Google hands them out."""
+    """Machines, and their provisioning model."""
     workers: WorkersArgs = WorkersArgs()
-    """What one worker pod asks for."""
+    """Resources of one worker pod."""
     pods: PodsArgs = PodsArgs()
-    """What the head and the workers run."""
+    """Image, variables, labels and volumes of the pods."""
     rollout: RolloutArgs = RolloutArgs()
-    """What a change does to what is running."""
+    """How a change is rolled out."""
     api: ApiArgs = ApiArgs()
-    """What clients see."""
+    """Model name, hostname and API key."""
     switches: SwitchesArgs = SwitchesArgs()
     """The four switches of the high-throughput mode."""

@@ -1,4 +1,4 @@
-"""How long each stage waits when a pod or a whole RayCluster goes, all derived from the longest stream."""
+"""Derive from the longest stream how long each stage waits when a pod or a RayCluster is removed."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ MARGIN_SECONDS = 30
 
 @dataclass(frozen=True)
 class DrainTimes:
-    """Seconds, in the order in which the stages run out. A later one that is shorter would cut the streams of all before it."""
+    """Seconds, in the order in which the stages end. A shorter later stage would cut the streams of all before it."""
 
     stream: int
-    """The longest answer that a change may still finish."""
+    """The longest answer that finishes during a rollout."""
     replica: int
-    """Serve's graceful_shutdown_timeout_s: a replica that is replaced finishes its answers."""
+    """Serve's graceful_shutdown_timeout_s: a replaced replica finishes its answers."""
     haproxy: int
     """HAProxy's hard-stop-after: an old HAProxy process lives on for its streams after every change of replicas (ray 66056)."""
     gateway: int
-    """Connection draining of a load balancer in front, after it has taken a pod out. Google ends at an hour."""
+    """Connection draining of a load balancer in front, after it removed a pod. Google's limit is an hour."""
     ray: int
     """RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S: `ray start --block` drains its node after SIGTERM."""
     pod: int
@@ -27,7 +27,7 @@ class DrainTimes:
 
 
 def drain_times(longest_stream_seconds: int) -> DrainTimes:
-    """Every time of the chain for the longest stream. The one place: no stage computes its own."""
+    """Return the times of all stages for the longest stream. No stage computes its own."""
     longest = longest_stream_seconds
     ray = longest + MARGIN_SECONDS
     pod = ray + MARGIN_SECONDS

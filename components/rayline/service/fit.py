@@ -1,9 +1,9 @@
-"""Pure: does a model fit a card, how long a context and how many sequences at once.
+"""Compute whether a model fits a GPU, with how long a context and how many sequences at once.
 
 The KV cache is counted as vLLM 0.29 counts it (vllm/v1/core/kv_cache_utils.py): layers in groups of equal size, one pool
 of blocks of equal bytes, whole blocks per request and group. Weights come from the model's row. Activations, CUDA graphs
-and the CUDA context are an estimate; docs/models.md holds it against what vLLM itself reported. The start-up log's
-"GPU KV cache size" is the truth, and this is the answer before anything is paid for.
+and the CUDA context are an estimate; docs/models.md compares it with vLLM's own reports. The start-up log's "GPU KV cache size" is
+exact, and this estimate is there before anything is paid for.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ LOGIT_COPIES = 3
 
 
 def kv_layout(model: Model, *, tensor_parallel_size: int, prefix_caching: bool, block_tokens: int) -> KvLayout:
-    """Group the model's layers as vLLM does. KV heads are split over `tensor_parallel_size` GPUs, never below one."""
+    """Return the model's layers grouped as vLLM groups them. Each GPU has at least one KV head."""
 
     def token_bytes(layer: Attention) -> int:
         return 2 * max(1, layer.kv_heads // tensor_parallel_size) * layer.head_dim * BF16
@@ -53,12 +53,12 @@ def kv_layout(model: Model, *, tensor_parallel_size: int, prefix_caching: bool, 
 
 
 def weights_gib(model: Model) -> float:
-    """GiB of weights that vLLM loads, over all GPUs of a replica."""
+    """Return the GiB of weights that vLLM loads, over all GPUs of a replica."""
     return model.loaded_gib or model.parameters * model.weight_bytes / GIB
 
 
 def activation_gib(model: Model, *, max_num_batched_tokens: int, max_num_seqs: int, tensor_parallel_size: int) -> float:
-    """GiB that the profiling run takes for activations on one GPU: an estimate, see the module's docstring."""
+    """Return the GiB of activations in the profiling run on one GPU: an estimate, see the module's docstring."""
     width = MLP_COPIES * model.intermediate_size / tensor_parallel_size + RESIDUAL_COPIES * model.hidden_size
     logits = LOGIT_COPIES * max_num_seqs * model.vocab_size * FP32
     return (max_num_batched_tokens * width * BF16 + logits) / GIB + model.encoder_profiling_gib
@@ -73,7 +73,7 @@ def memory_fit(
     pipeline_parallel_size: int,
     prefix_caching: bool,
 ) -> MemoryFit:
-    """How a model fits cards of `memory_gib` each. The fullest GPU of a pipeline decides; stages share evenly."""
+    """Return how a model fits GPUs of `memory_gib` each. The stages of a pipeline share evenly."""
     gpus = tensor_parallel_size * pipeline_parallel_size
     weights = weights_gib(model) / gpus
     activation = activation_gib(
@@ -95,7 +95,7 @@ def memory_fit(
 def cpu_memory_fit(
     model: Model, limits: EngineLimits, *, kv_cache_gib: float, memory_gib: float, prefix_caching: bool
 ) -> MemoryFit:
-    """The same on the CPU, where VLLM_CPU_KVCACHE_SPACE states the KV cache and the rest is the worker's memory."""
+    """Return the same on the CPU. VLLM_CPU_KVCACHE_SPACE is the KV cache, the worker's memory holds the rest."""
     layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=prefix_caching, block_tokens=CPU_BLOCK_TOKENS)
     blocks = int(kv_cache_gib * GIB // layout.block_bytes)
     activation = activation_gib(
@@ -122,7 +122,7 @@ def _fit(model, limits, layout, blocks, memory, usable, weights, activation, ove
 
 
 def largest(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest whole number up to `limit` for which `fits` holds (it is monotone); 0 when none does."""
+    """Return the largest whole number up to `limit` for which the monotone `fits` holds; 0 where it holds for none."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,184 +1,211 @@
-"""Which machine and zones a service gets, and the engine limits that its memory allows."""
+"""Plan a service on GPUs: its machine, zones, worker group and cost."""
 
 import re
-from dataclasses import replace
-from math import ceil
+from math import ceil, floor
 
 from rayline.facts import defaults
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
-from rayline.facts.choices import ClusterMode
-from rayline.facts.google import AI_ZONE
-from rayline.pools.capacity import Asked, refuse_machine
-from rayline.pools.plan import listed_zones
-from rayline.schema.check import Check
+from rayline.facts.choices import Capacity, ClusterMode, WeightsSource
+from rayline.facts.google import AI_ZONE, FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
+from rayline.facts.prices import node_price
+from rayline.pools.capacity import Asked, plan_capacity, refuse_machine
+from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, listed_zones
+from rayline.pools.types import PoolKey
 from rayline.schema.spelling import hint, meant
-from rayline.service.draft import Common, context_tokens
-from rayline.service.fit import GIB, largest, memory_fit
-from rayline.service.scale import TYPICAL_SHARE_OF_CONTEXT
-from rayline.service.types import EngineLimits, MemoryFit
+from rayline.service.arguments import NodesArgs
+from rayline.service.limits import check_batch, engine_limits, refuse_fit
+from rayline.service.request import KnownService
+from rayline.service.scale import group_maximum, plan_autoscaling, start_timeout, surge_workers, workers_for
+from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup
+from rayline.weights.plan import on_disk_gib
+
+# Of what is left, the share that a worker asks for; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
+WORKER_CPU_SHARE = 0.95
+WORKER_MEMORY_SHARE = 0.94
 
 
-def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, asked: Asked) -> MachineType | None:
-    path, wanted = f"{common.path}.nodes", common.asked.nodes.machine_type
+def plan_on_gpus(service: KnownService) -> Draft | None:
+    """Decide the machine of a service and all that depends on it; None where no machine fits."""
+    arguments, cluster = service.arguments, service.cluster
+    spec = ACCELERATORS[arguments.accelerator]
+    _refuse_wrong_keys(service)
+    capacity = plan_capacity(service.check, f"{service.path}.nodes", arguments.nodes, cluster)
+    machine = _choose_machine(service, spec, capacity)
+    zones = _choose_zones(service, spec)
+    if machine is None:
+        return None
+    gpus_per_worker = _gpus_per_worker(service, machine)
+    rdma = _needs_rdma(service, machine, gpus_per_worker)
+    if len(zones) > 1 and (rdma or capacity.capacity is Capacity.RESERVATION):
+        why = "network cards reach machines of one zone only" if rdma else "a reservation lives in one zone"
+        service.refuse("nodes.zones", f"{why}: name that one, for example [{zones[0]}]", ", ".join(zones))
+
+    limits, fit = engine_limits(service, spec)
+    usual = min(defaults.MAX_MODEL_LEN, service.model.max_context)
+    if arguments.engine.max_model_len is None and limits.max_model_len < usual:
+        service.warnings.append(
+            f"{limits.max_model_len:,} tokens of context, less than the usual {usual:,}: no more fit beside {limits.max_num_seqs} requests "
+            "(engine.max_model_len, max_num_seqs, tensor_parallel_size and accelerator decide)"
+        )
+    check_batch(service, limits)
+    if not fit.fits:
+        refuse_fit(service, spec, limits, fit)
+
+    workers = _workers(service, machine, gpus_per_worker, fit)
+    ways = capacity.ways(machine) or (capacity.capacity,)
+    price = node_price(machine.name, cluster.region or "", ways)
+    running = 0 if arguments.park else workers.workers
+    plan = ServicePlan(
+        **service.decided(workers), limits=limits, fit=fit, machine=machine, head_cpus=defaults.HEAD_CPUS,
+        autoscaler_cpus=defaults.AUTOSCALER_CPUS, head_memory_gib=defaults.HEAD_MEMORY_GIB, kv_cache_gib=None,
+        hourly_usd=None if price is None else price * (gpus_per_worker / machine.gpus) * running,
+        start_timeout_seconds=start_timeout(ways if cluster.mode is ClusterMode.CREATE else ()),
+        autoscaling=plan_autoscaling(arguments, limits, fit),
+    )  # fmt: skip
+    key = PoolKey(
+        machine=machine, capacity=capacity.capacity, ways=ways, zones=zones, reservation=capacity.reservation,
+        max_run_hours=capacity.max_run_hours if Capacity.FLEX_START in ways else None,
+        secondary_boot_disk=capacity.secondary_boot_disk, rdma=rdma,
+    )  # fmt: skip
+    return Draft(plan, key)
+
+
+def _refuse_wrong_keys(service: KnownService) -> None:
+    why = "is for accelerator cpu; here the machine type decides: leave it out"
+    service.refuse_if_said("workers", ("cpus", "memory_gib"), why)
+    service.refuse_if_said("engine", ("kv_cache_gib",), why)
+    if service.cluster.mode is ClusterMode.EXISTING:
+        bought = [key for key in NodesArgs.model_fields if key != "machine_type"]
+        service.refuse_if_said("nodes", bought, "the nodes of an existing cluster are there already: leave it out")
+    sizes = service.model.tensor_parallel_sizes()
+    if service.tensor not in sizes:
+        service.refuse(
+            "engine.tensor_parallel_size",
+            f"the {service.model.heads} attention heads of {service.arguments.model} are split evenly over "
+            f"{', '.join(map(str, sizes))} GPUs only",
+        )
+
+
+def _choose_machine(service: KnownService, spec: AcceleratorSpec, capacity: Asked) -> MachineType | None:
+    card, wanted = service.arguments.accelerator.value, service.arguments.nodes.machine_type
     by_name = {machine.name: machine for machine in spec.machines}
     if wanted and wanted not in by_name:
-        check.refuse(f"{path}.machine_type", wanted, f"machines with {common.asked.accelerator.value}: {', '.join(by_name)}")
+        service.refuse("nodes.machine_type", f"machines with {card}: {', '.join(by_name)}")
         return None
     candidates = [by_name[wanted]] if wanted else list(spec.machines)
-    large = [machine for machine in candidates if machine.gpus >= common.tensor]
+    large = [machine for machine in candidates if machine.gpus >= service.tensor]
     if not large:
         most = max(machine.gpus for machine in candidates)
-        where = wanted or f"the largest {common.asked.accelerator.value} machine"
-        pipeline = (
-            f"; {most} with pipeline_parallel_size {ceil(common.tensor / most)} spans machines"
-            if common.tensor % most == 0
-            else ""
-        )
-        check.refuse(
-            f"{common.path}.engine.tensor_parallel_size",
-            common.tensor,
-            f"{where} has {most} GPUs, and tensor parallelism stays within a machine: at most {most}{pipeline}",
+        spans = f"; {most} with pipeline_parallel_size {ceil(service.tensor / most)} spans machines"
+        service.refuse(
+            "engine.tensor_parallel_size",
+            f"{wanted or f'the largest {card} machine'} has {most} GPUs, and tensor parallelism stays within a machine: at most {most}"
+            f"{'' if service.tensor % most else spans}",
         )
         return None
-    # how the nodes of an existing cluster were obtained is not asked
-    bought = common.cluster.mode is not ClusterMode.CREATE
-    fitting = [machine for machine in large if bought or asked.ways(machine)]
+    # the nodes of an existing cluster are bought already
+    bought = service.cluster.mode is not ClusterMode.CREATE
+    fitting = [machine for machine in large if bought or capacity.ways(machine)]
     if not fitting:
-        refuse_machine(check, path, asked, large[0])
+        refuse_machine(service.check, f"{service.path}.nodes", capacity, large[0])
         return None
     return fitting[0]
 
 
-def choose_zones(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[str, ...]:
-    path, region, location = f"{common.path}.nodes", common.cluster.region, common.cluster.location
-    if common.cluster.mode is not ClusterMode.CREATE or not region:
+def _choose_zones(service: KnownService, spec: AcceleratorSpec) -> tuple[str, ...]:
+    region, location = service.cluster.region, service.cluster.location
+    if service.cluster.mode is not ClusterMode.CREATE or not region:
         return ()
-    given = common.asked.nodes.zones
-    if given is not None:
-        _check_zones(check, f"{path}.zones", given, region, spec)
-        zones = tuple(given)
-    elif location is not None and location != region and not location.startswith(f"{region}-"):
+    zones = service.arguments.nodes.zones
+    if zones is not None:
+        _check_zones(service, zones, region, spec)
+        return tuple(zones)
+    if location is not None and location != region and not location.startswith(f"{region}-"):
         return ()  # a location outside the region is refused already
-    else:
-        zones = listed_zones(spec, region, location)
-        if not zones:
-            _refuse_place(check, common, spec, location or region, region)
-    return zones
+    listed = listed_zones(spec, region, location)
+    if not listed:
+        _refuse_place(service, spec, location or region, region)
+    return listed
 
 
-def need_one_zone(check: Check, path: str, zones: tuple[str, ...], why: str) -> None:
-    if len(zones) > 1:
-        check.refuse(f"{path}.nodes.zones", ", ".join(zones), f"{why}: name that one, for example [{zones[0]}]")
-
-
-def _check_zones(check: Check, path: str, given: list[str], region: str, spec: AcceleratorSpec) -> None:
-    if not given:
-        check.refuse(path, given, f"at least one, for example {region}-b, or leave the key out")
-    if len(set(given)) != len(given):
-        check.refuse(path, given, "each zone once")
-    early = [zone for zone in given if AI_ZONE in zone]
-    wrong = [zone for zone in given if zone not in early and not re.fullmatch(f"{re.escape(region)}-[a-z]", zone)]
+def _check_zones(service: KnownService, zones: list[str], region: str, spec: AcceleratorSpec) -> None:
+    if not zones:
+        service.refuse("nodes.zones", f"at least one, for example {region}-b, or leave the key out")
+    if len(set(zones)) != len(zones):
+        service.refuse("nodes.zones", "each zone once")
+    early = [zone for zone in zones if AI_ZONE in zone]
+    wrong = [zone for zone in zones if zone not in early and not re.fullmatch(f"{re.escape(region)}-[a-z]", zone)]
     if early:
-        check.refuse(
-            path,
-            given,
+        service.refuse(
+            "nodes.zones",
             f"{', '.join(early)} is an AI zone: they stand in Google's lists before GKE clusters can use them, so leave it out",
         )
     if wrong:
         inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
         advice = hint(wrong[0], inside, f"zones of it only, for example {region}-b")
-        check.refuse(path, given, f"{', '.join(wrong)} is not in {region}: {advice}")
+        service.refuse("nodes.zones", f"{', '.join(wrong)} is not in {region}: {advice}")
 
 
-def _refuse_place(check: Check, common: Common, spec: AcceleratorSpec, where: str, region: str) -> None:
+def _refuse_place(service: KnownService, spec: AcceleratorSpec, where: str, region: str) -> None:
     regions = {zone.rsplit("-", 1)[0] for row in ACCELERATORS.values() for zone in row.zones}
     if region not in regions and meant(region, regions):
-        check.refuse("gcp:region", region, f"not known here; did you mean {meant(region, regions)}?")
+        service.check.refuse("gcp:region", region, f"not known here; did you mean {meant(region, regions)}?")
         return
     inside = [zone for zone in spec.zones if zone.startswith(f"{region}-")]
     listed = inside or sorted({zone.rsplit("-", 1)[0] for zone in spec.zones})
     known = f"known: {', '.join(listed)}" if listed else spec.notes
-    check.refuse(
-        f"{common.path}.nodes.zones",
-        None,
-        f"no source lists {common.asked.accelerator.value} in {where}; name the zones, or use another place ({known})",
-    )
+    card = service.arguments.accelerator.value
+    service.refuse("nodes.zones", f"no source lists {card} in {where}; name the zones, or use another place ({known})")
 
 
-def _fit_on(common: Common, limits: EngineLimits, spec: AcceleratorSpec, tensor_parallel_size: int) -> MemoryFit:
-    return memory_fit(
-        common.model,
-        limits,
-        memory_gib=spec.memory_gib,
-        tensor_parallel_size=tensor_parallel_size,
-        pipeline_parallel_size=common.pipeline,
-        prefix_caching=common.asked.engine.enable_prefix_caching,
-    )
-
-
-def engine_limits(check: Check, common: Common, spec: AcceleratorSpec) -> tuple[EngineLimits, MemoryFit]:
-    """Explicit limits: what the stack says, else the card's defaults bounded by what the memory holds."""
-    engine = common.asked.engine
-
-    def fit(limits: EngineLimits) -> MemoryFit:
-        return _fit_on(common, limits, spec, common.tensor)
-
-    most = EngineLimits(
-        max_model_len=context_tokens(check, common, defaults.MAX_MODEL_LEN),
-        max_num_seqs=engine.max_num_seqs or spec.max_num_seqs,
-        max_num_batched_tokens=engine.max_num_batched_tokens or spec.max_num_batched_tokens,
-        gpu_memory_utilization=engine.gpu_memory_utilization,
-        batches_in_flight=common.runtime.batches_in_flight,
-    )
-    roomy = fit(most)
-    # the sampler's memory grows with the sequences: where they are ours to choose, fewer may make room for the context
-    while engine.max_num_seqs is None and roomy.longest_context < most.max_model_len and most.max_num_seqs > 8:
-        most = replace(most, max_num_seqs=most.max_num_seqs // 2)
-        roomy = fit(most)
-    context = most.max_model_len
-    if engine.max_model_len is None and 0 < roomy.longest_context < context:
-        context = roomy.longest_context // 256 * 256 or roomy.longest_context
-    sequences = most.max_num_seqs
-    if engine.max_num_seqs is None:
-        # More would only wait or be preempted: requests of an eighth of the context, and never more than fit at all.
-        held = int(roomy.sequences(max(1, context // TYPICAL_SHARE_OF_CONTEXT)))
-        sequences = max(1, min(sequences, held // 8 * 8 or held))
-        while sequences > 1 and not fit(replace(most, max_model_len=context, max_num_seqs=sequences)).fits:
-            sequences //= 2
-    elif common.model.linear and sequences > roomy.blocks > 0:
-        # fewer sequences also take less of the sampler's memory, so more blocks fit beside them
-        most_that_fit = max(1, largest(sequences, lambda count: fit(replace(most, max_num_seqs=count)).blocks >= count))
-        check.refuse(
-            f"{common.path}.engine.max_num_seqs",
-            sequences,
-            f"every sequence needs a block of its own for its linear-attention state: at most {most_that_fit} fit",
+def _gpus_per_worker(service: KnownService, machine: MachineType) -> int:
+    """Return the GPUs of one worker pod: those that the stack names, else all of the machine."""
+    wanted, tensor = service.arguments.workers.gpus, service.tensor
+    gpus = wanted or machine.gpus
+    if gpus > machine.gpus:
+        service.refuse("workers.gpus", f"at most {machine.gpus}, which is what {machine.name} has")
+    elif machine.gpus % tensor and wanted is None:
+        service.refuse(
+            "engine.tensor_parallel_size", f"has to divide the {machine.gpus} GPUs of {machine.name}, so that none is left over"
         )
-    limits = replace(most, max_model_len=context, max_num_seqs=sequences)
-    if context < most.max_model_len and engine.max_model_len is None:
-        # fewer sequences than the context was computed with leave room for more of it
-        longest = min(fit(limits).longest_context // 256 * 256, most.max_model_len)
-        limits = replace(limits, max_model_len=max(context, longest))
-    return limits, fit(limits)
+    elif gpus % tensor or machine.gpus % gpus:
+        service.refuse(
+            "workers.gpus",
+            f"a multiple of tensor_parallel_size {tensor} that divides the {machine.gpus} GPUs of {machine.name}",
+            gpus,
+        )
+    return gpus
 
 
-def refuse_fit(check: Check, common: Common, spec: AcceleratorSpec, limits: EngineLimits, fit: MemoryFit) -> None:
-    """Say by how much, and what would fit."""
-    ways = []
-    if fit.longest_context > 0:
-        ways.append(f"engine.max_model_len {fit.longest_context}")
-    gpus = max(machine.gpus for machine in spec.machines)
-    for tensor in (2, 4, 8):
-        if common.tensor < tensor <= gpus and _fit_on(common, limits, spec, tensor).fits:
-            ways.append(f"engine.tensor_parallel_size {tensor}")
-            break
-    for other, row in ACCELERATORS.items():
-        if row.memory_gib > spec.memory_gib and _fit_on(common, limits, row, common.tensor).fits:
-            ways.append(f"accelerator {other.value}")
-            break
-    needed = fit.layout.blocks_per_request(limits.max_model_len, limits.tokens_in_flight) * fit.layout.block_bytes / GIB
-    what = (
-        f"{common.asked.model} at {limits.max_model_len} tokens does not fit {common.tensor * common.pipeline} x {common.asked.accelerator.value}: "
-        f"weights {fit.weights_gib:.1f} + activations and graphs {fit.activation_gib + fit.overhead_gib:.1f} of {fit.usable_gib:.1f} GiB usable per GPU, and the "
-        f"KV cache of one request {needed:.1f}: {fit.short_by_gib:.1f} GiB short"
+def _needs_rdma(service: KnownService, machine: MachineType, gpus_per_worker: int) -> bool:
+    """Return whether a replica spans machines whose GPUs communicate over network cards."""
+    spans = service.gpus_per_replica > gpus_per_worker
+    rdma = spans and machine.rdma and service.cluster.mode is ClusterMode.CREATE
+    if rdma and gpus_per_worker != machine.gpus:
+        why = f"a replica that spans machines takes all network cards of each: leave it out, or {machine.gpus}"
+        service.refuse("workers.gpus", why, gpus_per_worker)
+    return rdma
+
+
+def _workers(service: KnownService, machine: MachineType, gpus_per_worker: int, fit: MemoryFit) -> WorkerGroup:
+    scale, gpus_per_replica = service.scale, service.gpus_per_replica
+    most_workers = workers_for(scale.most_replicas, gpus_per_replica, gpus_per_worker)
+    share = gpus_per_worker / machine.gpus
+    cpus, memory = allocatable(machine)
+    if service.weights.source is WeightsSource.GCS_FUSE:
+        # every worker pod has the mount's sidecar beside it
+        cpus -= FUSE_SIDECAR_CPUS * machine.gpus / gpus_per_worker
+        memory -= FUSE_SIDECAR_MEMORY_GIB * machine.gpus / gpus_per_worker
+    surge = service.arguments.rollout.max_surge_percent
+    return WorkerGroup(
+        workers=workers_for(scale.replicas, gpus_per_replica, gpus_per_worker),
+        most_workers=most_workers,
+        surge_workers=surge_workers(scale, surge, gpus_per_replica, gpus_per_worker),
+        max_workers=group_maximum(service.cluster.mode, most_workers),
+        gpus=gpus_per_worker,
+        ray_cpus=0,
+        cpus=floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
+        memory_gib=floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
+        ephemeral_gib=on_disk_gib(service.weights.source, fit.weights_gib * gpus_per_replica) + 10,
+        replicas_per_worker=gpus_per_worker / gpus_per_replica,
     )
-    check.refuse(common.path, None, f"{what}; what fits: {' or '.join(ways) if ways else 'a smaller model'}")

@@ -1,4 +1,4 @@
-"""One RayService in a cluster, with the Secrets that only it uses."""
+"""Deploy a RayService with its Secrets."""
 
 import json
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from rayline.cluster.kubernetes_object import KubernetesObject
 from rayline.facts.labels import APPLICATION, RAY_TOKEN_KEY, SERVE_PORT, ray_token_secret, serve_service_name
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret, gate_config_map
 
-# What a running service has to reach. A parked one is waited for by nothing: KubeRay leaves observedGeneration alone while it
-# is suspended, so that any wait would hang at the next edit of its spec (handleSuspend in KubeRay 1.7's
-# rayservice_controller.go; Pulumi's waitFor asks for the observed generation first).
+# Conditions of a running service. Nothing waits for a parked one: KubeRay does not change observedGeneration while a RayService is
+# suspended, so that any wait would hang at the next edit of its spec (handleSuspend in KubeRay 1.7's rayservice_controller.go;
+# Pulumi's waitFor checks the observed generation first).
 # Ready alone is true as soon as one replica of eight answers, and stays true from the old cluster during an upgrade.
 WAIT_FOR = [
     "condition=Ready",
@@ -29,28 +29,28 @@ class LlmServiceDeploymentArgs(TypedDict):
     ray_service: dict[str, Any]
     """The manifest: ray.io/v1 RayService."""
     api_key: bool
-    """Make a key that clients of the endpoint have to send."""
+    """Create an API key, which clients of the endpoint have to send."""
     start_timeout_seconds: int
-    """How long a start may take: GPU node, image, weights, compilation."""
+    """Seconds that a start may take: GPU node, image, weights, compilation."""
     api_key_generation: NotRequired[int]
-    """Which key it is, counted from 1. The key before it stays valid. Default 1."""
+    """Generation of the API key, from 1. The previous key stays valid. Default 1."""
     ray_token_generation: NotRequired[int]
-    """Which of Ray's tokens the manifest names, counted from 1. The Secret before it stays. Default 1."""
+    """Generation of Ray's token, from 1. The previous Secret stays. Default 1."""
 
 
 class LlmService(pulumi.ComponentResource):
-    """The RayService and its Secrets. Succeeds when the service runs, not when it is merely accepted; at once when parked."""
+    """The RayService and its Secrets. The deployment succeeds when the service runs; at once when it is parked."""
 
     endpoint: pulumi.Output[str]
     """Address of the OpenAI-compatible API inside the cluster."""
     api_key: pulumi.Output[str]
-    """The key that clients send as a bearer token; a secret, empty when the service asks for none."""
+    """API key, which clients send as a bearer token; a secret, empty for a service without keys."""
 
     def __init__(self, name: str, args: LlmServiceDeploymentArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:LlmService", name, dict(args), opts)
         manifest = args["ray_service"]
         metadata = manifest["metadata"]
-        # where a change waits until the RayCluster is deleted, the live one goes on with whatever token it began with
+        # with strategy None the live RayCluster keeps the token with which it started
         waits = manifest["spec"]["upgradeStrategy"]["type"] == "None"
         generation = args.get("ray_token_generation", 1)
         needed = self._ray_tokens(name, metadata, range(1 if waits else max(1, generation - 1), generation + 1))
@@ -77,27 +77,27 @@ class LlmService(pulumi.ComponentResource):
             ),
         )
         host = f"{serve_service_name(metadata['name'])}.{metadata['namespace']}.svc.cluster.local"
-        # known once the service runs, so that whoever takes it waits for that
+        # depends on the RayService, so that users of the output wait until the service runs
         self.endpoint = service.id.apply(lambda _: f"http://{host}:{SERVE_PORT}/v1")
         self.register_outputs({"endpoint": self.endpoint, "api_key": self.api_key})
 
     def _ray_tokens(self, name: str, metadata: dict[str, Any], generations: range) -> list[pulumi.Resource]:
-        """One Secret for each token. Those before stay: the operator talks to the old RayCluster with them."""
+        """Create a Secret for each token. Earlier ones stay: the operator needs them for the old RayCluster."""
         return [
             self._secret(
-                _numbered(f"{name}-ray-auth", one),
-                ray_token_secret(metadata["name"], one),
+                _numbered(f"{name}-ray-auth", generation),
+                ray_token_secret(metadata["name"], generation),
                 metadata["namespace"],
-                {RAY_TOKEN_KEY: self._random(_numbered(f"{name}-ray-auth", one))},
+                {RAY_TOKEN_KEY: self._random(_numbered(f"{name}-ray-auth", generation))},
             )
-            for one in generations
+            for generation in generations
         ]
 
     def _api_keys(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:
-        """One Secret for both keys, because pods mount it by its name and learn of a new key without a restart."""
+        """Create one Secret for both keys: pods mount it by its name and read a new key without a restart."""
         previous = self._random(_numbered(f"{name}-api-key", generation - 1)) if generation > 1 else ""
         self.api_key = self._random(_numbered(f"{name}-api-key", generation))
-        # always both: a key that is left out would stay in the Secret, because server-side apply does not see stringData
+        # always both: server-side apply does not track stringData, so a key that is left out would stay in the Secret
         keys = {API_KEY_KEY: self.api_key, PREVIOUS_API_KEY_KEY: previous}
         return [
             self._secret(f"{name}-api-key", api_key_secret(metadata["name"]), metadata["namespace"], keys),
@@ -123,5 +123,5 @@ class LlmService(pulumi.ComponentResource):
 
 
 def _numbered(name: str, generation: int) -> str:
-    """A resource's name: the first generation has none in it, so that stacks from before generations keep theirs."""
+    """Return a resource's name. The first generation has no number, so that older stacks keep their names."""
     return f"{name}-{generation}" if generation > 1 else name

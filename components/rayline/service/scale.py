@@ -1,197 +1,163 @@
-"""How many replicas and workers a service has, and what a change of its RayCluster needs beside them."""
+"""Plan how many replicas and workers a service has, and what a change of its RayCluster needs beside them."""
 
-from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import Capacity, ClusterMode, OperatorSource, UpgradeStrategy
 from rayline.kuberay.types import KuberayPlan
-from rayline.schema.check import Check, version
-from rayline.service.arguments import RolloutArgs, ServiceArgs
-from rayline.service.types import Autoscaling, EngineLimits, MemoryFit, ServicePlan
+from rayline.schema.check import version
+from rayline.service.arguments import AutoscalingArgs, ServiceArgs
+from rayline.service.request import ServiceRequest
+from rayline.service.types import EngineLimits, MemoryFit, Scale, ServicePlan
 
-# `suspend` of a RayService and the incremental upgrade are KubeRay's since this version.
+# `suspend` of a RayService and the incremental upgrade came with this version of KubeRay.
 SUSPEND_AND_INCREMENTAL = (1, 7)
 # A prompt and its answer for the sizing of concurrency: this share of the longest context.
 TYPICAL_SHARE_OF_CONTEXT = 8
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What a stack file asks for: `replicas` to begin with and never fewer, `most_replicas` under load."""
-
-    replicas: int
-    most_replicas: int
-    upgrade: UpgradeStrategy
-    max_surge_percent: int = 100
-    """With upgrade incremental: capacity that may run beside the full one."""
-
-
-def plan_scale(check: Check, path: str, asked: ServiceArgs, cluster: ClusterPlan, kuberay: KuberayPlan) -> Scale:
-    """Decide counts and upgrade strategy of one service; what only the engine's limits decide comes later."""
-    upgrade = _upgrade(check, path, asked, cluster, kuberay)
-    if asked.park and cluster.mode is ClusterMode.LOCAL:
-        check.refuse(f"{path}.park", True, "this machine has no GPU to give back: `rayline down` ends the service")
-    elif asked.park:
-        _needs_suspend_and_incremental(check, f"{path}.park", True, kuberay)
-    if asked.park and upgrade is UpgradeStrategy.INCREMENTAL:
-        check.refuse(
-            f"{path}.park",
-            True,
+def plan_scale(request: ServiceRequest) -> Scale:
+    """Decide the counts and the upgrade strategy of a service, as far as the engine's limits do not matter."""
+    service = request.arguments
+    upgrade = _upgrade(request)
+    if service.park and request.on_this_machine:
+        request.refuse("park", "this machine has no GPU to give back: `rayline down` ends the service")
+    elif service.park:
+        _refuse_older_kuberay(request, "park")
+    if service.park and upgrade is UpgradeStrategy.INCREMENTAL:
+        request.refuse(
+            "park",
             "a parked service loses the Gateway of rollout.strategy incremental, and its address with it: new-cluster or none",
         )
-    scaling = asked.autoscaling
+    scaling = service.autoscaling
     if scaling is None:
-        return Scale(asked.replicas, asked.replicas, upgrade, asked.rollout.max_surge_percent)
-    if asked.said("replicas"):
-        check.refuse(
-            f"{path}.replicas",
-            asked.replicas,
-            "with autoscaling the count follows the load: leave it out, or leave autoscaling out",
-        )
+        return Scale(service.replicas, service.replicas, upgrade)
+    if service.said("replicas"):
+        request.refuse("replicas", "with autoscaling the count follows the load: leave it out, or leave autoscaling out")
     if scaling.max_replicas < scaling.min_replicas:
-        check.refuse(
-            f"{path}.autoscaling.max_replicas", scaling.max_replicas, f"at least min_replicas, which is {scaling.min_replicas}"
-        )
-    most = max(scaling.min_replicas, scaling.max_replicas)
-    return Scale(scaling.min_replicas, most, upgrade, asked.rollout.max_surge_percent)
+        request.refuse("autoscaling.max_replicas", f"at least min_replicas, which is {scaling.min_replicas}")
+    return Scale(scaling.min_replicas, max(scaling.min_replicas, scaling.max_replicas), upgrade)
 
 
-def plan_autoscaling(asked: ServiceArgs, limits: EngineLimits, fit: MemoryFit) -> Autoscaling | None:
-    """Return the autoscaling of a service whose engine limits are decided; None where the count is fixed."""
-    scaling = asked.autoscaling
-    return scaling and Autoscaling(
-        min_replicas=scaling.min_replicas,
-        max_replicas=scaling.max_replicas,
-        target_ongoing_requests=float(scaling.target_ongoing_requests or default_target(limits, fit)),
-        upscale_delay_seconds=scaling.upscale_delay_seconds,
-        downscale_delay_seconds=scaling.downscale_delay_seconds,
-    )
+def plan_autoscaling(service: ServiceArgs, limits: EngineLimits, fit: MemoryFit) -> AutoscalingArgs | None:
+    """Return the autoscaling of a service with its target; None where the count is fixed."""
+    scaling = service.autoscaling
+    target = scaling and float(scaling.target_ongoing_requests or default_target(limits, fit))
+    return scaling and scaling.model_copy(update={"target_ongoing_requests": target})
 
 
 def default_target(limits: EngineLimits, fit: MemoryFit) -> int:
-    """Requests a replica should have at a time: a share of what it works on at once.
+    """Return the requests in progress that autoscaling keeps a replica near: a share of those that it works on at once.
 
-    It works on `max_num_seqs` at most, and on no more typical requests than the KV cache holds; the others wait inside vLLM.
-    A target at that number would add a replica only when requests wait already, and a replica takes minutes to load.
+    A replica works on `max_num_seqs` at most, and on no more typical requests than the KV cache holds; others wait inside vLLM.
+    With a target at that number a replica would be added when requests wait already, and it takes minutes to load.
     """
     typical = max(1, limits.max_model_len // TYPICAL_SHARE_OF_CONTEXT)
     at_once = min(limits.max_num_seqs, int(fit.sequences(typical)))
     return max(1, floor(at_once * defaults.TARGET_SHARE_OF_CONCURRENCY))
 
 
-def _upgrade(check: Check, path: str, asked: ServiceArgs, cluster: ClusterPlan, kuberay: KuberayPlan) -> UpgradeStrategy:
-    rollout, path = asked.rollout, f"{path}.rollout"
-    strategy = rollout.strategy or (UpgradeStrategy.NONE if asked.nodes.reservation else defaults.UPGRADE)
+def _upgrade(request: ServiceRequest) -> UpgradeStrategy:
+    rollout = request.arguments.rollout
+    strategy = rollout.strategy or (UpgradeStrategy.NONE if request.arguments.nodes.reservation else defaults.UPGRADE)
     if strategy is UpgradeStrategy.INCREMENTAL:
-        _check_incremental(check, path, rollout, cluster, kuberay)
-        return strategy
-    for key in ("gateway_class", "max_surge_percent", "step_size_percent", "interval_seconds"):
-        if rollout.said(key):
-            check.refuse(
-                f"{path}.{key}", None, f"only with rollout.strategy incremental, and it is {strategy.value}: leave it out"
-            )
+        _check_incremental(request)
+    else:
+        keys = ("gateway_class", "max_surge_percent", "step_size_percent", "interval_seconds")
+        why = f"only with rollout.strategy incremental, and it is {strategy.value}: leave it out"
+        request.refuse_if_said("rollout", keys, why, value=None)
     return strategy
 
 
-def _check_incremental(check: Check, path: str, rollout: RolloutArgs, cluster: ClusterPlan, kuberay: KuberayPlan) -> None:
-    if cluster.mode is ClusterMode.LOCAL:
-        check.refuse(f"{path}.strategy", rollout.strategy, "this machine has no second cluster: new-cluster or none")
+def _check_incremental(request: ServiceRequest) -> None:
+    rollout = request.arguments.rollout
+    if request.on_this_machine:
+        request.refuse("rollout.strategy", "this machine has no second cluster: new-cluster or none")
     else:
-        _needs_suspend_and_incremental(check, f"{path}.strategy", rollout.strategy, kuberay)
+        _refuse_older_kuberay(request, "rollout.strategy")
     if rollout.step_size_percent and rollout.step_size_percent > rollout.max_surge_percent:
-        check.refuse(
-            f"{path}.step_size_percent",
-            rollout.step_size_percent,
-            f"at most max_surge_percent, which is {rollout.max_surge_percent}",
-        )
+        request.refuse("rollout.step_size_percent", f"at most max_surge_percent, which is {rollout.max_surge_percent}")
     if not rollout.gateway_class:
-        check.refuse(
-            f"{path}.gateway_class",
-            None,
+        request.refuse(
+            "rollout.gateway_class",
             "required: the class of the Gateway that KubeRay makes, for example istio; `kubectl get gatewayclass` lists yours",
         )
     elif rollout.gateway_class.startswith("gke-l7-"):
-        check.refuse(
-            f"{path}.gateway_class",
-            rollout.gateway_class,
+        request.refuse(
+            "rollout.gateway_class",
             "GKE's classes probe GET / unless a HealthCheckPolicy names the Service, and here that is a new one with every "
             "cluster: another controller's class, for example istio",
         )
 
 
-def _needs_suspend_and_incremental(check: Check, path: str, value: Any, kuberay: KuberayPlan) -> None:
-    wanted = ".".join(str(part) for part in SUSPEND_AND_INCREMENTAL)
+def _refuse_older_kuberay(request: ServiceRequest, key: str) -> None:
+    kuberay, needed = request.kuberay, ".".join(map(str, SUSPEND_AND_INCREMENTAL))
     if kuberay.source is OperatorSource.GKE_ADDON:
-        check.refuse(path, value, f"needs KubeRay {wanted}, and Google decides the add-on's version: kuberay.source helm")
+        request.refuse(key, f"needs KubeRay {needed}, and Google decides the add-on's version: kuberay.source helm")
     elif kuberay.source is OperatorSource.HELM and version(kuberay.version) < SUSPEND_AND_INCREMENTAL:
-        check.refuse(path, value, f"needs KubeRay {wanted}, and kuberay.version is {kuberay.version}")
+        request.refuse(key, f"needs KubeRay {needed}, and kuberay.version is {kuberay.version}")
 
 
-def surge_workers(scale: Scale, gpus_per_replica: int, gpus_per_worker: int) -> int:
-    """Worker pods that a second cluster has beside the first while a change of type new-cluster or incremental lasts.
+def surge_workers(scale: Scale, max_surge_percent: int, gpus_per_replica: int, gpus_per_worker: int) -> int:
+    """Return the worker pods of the second cluster that runs beside the first during a rollout.
 
     Serve rounds each cluster's share of the replicas half up (get_capacity_adjusted_num_replicas in
-    ray/serve/_private/utils.py), so that both together may be one replica more than the surge says.
+    ray/serve/_private/utils.py), so both together may have one replica more than the surge allows.
     """
     most = scale.most_replicas
     if scale.upgrade is UpgradeStrategy.NONE:
         return 0
     if scale.upgrade is UpgradeStrategy.INCREMENTAL:
-        most = min(most, floor(most * scale.max_surge_percent / 100) + 1)
+        most = min(most, floor(most * max_surge_percent / 100) + 1)
     return workers_for(most, gpus_per_replica, gpus_per_worker)
 
 
 def workers_for(replicas: int, gpus_per_replica: int, gpus_per_worker: int) -> int:
-    """Worker pods that hold so many replicas; on the CPU (no GPUs) one each."""
+    """Return the worker pods that hold so many replicas; on the CPU (no GPUs) one each."""
     return ceil(replicas * gpus_per_replica / gpus_per_worker) if gpus_per_worker else replicas
 
 
 def group_maximum(mode: ClusterMode, most_workers: int) -> int:
-    """`maxReplicas` of a worker group.
+    """Return `maxReplicas` of a worker group.
 
-    KubeRay never changes it on a live RayCluster (kuberay #4568), so a maximum near today's need would be the wall of
-    tomorrow's. What bounds a service is the count that Serve is told, the node pool's maximum and a namespace's quota, and
-    those can be changed in place. On this machine the one Ray node is sized by it, so there it stays near the need.
+    KubeRay never changes it on a live RayCluster (kuberay #4568), so a maximum near today's need would limit all later growth.
+    Serve's replica count, the node pool's maximum and a namespace's quota bound a service instead, and can be changed in place.
+    On this machine it sizes the one Ray node, so there it stays near the need.
     """
     return 2 * most_workers if mode is ClusterMode.LOCAL else max(defaults.MOST_WORKERS, 2 * most_workers)
 
 
 def start_timeout(ways: tuple[Capacity, ...]) -> int:
-    """Seconds that a start may take before KubeRay gives up and Ray's autoscaler asks for the pod again."""
+    """Return the seconds that a start may take before KubeRay gives up and Ray's autoscaler asks for the pod again."""
     return defaults.QUEUED_START_TIMEOUT_SECONDS if Capacity.FLEX_START in ways else defaults.INITIALIZING_TIMEOUT_SECONDS
 
 
 def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayPlan) -> list[str]:
-    """What a reader of the plan should know about how this service grows and changes."""
-    found = []
+    """Return the warnings about how a service grows and changes."""
+    warnings, strategy = [], f"rollout.strategy {service.upgrade.value}"
+    change = f"{strategy}: a change of image, switches or resources"
+    workers = service.workers
     if service.upgrade is UpgradeStrategy.NONE:
-        found.append(
-            f"{service.name}: rollout.strategy none: a change of image, switches or resources takes effect only when the RayCluster is deleted"
-        )
-    elif cluster.mode is ClusterMode.EXISTING and service.workers.gpus:
-        at_once = (service.workers.most_workers + service.workers.surge_workers) * service.workers.gpus
-        found.append(
-            f"{service.name}: rollout.strategy {service.upgrade.value}: a change of image, switches or resources needs {at_once} free "
-            f"GPUs at once ({service.workers.surge_workers * service.workers.gpus} for the second cluster); see to the "
+        warnings.append(f"{change} takes effect only when the RayCluster is deleted")
+    elif cluster.mode is ClusterMode.EXISTING and workers.gpus:
+        at_once = (workers.most_workers + workers.surge_workers) * workers.gpus
+        warnings.append(
+            f"{change} needs {at_once} free GPUs at once ({workers.surge_workers * workers.gpus} for the second cluster); see to the "
             "cluster's own pools and quota"
         )
     if service.incremental:
-        found.append(
-            f"{service.name}: rollout.strategy incremental: clients have to use the Gateway {service.name}-gateway that KubeRay makes "
-            "(plain HTTP, port 80); the Service has no endpoints while an upgrade goes on (kuberay #5148)"
+        warnings.append(
+            f"{strategy}: clients have to use the Gateway {service.name}-gateway that KubeRay makes (plain HTTP, port 80); the "
+            "Service has no endpoints while an upgrade goes on (kuberay #5148)"
         )
     if (service.incremental or service.parked) and kuberay.source is OperatorSource.PREINSTALLED:
-        what = "park" if service.parked else "rollout.strategy incremental"
-        found.append(
-            f"{service.name}: {what} needs KubeRay 1.7 or newer, operator and CRDs; an older one ignores it in silence"
+        what = "park" if service.parked else strategy
+        warnings.append(f"{what} needs KubeRay 1.7 or newer, operator and CRDs; an older one ignores it in silence")
+    target = service.autoscaling and service.autoscaling.target_ongoing_requests
+    if target and target > service.limits.max_num_seqs:
+        warnings.append(
+            f"autoscaling.target_ongoing_requests {target:g} is more than the {service.limits.max_num_seqs} requests that a replica "
+            "works on at once: a replica is added only when others wait"
         )
-    scaling = service.autoscaling
-    if scaling and scaling.target_ongoing_requests > service.limits.max_num_seqs:
-        found.append(
-            f"{service.name}: autoscaling.target_ongoing_requests {scaling.target_ongoing_requests:g} is more than the "
-            f"{service.limits.max_num_seqs} requests that a replica works on at once: a replica is added only when others wait"
-        )
-    return found
+    return [f"{service.name}: {warning}" for warning in warnings]

@@ -1,4 +1,4 @@
-"""What the plan of a service consists of."""
+"""The parts of a service's plan."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -10,7 +10,7 @@ from rayline.facts.models import Model
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import SWITCHES
 from rayline.pools.types import PoolKey
-from rayline.service.arguments import RolloutArgs, ServiceArgs
+from rayline.service.arguments import AutoscalingArgs, RolloutArgs, ServiceArgs
 from rayline.weights.types import ServiceWeights
 
 GIB = 2**30
@@ -18,7 +18,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class KvLayout:
-    """How vLLM cuts the KV cache: bytes of one block, and how many blocks one request of a length needs."""
+    """vLLM's division of the KV cache into blocks."""
 
     block_bytes: int
     groups: tuple[tuple[str, int, int, int | None], ...]
@@ -26,7 +26,7 @@ class KvLayout:
     prefix_caching: bool
 
     def blocks_per_request(self, tokens: int, tokens_in_flight: int) -> int:
-        """Blocks that a request of `tokens` tokens holds at most."""
+        """Return the most blocks that a request of `tokens` tokens holds."""
         blocks = 0
         for kind, count, block_tokens, window in self.groups:
             if kind == "linear":
@@ -42,18 +42,18 @@ class KvLayout:
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """vLLM's limits, always explicit. Tokens, sequences, tokens, and a fraction of the card's memory."""
+    """vLLM's limits, always explicit. `gpu_memory_utilization` is a fraction of the card's memory."""
 
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
     gpu_memory_utilization: float
     batches_in_flight: int = 2
-    """Engine steps that sliding-window layers are charged for: two since vLLM 0.26, one before (facts/runtimes.py)."""
+    """Engine steps for which sliding-window layers reserve KV cache (facts/runtimes.py)."""
 
     @property
     def tokens_in_flight(self) -> int:
-        """Tokens of all engine steps that can be under way."""
+        """Tokens of all engine steps in flight."""
         return self.batches_in_flight * self.max_num_batched_tokens
 
 
@@ -73,22 +73,22 @@ class MemoryFit:
     longest_context: int
 
     def sequences(self, tokens: int) -> float:
-        """Requests of `tokens` tokens whose KV cache fits at once; at max_model_len vLLM's "Maximum concurrency"."""
+        """Return how many requests of `tokens` tokens fit into the KV cache at once."""
         return self.blocks / self.layout.blocks_per_request(tokens, self.limits.tokens_in_flight)
 
     @property
     def concurrency(self) -> float:
-        """Requests of `max_model_len` tokens that fit at once."""
+        """Requests of `max_model_len` tokens that fit at once: vLLM's "Maximum concurrency"."""
         return self.sequences(self.limits.max_model_len)
 
     @property
     def kv_cache_tokens(self) -> int:
-        """What vLLM logs as "GPU KV cache size"."""
+        """Tokens that vLLM logs as "GPU KV cache size"."""
         return int(self.concurrency * self.limits.max_model_len)
 
     @property
     def fits(self) -> bool:
-        """At least one request of the asked length fits."""
+        """Whether a request of `max_model_len` tokens fits."""
         return self.concurrency >= 1
 
     @property
@@ -103,16 +103,16 @@ class WorkerGroup:
     """The worker pods of a service. `cpus` and `memory_gib` are requests of one pod that fit GKE's allocatable."""
 
     workers: int
-    """Workers of the replicas that a service has when nothing drives it up; none run while it is parked."""
+    """Workers of the replicas without load; none run while the service is parked."""
     most_workers: int
-    """Workers under the highest load that autoscaling answers; equal to `workers` with a fixed count."""
+    """Workers under the highest load; equal to `workers` with a fixed count."""
     surge_workers: int
-    """Workers that a second cluster adds while a change goes on."""
+    """Workers of the second cluster during a rollout."""
     max_workers: int
-    """The group's own maximum, which a live RayCluster keeps for ever."""
+    """`maxReplicas` of the group, which never changes on a live RayCluster."""
     gpus: int
     ray_cpus: int
-    """CPUs that Ray counts on a worker; 0 leaves it to Ray. One for a replica on the CPU, whatever the pod asks for."""
+    """CPUs that Ray counts on a worker; 0 leaves the count to Ray."""
     cpus: float
     memory_gib: int
     ephemeral_gib: int
@@ -120,22 +120,17 @@ class WorkerGroup:
 
 
 @dataclass(frozen=True)
-class Autoscaling:
-    """Ray Serve's request-based autoscaling: the mean of ongoing requests a replica is kept near the target."""
+class Scale:
+    """Counts of a service: `replicas` without load, `most_replicas` under the highest; and how its RayCluster is replaced."""
 
-    min_replicas: int
-    max_replicas: int
-    target_ongoing_requests: float
-    upscale_delay_seconds: int
-    downscale_delay_seconds: int
+    replicas: int
+    most_replicas: int
+    upgrade: UpgradeStrategy
 
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """Everything about one service that a manifest, a card in the terminal or a bill needs.
-
-    `asked` is what the stack says, with defaults; the other fields are what the plan decided.
-    """
+    """All decisions about one service. `asked` are the stack's arguments with defaults; the plan decides the other fields."""
 
     name: str
     asked: ServiceArgs
@@ -156,9 +151,9 @@ class ServicePlan:
     engine_kwargs: dict[str, Any]
     kv_cache_gib: int | None
     hourly_usd: float | None
-    """Cost of the workers that run when nothing drives the count up; 0 while parked."""
+    """Cost of the workers without load; 0 while parked."""
     start_timeout_seconds: int
-    autoscaling: Autoscaling | None = None
+    autoscaling: AutoscalingArgs | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -168,7 +163,7 @@ class ServicePlan:
 
     @property
     def served_model_name(self) -> str:
-        """The `model` that clients ask for."""
+        """Value of `model` in requests."""
         return self.asked.api.served_model_name or self.asked.model
 
     @property
@@ -183,12 +178,12 @@ class ServicePlan:
 
     @property
     def parked(self) -> bool:
-        """Whether the RayCluster is away and its GPUs free."""
+        """Whether the RayCluster is deleted and its GPUs are free."""
         return self.asked.park
 
     @property
     def incremental(self) -> RolloutArgs | None:
-        """How traffic moves to a new cluster in steps; None where it does not."""
+        """The rollout in steps; None with another strategy."""
         return self.asked.rollout if self.upgrade is UpgradeStrategy.INCREMENTAL else None
 
     @property
@@ -203,7 +198,7 @@ class ServicePlan:
 
     @property
     def has_hub_cache(self) -> bool:
-        """Whether the kit keeps what Hugging Face sends on a volume of its own. One of the stack may be the cache as well."""
+        """Whether the kit makes a volume for the Hugging Face cache. With volumes of the stack, one of them may be the cache."""
         return (
             self.weights.source is WeightsSource.HUB
             and self.weights.uri == self.model_id
@@ -213,7 +208,7 @@ class ServicePlan:
 
     @property
     def running_workers(self) -> int:
-        """Worker pods that exist when nothing drives the count up."""
+        """Worker pods without load."""
         return 0 if self.parked else self.workers.workers
 
     def on(self, switch: str) -> bool:
@@ -223,7 +218,7 @@ class ServicePlan:
 
 @dataclass(frozen=True)
 class Draft:
-    """A service whose pool is not yet known."""
+    """A planned service without its node pool."""
 
     plan: ServicePlan
     pool_key: PoolKey | None

@@ -1,4 +1,4 @@
-"""The keys of `weights` of a platform, and of `weights` of a service."""
+"""The keys of `weights` of a platform and of a service."""
 
 from typing import Annotated
 
@@ -20,13 +20,13 @@ class BucketArgs(Arguments):
     ]
     """Name of the bucket. A model lies in it under MODEL/REVISION/, for example Qwen/Qwen3.5-4B/main/."""
     create: bool = True
-    """Make the bucket, in the cluster's region. false: it exists."""
+    """Create the bucket in the cluster's region; false: it exists already."""
     mirror: bool = True
-    """Copy the services' models from Hugging Face into it, once each, before they start. false: they are there."""
+    """Copy the services' models from Hugging Face into it before the services start; false: they are there already."""
 
 
 class WeightsArgs(Arguments):
-    """Where the replicas read the weights."""
+    """Source of the weights."""
 
     source: Annotated[WeightsSource, FromText] = WeightsSource.HUB
     """hub (each worker downloads), gcs-stream (vLLM streams from the bucket of the platform's `weights`) or gcs-fuse (it is mounted)."""
@@ -41,7 +41,7 @@ class WeightsArgs(Arguments):
         ]
         | None
     ) = None
-    """Where the weights come from when not from the model's own page: a folder in the container, or a gs:// address with rights as docs/operations.md says."""
+    """Source other than the model's repository at Hugging Face: a folder in the container, or a gs:// address with rights as docs/operations.md says."""
     # a commit, a tag or a branch; it becomes one folder of the bucket and part of a name in Kubernetes
     revision: (
         Annotated[
@@ -54,4 +54,4 @@ class WeightsArgs(Arguments):
         ]
         | None
     ) = None
-    """Commit, tag or branch of the model on Hugging Face. Default main; a commit makes every replica, now and later, the same."""
+    """Commit, tag or branch of the model on Hugging Face. Default main; with a commit all replicas, now and later, are the same."""

@@ -1,4 +1,4 @@
-"""A Cloud Storage bucket with weights, and who may read and fill it: accounts of this namespace alone, by Workload Identity."""
+"""Create a Cloud Storage bucket for weights, and grant access to accounts of the namespace by Workload Identity."""
 
 from typing import TypedDict
 
@@ -12,25 +12,25 @@ class WeightsBucketArgs(TypedDict):
     """A bucket with weights."""
 
     project: str
-    """Google Cloud project of the bucket where it is made."""
+    """Google Cloud project of a bucket that is created."""
     region: str
-    """Region of the bucket: the cluster's, so that reading costs no traffic between regions."""
+    """Region of the bucket. The cluster's costs no traffic between regions."""
     bucket: str
     """Name of the bucket."""
     create: bool
-    """Make it; else it exists."""
+    """Create the bucket; else it exists already."""
     keep: bool
-    """A destroyed stack leaves the bucket. Else its contents go with it."""
+    """Keep the bucket when the stack is destroyed; else its contents go with the stack."""
     cluster_project: pulumi.Input[str]
-    """Project of the cluster, whose identity pool the accounts belong to."""
+    """Project of the cluster and its identity pool."""
     namespace: str
     """Kubernetes namespace of the accounts."""
     grants: dict[str, list[str]]
-    """Kubernetes ServiceAccount -> its roles on the bucket."""
+    """Roles on the bucket by Kubernetes ServiceAccount."""
 
 
 class WeightsBucket(pulumi.ComponentResource):
-    """The bucket and its grants. Create it after the cluster: the accounts are of the cluster's identity pool."""
+    """The bucket and its grants. Create it after the cluster, whose identity pool has the accounts."""
 
     bucket_name: pulumi.Output[str]
     """Name of the bucket."""
@@ -65,7 +65,7 @@ class WeightsBucket(pulumi.ComponentResource):
             location=args["region"],
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
-            # copies of what Hugging Face has: what is deleted or replaced is not worth a second week's storage
+            # Hugging Face has the originals, so a deleted copy is not worth another week of storage
             soft_delete_policy=gcp.storage.BucketSoftDeletePolicyArgs(retention_duration_seconds=0),
             versioning=gcp.storage.BucketVersioningArgs(enabled=False),
             labels={"managed-by": "rayline"},

@@ -1,4 +1,4 @@
-"""Pure: what weights need of a worker pod and of the engine. No Pulumi, no I/O.
+"""Make the parts of a worker pod, and the vLLM arguments, for the service's weights source. No Pulumi, no I/O.
 
 hub: a cache on the node's ephemeral storage (its local SSDs, where the machine has them), one for all replicas of a worker.
 gcs-stream: vLLM's Run:ai streamer, from the bucket into the GPU; nothing on disk.
@@ -11,7 +11,7 @@ from rayline.facts.choices import WeightsSource
 from rayline.facts.google import FUSE_ANNOTATION, FUSE_DRIVER
 from rayline.service.types import ServicePlan
 
-# Under /tmp, which every container may write to: the head has the variable and not the volume.
+# Under /tmp, where every container may write: the head has the variable without the volume.
 HUB_CACHE = "/tmp/huggingface"
 HUB_CACHE_VOLUME, BUCKET_VOLUME = "hub-cache", "weights"
 
@@ -33,7 +33,7 @@ FUSE_LIMITS = ("cpu-limit", "memory-limit", "ephemeral-storage-limit")
 
 
 def engine_kwargs(service: ServicePlan) -> dict[str, Any]:
-    """Engine arguments of the way that the weights come."""
+    """Return the vLLM arguments for the service's weights source."""
     source = service.weights.source
     if source is WeightsSource.GCS_FUSE:
         # read ahead in large pieces; memory-mapped, the default, every page is a round trip to the mount (vllm config/load.py)
@@ -49,19 +49,19 @@ def engine_kwargs(service: ServicePlan) -> dict[str, Any]:
 
 
 def environment(service: ServicePlan) -> list[dict[str, Any]]:
-    """Variables of every Ray container."""
+    """Return the variables of every Ray container."""
     return [{"name": "HF_HOME", "value": HUB_CACHE}] if service.has_hub_cache else []
 
 
 def annotations(service: ServicePlan) -> dict[str, str]:
-    """Annotations of a worker pod."""
+    """Return the annotations of a worker pod."""
     if service.weights.source is not WeightsSource.GCS_FUSE:
         return {}
     return {FUSE_ANNOTATION: "true"} | {f"gke-gcsfuse/{limit}": "0" for limit in FUSE_LIMITS}
 
 
 def volumes(service: ServicePlan) -> list[dict[str, Any]]:
-    """Volumes of a worker pod."""
+    """Return the volumes of a worker pod."""
     if service.has_hub_cache:
         size = f"{service.workers.ephemeral_gib}Gi"
         return [{"name": HUB_CACHE_VOLUME, "emptyDir": {"sizeLimit": size}}]
@@ -85,7 +85,7 @@ def volumes(service: ServicePlan) -> list[dict[str, Any]]:
 
 
 def mounts(service: ServicePlan) -> list[dict[str, Any]]:
-    """Volume mounts of a Ray worker."""
+    """Return the volume mounts of a Ray worker."""
     if service.has_hub_cache:
         return [{"name": HUB_CACHE_VOLUME, "mountPath": HUB_CACHE}]
     if service.weights.source is not WeightsSource.GCS_FUSE:
@@ -94,7 +94,7 @@ def mounts(service: ServicePlan) -> list[dict[str, Any]]:
 
 
 def bucket_roles(service: ServicePlan) -> list[str]:
-    """Roles on the bucket of the account that a service's workers run as; none where no bucket is read."""
+    """Return the workers' roles on the bucket; none where they read no bucket."""
     if service.weights.source is WeightsSource.HUB:
         return []
     # the streamer's Python part gets the bucket before its objects (runai-model-streamer-gcs 0.17.1, files.py)

@@ -1,4 +1,4 @@
-"""Copies of models in the bucket: Jobs that have ended well before the services that read them come."""
+"""Run the Jobs that copy models into the bucket before the services start."""
 
 from typing import Any, TypedDict
 
@@ -8,16 +8,16 @@ from rayline.cluster.kubernetes_object import KubernetesObject
 
 
 class WeightsMirrorArgs(TypedDict):
-    """The copies to make."""
+    """The Jobs, and what they need."""
 
     prerequisites: list[dict[str, Any]]
-    """Manifests of what all Jobs use."""
+    """Manifests that all Jobs need."""
     jobs: list[dict[str, Any]]
     """Manifests of the Jobs."""
 
 
 class WeightsMirror(pulumi.ComponentResource):
-    """Waits for each Job to end well: Pulumi's Kubernetes provider does so for Jobs, and says why one did not."""
+    """The Jobs. Pulumi's Kubernetes provider waits until each has succeeded, and reports why one failed."""
 
     def __init__(self, name: str, args: WeightsMirrorArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:WeightsMirror", name, dict(args), opts)
@@ -30,7 +30,7 @@ class WeightsMirror(pulumi.ComponentResource):
             for manifest in args["prerequisites"]
         ]
         for manifest in args["jobs"]:
-            # longer than the Job's own deadline, so that it is the Job that tells what went wrong
+            # longer than the Job's own deadline, so that the Job reports the failure
             patience = f"{manifest['spec']['activeDeadlineSeconds'] // 60 + 5}m"
             KubernetesObject(
                 f"{name}-{manifest['metadata']['name']}",
@@ -38,7 +38,7 @@ class WeightsMirror(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     depends_on=needed,
-                    # a Job cannot change, so another image, script or size would run one again that has done its work
+                    # a Job cannot change, so another image, script or size would repeat a finished copy
                     ignore_changes=["spec"],
                     custom_timeouts=pulumi.CustomTimeouts(create=patience, update=patience),
                 ),

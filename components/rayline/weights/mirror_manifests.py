@@ -1,4 +1,4 @@
-"""Pure: the Jobs that copy models from Hugging Face into the bucket before services start. No Pulumi.
+"""Make the Jobs that copy models from Hugging Face into the bucket before services start. No Pulumi.
 
 One Job a model and revision, named after both and never run again by itself: it has no ttlSecondsAfterFinished, because Pulumi
 would make a Job anew that Kubernetes has removed. Should one be run again, its script finds the copy whole and ends.
@@ -13,17 +13,17 @@ from typing import Any
 from rayline.facts.labels import HF_TOKEN_KEY, MANAGED_BY, NON_ROOT, POOL_LABEL, RESTRICTED, Role, priority_class
 from rayline.hugging_face.manifests import token_environment, token_mount, token_volume
 from rayline.hugging_face.types import HuggingFacePlan
-from rayline.service.manifest import from_secret
+from rayline.service.pods import from_secret
 from rayline.weights.types import Mirror
 
 ACCOUNT = "weights-mirror"
-"""The ServiceAccount that all copies run as; the one that may write to the bucket."""
+"""ServiceAccount of all copies, the only one that may write to the bucket."""
 BUCKET_ROLES = ["roles/storage.objectUser"]
 SCRIPT = "mirror_model.py"
 SOURCE = (pathlib.Path(__file__).parent / "in_pods" / SCRIPT).read_text()
 FOLDER = "/etc/rayline/mirror"
 LABELS = MANAGED_BY | {"app.kubernetes.io/component": "weights-mirror"}
-# Exit status of the script when no further attempt helps.
+# Exit status of the script where another attempt cannot succeed.
 REFUSED = 2
 # Four files at once with two pieces of 32 MiB each, and Python; one core hashes some hundred MB/s.
 MEMORY = "1Gi"
@@ -33,23 +33,23 @@ MINUTES_AT_LEAST, MINUTES_PER_GIB = 30, 1
 
 
 def minutes(mirror: Mirror) -> int:
-    """How long a copy may take, attempts and all."""
+    """Return the minutes that a copy may take, with all attempts."""
     return MINUTES_AT_LEAST + round(MINUTES_PER_GIB * mirror.weights_gib)
 
 
 def config_map_name() -> str:
-    """The digest makes a changed script another ConfigMap, so that a running Job keeps the one that it began with."""
+    """Return the ConfigMap's name. With the digest a changed script is another ConfigMap, so a running Job keeps its own."""
     return f"weights-mirror-{hashlib.sha256(SOURCE.encode()).hexdigest()[:8]}"
 
 
 def job_name(mirror: Mirror) -> str:
-    """A readable name of at most 63 characters, and a digest that makes it the model's and revision's own."""
+    """Return a readable name of at most 63 characters, with a digest of model and revision."""
     readable = re.sub(r"[^a-z0-9]+", "-", mirror.folder.lower()).strip("-")[:42].rstrip("-")
     return f"mirror-{readable}-{hashlib.sha256(mirror.folder.encode()).hexdigest()[:8]}"
 
 
 def mirror_prerequisites(namespace: str) -> list[dict[str, Any]]:
-    """What all copies share: the account and the script."""
+    """Return the manifests that all copies share: the account and the script."""
     metadata = {"namespace": namespace, "labels": LABELS}
     return [
         {
@@ -71,16 +71,17 @@ def mirror_prerequisites(namespace: str) -> list[dict[str, Any]]:
 def mirror_jobs(
     mirrors: Iterable[Mirror], *, bucket: str, namespace: str, hugging_face: HuggingFacePlan
 ) -> list[dict[str, Any]]:
-    return [mirror_job(one, bucket=bucket, namespace=namespace, hugging_face=hugging_face) for one in mirrors]
+    """Return the Job of each copy."""
+    return [mirror_job(mirror, bucket=bucket, namespace=namespace, hugging_face=hugging_face) for mirror in mirrors]
 
 
 def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: HuggingFacePlan) -> dict[str, Any]:
-    """The Job of one model and revision, on the CPU pool and with the image that the Ray heads there have."""
-    given = {"model": mirror.model_id, "revision": mirror.revision, "bucket": bucket, "folder": mirror.folder}
+    """Return the Job of one model and revision, on the CPU pool with the image of the Ray heads."""
+    options = {"model": mirror.model_id, "revision": mirror.revision, "bucket": bucket, "folder": mirror.folder}
     container: dict[str, Any] = {
         "name": "mirror",
         "image": mirror.image,
-        "command": ["python", "-u", f"{FOLDER}/{SCRIPT}", *(f"--{name}={value}" for name, value in given.items())],
+        "command": ["python", "-u", f"{FOLDER}/{SCRIPT}", *(f"--{name}={value}" for name, value in options.items())],
         "resources": {
             "requests": {"cpu": CPUS, "memory": MEMORY, "ephemeral-storage": "1Gi"},
             "limits": {"memory": MEMORY, "ephemeral-storage": "1Gi"},
@@ -108,7 +109,7 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
             "podFailurePolicy": {
                 "rules": [
                     {"action": "FailJob", "onExitCodes": {"containerName": "mirror", "operator": "In", "values": [REFUSED]}},
-                    # a node that is drained or taken away is not the copy's failure
+                    # a drained or preempted node is no failure of the copy
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 ]
             },

@@ -1,4 +1,4 @@
-"""Where weights come from: Hugging Face, or a bucket that replicas stream from or mount."""
+"""Plan where weights come from: Hugging Face, or a bucket that replicas stream from or mount."""
 
 from collections.abc import Iterable
 from math import ceil
@@ -8,21 +8,21 @@ from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, WeightsSource
 from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_BUCKETS, RUNTIMES
 from rayline.schema.check import Check, version
-from rayline.service.arguments import ServiceArgs
 from rayline.service.environment import for_downloads
+from rayline.service.request import ServiceRequest
 from rayline.service.types import ServicePlan
 from rayline.weights.arguments import BucketArgs
 from rayline.weights.types import BucketPlan, Mirror, ServiceWeights
 
-# Where a mounted model lies in the worker.
+# Folder of mounted models in a worker.
 MOUNT = "/models"
-# What Ray downloads from (ray/llm/_internal/common/utils/cloud_filesystem/pyarrow_filesystem.py).
+# Addresses from which Ray downloads (ray/llm/_internal/common/utils/cloud_filesystem/pyarrow_filesystem.py).
 _CLOUDS = ("gs://", "s3://", "abfss://", "azure://")
 
 
-def plan_bucket(check: Check, asked: BucketArgs | None, cluster: ClusterPlan) -> BucketPlan | None:
-    """Decide about the bucket of the platform; None where a stack names none."""
-    if asked is None:
+def plan_bucket(check: Check, arguments: BucketArgs | None, cluster: ClusterPlan) -> BucketPlan | None:
+    """Decide about the platform's bucket; None where the stack has none."""
+    if arguments is None:
         return None
     if cluster.mode is not ClusterMode.CREATE:
         check.refuse(
@@ -30,109 +30,95 @@ def plan_bucket(check: Check, asked: BucketArgs | None, cluster: ClusterPlan) ->
             None,
             f"only with cluster.mode create, whose cluster has the driver and the identities that read a bucket; it is {cluster.mode.value}: leave it out",
         )
-    return BucketPlan(asked.bucket, asked.create, asked.mirror, keep=cluster.deletion_protection)
+    return BucketPlan(arguments.bucket, arguments.create, arguments.mirror, keep=cluster.deletion_protection)
 
 
-def plan_service_weights(
-    check: Check, path: str, service: ServiceArgs, cluster: ClusterPlan, bucket: BucketPlan | None
-) -> ServiceWeights:
+def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> ServiceWeights:
     """Decide where the replicas of a service read the model from."""
-    asked, where = service.weights, f"{path}.weights"
-    source = asked.source
-    if asked.revision is not None and asked.location:
-        check.refuse(
-            f"{where}.revision", asked.revision, "is Hugging Face's, and weights.location takes its place: leave one out"
-        )
-    elif asked.revision is not None and cluster.mode is ClusterMode.LOCAL:
-        check.refuse(f"{where}.revision", asked.revision, "this machine has one copy of each model: leave it out")
+    service, mode = request.arguments, request.cluster.mode
+    source, revision, location = service.weights.source, service.weights.revision, service.weights.location
+    if revision is not None and location:
+        request.refuse("weights.revision", "is Hugging Face's, and weights.location takes its place: leave one out")
+    elif revision is not None and request.on_this_machine:
+        request.refuse("weights.revision", "this machine has one copy of each model: leave it out")
     if source is WeightsSource.HUB:
-        return ServiceWeights(source, asked.location or service.model, revision=asked.revision)
+        return ServiceWeights(source, location or service.model, revision=revision)
 
-    if cluster.mode is not ClusterMode.CREATE:
-        check.refuse(
-            f"{where}.source",
-            source,
-            f"only with cluster.mode create, and it is {cluster.mode.value}: hub, or weights.location with a folder of `pods.volumes`",
+    if mode is not ClusterMode.CREATE:
+        request.refuse(
+            "weights.source",
+            f"only with cluster.mode create, and it is {mode.value}: hub, or weights.location with a folder of `pods.volumes`",
         )
-    elif bucket is None and not check.told("weights"):
-        check.refuse(f"{where}.source", source, "needs a bucket: `weights: {bucket: my-models}` beside `services`")
-    if asked.location:
-        check.refuse(
-            f"{where}.location", asked.location, f"weights.source {source.value} decides where the model lies: leave one out"
-        )
+    elif bucket is None and not request.check.told("weights"):
+        request.refuse("weights.source", "needs a bucket: `weights: {bucket: my-models}` beside `services`")
+    if location:
+        request.refuse("weights.location", f"weights.source {source.value} decides where the model lies: leave one out")
     runtime = RUNTIMES.get(service.pods.runtime)
     if runtime and version(runtime.ray_version) < version(MIN_RAY_VERSION_FOR_BUCKETS):
-        check.refuse(
-            f"{path}.pods.runtime",
-            runtime.ray_version,
-            f"weights.source {source.value} is known to work from Ray {MIN_RAY_VERSION_FOR_BUCKETS} on (ray #64978)",
-        )
+        why = f"weights.source {source.value} is known to work from Ray {MIN_RAY_VERSION_FOR_BUCKETS} on (ray #64978)"
+        request.refuse("pods.runtime", why)
     if source is WeightsSource.GCS_STREAM:
-        _check_stream(check, path, service)
-    folder = f"{service.model}/{asked.revision or defaults.REVISION}"
+        _check_stream(request)
+    folder = f"{service.model}/{revision or defaults.REVISION}"
     name = bucket.name if bucket else ""
     uri = f"gs://{name}/{folder}" if source is WeightsSource.GCS_STREAM else f"{MOUNT}/{service.model}"
     return ServiceWeights(source, uri, bucket=name, folder=folder)
 
 
-def _check_stream(check: Check, path: str, service: ServiceArgs) -> None:
+def _check_stream(request: ServiceRequest) -> None:
+    service = request.arguments
     if not service.pods.image:
-        check.refuse(
-            f"{path}.pods.image",
-            None,
+        request.refuse(
+            "pods.image",
             "required with weights.source gcs-stream: ray-llm's image has no runai-model-streamer[gcs]; build one with "
             "images/streamer.Dockerfile, or take gcs-fuse, which needs nothing in the image",
         )
     if service.engine.pipeline_parallel_size > 1:
-        check.refuse(
-            f"{path}.engine.pipeline_parallel_size",
-            service.engine.pipeline_parallel_size,
+        request.refuse(
+            "engine.pipeline_parallel_size",
             "with weights.source gcs-stream vLLM has the model's configuration on one machine of a replica only: gcs-fuse, or 1",
         )
     load_format = service.engine.kwargs.get("load_format")
     if load_format is not None:
-        check.refuse(
-            f"{path}.engine.kwargs.load_format", load_format, "weights.source gcs-stream is a load format: leave one out"
-        )
+        request.refuse("engine.kwargs.load_format", "weights.source gcs-stream is a load format: leave one out", load_format)
 
 
 def plan_mirrors(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> tuple[Mirror, ...]:
-    """What has to be in the bucket before the services start: each model and revision once."""
+    """Return the copies that the bucket needs before the services start: each model and revision once."""
     if bucket is None or not bucket.mirror:
         return ()
-    found: dict[str, Mirror] = {}
+    first: dict[str, ServicePlan] = {}
     for service in services:
-        folder = service.weights.folder
-        if folder:
-            found.setdefault(
-                folder,
-                Mirror(
-                    model_id=service.model_id,
-                    revision=folder.rpartition("/")[2],
-                    folder=folder,
-                    image=service.image,
-                    weights_gib=service.model.parameters * service.model.weight_bytes / 2**30,
-                    env=for_downloads(service.env),
-                ),
-            )
-    return tuple(found.values())
+        if service.weights.folder:
+            first.setdefault(service.weights.folder, service)
+    return tuple(
+        Mirror(
+            model_id=service.model_id,
+            revision=folder.rpartition("/")[2],
+            folder=folder,
+            image=service.image,
+            weights_gib=service.model.parameters * service.model.weight_bytes / 2**30,
+            env=for_downloads(service.env),
+        )
+        for folder, service in first.items()
+    )
 
 
 def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> list[str]:
-    """Names each weights.location in a bucket that has to grant rights: Ray reads one under //anonymous@ without any."""
+    """Warn of each weights.location in a bucket that has to grant rights. Ray reads one under //anonymous@ without any."""
     if cluster.mode is ClusterMode.LOCAL:
         return []
-    found = []
+    warnings = []
     for service in services:
         uri = service.weights.uri
         if service.weights.source is WeightsSource.HUB and uri.startswith(_CLOUDS) and "//anonymous@" not in uri:
-            found.append(
+            warnings.append(
                 f"{service.name}: weights.location {uri}: the kit grants the workers no rights on this bucket; "
-                'docs/operations.md, "Where weights come from", says what they need'
+                'docs/operations.md, "Where weights come from", lists what they need'
             )
-    return found
+    return warnings
 
 
 def on_disk_gib(source: WeightsSource, weights_gib: float) -> int:
-    """What a worker's disk holds of the weights: the download or the mount's cache; a stream leaves nothing there."""
+    """Return the GiB of weights on a worker's disk: the download or the mount's cache. A stream leaves nothing there."""
     return 0 if source is WeightsSource.GCS_STREAM else ceil(weights_gib)

@@ -1,4 +1,4 @@
-"""Where the weights of a service come from."""
+"""The parts of a plan about weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from rayline.facts.choices import WeightsSource
 
 @dataclass(frozen=True)
 class ServiceWeights:
-    """Where the replicas of one service read the model from.
+    """Source of a service's weights.
 
-    `uri` is what Ray Serve LLM gets as model_source. `folder` is the model's in the bucket, MODEL/REVISION, and both it and
-    `bucket` are empty where no bucket is read. `revision` is the one to ask Hugging Face for, None where that is not asked.
+    `uri` is Ray Serve LLM's model_source. `folder` is the model's folder in the bucket, MODEL/REVISION. `folder` and `bucket` are
+    empty where no bucket is read. `revision` is the one at Hugging Face, None for its default.
     """
 
     source: WeightsSource
@@ -23,7 +23,7 @@ class ServiceWeights:
 
 @dataclass(frozen=True)
 class BucketPlan:
-    """The bucket with weights. `keep`: a destroyed stack leaves it, because the cluster is protected from deletion too."""
+    """The bucket with weights. `keep`: it stays when the stack is destroyed, as its cluster is protected from deletion."""
 
     name: str
     create: bool
@@ -33,7 +33,7 @@ class BucketPlan:
 
 @dataclass(frozen=True)
 class Mirror:
-    """One copy of a model from Hugging Face into the bucket. `image` is one that the CPU nodes have anyway: a Ray head's."""
+    """One copy of a model from Hugging Face into the bucket. `image` is that of a Ray head, which the CPU nodes have already."""
 
     model_id: str
     revision: str
@@ -41,4 +41,4 @@ class Mirror:
     image: str
     weights_gib: float
     env: Mapping[str, str] = field(default_factory=dict)
-    """Of the first service that reads it: how it reaches Hugging Face."""
+    """Variables of the first service that reads the copy, such as proxies."""

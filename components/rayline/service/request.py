@@ -1,0 +1,97 @@
+"""A service on its way to a ServicePlan."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayline.cluster.types import ClusterPlan
+from rayline.facts.choices import Accelerator, ClusterMode
+from rayline.facts.models import Model
+from rayline.facts.runtimes import Runtime
+from rayline.facts.serve_flags import HAPROXY_THREADS, SERVE_FLAGS
+from rayline.kuberay.types import KuberayPlan
+from rayline.schema.check import Section
+from rayline.service.arguments import ServiceArgs
+from rayline.service.types import EngineLimits, Scale, WorkerGroup
+from rayline.weights.types import ServiceWeights
+
+
+@dataclass(frozen=True)
+class ServiceRequest(Section):
+    """The arguments of a service, and the cluster around it. `path` is the service's place in a stack file."""
+
+    arguments: ServiceArgs
+    name: str
+    cluster: ClusterPlan
+    kuberay: KuberayPlan
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the replicas run on the CPU."""
+        return self.arguments.accelerator is Accelerator.CPU
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the service runs on this machine."""
+        return self.cluster.mode is ClusterMode.LOCAL
+
+
+@dataclass(frozen=True)
+class KnownService(ServiceRequest):
+    """A service with a known model and runtime, and the decisions before its machines."""
+
+    model: Model
+    runtime: Runtime
+    scale: Scale
+    env: dict[str, str]
+    engine_kwargs: dict[str, Any]
+    weights: ServiceWeights
+    warnings: list[str] = field(default_factory=list)
+    """Warnings about the service, without its name."""
+
+    @property
+    def tensor(self) -> int:
+        """GPUs that share each layer."""
+        return self.arguments.engine.tensor_parallel_size
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor * self.arguments.engine.pipeline_parallel_size
+
+    def limits(self, *, max_model_len: int, max_num_seqs: int, max_num_batched_tokens: int) -> EngineLimits:
+        """Return the engine limits of the stack, else these defaults. The context stays within the model's limit."""
+        engine, longest = self.arguments.engine, self.model.max_context
+        if engine.max_model_len is not None and engine.max_model_len > longest:
+            self.refuse("engine.max_model_len", f"1 to {longest}, which is the limit of {self.arguments.model}")
+        return EngineLimits(
+            max_model_len=min(engine.max_model_len or max_model_len, longest),
+            max_num_seqs=engine.max_num_seqs or max_num_seqs,
+            max_num_batched_tokens=engine.max_num_batched_tokens or max_num_batched_tokens,
+            gpu_memory_utilization=engine.gpu_memory_utilization,
+            batches_in_flight=self.runtime.batches_in_flight,
+        )
+
+    def decided(self, workers: WorkerGroup) -> dict[str, Any]:
+        """Return the fields of a ServicePlan that are decided once the workers are known."""
+        return {
+            "name": self.name,
+            "asked": self.arguments,
+            "model": self.model,
+            "weights": self.weights,
+            "runtime": self.runtime,
+            "replicas": self.scale.replicas,
+            "upgrade": self.scale.upgrade,
+            "env": _with_haproxy_threads(self.env, workers.cpus),
+            "workers": workers,
+            "engine_kwargs": self.engine_kwargs,
+            "pool": None,
+            "warnings": tuple(self.warnings),
+        }
+
+
+def _with_haproxy_threads(env: dict[str, str], cpus: float) -> dict[str, str]:
+    """Return `env` with no more HAProxy threads than a worker has CPUs; a number of the stack stays."""
+    threads = max(1, int(cpus))
+    if HAPROXY_THREADS in env or threads >= int(SERVE_FLAGS[HAPROXY_THREADS].default):
+        return env
+    return {**env, HAPROXY_THREADS: str(threads)}

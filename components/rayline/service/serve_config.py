@@ -1,0 +1,94 @@
+"""Make the Serve configuration of a service: its one application, with vLLM's arguments."""
+
+from typing import Any
+
+from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.choices import Accelerator
+from rayline.facts.labels import APPLICATION, SERVE_PORT, llm_deployment
+from rayline.service.api_key import GATE_MIDDLEWARE
+from rayline.service.drain import drain_times
+from rayline.service.types import ServicePlan
+from rayline.weights import manifests as weights
+
+
+def serve_config(service: ServicePlan) -> dict[str, Any]:
+    """Return the Serve configuration, with one model because direct streaming takes exactly one."""
+    llm: dict[str, Any] = {"model_loading_config": {"model_id": service.served_model_name, "model_source": service.weights.uri}}
+    if service.accelerator is Accelerator.CPU:
+        llm["accelerator_config"] = {"kind": "cpu"}
+    else:
+        llm["accelerator_type"] = ACCELERATORS[service.accelerator].ray_type
+    llm["engine_kwargs"] = _engine_kwargs(service)
+    if not service.asked.engine.log_engine_metrics:
+        llm["log_engine_metrics"] = False
+    deployment: dict[str, Any] = {
+        # always 1: a change of `args` makes Serve reload every replica, so the count stands below
+        "num_replicas": 1,
+        "graceful_shutdown_timeout_s": drain_times(service.asked.rollout.longest_stream_seconds).replica,
+    }
+    if service.accelerator is Accelerator.CPU:
+        # the placement group's one CPU is the replica's; the actor asks for none beside it
+        deployment["ray_actor_options"] = {"num_cpus": 0}
+    llm["deployment_config"] = deployment
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},
+        "logging_config": {"enable_access_log": False},
+        "applications": [
+            {
+                "name": APPLICATION,
+                "route_prefix": "/",
+                "import_path": "ray.serve.llm:build_openai_app",
+                "args": {"llm_configs": [llm]},
+                "deployments": [{"name": llm_deployment(service.served_model_name)} | _replicas(service)],
+            }
+        ],
+    }
+
+
+def _replicas(service: ServicePlan) -> dict[str, Any]:
+    """Return the fixed count, or the bounds and the target of Serve's autoscaling.
+
+    `max_ongoing_requests` stays at the 1e9 of Ray Serve LLM: a replica does not count what waits for a slot, so a limit
+    would hide load from the autoscaling; vLLM has its own queue.
+    """
+    scaling = service.autoscaling
+    if scaling is None:
+        return {"num_replicas": service.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": scaling.target_ongoing_requests,
+            "upscale_delay_s": scaling.upscale_delay_seconds,
+            "downscale_delay_s": scaling.downscale_delay_seconds,
+        }
+    }
+
+
+def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
+    limits = service.limits
+    kwargs: dict[str, Any] = {
+        "max_model_len": limits.max_model_len,
+        "max_num_seqs": limits.max_num_seqs,
+        "max_num_batched_tokens": limits.max_num_batched_tokens,
+        "enable_prefix_caching": service.asked.engine.enable_prefix_caching,
+        "stream_interval": service.asked.engine.stream_interval,
+    }
+    if service.accelerator is Accelerator.CPU:
+        # without it vLLM compiles, which takes a C++ compiler; `engine.kwargs` of the service may say otherwise
+        kwargs["enforce_eager"] = True
+    else:
+        kwargs["gpu_memory_utilization"] = limits.gpu_memory_utilization
+        kwargs["tensor_parallel_size"] = service.asked.engine.tensor_parallel_size
+        kwargs["pipeline_parallel_size"] = service.asked.engine.pipeline_parallel_size
+    if service.model.reasoning_parser:
+        kwargs["reasoning_parser"] = service.model.reasoning_parser
+    if service.model.tool_call_parser:
+        kwargs["enable_auto_tool_choice"] = True
+        kwargs["tool_call_parser"] = service.model.tool_call_parser
+    kwargs |= weights.engine_kwargs(service) | service.engine_kwargs
+    if service.asked.api.key:
+        # vLLM puts each around those before it, so the gate stands outside all others
+        kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), GATE_MIDDLEWARE]
+    return kwargs

@@ -1,0 +1,134 @@
+"""Read the Serve configuration of a RayService. A missing part reads as empty. Nothing is changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayline.facts.labels import SERVE_PORT, llm_deployment
+
+
+def mapping(value: Any, *path: str) -> Mapping[str, Any]:
+    """Return the mapping at a path of keys; an empty one where a key is missing or no mapping."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def mappings(value: Any, key: str) -> list[Mapping[str, Any]]:
+    """Return the mappings in the list at a key; an empty list where there is none."""
+    items = value.get(key) if isinstance(value, Mapping) else None
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, (list, tuple)) else []
+
+
+@dataclass(frozen=True)
+class LlmConfig:
+    """One LLMConfig: a model with its engine."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def model_id(self) -> str:
+        """Return the value of `model` in requests."""
+        return str(mapping(self.data, "model_loading_config").get("model_id") or "")
+
+    @property
+    def model_source(self) -> Any:
+        """Return the model's source. Without one the id is the source, as in Ray."""
+        return mapping(self.data, "model_loading_config").get("model_source") or self.model_id
+
+    @property
+    def engine_kwargs(self) -> Mapping[str, Any]:
+        """Return vLLM's arguments."""
+        return mapping(self.data, "engine_kwargs")
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether accelerator_config names the CPU."""
+        return mapping(self.data, "accelerator_config").get("kind") == "cpu"
+
+    @property
+    def deployment(self) -> str:
+        """Return the name of the deployment that runs the engine."""
+        return llm_deployment(self.model_id)
+
+    @property
+    def replicas(self) -> int:
+        """Return the number of engines in the LLMConfig itself."""
+        count = mapping(self.data, "deployment_config").get("num_replicas", 1)
+        return count if isinstance(count, int) else 1
+
+
+@dataclass(frozen=True)
+class ServeApplication:
+    """One application of the Serve configuration."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Return the application's name."""
+        return self.data.get("name", "default")
+
+    @property
+    def route_prefix(self) -> str:
+        """Return the path under which the application answers."""
+        return self.data.get("route_prefix", "/")
+
+    @property
+    def llm_configs(self) -> list[LlmConfig]:
+        """Return the application's LLMConfigs."""
+        return [LlmConfig(config) for config in mappings(mapping(self.data, "args"), "llm_configs")]
+
+    @property
+    def deployments(self) -> list[Mapping[str, Any]]:
+        """Return the settings of deployments, which win over those in the code or in an LLMConfig."""
+        return mappings(self.data, "deployments")
+
+    @property
+    def most_engines(self) -> int:
+        """Return the number of vLLM engines; with autoscaling the highest number."""
+        overrides = {
+            deployment.get("name"): deployment.get("num_replicas")
+            or mapping(deployment, "autoscaling_config").get("max_replicas", 1)
+            for deployment in self.deployments
+            if "num_replicas" in deployment or "autoscaling_config" in deployment
+        }
+        counts = [overrides.get(config.deployment, config.replicas) for config in self.llm_configs]
+        return sum(count if isinstance(count, int) else 1 for count in counts)
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """The Serve configuration: serveConfigV2, parsed."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def applications(self) -> list[ServeApplication]:
+        """Return the applications."""
+        return [ServeApplication(application) for application in mappings(self.data, "applications")]
+
+    @property
+    def llm_configs(self) -> list[LlmConfig]:
+        """Return the LLMConfigs of every application."""
+        return [config for application in self.applications for config in application.llm_configs]
+
+    @property
+    def model_ids(self) -> list[str]:
+        """Return the values of `model` in requests."""
+        return [config.model_id for config in self.llm_configs]
+
+    @property
+    def model_sources(self) -> list[str]:
+        """Return each model source that is a text, once, in order of appearance."""
+        return list(dict.fromkeys(c.model_source for c in self.llm_configs if isinstance(c.model_source, str)))
+
+    @property
+    def most_engines(self) -> int:
+        """Return the number of vLLM engines; with autoscaling the highest number."""
+        return sum(application.most_engines for application in self.applications)
+
+    @property
+    def port(self) -> Any:
+        """Return the port at which every node's proxy listens."""
+        return mapping(self.data, "http_options").get("port", SERVE_PORT)
