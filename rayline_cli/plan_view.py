@@ -53,7 +53,7 @@ def stack_card(program: Program) -> StackCard:
     plan, cluster = program.plan, program.plan.cluster
     where = {
         ClusterMode.LOCAL: "this machine, no Kubernetes",
-        ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.context or '(the current one)'}",
+        ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.args.context or '(the current one)'}",
         ClusterMode.CREATE: f"new GKE cluster in {cluster.location}, project {cluster.project}",
     }[cluster.mode]
     facts = [_isolation(plan.isolation)] if plan.isolation else []
@@ -65,8 +65,8 @@ def stack_card(program: Program) -> StackCard:
             _endpoint(plan),
             _head_store(plan.head),
         ]
-        if cluster.labels:
-            facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.labels.items()))
+        if cluster.args.labels:
+            facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.args.labels.items()))
         cost = f"{_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})"
     pools = {pool.name: pool for pool in plan.pools}
     services = [
@@ -99,12 +99,12 @@ def _system_pool(cluster: ClusterPlan) -> str:
     pool = cluster.system_pool
     assert pool
     parts = [
-        f"CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.release_channel.value} channel"
+        f"CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.args.release_channel.value} channel"
     ]
     if cluster.zones:
         parts.append(f"zones {', '.join(cluster.zones)}")
-    parts.append("private nodes" if cluster.private_nodes else "public nodes")
-    parts.append("protected from deletion" if cluster.deletion_protection else "can be deleted")
+    parts.append("private nodes" if cluster.args.private_nodes else "public nodes")
+    parts.append("protected from deletion" if cluster.args.deletion_protection else "can be deleted")
     return ", ".join(parts)
 
 
@@ -136,16 +136,14 @@ def _head_store(head: HeadPlan) -> str:
 
 
 def _control_plane(cluster: ClusterPlan) -> str:
-    ways = ["its DNS name (IAM decides)"] if cluster.dns_endpoint else []
-    if cluster.authorized_networks:
-        ways.append(f"its address from {', '.join(cidr for cidr, _ in cluster.authorized_networks)}")
+    ways = ["its DNS name (IAM decides)"] if cluster.args.dns_endpoint else []
+    if cluster.args.authorized_networks:
+        ways.append(f"its address from {', '.join(network.cidr for network in cluster.args.authorized_networks)}")
     return "control plane under " + " and ".join(ways)
 
 
 def _upgrades(cluster: ClusterPlan) -> str:
-    window = cluster.maintenance
-    if window is None:
-        return ""
+    window = cluster.args.maintenance
     days = window.recurrence.partition("BYDAY=")[2] or "every day"
     text = f"upgrades {days} {window.start[11:16]}-{window.end[11:16]} UTC"
     return text + "".join(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rayline.cluster.gke_cluster import kubeconfig
+from rayline.cluster.manifests import kubeconfig
 from rayline.facts.google import APIS
 from rayline_cli.offline import Declared, Program
 from tests.conftest import recorded, stacks_of

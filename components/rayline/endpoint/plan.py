@@ -115,8 +115,8 @@ def _check_proxy_cidr(check: Check, proxy_cidr: str, cluster: ClusterPlan) -> No
     if network.prefixlen > PROXY_SUBNET_MAX_PREFIX:
         check.refuse("endpoint.proxy_cidr", proxy_cidr, f"/{PROXY_SUBNET_MAX_PREFIX} or larger; Google recommends /23")
     for key in ("nodes_cidr", "pods_cidr", "services_cidr"):
-        other = getattr(cluster, key)
-        if other and network.overlaps(ipaddress.IPv4Network(other)):
+        other = getattr(cluster.args.network, key)
+        if network.overlaps(ipaddress.IPv4Network(other)):
             check.refuse("endpoint.proxy_cidr", proxy_cidr, f"overlaps cluster.network.{key} {other}: a range of its own")
 
 

@@ -35,7 +35,7 @@ def plan_isolation(
             f"only with kuberay.source preinstalled, and it is {kuberay.source.value}: leave it out",
         )
     on_google = cluster.mode is ClusterMode.CREATE
-    collected = on_google and cluster.managed_prometheus
+    collected = on_google and cluster.args.monitoring.managed_prometheus
     metrics = asked.allow_metrics_from_namespaces
     if metrics is None:
         metrics = defaults.GOOGLE_COLLECTOR_NAMESPACES if collected else ()

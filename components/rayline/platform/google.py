@@ -6,10 +6,10 @@ This is the seam for another cloud: a class with `cluster` (kubeconfig and clust
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from rayline.cluster.arguments import MaintenanceExclusionArgs
 from rayline.cluster.gke_cluster import GkeCluster, GkeMaintenanceExclusionArgs
 from rayline.cluster.network import PlatformNetwork
 from rayline.cluster.project_apis import ProjectApis
-from rayline.cluster.types import MaintenanceExclusion
 from rayline.endpoint.gateway import EndpointGateway, EndpointGatewayArgs
 from rayline.endpoint.manifests import gateway, gateway_extras
 from rayline.facts.choices import Capacity, Exposure, OperatorSource, WeightsSource
@@ -51,22 +51,22 @@ class GoogleCloud:
         return [ProjectApis(f"{self._name}-apis", {"project": self.project, "apis": apis}, opts=self._here())] if apis else []
 
     def _network(self, after: list[pulumi.Resource]) -> PlatformNetwork:
-        cluster = self._plan.cluster
+        network = self._plan.cluster.args.network
         return PlatformNetwork(
             self._name,
             {
                 "project": self.project,
                 "region": self.region,
-                "nodes_cidr": cluster.nodes_cidr,
-                "pods_cidr": cluster.pods_cidr,
-                "services_cidr": cluster.services_cidr,
+                "nodes_cidr": network.nodes_cidr,
+                "pods_cidr": network.pods_cidr,
+                "services_cidr": network.services_cidr,
             },
             opts=self._here(*after),
         )
 
     def _cluster(self, after: list[pulumi.Resource]) -> GkeCluster:
-        cluster = self._plan.cluster
-        assert cluster.location and cluster.system_pool and cluster.maintenance  # noqa: PT018
+        cluster, args = self._plan.cluster, self._plan.cluster.args
+        assert cluster.location and cluster.system_pool  # noqa: PT018
         return GkeCluster(
             self._name,
             {
@@ -75,24 +75,24 @@ class GoogleCloud:
                 "network_id": self.network.network_id,
                 "subnetwork_id": self.network.subnetwork_id,
                 "zones": list(cluster.zones),
-                "release_channel": cluster.release_channel,
-                "maintenance_start": cluster.maintenance.start,
-                "maintenance_end": cluster.maintenance.end,
-                "maintenance_recurrence": cluster.maintenance.recurrence,
-                "maintenance_exclusions": [_exclusion(one) for one in cluster.maintenance.exclusions],
-                "dns_endpoint": cluster.dns_endpoint,
-                "authorized_networks": dict(cluster.authorized_networks),
-                "private_nodes": cluster.private_nodes,
-                "deletion_protection": cluster.deletion_protection,
+                "release_channel": args.release_channel,
+                "maintenance_start": args.maintenance.start,
+                "maintenance_end": args.maintenance.end,
+                "maintenance_recurrence": args.maintenance.recurrence,
+                "maintenance_exclusions": [_exclusion(exclusion) for exclusion in args.maintenance.exclusions],
+                "dns_endpoint": args.dns_endpoint,
+                "authorized_networks": {network.cidr: network.name or network.cidr for network in args.authorized_networks},
+                "private_nodes": args.private_nodes,
+                "deletion_protection": args.deletion_protection,
                 "ray_addon": self._plan.kuberay.source is OperatorSource.GKE_ADDON,
                 "secret_manager": cluster.secret_manager,
                 "gcs_fuse": cluster.gcs_fuse,
                 "metrics": list(cluster.metrics),
-                "managed_prometheus": cluster.managed_prometheus,
-                "workload_logs": cluster.workload_logs,
-                "image_streaming": cluster.image_streaming,
-                "cost_allocation": cluster.cost_allocation,
-                "labels": dict(cluster.labels),
+                "managed_prometheus": args.monitoring.managed_prometheus,
+                "workload_logs": args.monitoring.workload_logs,
+                "image_streaming": args.image_streaming,
+                "cost_allocation": args.cost_allocation,
+                "labels": args.labels,
                 "system_machine_type": cluster.system_pool.machine.name,
                 "system_min_nodes": cluster.system_pool.min_nodes,
                 "system_max_nodes": cluster.system_pool.max_nodes,
@@ -127,9 +127,9 @@ class GoogleCloud:
             "max_nodes": pool.max_nodes,
             "boot_disk_gib": pool.boot_disk_gib,
             "drain_seconds": pool.drain_seconds,
-            "image_streaming": cluster.image_streaming,
-            "private_nodes": cluster.private_nodes,
-            "deletion_protection": cluster.deletion_protection,
+            "image_streaming": cluster.args.image_streaming,
+            "private_nodes": cluster.args.private_nodes,
+            "deletion_protection": cluster.args.deletion_protection,
         }
         if pool.reservation:
             arguments["reservation"] = pool.reservation
@@ -151,8 +151,8 @@ class GoogleCloud:
                     "manifest": compute_class(
                         pool,
                         service_account=self.cluster.node_service_account,
-                        private_nodes=self._plan.cluster.private_nodes,
-                        image_streaming=self._plan.cluster.image_streaming,
+                        private_nodes=self._plan.cluster.args.private_nodes,
+                        image_streaming=self._plan.cluster.args.image_streaming,
                     )
                 },
                 opts=opts,
@@ -170,8 +170,8 @@ class GoogleCloud:
                 "region": self.region,
                 "network_id": self.network.network_id,
                 "memory_gib": self._plan.head.memorystore_gib,
-                "deletion_protection": self._plan.cluster.deletion_protection,
-                "labels": dict(self._plan.cluster.labels),
+                "deletion_protection": self._plan.cluster.args.deletion_protection,
+                "labels": self._plan.cluster.args.labels,
                 "namespace": self._plan.namespace,
                 "secret_name": self._plan.head.password_secret or "",
             },
@@ -268,8 +268,6 @@ class GoogleCloud:
         return self.cluster.cluster_name.apply(lambda _: project)
 
 
-def _exclusion(one: MaintenanceExclusion) -> GkeMaintenanceExclusionArgs:
-    arguments: GkeMaintenanceExclusionArgs = {"name": one.name, "start": one.start, "scope": one.scope}
-    if one.end:
-        arguments["end"] = one.end
-    return arguments
+def _exclusion(exclusion: MaintenanceExclusionArgs) -> GkeMaintenanceExclusionArgs:
+    made: GkeMaintenanceExclusionArgs = {"name": exclusion.name, "start": exclusion.start, "scope": exclusion.scope}
+    return made | {"end": exclusion.end} if exclusion.end else made

@@ -87,8 +87,8 @@ class InferencePlatform(pulumi.ComponentResource):
         cloud, cluster = self._cloud, self.plan.cluster
         return kubernetes.Provider(
             f"{self._name}-{ending}",
-            kubeconfig=cloud.cluster.kubeconfig if cloud else cluster.kubeconfig,
-            context=None if cloud else cluster.context,
+            kubeconfig=cloud.cluster.kubeconfig if cloud else cluster.args.kubeconfig,
+            context=None if cloud else cluster.args.context,
             # without it the provider replaces itself, and all that it made, where a preview does not know the kubeconfig
             cluster_identifier=cloud.cluster.cluster_id if cloud else None,
             # else a new key replaces the Secret, which is then missing for a moment

@@ -52,7 +52,7 @@ def plan_capacity(check: Check, path: str, nodes: NodesArgs, cluster: ClusterPla
             nodes.max_run_hours,
             f"only with flex-start, and capacity is {capacity.value}: leave it out",
         )
-    if nodes.secondary_boot_disk is not None and not cluster.image_streaming:
+    if nodes.secondary_boot_disk is not None and not cluster.args.image_streaming:
         check.refuse(
             f"{path}.secondary_boot_disk",
             nodes.secondary_boot_disk,

@@ -63,6 +63,11 @@ class Check:
         if path not in self._told:
             self.problems.append(Problem(path, value if may_show("", value) else None, message))
 
+    def only_with(self, path: str, value: Any, needed: str, actual: Any) -> None:
+        """Refuse a key that has no effect beside another key's value: `needed` is `head.store redis`, for example."""
+        shown = getattr(actual, "value", actual)
+        self.refuse(path, value, f"only with {needed}, and it is {shown}. Fix: leave it out")
+
 
 # Where a name says what a value is. Elsewhere the keys are the kit's own, such as `key: true`.
 _FREE_MAPS = ("labels",)

@@ -183,7 +183,9 @@ def _past_the_proxy(env: Mapping[str, str], cluster: ClusterPlan) -> dict[str, s
     own: list[str] = [*NEVER_THROUGH_A_PROXY]
     if cluster.mode is not ClusterMode.LOCAL:
         own += NEVER_THROUGH_A_PROXY_IN_A_CLUSTER
-        own += filter(None, (cluster.nodes_cidr, cluster.pods_cidr, cluster.services_cidr))
+    if cluster.mode is ClusterMode.CREATE:
+        network = cluster.args.network
+        own += (network.nodes_cidr, network.pods_cidr, network.services_cidr)
     listed = ",".join(dict.fromkeys((*_exceptions(env), *own)))
     return {"NO_PROXY": listed, "no_proxy": listed}
 

@@ -30,7 +30,7 @@ def plan_bucket(check: Check, asked: BucketArgs | None, cluster: ClusterPlan) ->
             None,
             f"only with cluster.mode create, whose cluster has the driver and the identities that read a bucket; it is {cluster.mode.value}: leave it out",
         )
-    return BucketPlan(asked.bucket, asked.create, asked.mirror, keep=cluster.deletion_protection)
+    return BucketPlan(asked.bucket, asked.create, asked.mirror, keep=cluster.args.deletion_protection)
 
 
 def plan_service_weights(
