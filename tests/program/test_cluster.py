@@ -139,6 +139,14 @@ def test_an_upgrade_of_the_cpu_pool_makes_the_new_node_first(record_file):
     assert pool.inputs["networkConfig"] == {"enablePrivateNodes": True}
 
 
+def test_the_disk_of_a_cpu_node_has_the_size_that_the_stack_names(record_file):
+    def disk(keys: str = "") -> dict:
+        return record_file(google(keys)).named("test-system").inputs["nodeConfig"]["bootDisk"]
+
+    assert disk() == {"diskType": "pd-balanced", "sizeGb": 100}
+    assert disk(", system_pool: {disk_gib: 250}") == {"diskType": "pd-balanced", "sizeGb": 250}
+
+
 # --- what is always so
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, ExclusionScope, ReleaseChannel
-from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS
+from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS, SYSTEM_DISK_SIZES
 from rayline.schema.base import Arguments, Cidr, FromText, Line, Zone, between, form, items
 
 Moment = Annotated[
@@ -22,6 +22,8 @@ class SystemPoolArgs(Arguments):
     """Fewest nodes, in all zones together."""
     max_nodes: Annotated[int, between(1, 1000, "nodes")] = 3
     """Most nodes, in all zones together."""
+    disk_gib: Annotated[int, between(*SYSTEM_DISK_SIZES, "GiB: the image of a Ray head takes 40")] = 100
+    """Boot disk of each node in GiB. A change replaces the nodes one by one and keeps the pool."""
 
 
 class NetworkArgs(Arguments):

@@ -80,6 +80,8 @@ class GkeClusterArgs(TypedDict):
     """Fewest nodes of the CPU pool, in all zones together."""
     system_max_nodes: int
     """Most nodes of the CPU pool, in all zones together."""
+    system_disk_gib: NotRequired[int]
+    """Boot disk of each node of the CPU pool, GiB. Default 100."""
 
 
 class GkeCluster(pulumi.ComponentResource):
@@ -180,7 +182,7 @@ class GkeCluster(pulumi.ComponentResource):
                 pool="system",
                 machine_type=args["system_machine_type"],
                 disk_type="pd-balanced",
-                disk_gib=100,
+                disk_gib=args.get("system_disk_gib", 100),
                 account=account,
                 image_streaming=args["image_streaming"],
             ),

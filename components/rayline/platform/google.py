@@ -96,6 +96,7 @@ class GoogleCloud:
                 "system_machine_type": cluster.system_pool.machine.name,
                 "system_min_nodes": cluster.system_pool.min_nodes,
                 "system_max_nodes": cluster.system_pool.max_nodes,
+                "system_disk_gib": args.system_pool.disk_gib,
             },
             # the NAT has to be there before nodes without public addresses pull their images
             opts=self._here(*after, self.network),
