@@ -139,11 +139,13 @@ def test_an_upgrade_of_the_cpu_pool_makes_the_new_node_first(record_file):
     assert pool.inputs["networkConfig"] == {"enablePrivateNodes": True}
 
 
-def test_the_disk_of_a_cpu_node_has_the_size_that_the_stack_names(record_file):
+def test_the_disk_of_a_cpu_node_has_the_size_that_the_stack_names_and_a_type_that_the_machine_takes(record_file):
     def disk(keys: str = "") -> dict:
         return record_file(google(keys)).named("test-system").inputs["nodeConfig"]["bootDisk"]
 
     assert disk() == {"diskType": "pd-balanced", "sizeGb": 100}
+    # Google refuses persistent disks on N4 machines
+    assert disk(", system_pool: {machine_type: n4-standard-16}") == {"diskType": "hyperdisk-balanced", "sizeGb": 100}
     assert disk(", system_pool: {disk_gib: 250}") == {"diskType": "pd-balanced", "sizeGb": 250}
 
 

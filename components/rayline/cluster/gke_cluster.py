@@ -7,6 +7,7 @@ import pulumi_gcp as gcp
 
 from rayline.cluster.manifests import kubeconfig
 from rayline.cluster.nodes import node_settings
+from rayline.facts.accelerators import SYSTEM_BOOT_DISKS
 from rayline.facts.choices import ExclusionScope, ReleaseChannel
 from rayline.facts.google import CLOUD_PLATFORM, NODE_ROLES, PODS_RANGE, SERVICES_RANGE
 from rayline.facts.names import GKE, SERVICE_ACCOUNT, fitted
@@ -19,7 +20,7 @@ class GkeMaintenanceExclusionArgs(TypedDict):
     """Name of the exclusion."""
     start: str
     """First moment, RFC 3339 in UTC."""
-    end: NotRequired[str]
+    end: NotRequired[str | None]
     """Last moment; without it the end of support of the cluster's version."""
     scope: ExclusionScope
     """What GKE leaves undone."""
@@ -181,7 +182,7 @@ class GkeCluster(pulumi.ComponentResource):
             node_config=node_settings(
                 pool="system",
                 machine_type=args["system_machine_type"],
-                disk_type="pd-balanced",
+                disk_type=SYSTEM_BOOT_DISKS.get(args["system_machine_type"], "pd-balanced"),
                 disk_gib=args.get("system_disk_gib", 100),
                 account=account,
                 image_streaming=args["image_streaming"],
@@ -270,8 +271,11 @@ def _maintenance(args: GkeClusterArgs) -> "gcp.container.ClusterMaintenancePolic
 
 
 def _addons(args: GkeClusterArgs) -> "gcp.container.ClusterAddonsConfigArgsDict":
-    on = {"enabled": True}
-    ray = {"enabled": True, "ray_cluster_logging_config": on, "ray_cluster_monitoring_config": on}
+    ray: gcp.container.ClusterAddonsConfigRayOperatorConfigArgsDict = {
+        "enabled": True,
+        "ray_cluster_logging_config": {"enabled": True},
+        "ray_cluster_monitoring_config": {"enabled": True},
+    }
     return {
         # gateways need it
         "http_load_balancing": {"disabled": False},

@@ -10,7 +10,16 @@ from rayline.cluster.maintenance import check_maintenance
 from rayline.cluster.types import ClusterPlan, SystemPool
 from rayline.facts.accelerators import SYSTEM_MACHINES
 from rayline.facts.choices import Capacity, ClusterMode
-from rayline.facts.google import AI_ZONE, APIS, GPU_METRICS, IMAGE_STREAMING_API, SYSTEM_METRICS, WORKLOAD_METRICS
+from rayline.facts.google import (
+    AI_ZONE,
+    APIS,
+    GPU_METRICS,
+    IMAGE_STREAMING_API,
+    PODS_PREFIX_OF_A_NODE,
+    SYSTEM_METRICS,
+    UNUSABLE_ADDRESSES,
+    WORKLOAD_METRICS,
+)
 from rayline.facts.names import PLATFORM
 from rayline.facts.prices import node_price
 from rayline.platform.arguments import InferencePlatformArgs
@@ -97,6 +106,23 @@ def _check_overlaps(check: Check, network: NetworkArgs) -> None:
         if first.overlaps(second):
             says = f"overlaps cluster.network.{key} {first}. Fix: a range of its own"
             check.refuse(f"cluster.network.{other}", str(second), says)
+
+
+def check_sizes(check: Check, cluster: ClusterPlan, gpu_nodes: int) -> None:
+    """Refuse ranges that are too small for all nodes that the stack may have: GKE would stop to add nodes, without an error."""
+    if cluster.system_pool is None:
+        return
+    # one more while an upgrade replaces a node of the CPU pool
+    nodes, network = cluster.system_pool.max_nodes + 1 + gpu_nodes, cluster.args.network
+    for key, text, prefix_of_a_node, unusable in (
+        ("nodes_cidr", network.nodes_cidr, 32, UNUSABLE_ADDRESSES),
+        ("pods_cidr", network.pods_cidr, PODS_PREFIX_OF_A_NODE, 0),
+    ):
+        room = max(0, int(2 ** (prefix_of_a_node - ipaddress.IPv4Network(text).prefixlen)) - unusable)
+        if room < nodes:
+            fix = f"/{prefix_of_a_node - (nodes + unusable - 1).bit_length()} or larger"
+            says = f"room for {room} nodes (each takes a /{prefix_of_a_node}), and the stack may have {nodes}. Fix: {fix}"
+            check.refuse(f"cluster.network.{key}", text, says)
 
 
 def _zones(check: Check, zones: list[str] | None, region: str, location: str) -> tuple[str, ...]:

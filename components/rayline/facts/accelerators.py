@@ -228,3 +228,6 @@ SYSTEM_MACHINES: dict[str, MachineType] = {
         MachineType("n4-standard-16", 0, 16, 64),
     )
 }
+# Boot disks of their nodes. N4 machines take Hyperdisk alone (kubernetes-sigs/gcp-compute-persistent-disk-csi-driver #1819; hashicorp/
+# terraform-provider-google #19890), and E2 and N2 none.
+SYSTEM_BOOT_DISKS = {name: "hyperdisk-balanced" if name.startswith("n4-") else "pd-balanced" for name in SYSTEM_MACHINES}

@@ -270,5 +270,4 @@ class GoogleCloud:
 
 
 def _exclusion(exclusion: MaintenanceExclusionArgs) -> GkeMaintenanceExclusionArgs:
-    made: GkeMaintenanceExclusionArgs = {"name": exclusion.name, "start": exclusion.start, "scope": exclusion.scope}
-    return made | {"end": exclusion.end} if exclusion.end else made
+    return {"name": exclusion.name, "start": exclusion.start, "end": exclusion.end, "scope": exclusion.scope}

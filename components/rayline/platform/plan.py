@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rayline.cluster.plan import add_api, plan_cluster
+from rayline.cluster.plan import add_api, check_sizes, plan_cluster
 from rayline.cluster.types import ClusterPlan
 from rayline.endpoint.plan import plan_endpoint
 from rayline.endpoint.types import EndpointPlan
@@ -81,6 +81,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
     drafts = sized(check, drafts, head)
     by_key = plan_pools(drafts, cluster) if cluster.mode is ClusterMode.CREATE else {}
     check_system_pool(check, drafts, cluster)
+    check_sizes(check, cluster, sum(pool.max_nodes for pool in by_key.values()))
     endpoint = plan_endpoint(check, args.endpoint, args.services, cluster, name)
     for api in endpoint.apis:
         cluster = add_api(cluster, api)
