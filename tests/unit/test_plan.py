@@ -417,7 +417,7 @@ def test_a_plan_warns_of_what_a_person_has_to_know():
     )  # fmt: skip
     text = "\n".join(made.warnings)
     assert "1.6 or newer" in text
-    assert "nobody here has seen the tag rayproject/ray-llm:2.60.0-py312-cu130" in text
+    assert "image tag rayproject/ray-llm:2.60.0-py312-cu130 is not verified" in text
     assert "only when the RayCluster is deleted" in text
 
 

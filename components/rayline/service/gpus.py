@@ -8,7 +8,7 @@ from rayline.facts import defaults
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from rayline.facts.choices import ClusterMode
 from rayline.facts.google import AI_ZONE
-from rayline.pools.capacity import Asked, refuse_machine
+from rayline.pools.capacity import CapacityPlan, refuse_machine
 from rayline.pools.plan import listed_zones
 from rayline.schema.check import Check
 from rayline.schema.spelling import hint, meant
@@ -18,7 +18,7 @@ from rayline.service.scale import TYPICAL_SHARE_OF_CONTEXT
 from rayline.service.types import EngineLimits, MemoryFit
 
 
-def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, asked: Asked) -> MachineType | None:
+def choose_machine(check: Check, common: Common, spec: AcceleratorSpec, asked: CapacityPlan) -> MachineType | None:
     path, wanted = f"{common.path}.nodes", common.asked.nodes.machine_type
     by_name = {machine.name: machine for machine in spec.machines}
     if wanted and wanted not in by_name:

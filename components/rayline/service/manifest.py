@@ -281,7 +281,7 @@ def cpu_quantity(count: float) -> str:
 
 def _fault_tolerance(head: HeadPlan, address: Any) -> dict[str, Any]:
     """Redis for the GCS. Without externalStorageNamespace, so that each RayCluster of an upgrade has its own (kuberay #1286)."""
-    if head.store is HeadStore.NONE:
+    if head.args.store is HeadStore.NONE:
         return {}
     password = {"name": head.password_secret, "key": STORE_PASSWORD_KEY}
     return {"gcsFaultToleranceOptions": {"redisAddress": address, "redisPassword": {"valueFrom": {"secretKeyRef": password}}}}

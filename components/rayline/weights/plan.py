@@ -136,3 +136,17 @@ def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> li
 def on_disk_gib(source: WeightsSource, weights_gib: float) -> int:
     """What a worker's disk holds of the weights: the download or the mount's cache; a stream leaves nothing there."""
     return 0 if source is WeightsSource.GCS_STREAM else ceil(weights_gib)
+
+
+def bucket_warnings(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> list[str]:
+    """Warn of a bucket that no service reads, and of one that is deleted with the stack."""
+    warnings = []
+    if bucket and not any(service.weights.bucket for service in services):
+        warnings.append(
+            f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"
+        )
+    if bucket and bucket.create and not bucket.keep:
+        warnings.append(
+            f"weights: the bucket {bucket.name} and everything in it go with the stack, because cluster.deletion_protection is false"
+        )
+    return warnings
