@@ -1,4 +1,4 @@
-"""A GKE Standard cluster with one CPU pool for heads and operators, and a least-privilege account for its nodes."""
+"""GKE Standard cluster with one CPU pool for heads and operators, and a least-privilege account for its nodes."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -19,11 +19,11 @@ class GkeMaintenanceExclusionArgs(TypedDict):
     name: str
     """Name of the exclusion."""
     start: str
-    """First moment, RFC 3339 in UTC."""
+    """Start, RFC 3339 in UTC."""
     end: NotRequired[str | None]
-    """Last moment; without it the end of support of the cluster's version."""
+    """End; without it the end of support of the cluster's version."""
     scope: ExclusionScope
-    """What GKE leaves undone."""
+    """Excluded upgrades."""
 
 
 class GkeClusterArgs(TypedDict):
@@ -42,17 +42,17 @@ class GkeClusterArgs(TypedDict):
     release_channel: ReleaseChannel
     """GKE's release channel."""
     maintenance_start: str
-    """Beginning of the first maintenance window, RFC 3339 in UTC."""
+    """Start of the first maintenance window, RFC 3339 in UTC."""
     maintenance_end: str
     """End of the first maintenance window."""
     maintenance_recurrence: str
-    """When the window comes back: an RRULE of RFC 5545."""
+    """Recurrence of the window: an RRULE of RFC 5545."""
     maintenance_exclusions: list[GkeMaintenanceExclusionArgs]
     """Times without upgrades."""
     dns_endpoint: bool
-    """The control plane's DNS name answers from everywhere; IAM decides who may."""
+    """Reach the control plane under its DNS name from everywhere, with permissions from IAM."""
     authorized_networks: dict[str, str]
-    """Names by CIDR of the addresses that may reach the control plane's IP endpoint; empty: there is none."""
+    """Names by CIDR of the networks that may reach the control plane's IP endpoint; without any there is none."""
     private_nodes: bool
     """Nodes without public addresses."""
     deletion_protection: bool
@@ -68,13 +68,13 @@ class GkeClusterArgs(TypedDict):
     managed_prometheus: bool
     """Managed Service for Prometheus."""
     workload_logs: bool
-    """What pods write goes to Cloud Logging."""
+    """Logs of pods go to Cloud Logging."""
     image_streaming: bool
-    """Nodes start containers before their image is whole."""
+    """Nodes start containers before their image is complete."""
     cost_allocation: bool
     """The bill is split by namespace and label."""
     labels: dict[str, str]
-    """Labels of the cluster and of what Google makes for it."""
+    """Labels of the cluster and its Google resources."""
     system_machine_type: str
     """Machine type of the CPU pool."""
     system_min_nodes: int
@@ -285,7 +285,7 @@ def _addons(args: GkeClusterArgs) -> "gcp.container.ClusterAddonsConfigArgsDict"
 
 
 def _kubeconfig(cluster: "gcp.container.Cluster", *, dns: bool) -> pulumi.Output[str]:
-    """Return a kubeconfig. What a preview does not know is empty in it."""
+    """Return a kubeconfig; unknown values of a preview are empty in it."""
     if dns:
         endpoint = cluster.control_plane_endpoints_config.apply(
             lambda known: _field(_field(known, "dns_endpoint_config"), "endpoint") or ""
@@ -297,5 +297,5 @@ def _kubeconfig(cluster: "gcp.container.Cluster", *, dns: bool) -> pulumi.Output
 
 
 def _field(known: Any, name: str) -> Any:
-    """Return a field of a resource's output; a preview has dicts, and None where it knows nothing."""
+    """Return a field of a resource's output; a preview has dicts, and None for unknown values."""
     return known.get(name) if isinstance(known, dict) else getattr(known, name, None)

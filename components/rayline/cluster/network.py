@@ -1,4 +1,4 @@
-"""The VPC of a platform: one subnet with ranges for pods and Services, and Cloud NAT for nodes without public addresses."""
+"""VPC of a platform: a subnet with ranges for pods and Services, and Cloud NAT for nodes without public addresses."""
 
 from typing import TypedDict
 
@@ -24,7 +24,7 @@ class PlatformNetworkArgs(TypedDict):
 
 
 class PlatformNetwork(pulumi.ComponentResource):
-    """VPC, subnet, router and NAT. Creates no firewall rules: GKE makes those that it needs."""
+    """VPC, subnet, router and NAT. GKE creates the firewall rules that it needs."""
 
     network_id: pulumi.Output[str]
     """Id of the VPC."""

@@ -1,4 +1,4 @@
-"""The Hugging Face token as a Kubernetes Secret, in the shape that KubeRay's high-throughput guide uses."""
+"""Hugging Face token as a Kubernetes Secret, in the shape of KubeRay's high-throughput guide."""
 
 from typing import TypedDict
 
