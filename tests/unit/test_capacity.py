@@ -157,7 +157,7 @@ def test_zones_by_hand_that_no_source_lists_are_allowed_and_told():
     ("nodes", "told"),
     [
         ({"capacity": "spot"}, "leaves its streams 15 to 25 s, not 300"),
-        ({"capacity": "flex-start", "max_run_hours": 24}, "ends 24 hours later at most"),
+        ({"capacity": "flex-start", "max_run_hours": 24}, "ends after 24 hours at most"),
         ({"capacity": "ladder"}, "so spot would come minutes later"),
         ({"capacity": "ladder", "capacity_order": ["any-reservation", "spot"]}, "before spot is tried"),
         ({"secondary_boot_disk": "projects/my-project/global/images/a"}, "another secondary_boot_disk is another pool"),

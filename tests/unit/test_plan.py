@@ -435,7 +435,7 @@ def test_a_secret_that_nobody_can_have_made_before_the_first_up_is_told(mode: st
             "services": {"qwen": QWEN},
         }
     )
-    said = [warning for warning in made.warnings if "make Secret hf-secret there while it waits" in warning]
+    said = [warning for warning in made.warnings if "create Secret hf-secret there while it waits" in warning]
     assert bool(said) == warned
 
 

@@ -121,9 +121,9 @@ def _pool_warnings(pool: NodePool) -> list[str]:
         if pool.capacity is Capacity.FLEX_START:
             warnings.append(f"a flex-start machine comes when Google has one and ends after {pool.max_run_hours} hours at most")
     if Capacity.ANY_RESERVATION in ways[:-1]:
-        after = ways[ways.index(Capacity.ANY_RESERVATION) + 1]
-        if after is not Capacity.ON_DEMAND:
-            warnings.append(f"any-reservation takes on-demand machines by itself before {after.value} is tried")
+        following = ways[ways.index(Capacity.ANY_RESERVATION) + 1]
+        if following is not Capacity.ON_DEMAND:
+            warnings.append(f"any-reservation takes on-demand machines by itself before {following.value} is tried")
     if pool.secondary_boot_disk:
         warnings.append("another secondary_boot_disk is another pool: services move to it as in a rollout")
     if pool.rdma:
