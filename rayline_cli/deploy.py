@@ -273,7 +273,7 @@ def cluster_access(program: Program, context: str | None) -> Iterator[Kubectl]:
     """
     cluster, namespace = program.plan.cluster, program.plan.namespace
     if context or cluster.mode is not ClusterMode.CREATE:
-        yield Kubectl(namespace, context or cluster.context, cluster.kubeconfig)
+        yield Kubectl(namespace, context or cluster.args.context, cluster.args.kubeconfig)
         return
     with tempfile.TemporaryDirectory(prefix="rayline-") as folder:
         path = pathlib.Path(folder) / "kubeconfig"

@@ -16,8 +16,8 @@ from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore
 from rayline.facts.labels import serve_service_name
 from rayline.facts.serve_flags import SWITCHES
-from rayline.head.types import HeadPlan
-from rayline.isolation.types import IsolationPlan
+from rayline.head.arguments import HeadArgs
+from rayline.isolation.arguments import IsolationArgs
 from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
 from rayline.schema.base import Arguments
@@ -53,20 +53,20 @@ def stack_card(program: Program) -> StackCard:
     plan, cluster = program.plan, program.plan.cluster
     where = {
         ClusterMode.LOCAL: "this machine, no Kubernetes",
-        ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.context or '(the current one)'}",
+        ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.args.context or '(the current one)'}",
         ClusterMode.CREATE: f"new GKE cluster in {cluster.location}, project {cluster.project}",
     }[cluster.mode]
-    facts = [_isolation(plan.isolation)] if plan.isolation else []
+    facts = [_isolation(plan.isolation.args)] if plan.isolation else []
     cost = ""
     if cluster.system_pool:
         facts += [
             _system_pool(cluster),
             f"{_control_plane(cluster)}; {_upgrades(cluster)}",
             _endpoint(plan),
-            _head_store(plan.head),
+            _head_store(plan.head.args),
         ]
-        if cluster.labels:
-            facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.labels.items()))
+        if cluster.args.labels:
+            facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.args.labels.items()))
         cost = f"{_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})"
     pools = {pool.name: pool for pool in plan.pools}
     services = [
@@ -99,16 +99,16 @@ def _system_pool(cluster: ClusterPlan) -> str:
     pool = cluster.system_pool
     assert pool
     parts = [
-        f"CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.release_channel.value} channel"
+        f"CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.args.release_channel.value} channel"
     ]
     if cluster.zones:
         parts.append(f"zones {', '.join(cluster.zones)}")
-    parts.append("private nodes" if cluster.private_nodes else "public nodes")
-    parts.append("protected from deletion" if cluster.deletion_protection else "can be deleted")
+    parts.append("private nodes" if cluster.args.private_nodes else "public nodes")
+    parts.append("protected from deletion" if cluster.args.deletion_protection else "can be deleted")
     return ", ".join(parts)
 
 
-def _isolation(isolation: IsolationPlan) -> str:
+def _isolation(isolation: IsolationArgs) -> str:
     pods = f"{isolation.pod_security.value} pods"
     if not isolation.network_policies:
         return f"{pods}; network open: no policies"
@@ -117,7 +117,7 @@ def _isolation(isolation: IsolationPlan) -> str:
 
 
 def _endpoint(plan: Plan) -> str:
-    endpoint = plan.endpoint
+    endpoint = plan.endpoint.args
     if endpoint.exposure is Exposure.NONE:
         return "no endpoint outside of the cluster"
     parts = [f"{endpoint.exposure.value} endpoint for {endpoint.domain}", f"TLS {endpoint.tls.value}"]
@@ -128,24 +128,22 @@ def _endpoint(plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def _head_store(head: HeadPlan) -> str:
+def _head_store(head: HeadArgs) -> str:
     if head.store is HeadStore.NONE:
         return "no head store: every replica loads again when a Ray head is lost"
-    size = f" {head.memorystore_gib} GiB (not in the price)" if head.memorystore_gib else ""
+    size = f" {head.memorystore_gib} GiB (not in the price)" if head.store is HeadStore.MEMORYSTORE else ""
     return f"head store {head.store.value}{size}: replicas serve on when a Ray head is lost"
 
 
 def _control_plane(cluster: ClusterPlan) -> str:
-    ways = ["its DNS name (IAM decides)"] if cluster.dns_endpoint else []
-    if cluster.authorized_networks:
-        ways.append(f"its address from {', '.join(cidr for cidr, _ in cluster.authorized_networks)}")
+    ways = ["its DNS name (IAM decides)"] if cluster.args.dns_endpoint else []
+    if cluster.args.authorized_networks:
+        ways.append(f"its address from {', '.join(network.cidr for network in cluster.args.authorized_networks)}")
     return "control plane under " + " and ".join(ways)
 
 
 def _upgrades(cluster: ClusterPlan) -> str:
-    window = cluster.maintenance
-    if window is None:
-        return ""
+    window = cluster.args.maintenance
     days = window.recurrence.partition("BYDAY=")[2] or "every day"
     text = f"upgrades {days} {window.start[11:16]}-{window.end[11:16]} UTC"
     return text + "".join(
@@ -315,12 +313,12 @@ def _pool(pool: NodePool) -> str:
 
 def _ways(pool: NodePool) -> str:
     more = {Capacity.RESERVATION: f" {pool.reservation}", Capacity.FLEX_START: f" for up to {pool.max_run_hours} h"}
-    ways = [way.value + more.get(way, "") for way in pool.order or (pool.capacity,)]
-    return f"ladder: {', then '.join(ways)}" if pool.order else ways[0]
+    ways = [way.value + more.get(way, "") for way in pool.ways]
+    return f"ladder: {', then '.join(ways)}" if pool.capacity is Capacity.LADDER else ways[0]
 
 
 def _price_note(pool: NodePool) -> str:
-    if pool.order:
+    if pool.capacity is Capacity.LADDER:
         return " (list price of the dearest rung)"
     return {
         Capacity.RESERVATION: " (list price; your reservation's contract decides)",

@@ -99,7 +99,7 @@ def script(jobs: Sequence[Mapping[str, Any]]) -> str:
 def manifests(plan: Plan, service: ServicePlan, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return everything to apply for `jobs` (bench_serve.arguments): the rules of the network and the Job."""
     name = run_name(service.name, jobs)
-    isolated = plan.isolation is not None and plan.isolation.network_policies
+    isolated = plan.isolation is not None and plan.isolation.args.network_policies
     return [*(network_policies(name, plan.namespace, service) if isolated else []), job(name, plan, service, jobs)]
 
 

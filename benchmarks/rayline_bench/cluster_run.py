@@ -86,7 +86,7 @@ class ClusterBench:
 
     def kubectl(self) -> Kubectl:
         """Return kubectl in the stack's cluster and namespace."""
-        return Kubectl(self.plan.namespace, self.plan.cluster.context, self.plan.cluster.kubeconfig)
+        return Kubectl(self.plan.namespace, self.plan.cluster.args.context, self.plan.cluster.args.kubeconfig)
 
 
 def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) -> ClusterBench:

@@ -1,4 +1,4 @@
-"""The component package: what other programs may use (`pulumi package add`)."""
+"""Component package for Pulumi programs (`pulumi package add`)."""
 
 # ruff: noqa: F401 (type checkers read the names that __getattr__ brings)
 

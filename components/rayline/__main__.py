@@ -15,9 +15,9 @@ from rayline.schema.pulumi_types import in_python_names
 
 
 class Provider(ComponentProvider):
-    """Pulumi's provider, except that the arguments of InferencePlatform arrive whole.
+    """Pulumi's provider, with all arguments of InferencePlatform.
 
-    Pulumi's drops the keys that it does not know, and empties a map that is none, so that a misspelt key would have no effect.
+    Pulumi's own drops unknown keys, and empties a value that is no map, so that a misspelt key would have no effect.
     """
 
     def map_inputs(self, inputs: Any, component_def: Any) -> Any:
@@ -27,7 +27,7 @@ class Provider(ComponentProvider):
         return super().map_inputs(inputs, component_def)
 
     def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
-        """Make a component. A refusal of its arguments reaches the caller as such, without a traceback."""
+        """Create a component. A refusal of its arguments reaches the caller without a traceback."""
         try:
             return super().construct(name, resource_type, inputs, options)
         except ComponentInitError as error:

@@ -148,7 +148,7 @@ def life_of_a_stack(life: Life) -> None:
     life.do("other replicas", "up")
     life.project.change(f"services.{service.name}.model", OTHER_MODELS[given["accelerator"]])
     life.do("other model", "up")
-    if plan.cluster.mode is ClusterMode.CREATE and plan.cluster.deletion_protection:
+    if plan.cluster.mode is ClusterMode.CREATE and plan.cluster.args.deletion_protection:
         # without the preview the engine would delete all that depends on the cluster before it meets the protection
         life.do("destroy too early", "destroy", preview=True)
         life.project.change("cluster.deletion_protection", "false")

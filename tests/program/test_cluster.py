@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rayline.cluster.gke_cluster import kubeconfig
+from rayline.cluster.manifests import kubeconfig
 from rayline.facts.google import APIS
 from rayline_cli.offline import Declared, Program
 from tests.conftest import recorded, stacks_of
@@ -137,6 +137,16 @@ def test_an_upgrade_of_the_cpu_pool_makes_the_new_node_first(record_file):
     pool = record_file(google()).named("test-system")
     assert pool.inputs["upgradeSettings"] == {"strategy": "SURGE", "maxSurge": 1, "maxUnavailable": 0}
     assert pool.inputs["networkConfig"] == {"enablePrivateNodes": True}
+
+
+def test_the_disk_of_a_cpu_node_has_the_size_that_the_stack_names_and_a_type_that_the_machine_takes(record_file):
+    def disk(keys: str = "") -> dict:
+        return record_file(google(keys)).named("test-system").inputs["nodeConfig"]["bootDisk"]
+
+    assert disk() == {"diskType": "pd-balanced", "sizeGb": 100}
+    # Google refuses persistent disks on N4 machines
+    assert disk(", system_pool: {machine_type: n4-standard-16}") == {"diskType": "hyperdisk-balanced", "sizeGb": 100}
+    assert disk(", system_pool: {disk_gib: 250}") == {"diskType": "pd-balanced", "sizeGb": 250}
 
 
 # --- what is always so

@@ -38,7 +38,7 @@ def test_memorystore_has_two_nodes_a_password_and_tls_in_the_platforms_own_netwo
     assert instance.inputs == {
         "project": "my-project",
         "region": "us-central1",
-        "displayName": "What the Ray heads of the inference platform know",
+        "displayName": "Memorystore instance for Ray GCS fault tolerance",
         "tier": "STANDARD_HA",
         "memorySizeGb": 2,
         "authorizedNetwork": "test-vpc-id",

@@ -225,7 +225,7 @@ def test_the_cluster_is_protected_in_production_and_not_in_development():
 
 def test_gpu_pools_are_protected_with_their_cluster_because_their_machines_may_not_come_back(google):
     _, gpu_pools = node_pools(google)
-    assert {pool.protect for pool in gpu_pools} == {google.plan.cluster.deletion_protection}
+    assert {pool.protect for pool in gpu_pools} == {google.plan.cluster.args.deletion_protection}
 
 
 def test_nothing_else_is_protected(program):

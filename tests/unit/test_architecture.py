@@ -124,8 +124,12 @@ def test_no_module_imports_itself_through_others():
     assert [name_of(path) for path in graph] == []
 
 
-def test_components_do_not_import_each_other():
-    resources = {path for path in ROOMS if layer(path) == "resources" and path.stem != "kubernetes_object"}
+# What several components use.
+SHARED = ("kubernetes_object", "nodes")
+
+
+def test_components_never_know_each_other():
+    resources = {path for path in ROOMS if layer(path) == "resources" and path.stem not in SHARED}
     assert len(resources) >= 12
     assert {name_of(path): [name_of(other) for other in own(path) & resources] for path in resources} == {
         name_of(path): [] for path in resources
@@ -133,7 +137,7 @@ def test_components_do_not_import_each_other():
 
 
 def test_the_platform_alone_composes_the_components():
-    resources = {path for path in ROOMS if layer(path) == "resources" and path.stem != "kubernetes_object"}
+    resources = {path for path in ROOMS if layer(path) == "resources" and path.stem not in SHARED}
     platform = [own(PACKAGE / "platform" / name) for name in ("inference_platform.py", "google.py")]
     assert resources <= set().union(*platform)
 

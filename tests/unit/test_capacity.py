@@ -112,8 +112,8 @@ def test_a_flex_start_machine_lives_as_long_as_google_lets_it_unless_a_stack_say
 
 
 def test_a_ladder_tries_what_is_paid_for_before_what_waits_and_what_may_go():
-    assert one(capacity="ladder")[1].order == (Capacity.ON_DEMAND, Capacity.FLEX_START, Capacity.SPOT)
-    reserved = one(capacity="ladder", reservation="my-l4")[1].order
+    assert one(capacity="ladder")[1].ways == (Capacity.ON_DEMAND, Capacity.FLEX_START, Capacity.SPOT)
+    reserved = one(capacity="ladder", reservation="my-l4")[1].ways
     assert reserved == (Capacity.RESERVATION, Capacity.ON_DEMAND, Capacity.FLEX_START, Capacity.SPOT)
 
 
@@ -157,7 +157,7 @@ def test_zones_by_hand_that_no_source_lists_are_allowed_and_told():
     ("nodes", "told"),
     [
         ({"capacity": "spot"}, "leaves its streams 15 to 25 s, not 300"),
-        ({"capacity": "flex-start", "max_run_hours": 24}, "ends 24 hours later at most"),
+        ({"capacity": "flex-start", "max_run_hours": 24}, "ends after 24 hours at most"),
         ({"capacity": "ladder"}, "so spot would come minutes later"),
         ({"capacity": "ladder", "capacity_order": ["any-reservation", "spot"]}, "before spot is tried"),
         ({"secondary_boot_disk": "projects/my-project/global/images/a"}, "another secondary_boot_disk is another pool"),
@@ -294,7 +294,7 @@ def test_every_machine_with_more_than_one_way_can_be_a_ladder():
             nodes = {"machine_type": machine.name, "capacity": "ladder", "zones": ["us-central1-b"]}
             service = {"model": "Qwen/Qwen3.5-0.8B", "accelerator": accelerator, "nodes": nodes}
             try:
-                order = plan(a=service).pools[0].order
+                order = plan(a=service).pools[0].ways
             except PlanError as error:
                 pytest.fail(str(error))
             assert set(order) <= machine.capacities

@@ -417,7 +417,7 @@ def test_a_plan_warns_of_what_a_person_has_to_know():
     )  # fmt: skip
     text = "\n".join(made.warnings)
     assert "1.6 or newer" in text
-    assert "nobody here has seen the tag rayproject/ray-llm:2.60.0-py312-cu130" in text
+    assert "image tag rayproject/ray-llm:2.60.0-py312-cu130 is not verified" in text
     assert "only when the RayCluster is deleted" in text
 
 
@@ -435,7 +435,7 @@ def test_a_secret_that_nobody_can_have_made_before_the_first_up_is_told(mode: st
             "services": {"qwen": QWEN},
         }
     )
-    said = [warning for warning in made.warnings if "make Secret hf-secret there while it waits" in warning]
+    said = [warning for warning in made.warnings if "create Secret hf-secret there while it waits" in warning]
     assert bool(said) == warned
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rayline.cluster.gke_cluster import kubeconfig
+from rayline.cluster.manifests import kubeconfig
 from rayline_cli import deploy, preflight
 from rayline_cli.preflight import KINDS, Machine, backend_url, google_credentials, metadata_account, missing
 from tests.conftest import ROOT

@@ -1,4 +1,4 @@
-"""The faults, as rows, in the order of the table in docs/high-throughput.md.
+"""The faults, as rows, in the order of the table in docs/measured/faults.md.
 
 A fault under other settings follows the one that it is to be compared with. The order of injection is that of the services:
 faults of one service follow each other in one session, each on the state that the one before left.

@@ -1,10 +1,10 @@
-"""The keys of `cluster`: where the services run."""
+"""Keys of `cluster`."""
 
 from typing import Annotated
 
 from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, ExclusionScope, ReleaseChannel
-from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS
+from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS, SYSTEM_DISK_SIZES
 from rayline.schema.base import Arguments, Cidr, FromText, Line, Zone, between, form, items
 
 Moment = Annotated[
@@ -22,48 +22,50 @@ class SystemPoolArgs(Arguments):
     """Fewest nodes, in all zones together."""
     max_nodes: Annotated[int, between(1, 1000, "nodes")] = 3
     """Most nodes, in all zones together."""
+    disk_gib: Annotated[int, between(*SYSTEM_DISK_SIZES, "GiB: the image of a Ray head takes 40")] = 100
+    """Boot disk of each node in GiB. A change replaces the nodes one by one and keeps the pool."""
 
 
 class NetworkArgs(Arguments):
-    """Address ranges of the VPC; change them where they collide with a peered network. Fixed after creation."""
+    """Address ranges of the VPC, fixed after creation. Change them where they overlap with a peered network."""
 
     # sizes as in Google's cluster-toolkit: nodes /18, pods /14, services /20
     nodes_cidr: Cidr = "10.0.0.0/18"
     """Nodes."""
     pods_cidr: Cidr = "10.4.0.0/14"
-    """Pods; every node takes a /24 of it."""
+    """Pods; each node takes a /24 of it."""
     services_cidr: Cidr = "10.0.64.0/20"
     """Kubernetes Services."""
 
 
 class AuthorizedNetworkArgs(Arguments):
-    """Addresses that may reach the control plane's IP endpoint."""
+    """Addresses that may reach the IP endpoint of the control plane."""
 
     cidr: Cidr
     """Public or VPC addresses, for example 203.0.113.0/24."""
     name: Line | None = None
-    """Text that the console shows beside it. Default: the range."""
+    """Display name in the console. Default: the range."""
 
 
 class MaintenanceExclusionArgs(Arguments):
-    """A time in which GKE leaves upgrades undone, whatever the window says."""
+    """Time without upgrades, also inside a maintenance window."""
 
     name: Line
     """Name of the exclusion, unique in the cluster."""
     start: Moment
-    """First moment, UTC, in quotes: "2026-11-20T00:00:00Z"."""
+    """Start, UTC, in quotes: "2026-11-20T00:00:00Z"."""
     end: Moment | None = None
-    """Last moment, like `start`. Without it the exclusion lasts until the end of support of the cluster's version."""
+    """End, like `start`. Without it the exclusion lasts until the end of support of the cluster's version."""
     scope: Annotated[ExclusionScope, FromText]
-    """What is left undone. no-upgrades stops security patches too, so it needs an `end`."""
+    """Excluded upgrades. no-upgrades stops security patches too, so it needs an `end`."""
 
 
 class MaintenanceArgs(Arguments):
-    """When GKE may upgrade the cluster and its nodes. GKE asks for 48 hours in any 32 days, in stretches of 4 hours or more."""
+    """When GKE may upgrade the cluster and its nodes. GKE needs 48 hours in any 32 days, in windows of 4 hours or more."""
 
     # weekends, 08:00 to 16:00 UTC: 64 hours in any 32 days, and people are awake in Europe and most of America
     start: Moment = "2026-01-03T08:00:00Z"
-    """Beginning of the first window, UTC, in quotes. The default is a Saturday."""
+    """Start of the first window, UTC, in quotes. The default is a Saturday."""
     end: Moment = "2026-01-03T16:00:00Z"
     """End of the first window, like `start`."""
     recurrence: str = "FREQ=WEEKLY;BYDAY=SA,SU"
@@ -73,14 +75,14 @@ class MaintenanceArgs(Arguments):
 
 
 class MonitoringArgs(Arguments):
-    """Metrics and logs that Google collects and charges for. GKE's own are always on."""
+    """Metrics and logs that Google collects and charges for. GKE's own metrics are always on."""
 
     managed_prometheus: bool = True
     """Managed Service for Prometheus, with metrics of pods, nodes and volumes."""
     dcgm: bool | None = None
     """GPU metrics; needs managed_prometheus. Default: as managed_prometheus."""
     workload_logs: bool = True
-    """Send what pods write to Cloud Logging."""
+    """Send the logs of pods to Cloud Logging."""
 
 
 class ClusterArgs(Arguments):
@@ -107,7 +109,7 @@ class ClusterArgs(Arguments):
     zones: list[Zone] | None = None
     """mode create, regional: zones of the CPU pool. Default: Google picks. GPU pools follow `services.*.nodes.zones`."""
     dns_endpoint: bool = True
-    """mode create: reach the control plane under its DNS name; IAM decides who may."""
+    """mode create: reach the control plane under its DNS name, with permissions from IAM."""
     authorized_networks: list[AuthorizedNetworkArgs] = []
     """mode create: also open the control plane's IP endpoint, for these addresses only."""
     maintenance: MaintenanceArgs = MaintenanceArgs()
@@ -115,7 +117,7 @@ class ClusterArgs(Arguments):
     monitoring: MonitoringArgs = MonitoringArgs()
     """mode create: metrics and logs."""
     image_streaming: bool = True
-    """mode create: start containers before their image is whole; images of Artifact Registry only."""
+    """mode create: start containers before their image is complete (image streaming); images of Artifact Registry only."""
     cost_allocation: bool = True
     """mode create: split the bill by namespace and label."""
     labels: Annotated[
@@ -125,6 +127,6 @@ class ClusterArgs(Arguments):
         ],
         items(MOST_LABELS, "labels"),
     ] = {}
-    """mode create: labels of the cluster and what Google makes for it, for the bill."""
+    """mode create: labels of the cluster and its Google resources, for the bill."""
     enable_apis: bool = True
-    """mode create: turn on the Google APIs that the stack needs; they stay on afterwards."""
+    """mode create: turn on the Google APIs that the stack needs. They stay on when the stack is destroyed."""

@@ -1,8 +1,4 @@
-"""A manifest as a Pulumi resource, whatever its kind.
-
-The pure manifest modules return what `kubectl apply` would take; this turns it into the resource of that kind without a
-second spelling of every field.
-"""
+"""Pulumi resource of a manifest of any kind, without a second spelling of every field."""
 
 from typing import Any
 
@@ -10,7 +6,7 @@ import pulumi
 
 
 class KubernetesObject(pulumi.CustomResource):
-    """One object of the cluster. `manifest` has apiVersion, kind, metadata and the kind's own fields; it may hold Outputs."""
+    """Object of a cluster. `manifest` is what `kubectl apply` takes, and may hold Outputs."""
 
     def __init__(self, name: str, manifest: dict[str, Any], opts: pulumi.ResourceOptions | None = None):
         version = manifest["apiVersion"]

@@ -1,86 +1,70 @@
-"""When GKE may upgrade the cluster: the window, and times without upgrades."""
+"""Check when GKE may upgrade the cluster: the window, and times without upgrades."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rayline.cluster.arguments import MaintenanceArgs, MaintenanceExclusionArgs
-from rayline.cluster.types import Maintenance, MaintenanceExclusion
 from rayline.facts.choices import ExclusionScope
 from rayline.facts.google import MAINTENANCE_DAYS, MAINTENANCE_HOURS, MAINTENANCE_STRETCH_HOURS
 from rayline.schema.check import Check
 
-# Google takes other ways to write a time and gives this one back, so any other would be a difference for ever.
+PATH = "cluster.maintenance"
+# Google's API accepts other spellings of a time and returns this one, so any other would be a difference for ever.
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 HOUR = 3600
 
 
-def plan_maintenance(check: Check, asked: MaintenanceArgs) -> Maintenance:
-    """Decide when GKE may upgrade."""
-    path, start, end, recurrence = "cluster.maintenance", asked.start, asked.end, asked.recurrence
-    first, last = _time(check, f"{path}.start", start), _time(check, f"{path}.end", end)
-    windows = _windows(recurrence)
+def check_maintenance(check: Check, args: MaintenanceArgs) -> None:
+    """Refuse a maintenance window that GKE does not count, and exclusions that GKE refuses."""
+    start, end = _time(check, f"{PATH}.start", args.start), _time(check, f"{PATH}.end", args.end)
+    windows = _windows(args.recurrence)
     if windows is None:
-        check.refuse(
-            f"{path}.recurrence",
-            recurrence,
-            f"FREQ=DAILY, or FREQ=WEEKLY;BYDAY= with days of {', '.join(WEEKDAYS)}, for example FREQ=WEEKLY;BYDAY=SA,SU",
-        )
-    if first and last:
-        hours = (last - first).total_seconds() / HOUR
+        days = ", ".join(WEEKDAYS)
+        fix = f"FREQ=DAILY, or FREQ=WEEKLY;BYDAY= with days of {days}, for example FREQ=WEEKLY;BYDAY=SA,SU"
+        check.refuse(f"{PATH}.recurrence", args.recurrence, f"the kit reads no such rule. Fix: {fix}")
+    if start and end:
+        hours = (end - start).total_seconds() / HOUR
         if not MAINTENANCE_STRETCH_HOURS <= hours <= 24:
-            check.refuse(
-                f"{path}.end",
-                end,
-                f"{MAINTENANCE_STRETCH_HOURS} to 24 hours after start, which is {start}: GKE counts no shorter window",
-            )
+            fix = f"{MAINTENANCE_STRETCH_HOURS} to 24 hours after start, which is {args.start}"
+            check.refuse(f"{PATH}.end", args.end, f"GKE counts no such window. Fix: {fix}")
         elif windows and windows * hours < MAINTENANCE_HOURS:
-            check.refuse(
-                f"{path}.recurrence",
-                recurrence,
-                f"{windows} windows of {hours:g} hours are {windows * hours:g} hours in {MAINTENANCE_DAYS} days, and GKE asks "
-                f"for {MAINTENANCE_HOURS}: more days, or a longer window",
-            )
-    return Maintenance(start, end, recurrence, tuple(_exclusions(check, asked.exclusions)))
+            total = f"{windows} windows of {hours:g} hours are {windows * hours:g} hours in {MAINTENANCE_DAYS} days"
+            says = f"{total}, and GKE needs {MAINTENANCE_HOURS}. Fix: more days, or a longer window"
+            check.refuse(f"{PATH}.recurrence", args.recurrence, says)
+    for index, exclusion in enumerate(args.exclusions):
+        _check_exclusion(check, f"{PATH}.exclusions[{index}]", exclusion, args.exclusions[:index])
 
 
-def _exclusions(check: Check, given: Sequence[MaintenanceExclusionArgs]) -> list[MaintenanceExclusion]:
-    found: list[MaintenanceExclusion] = []
-    for index, one in enumerate(given):
-        path = f"cluster.maintenance.exclusions[{index}]"
-        scope, end = one.scope, one.end
-        first = _time(check, f"{path}.start", one.start)
-        last = _time(check, f"{path}.end", end) if end else None
-        if first and last and last <= first:
-            check.refuse(f"{path}.end", end, f"after start, which is {one.start}")
-        if not end and scope is ExclusionScope.NO_UPGRADES:
-            check.refuse(
-                f"{path}.end",
-                None,
-                "required with scope no-upgrades, which stops security patches too; "
-                "no-minor-or-node-upgrades may last until the end of support",
-            )
-        if any(other.name == one.name for other in found):
-            check.refuse(f"{path}.name", one.name, "another exclusion has this name: choose a second one")
-        found.append(MaintenanceExclusion(one.name, one.start, end, scope))
-    return found
+def _check_exclusion(
+    check: Check, path: str, exclusion: MaintenanceExclusionArgs, earlier: list[MaintenanceExclusionArgs]
+) -> None:
+    start = _time(check, f"{path}.start", exclusion.start)
+    end = _time(check, f"{path}.end", exclusion.end) if exclusion.end else None
+    if start and end and end <= start:
+        check.refuse(f"{path}.end", exclusion.end, f"not after start. Fix: later than {exclusion.start}")
+    if not exclusion.end and exclusion.scope is ExclusionScope.NO_UPGRADES:
+        why = "required with scope no-upgrades, which stops security patches too"
+        fix = "an end, or scope no-minor-or-node-upgrades, which may last until the end of support"
+        check.refuse(f"{path}.end", None, f"{why}. Fix: {fix}")
+    if any(other.name == exclusion.name for other in earlier):
+        check.refuse(f"{path}.name", exclusion.name, "another exclusion has this name. Fix: a name of its own")
 
 
 def _time(check: Check, path: str, text: str) -> datetime | None:
     try:
         return datetime.strptime(text, TIME).replace(tzinfo=UTC)
     except ValueError:
-        check.refuse(path, text, 'a time in UTC, in quotes, for example "2026-01-03T08:00:00Z"')
+        check.refuse(path, text, 'no such day or time. Fix: a time in UTC, in quotes, for example "2026-01-03T08:00:00Z"')
         return None
 
 
 def _windows(recurrence: str) -> int | None:
-    """Windows that are certain to lie in GKE's 32 days; None for a rule that this kit does not read."""
+    """Count the windows that are certain to lie in GKE's 32 days; None for a rule that this kit does not read."""
     if recurrence == "FREQ=DAILY":
         return MAINTENANCE_DAYS
-    found = re.fullmatch(r"FREQ=WEEKLY;BYDAY=((?:[A-Z]{2})(?:,[A-Z]{2})*)", recurrence)
-    days = found[1].split(",") if found else []
+    weekly = re.fullmatch(r"FREQ=WEEKLY;BYDAY=((?:[A-Z]{2})(?:,[A-Z]{2})*)", recurrence)
+    days = weekly[1].split(",") if weekly else []
     if not days or len(set(days)) < len(days) or not set(days) <= set(WEEKDAYS):
         return None
     return len(days) * (MAINTENANCE_DAYS // 7)

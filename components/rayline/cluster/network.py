@@ -1,4 +1,4 @@
-"""The VPC of a platform: one subnet with ranges for pods and Services, and Cloud NAT for nodes without public addresses."""
+"""VPC of a platform: a subnet with ranges for pods and Services, and Cloud NAT for nodes without public addresses."""
 
 from typing import TypedDict
 
@@ -24,7 +24,7 @@ class PlatformNetworkArgs(TypedDict):
 
 
 class PlatformNetwork(pulumi.ComponentResource):
-    """VPC, subnet, router and NAT. Creates no firewall rules: GKE makes those that it needs."""
+    """VPC, subnet, router and NAT. GKE creates the firewall rules that it needs."""
 
     network_id: pulumi.Output[str]
     """Id of the VPC."""
@@ -33,37 +33,36 @@ class PlatformNetwork(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PlatformNetworkArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:PlatformNetwork", name, dict(args), opts)
-        here = pulumi.ResourceOptions(parent=self)
+        own = pulumi.ResourceOptions(parent=self)
+        project, region = args["project"], args["region"]
         network = gcp.compute.Network(
-            f"{name}-vpc", project=args["project"], auto_create_subnetworks=False, routing_mode="REGIONAL", opts=here
+            f"{name}-vpc", project=project, auto_create_subnetworks=False, routing_mode="REGIONAL", opts=own
         )
         subnetwork = gcp.compute.Subnetwork(
             f"{name}-subnet",
-            project=args["project"],
-            region=args["region"],
+            project=project,
+            region=region,
             network=network.id,
             ip_cidr_range=args["nodes_cidr"],
             private_ip_google_access=True,
             secondary_ip_ranges=[
-                gcp.compute.SubnetworkSecondaryIpRangeArgs(range_name=PODS_RANGE, ip_cidr_range=args["pods_cidr"]),
-                gcp.compute.SubnetworkSecondaryIpRangeArgs(range_name=SERVICES_RANGE, ip_cidr_range=args["services_cidr"]),
+                {"range_name": PODS_RANGE, "ip_cidr_range": args["pods_cidr"]},
+                {"range_name": SERVICES_RANGE, "ip_cidr_range": args["services_cidr"]},
             ],
-            opts=here,
+            opts=own,
         )
-        router = gcp.compute.Router(
-            f"{name}-router", project=args["project"], region=args["region"], network=network.id, opts=here
-        )
+        router = gcp.compute.Router(f"{name}-router", project=project, region=region, network=network.id, opts=own)
         # private nodes pull images and weights through it
         gcp.compute.RouterNat(
             f"{name}-nat",
-            project=args["project"],
-            region=args["region"],
+            project=project,
+            region=region,
             router=router.name,
             nat_ip_allocate_option="AUTO_ONLY",
             source_subnetwork_ip_ranges_to_nat="ALL_SUBNETWORKS_ALL_IP_RANGES",
-            # ports that ran out look like a slow internet otherwise
-            log_config=gcp.compute.RouterNatLogConfigArgs(enable=True, filter="ERRORS_ONLY"),
-            opts=here,
+            # exhausted ports look like a slow internet otherwise
+            log_config={"enable": True, "filter": "ERRORS_ONLY"},
+            opts=own,
         )
         self.network_id = network.id
         self.subnetwork_id = subnetwork.id

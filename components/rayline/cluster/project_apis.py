@@ -1,4 +1,4 @@
-"""The Google APIs that a stack needs, turned on in its project."""
+"""Google APIs of a stack, turned on in its project."""
 
 from typing import TypedDict
 
@@ -16,7 +16,7 @@ class ProjectApisArgs(TypedDict):
 
 
 class ProjectApis(pulumi.ComponentResource):
-    """Turns APIs on and never off: other things in the project may use them by the time that the stack goes."""
+    """APIs that are turned on and never off: other resources of the project may use them when the stack is destroyed."""
 
     def __init__(self, name: str, args: ProjectApisArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:ProjectApis", name, dict(args), opts)

@@ -1,15 +1,15 @@
-"""What the plan of a cluster consists of."""
+"""Types of the plan of a cluster."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from rayline.cluster.arguments import ClusterArgs
 from rayline.facts.accelerators import MachineType
-from rayline.facts.choices import ClusterMode, ExclusionScope, ReleaseChannel
+from rayline.facts.choices import ClusterMode
 
 
 @dataclass(frozen=True)
 class SystemPool:
-    """The CPU node pool of heads and operators."""
+    """CPU node pool of the Ray heads and operators."""
 
     machine: MachineType
     min_nodes: int
@@ -18,57 +18,26 @@ class SystemPool:
 
 
 @dataclass(frozen=True)
-class MaintenanceExclusion:
-    """A time without upgrades; without `end` it lasts until the end of support of the cluster's version."""
-
-    name: str
-    start: str
-    end: str | None
-    scope: ExclusionScope
-
-
-@dataclass(frozen=True)
-class Maintenance:
-    """The first window, how it comes back, and the times when it does not count. Times are UTC, as Google writes them."""
-
-    start: str
-    end: str
-    recurrence: str
-    exclusions: tuple[MaintenanceExclusion, ...] = ()
-
-
-@dataclass(frozen=True)
 class ClusterPlan:
-    """Where the services run."""
+    """Cluster of the services: `args` is what the stack says, with defaults; the other fields are decided."""
 
-    mode: ClusterMode
+    args: ClusterArgs
     project: str | None = None
     region: str | None = None
     location: str | None = None
-    context: str | None = None
-    kubeconfig: str | None = None
-    release_channel: ReleaseChannel = ReleaseChannel.REGULAR
-    private_nodes: bool = True
-    deletion_protection: bool = True
-    nodes_cidr: str = ""
-    pods_cidr: str = ""
-    services_cidr: str = ""
     system_pool: SystemPool | None = None
+    """None where the stack creates no cluster."""
     zones: tuple[str, ...] = ()
-    """Zones of the nodes; empty means that Google picks."""
-    dns_endpoint: bool = True
-    authorized_networks: tuple[tuple[str, str], ...] = ()
-    """(CIDR, name) of each; empty means no IP endpoint."""
-    maintenance: Maintenance | None = None
+    """Zones of the nodes; Google picks them when empty."""
     metrics: tuple[str, ...] = ()
-    managed_prometheus: bool = True
-    workload_logs: bool = True
-    image_streaming: bool = True
-    cost_allocation: bool = True
-    labels: Mapping[str, str] = field(default_factory=dict)
     apis: tuple[str, ...] = ()
-    """Google APIs to turn on; empty where somebody else does."""
+    """Google APIs to turn on; empty with cluster.enable_apis false."""
     secret_manager: bool = False
-    """The add-on that mounts secrets of Secret Manager."""
+    """Whether the add-on that mounts secrets of Secret Manager is on."""
     gcs_fuse: bool = False
-    """The driver that mounts buckets."""
+    """Whether the driver that mounts buckets is on."""
+
+    @property
+    def mode(self) -> ClusterMode:
+        """Return whether the cluster is created, exists, or is this machine."""
+        return self.args.mode

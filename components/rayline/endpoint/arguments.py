@@ -1,4 +1,4 @@
-"""The keys of `endpoint`: how clients outside the cluster reach the services."""
+"""Keys of `endpoint`."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ HOST = rf"({HOST_LABEL}\.)+{LABEL}"
 Domain = Annotated[
     str, form(HOST, "a domain name such as llm.example.com: lower-case, no scheme, no path, no wildcard, no address")
 ]
-# Principals of an IAM binding; allUsers and allAuthenticatedUsers guard nothing.
+# Principals of an IAM binding. allUsers and allAuthenticatedUsers would let everybody in.
 Member = Annotated[
     str,
     form(
@@ -23,22 +23,22 @@ Member = Annotated[
 
 
 class EndpointArgs(Arguments):
-    """One Gateway (a Google load balancer) in front of all services; it passes /v1 and nothing else. With cluster.mode create."""
+    """Gateway (a Google load balancer) in front of all services, with cluster.mode create. It routes /v1 and nothing else."""
 
     exposure: Annotated[Exposure, FromText] = Exposure.NONE
-    """none (the cluster alone), internal (the VPC and what is connected to it) or public (the internet)."""
+    """none (clients in the cluster), internal (clients in the VPC and networks connected to it) or public (the internet)."""
     domain: Domain | None = None
-    """A domain of yours, for example llm.example.com; the services are names below it. Required with internal and public."""
+    """Domain of yours, for example llm.example.com; each service has a name below it. Required with internal and public."""
     tls: Annotated[Tls, FromText] = Tls.MANAGED
     """managed (Google issues and renews the certificate), own (see `certificate`) or none (only with internal)."""
     certificate: ObjectName | None = None
     """tls own: with public the name of a Certificate Manager map, with internal that of a TLS Secret in the platform's namespace."""
     rate_limit_per_minute: Count | None = None
-    """public: requests a minute, counted as rate_limit_by says; more get 429 from Cloud Armor. Default: no limit."""
+    """public: requests a minute for each `rate_limit_by`; Cloud Armor answers 429 to more. Default: no limit."""
     rate_limit_by: Annotated[RateLimitKey, FromText] = RateLimitKey.CLIENT_IP
-    """public: count by client-ip, or by api-key (the headers Authorization and x-api-key)."""
+    """public: count requests by client-ip, or by api-key (the headers Authorization and x-api-key)."""
     iap_members: list[Member] = []
-    """public: who Identity-Aware Proxy lets through, for example group:ml@example.com; everybody else is refused. Default: no IAP."""
-    # the size that Google recommends; behind the ranges of nodes and Services
+    """public: principals that pass Identity-Aware Proxy, for example group:ml@example.com. Default: no IAP."""
+    # the size that Google recommends, after the ranges of nodes and Services
     proxy_cidr: Cidr = "10.0.80.0/23"
-    """internal: addresses of the load balancer's proxies in the VPC, /26 or larger."""
+    """internal: address range of the load balancer's proxies in the VPC, /26 or larger."""

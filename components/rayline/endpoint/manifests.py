@@ -1,4 +1,4 @@
-"""Pure: the Gateway before all services, and what each service needs to be reached through it. No Pulumi, no I/O.
+"""Manifests of the Gateway, and of each service's route through it. No Pulumi, no I/O.
 
 Kinds of networking.gke.io as GoogleCloudPlatform/gke-gateway-api defines them (config/crd).
 """
@@ -12,34 +12,34 @@ from rayline.facts.labels import MANAGED_BY, SERVE_PORT, SERVICE_LABEL, serve_se
 from rayline.service.drain import drain_times
 from rayline.service.types import ServicePlan
 
-# Of the listeners; a route says which of them it belongs to.
+# Names of the listeners, which routes refer to.
 HTTP, HTTPS = "http", "https"
 GATEWAY_CLASS = {Exposure.PUBLIC: "gke-l7-global-external-managed", Exposure.INTERNAL: "gke-l7-rilb"}
-# All that clients need. vLLM's server mounts more (/invocations, /metrics, /tokenize, ...), which is nobody's outside.
+# vLLM's server has more paths (/invocations, /metrics, /tokenize, ...), which clients outside do not need.
 PATHS = ("/v1",)
 # HAProxy's own answer on every node (KubeRay probes it too); the load balancer's default is GET /, which is a 404 here.
 HEALTH_PATH = "/-/healthz"
 
 
 def gateway_name(endpoint: EndpointPlan) -> str:
-    """One Gateway carries all services. Another exposure is another Gateway: GKE cannot turn one load balancer into the other."""
+    """Return the name of the Gateway of all services. GKE cannot turn one exposure's load balancer into the other's."""
     return f"rayline-{endpoint.exposure.value}"
 
 
 def gateway(endpoint: EndpointPlan, namespace: str) -> dict[str, Any]:
-    """The load balancer: its class, address, listeners and certificate."""
-    metadata: dict[str, Any] = {"name": gateway_name(endpoint), "namespace": namespace, "labels": MANAGED_BY}
+    """Return the Gateway: class, address, listeners and certificate of the load balancer."""
+    metadata = _gateway_metadata(endpoint, namespace)
     listener: dict[str, Any] = {"name": HTTPS, "protocol": "HTTPS", "port": 443}
     plain = {"name": HTTP, "protocol": "HTTP", "port": 80}
     listeners = [listener]
-    if endpoint.tls is Tls.NONE:
+    if endpoint.args.tls is Tls.NONE:
         listeners = [plain]
     elif endpoint.exposure is Exposure.PUBLIC:
         # a map of Certificate Manager is named here and nowhere else: with tls.certificateRefs beside it GKE refuses both
-        metadata["annotations"] = {"networking.gke.io/certmap": endpoint.certificate or endpoint.certificate_name}
+        metadata["annotations"] = {"networking.gke.io/certmap": endpoint.args.certificate or endpoint.certificate_name}
         listeners = [listener, plain]
-    elif endpoint.tls is Tls.OWN:
-        listener["tls"] = {"mode": "Terminate", "certificateRefs": [{"name": endpoint.certificate}]}
+    elif endpoint.args.tls is Tls.OWN:
+        listener["tls"] = {"mode": "Terminate", "certificateRefs": [{"name": endpoint.args.certificate}]}
     else:
         # regional Gateways take no map
         options = {"networking.gke.io/cert-manager-certs": endpoint.certificate_name}
@@ -57,24 +57,19 @@ def gateway(endpoint: EndpointPlan, namespace: str) -> dict[str, Any]:
 
 
 def gateway_extras(endpoint: EndpointPlan, namespace: str) -> list[dict[str, Any]]:
-    """The TLS policy of the Gateway, and for the internet a redirect of plain HTTP."""
+    """Return the TLS policy of the Gateway, and for the internet a redirect of plain HTTP."""
     extras: list[dict[str, Any]] = []
-    if endpoint.tls is not Tls.NONE:
+    if endpoint.args.tls is not Tls.NONE:
         target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway_name(endpoint)}
         extras.append(
-            _policy(
-                "GCPGatewayPolicy",
-                {"name": gateway_name(endpoint), "namespace": namespace, "labels": MANAGED_BY},
-                {"sslPolicy": endpoint.resource_name},
-                target,
-            )
+            _policy("GCPGatewayPolicy", _gateway_metadata(endpoint, namespace), {"sslPolicy": endpoint.resource_name}, target)
         )
     if endpoint.exposure is Exposure.PUBLIC:
         extras.append(
             _route(
                 endpoint,
                 # a service's route ends differently, so no service can have this name
-                {"name": f"{gateway_name(endpoint)}-redirect", "namespace": namespace, "labels": MANAGED_BY},
+                _gateway_metadata(endpoint, namespace, "-redirect"),
                 HTTP,
                 sorted(endpoint.hostnames.values()),
                 {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]},
@@ -84,11 +79,11 @@ def gateway_extras(endpoint: EndpointPlan, namespace: str) -> list[dict[str, Any
 
 
 def service_route(endpoint: EndpointPlan, service: ServicePlan, namespace: str) -> dict[str, Any]:
-    """The service's name and paths -> the Service that KubeRay keeps through all upgrades."""
+    """Return the route from the service's host name to the Service that KubeRay keeps through all rollouts."""
     return _route(
         endpoint,
         _metadata(service, namespace),
-        HTTP if endpoint.tls is Tls.NONE else HTTPS,
+        HTTP if endpoint.args.tls is Tls.NONE else HTTPS,
         [endpoint.hostnames[service.name]],
         {
             "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in PATHS],
@@ -98,7 +93,7 @@ def service_route(endpoint: EndpointPlan, service: ServicePlan, namespace: str) 
 
 
 def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: str) -> list[dict[str, Any]]:
-    """How the load balancer treats the service's pods: when they are healthy, how long an answer may take, who may ask."""
+    """Return the policies of the service's backend: health check, time limits, rate limit and IAP."""
     metadata = _metadata(service, namespace)
     target = {"group": "", "kind": "Service", "name": serve_service_name(service.name)}
     health = {"portSpecification": "USE_FIXED_PORT", "port": SERVE_PORT, "requestPath": HEALTH_PATH}
@@ -109,15 +104,19 @@ def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: st
         },
         "logging": {"enabled": True},
     }
-    if endpoint.rate_limit_per_minute is not None:
+    if endpoint.args.rate_limit_per_minute is not None:
         backend["securityPolicy"] = endpoint.resource_name
-    if endpoint.iap_members:
+    if endpoint.args.iap_members:
         # without a client of one's own Google manages one
         backend["iap"] = {"enabled": True}
     return [
         _policy("HealthCheckPolicy", metadata, {"config": {"type": "HTTP", "httpHealthCheck": health}}, target),
         _policy("GCPBackendPolicy", metadata, backend, target),
     ]
+
+
+def _gateway_metadata(endpoint: EndpointPlan, namespace: str, ending: str = "") -> dict[str, Any]:
+    return {"name": gateway_name(endpoint) + ending, "namespace": namespace, "labels": MANAGED_BY}
 
 
 def _metadata(service: ServicePlan, namespace: str) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class MachineType:
     capacities: frozenset[Capacity] = ANY_CAPACITY
     rdma: bool = False
     """Network cards between the machines' GPUs that GKE's managed DRANET hands to pods (its page lists the machine types)."""
+    caveat: str = ""
+    """Warning of the plan for a service on this machine."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,17 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         memory_gib=178.35,
         max_num_batched_tokens=16384,
         max_num_seqs=1024,
-        machines=(MachineType("a4-highgpu-8g", 8, 224, 3968, NO_ON_DEMAND, rdma=True),),
+        machines=(
+            MachineType(
+                "a4-highgpu-8g",
+                8,
+                224,
+                3968,
+                NO_ON_DEMAND,
+                rdma=True,
+                caveat="no source shows an A4 machine that serves without its RDMA networks: try one before you count on it (docs/hardware.md)",
+            ),
+        ),
         zones=_zones(
             asia_northeast1="b",
             asia_southeast1="b",
@@ -228,3 +240,6 @@ SYSTEM_MACHINES: dict[str, MachineType] = {
         MachineType("n4-standard-16", 0, 16, 64),
     )
 }
+# Boot disks of their nodes. N4 machines take Hyperdisk alone (kubernetes-sigs/gcp-compute-persistent-disk-csi-driver #1819; hashicorp/
+# terraform-provider-google #19890), and E2 and N2 none.
+SYSTEM_BOOT_DISKS = {name: "hyperdisk-balanced" if name.startswith("n4-") else "pd-balanced" for name in SYSTEM_MACHINES}

@@ -59,6 +59,14 @@ SYSTEM_METRICS = ("SYSTEM_COMPONENTS",)
 WORKLOAD_METRICS = ("STORAGE", "HPA", "POD", "DAEMONSET", "DEPLOYMENT", "STATEFULSET", "KUBELET", "CADVISOR")
 GPU_METRICS = "DCGM"  # deploys Google's dcgm-exporter on GPU nodes
 
+# Boot disk of a CPU node, GiB: a Ray head's image takes 40 unpacked (pools/plan.py), the node's system the rest. Google's own limits
+# are 10 (pulumi-gcp 10.2, NodePool, bootDisk) and 64 TiB (Compute Engine, "About Persistent Disk").
+SYSTEM_DISK_SIZES = (50, 65536)
+
+# GKE gives each node a /24 of the pods' range, at its default of 110 pods for a node ("Configure maximum Pods per node", CIDR ranges for
+# Standard clusters). Of a subnet's first range four addresses are not usable (VPC, "Subnets", unusable addresses).
+PODS_PREFIX_OF_A_NODE, UNUSABLE_ADDRESSES = 24, 4
+
 # Keys and values of labels on Google's resources (Resource Manager, "Requirements for labels").
 LABEL_KEY = r"[a-z][-_a-z0-9]{0,62}"
 LABEL_VALUE = r"[-_a-z0-9]{0,63}"

@@ -1,6 +1,6 @@
-"""A Redis of Google's in which the Ray heads keep what another head needs to go on."""
+"""Memorystore instance for Ray GCS fault tolerance."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pulumi
 import pulumi_gcp as gcp
@@ -11,14 +11,14 @@ from rayline.facts.names import MEMORYSTORE, fitted
 
 
 class HeadStoreInstanceArgs(TypedDict):
-    """One Memorystore for Redis instance, and the Secret that its users read."""
+    """One Memorystore for Redis instance, and the Secret of its password."""
 
     project: str
     """Google Cloud project."""
     region: str
     """Region of the cluster."""
     network_id: pulumi.Input[str]
-    """Id of the VPC that may reach it."""
+    """Id of the VPC from which it is reachable."""
     memory_gib: int
     """Size in GiB."""
     deletion_protection: bool
@@ -43,41 +43,41 @@ class HeadStoreInstance(pulumi.ComponentResource):
             fitted(name, MEMORYSTORE),
             project=args["project"],
             region=args["region"],
-            display_name="What the Ray heads of the inference platform know",
+            display_name="Memorystore instance for Ray GCS fault tolerance",
             tier="STANDARD_HA",
             memory_size_gb=args["memory_gib"],
             authorized_network=args["network_id"],
             connect_mode="DIRECT_PEERING",
             auth_enabled=True,
             transit_encryption_mode="SERVER_AUTHENTICATION",
-            # what a head knows has no expiry: a full store has to say so, and may drop nothing
+            # the state of a head has no expiry: a full store has to refuse writes, and may drop nothing
             redis_configs={"maxmemory-policy": "noeviction"},
             labels=args["labels"] or None,
-            # left open it means true
+            # without a value Google takes true
             deletion_protection=args["deletion_protection"],
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # else a preview would not see that Google refuses the deletion
+                # without it a preview would not show that Google refuses the deletion
                 protect=args["deletion_protection"],
                 custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="30m"),
             ),
         )
         secret = kubernetes.core.v1.Secret(
             name,
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args["secret_name"], namespace=args["namespace"]),
+            metadata={"name": args["secret_name"], "namespace": args["namespace"]},
             string_data={
                 STORE_PASSWORD_KEY: pulumi.Output.secret(instance.auth_string),
                 # while Google changes its authority there are two
-                STORE_CA_KEY: instance.server_ca_certs.apply(lambda found: "\n".join(_certificate(one) for one in found)),
+                STORE_CA_KEY: instance.server_ca_certs.apply(lambda certificates: "\n".join(map(_certificate, certificates))),
             },
             opts=pulumi.ResourceOptions(parent=self),
         )
-        # known once both are there, so that whoever takes it waits for them
+        # known once instance and Secret are there, so that its users wait for both
         self.address = pulumi.Output.all(instance.host, instance.port, secret.id).apply(
             lambda known: f"rediss://{known[0]}:{int(known[1])}"
         )
         self.register_outputs({"address": self.address})
 
 
-def _certificate(one) -> str:
-    return (one.get("cert") if isinstance(one, dict) else getattr(one, "cert", None)) or ""
+def _certificate(authority: Any) -> str:
+    return (authority.get("cert") if isinstance(authority, dict) else getattr(authority, "cert", None)) or ""

@@ -1,4 +1,4 @@
-"""The keys of `hugging_face`: access to gated models."""
+"""Keys of `hugging_face`."""
 
 from typing import Annotated, Any
 

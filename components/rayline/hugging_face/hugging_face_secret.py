@@ -1,4 +1,4 @@
-"""The Hugging Face token as a Kubernetes Secret, in the shape that KubeRay's high-throughput guide uses."""
+"""Hugging Face token as a Kubernetes Secret, in the shape of KubeRay's high-throughput guide."""
 
 from typing import TypedDict
 
@@ -30,7 +30,7 @@ class HuggingFaceSecret(pulumi.ComponentResource):
         super().__init__("rayline:index:HuggingFaceSecret", name, known, opts)
         secret = kubernetes.core.v1.Secret(
             f"{name}-token",
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args["secret_name"], namespace=args["namespace"]),
+            metadata={"name": args["secret_name"], "namespace": args["namespace"]},
             string_data=pulumi.Output.secret({HF_TOKEN_KEY: args["token"]}),
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -1,4 +1,4 @@
-"""Pure: a Hugging Face token from Secret Manager as a file in the pods. No Pulumi.
+"""Manifests that mount a Hugging Face token from Secret Manager as a file. No Pulumi, no I/O.
 
 GKE's add-on mounts the secret with the pod's own identity; no Kubernetes Secret holds it, and no environment.
 """
@@ -19,7 +19,7 @@ FILE = "token"
 
 
 def secret_provider_class(secret: SecretManagerSecret, namespace: str) -> dict[str, Any]:
-    """Which version of which secret becomes which file; one for all services of the namespace."""
+    """Return the SecretProviderClass of all services of the namespace."""
     return {
         "apiVersion": "secrets-store.csi.x-k8s.io/v1",
         "kind": "SecretProviderClass",
@@ -33,6 +33,7 @@ def secret_provider_class(secret: SecretManagerSecret, namespace: str) -> dict[s
 
 
 def token_volume() -> dict[str, Any]:
+    """Return the volume of the token."""
     return {
         "name": VOLUME_NAME,
         "csi": {"driver": DRIVER, "readOnly": True, "volumeAttributes": {"secretProviderClass": PROVIDER_CLASS}},
@@ -40,9 +41,10 @@ def token_volume() -> dict[str, Any]:
 
 
 def token_mount() -> dict[str, Any]:
+    """Return the mount of the volume."""
     return {"name": VOLUME_NAME, "mountPath": FOLDER, "readOnly": True}
 
 
 def token_environment() -> list[dict[str, str]]:
-    """huggingface_hub reads the token from this file (huggingface_hub/constants.py, HF_TOKEN_PATH)."""
+    """Return the variable with the token's file (huggingface_hub/constants.py, HF_TOKEN_PATH)."""
     return [{"name": "HF_TOKEN_PATH", "value": f"{FOLDER}/{FILE}"}]

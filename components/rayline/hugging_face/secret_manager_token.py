@@ -1,4 +1,4 @@
-"""A Hugging Face token in Secret Manager, and the right of the services' pods to read it."""
+"""Hugging Face token in Secret Manager, and the permission of the services' pods to read it."""
 
 from typing import Any, TypedDict
 
@@ -10,7 +10,7 @@ from rayline.facts.google import workload_principal
 
 
 class SecretManagerTokenArgs(TypedDict):
-    """A token that lies in Secret Manager already, and who reads it."""
+    """Existing secret of Secret Manager, and the accounts that read it."""
 
     manifest: dict[str, Any]
     """The manifest: secrets-store.csi.x-k8s.io/v1 SecretProviderClass."""
@@ -27,7 +27,7 @@ class SecretManagerTokenArgs(TypedDict):
 
 
 class SecretManagerToken(pulumi.ComponentResource):
-    """The SecretProviderClass, and the role on this one secret for each account. The token itself passes nowhere here."""
+    """SecretProviderClass, and the role on this one secret for each account. The token itself is never read here."""
 
     provider_class: pulumi.Output[str]
     """Name of the SecretProviderClass."""

@@ -1,4 +1,4 @@
-"""Where the Hugging Face token is."""
+"""Types of the plan of the Hugging Face token."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +16,13 @@ class SecretManagerSecret:
 
     @property
     def version_name(self) -> str:
-        """Its full name in Google's form."""
+        """Return the full name in Google's form."""
         return f"projects/{self.project}/secrets/{self.name}/versions/{self.version}"
 
 
 @dataclass(frozen=True)
 class HuggingFacePlan:
-    """Where the token is: in the Kubernetes Secret `secret_name`, in Secret Manager, or nowhere."""
+    """Place of the token: the Kubernetes Secret `secret_name`, Secret Manager, or none."""
 
     source: TokenSource
     secret_name: str | None

@@ -1,4 +1,4 @@
-"""The keys of `isolation`: what keeps the platform and its neighbours apart."""
+"""Keys of `isolation`."""
 
 from typing import Annotated
 
@@ -7,15 +7,15 @@ from rayline.schema.base import Arguments, DnsLabel, FromText
 
 
 class IsolationArgs(Arguments):
-    """What keeps the platform and its neighbours apart: cluster modes create and existing."""
+    """Isolation of the platform from its neighbours in the cluster: modes create and existing."""
 
     pod_security: Annotated[PodSecurity, FromText] = PodSecurity.RESTRICTED
     """Pod Security Standard that the namespace enforces; `host_path` volumes need privileged."""
     network_policies: bool = True
-    """Deny all traffic of the namespace except what the services need. The cluster's network has to enforce it."""
+    """Deny all traffic of the namespace that the services do not need. The network of the cluster has to enforce it."""
     allow_from_namespaces: list[DnsLabel] = []
-    """Namespaces whose pods may call the services on port 8000; without any, a gateway and `kubectl port-forward` only."""
+    """Namespaces whose pods may call the services on port 8000. Without any, only a gateway and `kubectl port-forward` do."""
     allow_metrics_from_namespaces: list[DnsLabel] | None = None
-    """Namespaces whose pods may read metrics; when left out, Google's managed collectors with mode create, else none."""
+    """Namespaces whose pods may read metrics. Default: Google's managed collectors with mode create, else none."""
     operator_namespace: DnsLabel | None = None
-    """With kuberay.source preinstalled: where the operator runs. Default kuberay-system."""
+    """With kuberay.source preinstalled: namespace of the operator. Default kuberay-system."""

@@ -1,4 +1,4 @@
-"""What keeps a platform and its neighbours apart: policies, accounts, quotas, priorities, budgets, and what reads its metrics."""
+"""Isolation of a platform: policies, accounts, quota, priorities, budgets and monitoring."""
 
 from typing import Any, TypedDict
 
@@ -8,14 +8,14 @@ from rayline.cluster.kubernetes_object import KubernetesObject
 
 
 class IsolationObjectsArgs(TypedDict):
-    """The objects to make."""
+    """Objects of the isolation."""
 
     manifests: list[dict[str, Any]]
     """Manifests, each of its own kind and name, in the platform's namespace or cluster-wide."""
 
 
 class Isolation(pulumi.ComponentResource):
-    """The namespace's guards. They stand before the first service comes and until the last one is gone."""
+    """Isolation of the namespace, created before the first service and deleted after the last one."""
 
     def __init__(self, name: str, args: IsolationObjectsArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:Isolation", name, dict(args), opts)

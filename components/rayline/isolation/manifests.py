@@ -1,6 +1,6 @@
-"""Pure: what keeps a platform and its neighbours apart, as Kubernetes objects. No Pulumi, no I/O.
+"""Kubernetes objects that isolate a platform from its neighbours. No Pulumi, no I/O.
 
-docs/security.md has the same as a table of ports for readers; a test compares the two.
+docs/security.md has the ports as a table; a test compares the two.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from rayline.platform.types import Plan
 from rayline.service.pods import metrics_ports
 from rayline.service.types import ServicePlan
 
-# Every namespace carries its name as this label, and nobody can change it.
+# Every namespace has its name as this label, which cannot be changed.
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 # The label that the chart gives the operator's pods.
 OPERATOR_POD = {"app.kubernetes.io/name": "kuberay-operator"}
@@ -33,106 +33,104 @@ DNS_PORT, HTTPS_PORT = 53, 443
 API_SERVER_PORTS = (6443, 8443)
 # GKE's metadata server (cloud.google.com/kubernetes-engine/docs/how-to/network-policy): Dataplane V2, and other networks.
 METADATA_SERVER = {"169.254.169.254/32": (80, 8080), "169.254.169.252/32": (987, 988)}
-# Above 0 nobody's ordinary pod pushes ours out. Below -10 GKE's autoscaler makes no node for a pod (cluster-autoscaler,
+# Above 0 no ordinary pod pushes ours out. Below -10 GKE's autoscaler makes no node for a pod (cluster-autoscaler,
 # expendable-pods-priority-cutoff), so a batch pod is only just below the ordinary ones.
 PRIORITIES = {Role.HEAD: 100_000, Role.WORKER: 10_000, Role.BATCH: -5}
-
-
-# The label that the Gateway API asks implementations to put on the pods of a Gateway (GEP-1762).
+# Label of the pods of a Gateway (Gateway API, GEP-1762).
 GATEWAY_PODS = {"matchExpressions": [{"key": "gateway.networking.k8s.io/gateway-name", "operator": "Exists"}]}
 
 
 def pod_security_labels(standard: PodSecurity) -> dict[str, str]:
-    """Labels of a namespace that make the API server refuse pods which ask for more than the standard."""
+    """Return the labels with which a namespace refuses pods beyond the standard."""
     return {f"pod-security.kubernetes.io/{mode}": standard.value for mode in ("enforce", "warn", "audit")}
 
 
 def isolation(plan: Plan) -> list[dict[str, Any]]:
-    """Every object beside the namespace itself, in the platform's namespace or cluster-wide; empty on this machine."""
+    """Return every object of the isolation, in the platform's namespace or cluster-wide; none on this machine."""
     if plan.isolation is None:
         return []
-    found = [*priority_classes(plan.namespace), resource_quota(plan, plan.isolation)]
+    objects = [*priority_classes(plan.namespace), resource_quota(plan, plan.isolation)]
     for service in plan.services:
-        found += service_accounts(service, plan.namespace) + disruption_budgets(service, plan.namespace)
-    if plan.isolation.network_policies:
-        found += network_policies(plan, plan.isolation)
+        objects += service_accounts(service, plan.namespace) + disruption_budgets(service, plan.namespace)
+    if plan.isolation.args.network_policies:
+        objects += network_policies(plan, plan.isolation)
     if plan.isolation.managed_prometheus:
-        found.append(pod_monitoring(plan.namespace))
-    return found
+        objects.append(pod_monitoring(plan.namespace))
+    return objects
 
 
 # --- network
 
 
 def network_policies(plan: Plan, isolation: IsolationPlan) -> list[dict[str, Any]]:
-    """Nothing in or out, and then what the services need. Policies add up: each allows, none forbids."""
+    """Return policies that close the namespace, and others that allow what the services need; none of them forbids."""
     namespace = plan.namespace
-    # a proxy or a collector of traces listens on a port of its own, which the stack names
-    ports = dict.fromkeys((HTTPS_PORT, *isolation.outbound_ports))
-    outside = [_rule("to", (), [("UDP", DNS_PORT), ("TCP", DNS_PORT)]), _rule("to", (), _tcp(*ports))]
-    if isolation.metadata_server:
-        for address, ports in METADATA_SERVER.items():
-            outside.append(_rule("to", [{"ipBlock": {"cidr": address}}], _tcp(*ports)))
-    found = [
+    policies = [
         _policy("default-deny", namespace, {}, ingress=[], egress=[]),
-        # the hub, buckets and Google's APIs by name; the kubelet pulls images outside of any policy
-        _policy("internet-egress", namespace, {}, egress=outside),
+        # the hub, buckets and Google's APIs by name; the kubelet pulls images outside any policy
+        _policy("internet-egress", namespace, {}, egress=_outside(isolation)),
     ]
-    operator: dict[str, Any] = {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: isolation.operator_namespace}}}
-    if plan.kuberay.source is OperatorSource.HELM:
-        operator["podSelector"] = {"matchLabels": OPERATOR_POD}
-    api_server = () if plan.cluster.mode is ClusterMode.CREATE else API_SERVER_PORTS
-    from_head = [*api_server, *([plan.head.port] if plan.head.port else [])]
-    clients = _namespaces(isolation.allow_from_namespaces)
-    # a load balancer of Google's sends from these addresses, its health checks too
+    clients = _namespaces(isolation.args.allow_from_namespaces)
+    # Google's load balancer and its health checks send from these addresses
     clients += [{"ipBlock": {"cidr": cidr}} for cidr in plan.endpoint.source_ranges]
     if _has_own_gateways(plan):
-        # KubeRay makes a Gateway for each such service; where its class runs pods here, they are the class's own affair
-        found.append(_policy("gateways", namespace, GATEWAY_PODS, ingress=[{}], egress=[{}]))
+        # KubeRay creates a Gateway for each such service; its pods, where its class runs them here, are the class's own matter
+        policies.append(_policy("gateways", namespace, GATEWAY_PODS, ingress=[{}], egress=[{}]))
         clients.append({"podSelector": GATEWAY_PODS})
-    collectors = _namespaces(isolation.allow_metrics_from_namespaces)
     for service in plan.services:
-        same = [{"podSelector": _pods(service)}]
-        # the operator configures Serve and asks the head's proxy
-        to_head = [_rule("from", [operator], _tcp(DASHBOARD_PORT, SERVE_PORT))]
-        to_head += _metrics(service, Role.HEAD, collectors)
-        to_workers = [_rule("from", clients, _tcp(SERVE_PORT))] if clients else []
-        to_workers += _metrics(service, Role.WORKER, collectors)
-        found += [
-            # GCS, object store, replicas and HAProxies talk on ports that Ray picks; old and new cluster of an upgrade too
-            _policy(
-                f"{service.name}-ray", namespace, _pods(service), ingress=[_rule("from", same)], egress=[_rule("to", same)]
-            ),
-            _policy(f"{service.name}-head", namespace, _pods(service, Role.HEAD), ingress=to_head),
-        ]
-        if from_head:
-            # the autoscaler asks the API server, the GCS its Redis; the Job that clears that Redis is neither head nor worker
-            not_workers = {"key": NODE_TYPE_LABEL, "operator": "NotIn", "values": [Role.WORKER.value]}
-            found.append(
-                _policy(
-                    f"{service.name}-head-egress",
-                    namespace,
-                    _pods(service) | {"matchExpressions": [not_workers]},
-                    egress=[_rule("to", (), _tcp(*from_head))],
-                )
-            )
-        if to_workers:
-            workers = _pods(service, Role.WORKER)
-            found.append(_policy(f"{service.name}-worker", namespace, workers, ingress=to_workers))
-    return found
+        policies += _service_policies(plan, isolation, service, clients)
+    return policies
+
+
+def _outside(isolation: IsolationPlan) -> list[dict[str, Any]]:
+    # a proxy or a collector of traces listens on a port of its own, which the stack names
+    ports = dict.fromkeys((HTTPS_PORT, *isolation.outbound_ports))
+    rules = [_rule("to", (), [("UDP", DNS_PORT), ("TCP", DNS_PORT)]), _rule("to", (), _tcp(*ports))]
+    if isolation.metadata_server:
+        rules += [_rule("to", [{"ipBlock": {"cidr": cidr}}], _tcp(*ports)) for cidr, ports in METADATA_SERVER.items()]
+    return rules
+
+
+def _service_policies(
+    plan: Plan, isolation: IsolationPlan, service: ServicePlan, clients: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    namespace, same = plan.namespace, [{"podSelector": _pods(service)}]
+    operator: dict[str, Any] = _namespaces([isolation.operator_namespace])[0]
+    if plan.kuberay.source is OperatorSource.HELM:
+        operator["podSelector"] = {"matchLabels": OPERATOR_POD}
+    # the operator configures Serve and probes the head's proxy
+    to_head = [_rule("from", [operator], _tcp(DASHBOARD_PORT, SERVE_PORT)), *_metrics(service, Role.HEAD, isolation)]
+    to_workers = [_rule("from", clients, _tcp(SERVE_PORT))] if clients else []
+    to_workers += _metrics(service, Role.WORKER, isolation)
+    policies = [
+        # GCS, object store, replicas and HAProxies use ports that Ray picks; old and new cluster of a rollout too
+        _policy(f"{service.name}-ray", namespace, _pods(service), ingress=[_rule("from", same)], egress=[_rule("to", same)]),
+        _policy(f"{service.name}-head", namespace, _pods(service, Role.HEAD), ingress=to_head),
+    ]
+    api_server = () if plan.cluster.mode is ClusterMode.CREATE else API_SERVER_PORTS
+    from_head = [*api_server, *([plan.head.port] if plan.head.port else [])]
+    if from_head:
+        # the autoscaler calls the API server, the GCS its Redis; the Job that clears that Redis is neither head nor worker
+        not_workers = {"key": NODE_TYPE_LABEL, "operator": "NotIn", "values": [Role.WORKER.value]}
+        selected = _pods(service) | {"matchExpressions": [not_workers]}
+        policies.append(_policy(f"{service.name}-head-egress", namespace, selected, egress=[_rule("to", (), _tcp(*from_head))]))
+    if to_workers:
+        policies.append(_policy(f"{service.name}-worker", namespace, _pods(service, Role.WORKER), ingress=to_workers))
+    return policies
 
 
 def _pods(service: ServicePlan, role: Role | None = None) -> dict[str, Any]:
-    """Selects a service's Ray pods, all or those of one role, in whatever RayCluster they are."""
+    """Return a selector of a service's Ray pods, of all roles or one, in any RayCluster."""
     return {"matchLabels": {SERVICE_LABEL: service.name} | ({NODE_TYPE_LABEL: role.value} if role else {})}
 
 
 def _has_own_gateways(plan: Plan) -> bool:
-    """Whether KubeRay makes Gateways, which it does for upgrades in steps."""
+    """Return whether KubeRay creates Gateways, which it does for incremental rollouts."""
     return any(service.incremental for service in plan.services)
 
 
-def _metrics(service: ServicePlan, role: Role, collectors: list[dict]) -> list[dict[str, Any]]:
+def _metrics(service: ServicePlan, role: Role, isolation: IsolationPlan) -> list[dict[str, Any]]:
+    collectors = _namespaces(isolation.metrics_namespaces)
     return [_rule("from", collectors, _tcp(*metrics_ports(service, role).values()))] if collectors else []
 
 
@@ -141,14 +139,14 @@ def _tcp(*ports: int) -> list[tuple[str, int]]:
 
 
 def _policy(name: str, namespace: str, selected: dict[str, Any], **directions: list[dict]) -> dict[str, Any]:
-    """A policy for the selected pods (all for none). A direction that is given empty is closed; one left out is not touched."""
+    """Return a policy for the selected pods; an empty selector is all pods. An empty direction is closed, a missing one untouched."""
     spec: dict[str, Any] = {"podSelector": selected, "policyTypes": [direction.capitalize() for direction in directions]}
     spec |= {direction: rules for direction, rules in directions.items() if rules}
     return _object("networking.k8s.io/v1", "NetworkPolicy", name, namespace, spec=spec)
 
 
 def _rule(side: str, peers: Sequence[dict], ports: Iterable[tuple[str, int]] = ()) -> dict[str, Any]:
-    """Peers and ports of one rule. No peer means anybody: an address range would leave out the cluster's own on some networks."""
+    """Return a rule. Without peers it is for all: an address range would leave out the cluster's own on some networks."""
     allowed = [{"protocol": protocol, "port": port} for protocol, port in ports]
     return ({side: list(peers)} if peers else {}) | ({"ports": allowed} if allowed else {})
 
@@ -157,32 +155,26 @@ def _namespaces(names: Iterable[str]) -> list[dict[str, Any]]:
     return [{"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}} for name in names]
 
 
-# --- identities, room and order
+# --- accounts, quota and priorities
 
 
 def service_accounts(service: ServicePlan, namespace: str) -> list[dict[str, Any]]:
-    """One for the head and one for the workers; neither brings its token into a pod by itself.
+    """Return the accounts of the head and of the workers. Pods get no token of them by default.
 
     The operator binds the autoscaler's Role to the head's (kuberay, controllers/ray/common/rbac.go).
     """
+    labels = {SERVICE_LABEL: service.name}
     return [
-        _object(
-            "v1",
-            "ServiceAccount",
-            service_account(service.name, role),
-            namespace,
-            labels={SERVICE_LABEL: service.name},
-            automountServiceAccountToken=False,
-        )
-        for role in (Role.HEAD, Role.WORKER)
+        _object("v1", "ServiceAccount", name, namespace, labels=labels, automountServiceAccountToken=False)
+        for name in (service_account(service.name, role) for role in (Role.HEAD, Role.WORKER))
     ]
 
 
 def priority_classes(namespace: str) -> list[dict[str, Any]]:
-    """Heads before workers before batch jobs, in the queue and when a node runs out of memory.
+    """Return priorities: heads before workers before batch jobs, in the queue and when a node runs out of memory.
 
-    Cluster-wide objects, so they are named after the namespace. None evicts a running pod to make room: the new cluster of an
-    upgrade must not push out the one that serves, and a head must not push out the operator beside it.
+    The objects are cluster-wide, so their names have the namespace. None evicts a running pod: the new cluster of a rollout must
+    not push out the serving one, and a head must not push out the operator beside it.
     """
     return [
         _object(
@@ -199,7 +191,7 @@ def priority_classes(namespace: str) -> list[dict[str, Any]]:
 
 
 def resource_quota(plan: Plan, isolation: IsolationPlan) -> dict[str, Any]:
-    """A bound on what a mistake can take. No Service may have a port on a node or a load balancer, and so show the dashboard."""
+    """Return the quota of the namespace. It forbids Services with a node's port or a load balancer, which could show the dashboard."""
     hard = {"pods": str(isolation.quota.pods)}
     if not _has_own_gateways(plan):
         hard |= {"services.nodeports": "0", "services.loadbalancers": "0"}
@@ -209,10 +201,10 @@ def resource_quota(plan: Plan, isolation: IsolationPlan) -> dict[str, Any]:
 
 
 def disruption_budgets(service: ServicePlan, namespace: str) -> list[dict[str, Any]]:
-    """The head stays, and of the workers one at a time may be moved.
+    """Return budgets: the head stays, and one worker at a time may be moved.
 
-    RayCluster has no scale subresource, so Kubernetes takes whole minAvailable only. One worker alone gets no budget: it would
-    block every drain of its node until GKE's hour is over. A pod that is not ready holds nothing up.
+    RayCluster has no scale subresource, so Kubernetes takes whole minAvailable only. A single worker gets no budget: it would
+    block every drain of its node until GKE's hour is over. A pod that is not ready blocks nothing.
     """
     least = {Role.HEAD: 1, Role.WORKER: service.workers.workers - 1}
     return [
@@ -232,7 +224,7 @@ def disruption_budgets(service: ServicePlan, namespace: str) -> list[dict[str, A
 
 
 def pod_monitoring(namespace: str) -> dict[str, Any]:
-    """Google's managed Prometheus reads every Ray pod. rayline_service stays through upgrades, ray_io_cluster does not."""
+    """Return the PodMonitoring of all Ray pods. Its label rayline_service stays through rollouts, ray_io_cluster does not."""
     labels = {SERVICE_LABEL: "rayline_service", "ray.io/cluster": "ray_io_cluster", NODE_TYPE_LABEL: "ray_io_node_type"}
     return _object(
         "monitoring.googleapis.com/v1",

@@ -1,4 +1,4 @@
-"""Who may reach the services, what their pods may do, and how much of the cluster they may take."""
+"""Decide who may reach the services, what their pods may do, and how much of the cluster they may take."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,46 +11,12 @@ from rayline.kuberay.types import KuberayPlan
 from rayline.pools.types import NodePool
 from rayline.schema.check import Check
 from rayline.service.arguments import ServiceArgs
+from rayline.service.addresses import outbound_ports
 from rayline.service.types import ServicePlan
 
-# Kubernetes refuses PriorityClasses whose name begins with the first, and keeps namespaces with the second for itself.
+# Kubernetes refuses PriorityClasses with the first prefix, and keeps namespaces with the second for itself.
 RESERVED_PREFIXES = ("system-", "kube-")
-
-
-def plan_isolation(
-    check: Check, asked: IsolationArgs, services: Mapping[str, ServiceArgs], cluster: ClusterPlan, kuberay: KuberayPlan
-) -> IsolationPlan | None:
-    """What keeps a platform apart from its neighbours; None on this machine, which has no Kubernetes to do it."""
-    if cluster.mode is ClusterMode.LOCAL:
-        for key in sorted(asked.model_fields_set):
-            check.refuse(f"isolation.{key}", None, "there is no Kubernetes on this machine to do it: leave it out")
-        return None
-    if asked.pod_security is not PodSecurity.PRIVILEGED:
-        _refuse_host_paths(check, services, asked.pod_security)
-    operator = asked.operator_namespace
-    if operator and kuberay.source is not OperatorSource.PREINSTALLED:
-        check.refuse(
-            "isolation.operator_namespace",
-            operator,
-            f"only with kuberay.source preinstalled, and it is {kuberay.source.value}: leave it out",
-        )
-    on_google = cluster.mode is ClusterMode.CREATE
-    collected = on_google and cluster.managed_prometheus
-    metrics = asked.allow_metrics_from_namespaces
-    if metrics is None:
-        metrics = defaults.GOOGLE_COLLECTOR_NAMESPACES if collected else ()
-    return IsolationPlan(
-        pod_security=asked.pod_security,
-        network_policies=asked.network_policies,
-        allow_from_namespaces=tuple(asked.allow_from_namespaces),
-        allow_metrics_from_namespaces=tuple(metrics),
-        operator_namespace=operator or _OPERATOR_NAMESPACES[kuberay.source],
-        metadata_server=on_google,
-        managed_prometheus=collected,
-    )
-
-
-_OPERATOR_NAMESPACES = {
+OPERATOR_NAMESPACES = {
     OperatorSource.HELM: defaults.OPERATOR_NAMESPACE,
     OperatorSource.PREINSTALLED: defaults.OPERATOR_NAMESPACE,
     # GKE runs this operator beside the control plane, whose way into the cluster are the agents in kube-system
@@ -58,16 +24,39 @@ _OPERATOR_NAMESPACES = {
 }
 
 
+def plan_isolation(
+    check: Check, args: IsolationArgs, services: Mapping[str, ServiceArgs], cluster: ClusterPlan, kuberay: KuberayPlan
+) -> IsolationPlan | None:
+    """Decide about the isolation of a platform; None on this machine, which has no Kubernetes."""
+    if cluster.mode is ClusterMode.LOCAL:
+        for key in sorted(args.model_fields_set):
+            check.refuse(f"isolation.{key}", None, "this machine has no Kubernetes to do it. Fix: leave it out")
+        return None
+    if args.pod_security is not PodSecurity.PRIVILEGED:
+        _refuse_host_paths(check, services, args.pod_security)
+    operator = args.operator_namespace
+    if operator and kuberay.source is not OperatorSource.PREINSTALLED:
+        check.only_with("isolation.operator_namespace", operator, "kuberay.source preinstalled", kuberay.source)
+    on_google = cluster.mode is ClusterMode.CREATE
+    managed_prometheus = on_google and cluster.args.monitoring.managed_prometheus
+    collectors = defaults.GOOGLE_COLLECTOR_NAMESPACES if managed_prometheus else ()
+    named = args.allow_metrics_from_namespaces
+    return IsolationPlan(
+        args,
+        metrics_namespaces=collectors if named is None else tuple(named),
+        operator_namespace=operator or OPERATOR_NAMESPACES[kuberay.source],
+        metadata_server=on_google,
+        managed_prometheus=managed_prometheus,
+    )
+
+
 def check_namespace(check: Check, namespace: str) -> None:
-    """The namespace is a valid one that is not Kubernetes' own."""
+    """Refuse a namespace of Kubernetes or of the operator for the services."""
     if namespace.startswith(RESERVED_PREFIXES):
-        check.refuse("namespace", namespace, "names with kube- and system- are Kubernetes' own: another one")
+        check.refuse("namespace", namespace, "names with kube- and system- are Kubernetes' own. Fix: another name")
     elif namespace in ("default", defaults.OPERATOR_NAMESPACE):
-        check.refuse(
-            "namespace",
-            namespace,
-            f"one of the services' own, for example {defaults.NAMESPACE}: the stack makes it, and deletes it with all that is in it",
-        )
+        why = "the stack creates the namespace, and deletes it with everything in it"
+        check.refuse("namespace", namespace, f"{why}. Fix: one of the services' own, for example {defaults.NAMESPACE}")
 
 
 def _refuse_host_paths(check: Check, services: Mapping[str, ServiceArgs], standard: PodSecurity) -> None:
@@ -77,22 +66,24 @@ def _refuse_host_paths(check: Check, services: Mapping[str, ServiceArgs], standa
                 check.refuse(
                     f"services.{name}.pods.volumes[{index}].host_path",
                     volume.host_path,
-                    f"isolation.pod_security {standard.value} forbids folders of a node: put the data on a "
-                    "PersistentVolumeClaim and say `claim`, or pod_security privileged where that cannot be",
+                    f"isolation.pod_security {standard.value} forbids folders of a node. Fix: put the data on a "
+                    "PersistentVolumeClaim and name it in `claim`, or pod_security privileged where that cannot be",
                 )
 
 
 def plan_quota(services: Sequence[ServicePlan], pools: Sequence[NodePool]) -> Quota:
-    """The most that the namespace may hold: every worker under the highest load, and a second cluster while a change goes on.
+    """Return the most that the namespace may hold: each worker under the highest load, and a second cluster during a rollout.
 
-    GPUs end where the planned pools end; in a cluster that exists, with what the services can use. Pods count twice, because
-    those that drain for their last stream count until they are gone.
+    GPUs end where the planned pools end; in an existing cluster with the services' own count. Pods count twice, because pods
+    that drain for their last stream count until they are gone.
     """
-    workers = {s.name: s.workers.most_workers + s.workers.surge_workers for s in services}
-    heads = sum(2 if s.workers.surge_workers else 1 for s in services)
-    gpus = (
-        sum(pool.max_nodes * pool.machine.gpus for pool in pools)
-        if pools
-        else sum(workers[s.name] * s.workers.gpus for s in services)
-    )
+    workers = {service.name: service.workers.most_workers + service.workers.surge_workers for service in services}
+    heads = sum(2 if service.workers.surge_workers else 1 for service in services)
+    used = sum(workers[service.name] * service.workers.gpus for service in services)
+    gpus = sum(pool.max_nodes * pool.machine.gpus for pool in pools) if pools else used
     return Quota(pods=2 * (sum(workers.values()) + heads) + defaults.QUOTA_OTHER_PODS, gpus=gpus)
+
+
+def ports_outside(services: Sequence[ServicePlan]) -> tuple[int, ...]:
+    """Return the ports outside the cluster in the services' variables and engine arguments."""
+    return tuple(sorted(set().union(*(outbound_ports(service.env, service.engine_kwargs) for service in services))))

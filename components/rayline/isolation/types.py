@@ -1,33 +1,30 @@
-"""What keeps the platform and its neighbours apart."""
+"""Types of the plan of a platform's isolation."""
 
 from dataclasses import dataclass
 
-from rayline.facts.choices import PodSecurity
+from rayline.isolation.arguments import IsolationArgs
 
 
 @dataclass(frozen=True)
 class Quota:
-    """The most that the namespace may hold."""
+    """Most pods and GPUs of the namespace; no GPUs where no service runs on them."""
 
     pods: int
     gpus: int
-    """0 where no service runs on GPUs."""
 
 
 @dataclass(frozen=True)
 class IsolationPlan:
-    """What keeps the platform and its neighbours apart."""
+    """Isolation of the namespace: `args` is what the stack says, with defaults; the other fields are decided."""
 
-    pod_security: PodSecurity
-    network_policies: bool
-    allow_from_namespaces: tuple[str, ...]
-    """Namespaces whose pods may call the services."""
-    allow_metrics_from_namespaces: tuple[str, ...]
+    args: IsolationArgs
+    metrics_namespaces: tuple[str, ...]
+    """Namespaces whose pods may read metrics."""
     operator_namespace: str
     metadata_server: bool
-    """Pods may ask GKE's metadata server, which is how Workload Identity hands out tokens."""
+    """Whether pods may reach GKE's metadata server, from which Workload Identity takes its tokens."""
     managed_prometheus: bool
-    """Google's managed Prometheus is there to read a PodMonitoring."""
+    """Whether Google's managed Prometheus is there to read a PodMonitoring."""
     quota: Quota = Quota(pods=0, gpus=0)
     outbound_ports: tuple[int, ...] = ()
-    """Ports outside that the services' variables and engine arguments name."""
+    """Ports outside the cluster in the services' variables and engine arguments."""

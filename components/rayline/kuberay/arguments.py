@@ -1,4 +1,4 @@
-"""The keys of `kuberay`: the KubeRay operator."""
+"""Keys of `kuberay`."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ class KuberayArgs(Arguments):
     """The KubeRay operator."""
 
     source: Annotated[OperatorSource, FromText] = OperatorSource.HELM
-    """helm (our release), gke-addon (Google runs it) or preinstalled."""
+    """helm (a release of this stack), gke-addon (Google runs it) or preinstalled."""
     version: Annotated[
         str, form(r"1\.(?:[4-9]|[1-9][0-9])\.[0-9]+(?:-rc\.[0-9]+)?", f"a version such as {KUBERAY_VERSION}, without v")
     ] = KUBERAY_VERSION
@@ -23,4 +23,4 @@ class KuberayArgs(Arguments):
     crds: Line | None = None
     """Folder or address with the CRD files of that version. Default: the chart folder's crds, or KubeRay's release on GitHub."""
     keep_crds: bool | None = None
-    """Leave the CRDs when the stack goes; deleting them deletes every RayService of the cluster. Default: with mode existing."""
+    """Keep the CRDs when the stack is destroyed; their deletion deletes every RayService of the cluster. Default: true with mode existing."""

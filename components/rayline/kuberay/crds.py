@@ -1,7 +1,7 @@
-"""The CRDs of the KubeRay operator, as resources of their own.
+"""CRDs of the KubeRay operator, as resources of their own.
 
-Helm installs a chart's CRDs once and never upgrades them; an operator that is newer than its CRDs loses fields silently,
-because the API server prunes what it does not know. So they come from here, and the chart comes without them.
+Helm installs a chart's CRDs once and never upgrades them. The API server prunes fields that its CRDs lack, so an operator that is
+newer than its CRDs loses them silently.
 """
 
 import pathlib
@@ -17,11 +17,11 @@ class KuberayCrdsArgs(TypedDict):
     files: list[str]
     """Paths or addresses of the CRD files."""
     keep: bool
-    """Leave the CRDs in the cluster when the stack goes. The next stack's provider then has to take over what it finds."""
+    """Leave the CRDs in the cluster when the stack is destroyed. The provider of the next stack then has to take them over."""
 
 
 class KuberayCrds(pulumi.ComponentResource):
-    """The CRDs. Deleting one deletes every object of its kind in the cluster, whoever made it."""
+    """CRDs of KubeRay. The deletion of one deletes every object of its kind in the cluster."""
 
     def __init__(self, name: str, args: KuberayCrdsArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:KuberayCrds", name, dict(args), opts)

@@ -17,14 +17,14 @@ class KuberayOperatorArgs(TypedDict):
 
     version: str
     """Version of the chart and the image."""
-    repository: NotRequired[str]
+    repository: NotRequired[str | None]
     """Helm repository; without it `chart` is a folder."""
     chart: str
     """Chart name, or the path of a chart folder on this machine."""
     namespace: str
-    """Namespace of the operator; made by this component."""
+    """Namespace of the operator; this component creates it."""
     watch_namespace: str
-    """The only namespace in which the operator acts and has rights; it has to exist."""
+    """Only namespace in which the operator acts and has rights; it has to exist."""
     on_system_pool: bool
     """Run on the kit's CPU pool."""
 
@@ -39,26 +39,21 @@ class KuberayOperator(pulumi.ComponentResource):
         super().__init__("rayline:index:KuberayOperator", name, dict(args), opts)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                name=args["namespace"],
-                # the chart's pod asks for nothing that this standard forbids
-                labels=pod_security_labels(PodSecurity.RESTRICTED),
-            ),
+            # the chart's pod needs nothing that this standard forbids
+            metadata={"name": args["namespace"], "labels": pod_security_labels(PodSecurity.RESTRICTED)},
             opts=pulumi.ResourceOptions(parent=self),
         )
         repository = args.get("repository")
         release = kubernetes.helm.v3.Release(
             f"{name}-release",
-            kubernetes.helm.v3.ReleaseArgs(
-                name="kuberay-operator",
-                namespace=namespace.metadata["name"],
-                chart=args["chart"],
-                version=args["version"] if repository else None,
-                repository_opts=kubernetes.helm.v3.RepositoryOptsArgs(repo=repository) if repository else None,
-                skip_crds=True,
-                timeout=600,
-                values=chart_values(args),
-            ),
+            name="kuberay-operator",
+            namespace=namespace.metadata["name"],
+            chart=args["chart"],
+            version=args["version"] if repository else None,
+            repository_opts={"repo": repository} if repository else None,
+            skip_crds=True,
+            timeout=600,
+            values=chart_values(args),
             opts=pulumi.ResourceOptions(
                 parent=self, custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="15m")
             ),
@@ -68,7 +63,7 @@ class KuberayOperator(pulumi.ComponentResource):
 
 
 def chart_values(args: KuberayOperatorArgs) -> dict:
-    """Values of the chart. Its default of 100m CPU is throttled easily, and its default rights span all namespaces."""
+    """Return the values of the chart. Its default of 100m CPU is throttled easily; its default rights span all namespaces."""
     # both, because the chart's own limit of 100m would stay beside a request of 500m, and Kubernetes refuses that
     size = {"cpu": cpu_quantity(defaults.OPERATOR_CPUS), "memory": f"{defaults.OPERATOR_MEMORY_GIB}Gi"}
     values: dict = {

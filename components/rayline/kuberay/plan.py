@@ -7,24 +7,32 @@ from rayline.kuberay.types import KuberayPlan
 from rayline.schema.check import Check
 
 
-def plan_kuberay(check: Check, asked: KuberayArgs, mode: ClusterMode) -> KuberayPlan:
+def plan_kuberay(check: Check, args: KuberayArgs, mode: ClusterMode) -> KuberayPlan:
     """Decide how the operator comes into the cluster."""
-    if asked.source is OperatorSource.GKE_ADDON and mode is not ClusterMode.CREATE:
-        check.refuse(
-            "kuberay.source", asked.source, "the add-on is part of the cluster's own configuration: helm or preinstalled here"
-        )
-    if asked.source is not OperatorSource.HELM:
-        for key in sorted(asked.model_fields_set - {"source"}):
-            why = f"only with kuberay.source helm, and it is {asked.source.value}"
-            check.refuse(f"kuberay.{key}", getattr(asked, key), why)
-    folder = asked.chart.startswith((".", "/", "~"))
-    crds = asked.crds or (f"{asked.chart}/crds" if folder else KUBERAY_CRDS.format(version=asked.version))
+    if args.source is OperatorSource.GKE_ADDON and mode is not ClusterMode.CREATE:
+        says = "the add-on is part of the configuration of a new cluster. Fix: helm or preinstalled"
+        check.refuse("kuberay.source", args.source, says)
+    if args.source is not OperatorSource.HELM:
+        for key in sorted(args.model_fields_set - {"source"}):
+            check.only_with(f"kuberay.{key}", getattr(args, key), "kuberay.source helm", args.source)
+    folder = args.chart.startswith((".", "/", "~"))
+    crds = args.crds or (f"{args.chart}/crds" if folder else KUBERAY_CRDS.format(version=args.version))
     return KuberayPlan(
-        source=asked.source,
-        version=asked.version,
-        repository=None if folder else asked.repository,
-        chart=asked.chart,
+        source=args.source,
+        version=args.version,
+        repository=None if folder else args.repository,
+        chart=args.chart,
         crd_files=tuple(f"{crds.rstrip('/')}/{name}" for name in KUBERAY_CRD_FILES),
         # on a cluster that others use too, deleting a CRD deletes their RayServices
-        keep_crds=mode is ClusterMode.EXISTING if asked.keep_crds is None else asked.keep_crds,
+        keep_crds=mode is ClusterMode.EXISTING if args.keep_crds is None else args.keep_crds,
     )
+
+
+def kuberay_warnings(kuberay: KuberayPlan) -> list[str]:
+    """Warn of an add-on whose version the kit does not decide."""
+    if kuberay.source is not OperatorSource.GKE_ADDON:
+        return []
+    return [
+        "GKE decides the add-on's KubeRay version: authOptions and the autoscaler's version need 1.6 or newer; check with "
+        "`kubectl get crd rayservices.ray.io`"
+    ]

@@ -1,4 +1,4 @@
-"""How the KubeRay operator comes into the cluster."""
+"""Types of the plan of the KubeRay operator."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from rayline.facts.choices import OperatorSource
 
 @dataclass(frozen=True)
 class KuberayPlan:
-    """How the operator comes into the cluster."""
+    """Source and version of the operator and its CRDs."""
 
     source: OperatorSource
     version: str

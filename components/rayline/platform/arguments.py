@@ -1,4 +1,4 @@
-"""The keys of a platform: the top of a stack file, and the arguments of InferencePlatform."""
+"""Keys of a platform: the top of a stack file, and the arguments of InferencePlatform."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ ServiceName = Annotated[
 
 
 class InferencePlatformArgs(Arguments):
-    """A whole platform: a cluster and the services on it."""
+    """Whole platform: a cluster and the services on it."""
 
     cluster: ClusterArgs
     """Where the services run."""
@@ -56,8 +56,8 @@ class InferencePlatformArgs(Arguments):
     hugging_face: HuggingFaceArgs = HuggingFaceArgs()
     """Access to gated models."""
     endpoint: EndpointArgs = EndpointArgs()
-    """How clients outside the cluster reach the services."""
+    """Endpoint for clients outside the cluster."""
     isolation: IsolationArgs = IsolationArgs()
-    """What keeps the platform and its neighbours apart."""
+    """Isolation of the platform from its neighbours in the cluster."""
     weights: BucketArgs | None = None
-    """A bucket with weights, so that new nodes need not download them from Hugging Face."""
+    """Bucket with weights, so that new nodes need not download them from Hugging Face."""

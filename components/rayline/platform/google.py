@@ -1,15 +1,14 @@
-"""What a platform has in Google Cloud: network, cluster, node pools, and the services around them.
+"""Google Cloud resources of a platform: network, cluster, node pools, and the services around them.
 
-This is the seam for another cloud: a class with `cluster` (kubeconfig and cluster_id), `pools`, and the methods below.
+This is the seam for another cloud: a class with `cluster` (kubeconfig and cluster_id), `pools`, and the public methods below.
 """
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from rayline.cluster.gke_cluster import GkeCluster, GkeMaintenanceExclusionArgs
+from rayline.cluster.gke_cluster import GkeCluster, GkeClusterArgs
 from rayline.cluster.network import PlatformNetwork
 from rayline.cluster.project_apis import ProjectApis
-from rayline.cluster.types import MaintenanceExclusion
 from rayline.endpoint.gateway import EndpointGateway, EndpointGatewayArgs
 from rayline.endpoint.manifests import gateway, gateway_extras
 from rayline.facts.choices import Capacity, Exposure, OperatorSource, WeightsSource
@@ -31,89 +30,89 @@ from rayline.weights.mirror_manifests import mirror_jobs, mirror_prerequisites
 
 
 class GoogleCloud:
-    """Network, GKE cluster and GPU pools of a platform; its methods make what else a plan wants from Google."""
+    """Network, GKE cluster and GPU pools of a platform; its methods create what else a plan needs from Google."""
 
     def __init__(self, platform: pulumi.Resource, name: str, plan: Plan):
         # the plan refused a cluster without them
         assert plan.cluster.project and plan.cluster.region  # noqa: PT018
         self.project, self.region = plan.cluster.project, plan.cluster.region
         self._platform, self._name, self._plan = platform, name, plan
-        first = self._apis()
-        self.network = self._network(first)
-        self.cluster = self._cluster(first)
+        apis = self._apis()
+        self.network = self._network(apis)
+        # the NAT has to be there before nodes without public addresses pull their images
+        self.cluster = GkeCluster(name, self._cluster(), opts=self._after(*apis, self.network))
         self.pools = self._pools()
 
-    def _here(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(parent=self._platform, depends_on=list(after))
+    def _after(self, *resources: pulumi.Resource, provider: kubernetes.Provider | None = None) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self._platform, provider=provider, depends_on=list(resources))
 
     def _apis(self) -> list[pulumi.Resource]:
         apis = list(self._plan.cluster.apis)
-        return [ProjectApis(f"{self._name}-apis", {"project": self.project, "apis": apis}, opts=self._here())] if apis else []
+        return [ProjectApis(f"{self._name}-apis", {"project": self.project, "apis": apis}, opts=self._after())] if apis else []
 
-    def _network(self, after: list[pulumi.Resource]) -> PlatformNetwork:
-        cluster = self._plan.cluster
+    def _network(self, apis: list[pulumi.Resource]) -> PlatformNetwork:
+        network = self._plan.cluster.args.network
         return PlatformNetwork(
             self._name,
             {
                 "project": self.project,
                 "region": self.region,
-                "nodes_cidr": cluster.nodes_cidr,
-                "pods_cidr": cluster.pods_cidr,
-                "services_cidr": cluster.services_cidr,
+                "nodes_cidr": network.nodes_cidr,
+                "pods_cidr": network.pods_cidr,
+                "services_cidr": network.services_cidr,
             },
-            opts=self._here(*after),
+            opts=self._after(*apis),
         )
 
-    def _cluster(self, after: list[pulumi.Resource]) -> GkeCluster:
-        cluster = self._plan.cluster
-        assert cluster.location and cluster.system_pool and cluster.maintenance  # noqa: PT018
-        return GkeCluster(
-            self._name,
-            {
-                "project": self.project,
-                "location": cluster.location,
-                "network_id": self.network.network_id,
-                "subnetwork_id": self.network.subnetwork_id,
-                "zones": list(cluster.zones),
-                "release_channel": cluster.release_channel,
-                "maintenance_start": cluster.maintenance.start,
-                "maintenance_end": cluster.maintenance.end,
-                "maintenance_recurrence": cluster.maintenance.recurrence,
-                "maintenance_exclusions": [_exclusion(one) for one in cluster.maintenance.exclusions],
-                "dns_endpoint": cluster.dns_endpoint,
-                "authorized_networks": dict(cluster.authorized_networks),
-                "private_nodes": cluster.private_nodes,
-                "deletion_protection": cluster.deletion_protection,
-                "ray_addon": self._plan.kuberay.source is OperatorSource.GKE_ADDON,
-                "secret_manager": cluster.secret_manager,
-                "gcs_fuse": cluster.gcs_fuse,
-                "metrics": list(cluster.metrics),
-                "managed_prometheus": cluster.managed_prometheus,
-                "workload_logs": cluster.workload_logs,
-                "image_streaming": cluster.image_streaming,
-                "cost_allocation": cluster.cost_allocation,
-                "labels": dict(cluster.labels),
-                "system_machine_type": cluster.system_pool.machine.name,
-                "system_min_nodes": cluster.system_pool.min_nodes,
-                "system_max_nodes": cluster.system_pool.max_nodes,
-            },
-            # the NAT has to be there before nodes without public addresses pull their images
-            opts=self._here(*after, self.network),
-        )
+    def _cluster(self) -> GkeClusterArgs:
+        cluster, args = self._plan.cluster, self._plan.cluster.args
+        assert cluster.location and cluster.system_pool  # noqa: PT018
+        return {
+            "project": self.project,
+            "location": cluster.location,
+            "network_id": self.network.network_id,
+            "subnetwork_id": self.network.subnetwork_id,
+            "zones": list(cluster.zones),
+            "release_channel": args.release_channel,
+            "maintenance_start": args.maintenance.start,
+            "maintenance_end": args.maintenance.end,
+            "maintenance_recurrence": args.maintenance.recurrence,
+            "maintenance_exclusions": [
+                {"name": exclusion.name, "start": exclusion.start, "end": exclusion.end, "scope": exclusion.scope}
+                for exclusion in args.maintenance.exclusions
+            ],
+            "dns_endpoint": args.dns_endpoint,
+            "authorized_networks": {network.cidr: network.name or network.cidr for network in args.authorized_networks},
+            "private_nodes": args.private_nodes,
+            "deletion_protection": args.deletion_protection,
+            "ray_addon": self._plan.kuberay.source is OperatorSource.GKE_ADDON,
+            "secret_manager": cluster.secret_manager,
+            "gcs_fuse": cluster.gcs_fuse,
+            "metrics": list(cluster.metrics),
+            "managed_prometheus": args.monitoring.managed_prometheus,
+            "workload_logs": args.monitoring.workload_logs,
+            "image_streaming": args.image_streaming,
+            "cost_allocation": args.cost_allocation,
+            "labels": args.labels,
+            "system_machine_type": cluster.system_pool.machine.name,
+            "system_min_nodes": cluster.system_pool.min_nodes,
+            "system_max_nodes": cluster.system_pool.max_nodes,
+            "system_disk_gib": args.system_pool.disk_gib,
+        }
 
     def _pools(self) -> list[pulumi.Resource]:
         made: list[pulumi.Resource] = []
         for pool in self._plan.pools:
-            if pool.capacity is Capacity.LADDER:
-                continue  # GKE makes its pools
-            # CPU pool first, then one after the other: GKE refuses two operations on pools at a time
-            after = made[-1:] or [self.cluster]
-            made.append(GpuNodePool(f"{self._name}-{pool.name}", self._pool(pool), opts=self._here(*after)))
+            # GKE creates the pools of a ladder
+            if pool.capacity is not Capacity.LADDER:
+                # CPU pool first, then one after the other: GKE refuses two operations on pools at a time
+                after = made[-1:] or [self.cluster]
+                made.append(GpuNodePool(f"{self._name}-{pool.name}", self._pool(pool), opts=self._after(*after)))
         return made
 
     def _pool(self, pool: NodePool) -> GpuNodePoolArgs:
         cluster = self._plan.cluster
-        arguments: GpuNodePoolArgs = {
+        return {
             "project": self.project,
             "location": cluster.location or "",
             "cluster": self.cluster.cluster_name,
@@ -123,93 +122,87 @@ class GoogleCloud:
             "machine_type": pool.machine.name,
             "gpus_per_node": pool.machine.gpus,
             "capacity": pool.capacity,
+            "reservation": pool.reservation,
+            "max_run_hours": pool.max_run_hours,
             "zones": list(pool.zones),
+            "secondary_boot_disk": pool.secondary_boot_disk,
+            "rdma": pool.rdma or None,
             "max_nodes": pool.max_nodes,
             "boot_disk_gib": pool.boot_disk_gib,
             "drain_seconds": pool.drain_seconds,
-            "image_streaming": cluster.image_streaming,
-            "private_nodes": cluster.private_nodes,
-            "deletion_protection": cluster.deletion_protection,
+            "image_streaming": cluster.args.image_streaming,
+            "private_nodes": cluster.args.private_nodes,
+            "deletion_protection": cluster.args.deletion_protection,
         }
-        if pool.reservation:
-            arguments["reservation"] = pool.reservation
-        if pool.max_run_hours:
-            arguments["max_run_hours"] = pool.max_run_hours
-        if pool.secondary_boot_disk:
-            arguments["secondary_boot_disk"] = pool.secondary_boot_disk
-        if pool.rdma:
-            arguments["rdma"] = True
-        return arguments
 
     def ladders(self, provider: kubernetes.Provider) -> list[pulumi.Resource]:
-        """Make the ComputeClass of each pool that GKE makes itself."""
-        opts = pulumi.ResourceOptions(parent=self._platform, provider=provider, depends_on=[self.cluster])
-        return [
-            ComputeClass(
-                f"{self._name}-{pool.name}",
-                {
-                    "manifest": compute_class(
-                        pool,
-                        service_account=self.cluster.node_service_account,
-                        private_nodes=self._plan.cluster.private_nodes,
-                        image_streaming=self._plan.cluster.image_streaming,
-                    )
-                },
-                opts=opts,
+        """Create the ComputeClass of each ladder, whose node pools GKE creates."""
+        args = self._plan.cluster.args
+        manifests = {
+            pool.name: compute_class(
+                pool,
+                service_account=self.cluster.node_service_account,
+                private_nodes=args.private_nodes,
+                image_streaming=args.image_streaming,
             )
             for pool in self._plan.pools
             if pool.capacity is Capacity.LADDER
+        }
+        return [
+            ComputeClass(f"{self._name}-{name}", {"manifest": manifest}, opts=self._after(self.cluster, provider=provider))
+            for name, manifest in manifests.items()
         ]
 
     def head_store(self, in_namespace: pulumi.ResourceOptions) -> HeadStoreInstance:
-        """Make the Memorystore instance of the Ray heads."""
+        """Create the Memorystore instance of the Ray heads."""
+        plan = self._plan
         return HeadStoreInstance(
             f"{self._name}-head-store",
             {
                 "project": self.project,
                 "region": self.region,
                 "network_id": self.network.network_id,
-                "memory_gib": self._plan.head.memorystore_gib,
-                "deletion_protection": self._plan.cluster.deletion_protection,
-                "labels": dict(self._plan.cluster.labels),
-                "namespace": self._plan.namespace,
-                "secret_name": self._plan.head.password_secret or "",
+                "memory_gib": plan.head.args.memorystore_gib,
+                "deletion_protection": plan.cluster.args.deletion_protection,
+                "labels": plan.cluster.args.labels,
+                "namespace": plan.namespace,
+                "secret_name": plan.head.password_secret or "",
             },
             opts=in_namespace,
         )
 
     def endpoint(self, in_namespace: pulumi.ResourceOptions) -> EndpointGateway | None:
-        """Make the load balancer; None where the plan has no endpoint."""
-        endpoint, namespace = self._plan.endpoint, self._plan.namespace
-        if endpoint.exposure is Exposure.NONE:
+        """Create the load balancer; None where the plan has no endpoint."""
+        endpoint, args, namespace = self._plan.endpoint, self._plan.endpoint.args, self._plan.namespace
+        if args.exposure is Exposure.NONE:
             return None
         arguments: EndpointGatewayArgs = {
             "project": self.project,
             "region": self.region,
             "network_id": self.network.network_id,
             "subnetwork_id": self.network.subnetwork_id,
-            "exposure": endpoint.exposure,
+            "exposure": args.exposure,
             "resource_name": endpoint.resource_name,
             "certificate_name": endpoint.certificate_name,
-            "domain": endpoint.domain,
-            "tls": endpoint.tls,
-            "rate_limit_by": endpoint.rate_limit_by,
-            "iap_members": list(endpoint.iap_members),
+            "domain": args.domain or "",
+            "tls": args.tls,
+            "proxy_cidr": args.proxy_cidr if args.exposure is Exposure.INTERNAL else None,
+            "rate_limit_per_minute": args.rate_limit_per_minute,
+            "rate_limit_by": args.rate_limit_by,
+            "iap_members": args.iap_members,
             "gateway": gateway(endpoint, namespace),
             "extras": gateway_extras(endpoint, namespace),
         }
-        if endpoint.proxy_cidr:
-            arguments["proxy_cidr"] = endpoint.proxy_cidr
-        if endpoint.rate_limit_per_minute is not None:
-            arguments["rate_limit_per_minute"] = endpoint.rate_limit_per_minute
-        # another exposure makes everything anew, under other names, before the old goes
-        return EndpointGateway(f"{self._name}-{endpoint.exposure.value}-endpoint", arguments, opts=in_namespace)
+        # another exposure creates everything anew, under other names, before the old goes
+        return EndpointGateway(f"{self._name}-{args.exposure.value}-endpoint", arguments, opts=in_namespace)
 
     def weights(self, provider: kubernetes.Provider, needed: list[pulumi.Resource]) -> list[pulumi.Resource]:
-        """Make the bucket with weights and the Jobs that fill it; nothing where the plan has no bucket."""
+        """Create the bucket with weights and the Jobs that fill it; nothing where the plan has no bucket."""
         plan = self._plan
         if not plan.bucket:
             return []
+        readers = [service for service in plan.services if service.weights.bucket]
+        grants = {service_account(service.name, Role.WORKER): bucket_roles(service) for service in readers}
         bucket = WeightsBucket(
             f"{self._name}-weights",
             {
@@ -220,12 +213,9 @@ class GoogleCloud:
                 "keep": plan.bucket.keep,
                 "cluster_project": self._project_with_a_cluster(),
                 "namespace": plan.namespace,
-                "grants": {
-                    service_account(one.name, Role.WORKER): bucket_roles(one) for one in plan.services if one.weights.bucket
-                }
-                | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {}),
+                "grants": grants | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {}),
             },
-            opts=self._here(self.cluster),
+            opts=self._after(self.cluster),
         )
         if not plan.mirrors:
             return [bucket]
@@ -234,21 +224,17 @@ class GoogleCloud:
             f"{self._name}-mirror",
             {"prerequisites": mirror_prerequisites(plan.namespace), "jobs": jobs},
             # without the GPU pools: the copies are made while Google looks for the machines
-            opts=pulumi.ResourceOptions(parent=self._platform, provider=provider, depends_on=[*needed, bucket]),
+            opts=self._after(*needed, bucket, provider=provider),
         )
         return [bucket, copies]
 
     def token(self, provider: kubernetes.Provider, namespace: pulumi.Resource) -> SecretManagerToken:
-        """Make what mounts the Hugging Face token from Secret Manager."""
+        """Create the mount of the Hugging Face token from Secret Manager."""
         plan, secret = self._plan, self._plan.hugging_face.secret
         # the plan refused the source without it
         assert secret
-        accounts = [
-            service_account(service.name, role)
-            for service in plan.services
-            if service.weights.source is WeightsSource.HUB
-            for role in (Role.HEAD, Role.WORKER)
-        ]
+        downloading = [service for service in plan.services if service.weights.source is WeightsSource.HUB]
+        accounts = [service_account(service.name, role) for service in downloading for role in (Role.HEAD, Role.WORKER)]
         return SecretManagerToken(
             f"{self._name}-hugging-face",
             {
@@ -259,17 +245,10 @@ class GoogleCloud:
                 "namespace": plan.namespace,
                 "service_accounts": accounts + ([MIRROR_ACCOUNT] if plan.mirrors else []),
             },
-            opts=pulumi.ResourceOptions(parent=self._platform, provider=provider, depends_on=[self.cluster, namespace]),
+            opts=self._after(self.cluster, namespace, provider=provider),
         )
 
     def _project_with_a_cluster(self) -> pulumi.Output[str]:
-        """Return the project when there is a cluster: the identity pool comes with it, and before that an API may be off."""
+        """Return the project once there is a cluster: the identity pool comes with it, and before that an API may be off."""
         project = self.project
         return self.cluster.cluster_name.apply(lambda _: project)
-
-
-def _exclusion(one: MaintenanceExclusion) -> GkeMaintenanceExclusionArgs:
-    arguments: GkeMaintenanceExclusionArgs = {"name": one.name, "start": one.start, "scope": one.scope}
-    if one.end:
-        arguments["end"] = one.end
-    return arguments

@@ -1,4 +1,4 @@
-"""The one class that platform teams use: a cluster, its pools, the operator, and the services."""
+"""Pulumi component of a whole platform: a cluster, its pools, the operator, and the services."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from rayline.hugging_face.hugging_face_secret import HuggingFaceSecret
 from rayline.isolation.isolation import Isolation
 from rayline.isolation.manifests import isolation, pod_security_labels
 from rayline.kuberay.crds import KuberayCrds
-from rayline.kuberay.operator import KuberayOperator, KuberayOperatorArgs
+from rayline.kuberay.operator import KuberayOperator
 from rayline.platform.arguments import InferencePlatformArgs
 from rayline.platform.google import GoogleCloud
 from rayline.platform.plan import make_plan
@@ -28,17 +28,17 @@ from rayline.service.manifest import ray_service
 if TYPE_CHECKING:
     InferencePlatformInput = Mapping[str, Any] | InferencePlatformArgs
 else:
-    # what Pulumi's schema reader knows
+    # Pulumi's schema reader needs a TypedDict
     InferencePlatformInput = typed_dict(InferencePlatformArgs)
 
 
 class InferencePlatform(pulumi.ComponentResource):
-    """Everything from the VPC to a running endpoint. Refuses arguments that cannot work before anything is created."""
+    """Platform from the VPC to a running endpoint. It refuses arguments that cannot work before it creates anything."""
 
     cluster_name: pulumi.Output[str]
-    """Name of the GKE cluster; empty when the cluster is not made here."""
+    """Name of the GKE cluster; empty for a cluster that is not created here."""
     kubeconfig: pulumi.Output[str]
-    """Kubeconfig of the GKE cluster; empty when the cluster is not made here."""
+    """Kubeconfig of the GKE cluster; empty for a cluster that is not created here."""
     endpoints: pulumi.Output[dict[str, str]]
     """Address of each service inside the cluster."""
     urls: pulumi.Output[dict[str, str]]
@@ -46,7 +46,7 @@ class InferencePlatform(pulumi.ComponentResource):
     endpoint_address: pulumi.Output[str]
     """IP address of the endpoint; empty without one."""
     dns_records: pulumi.Output[list[dict[str, str]]]
-    """DNS records (name, type, data) to make for the endpoint; empty without one."""
+    """DNS records (name, type, data) to create for the endpoint; empty without one."""
     api_keys: pulumi.Output[dict[str, str]]
     """Key of each service; secret."""
 
@@ -56,14 +56,13 @@ class InferencePlatform(pulumi.ComponentResource):
         except PlanError as error:
             raise pulumi.RunError(f"the configuration of {name} cannot work:\n{error}") from None
         super().__init__("rayline:index:InferencePlatform", name, {}, opts)
-        plan = self.plan
         # the only cloud so far; another one is a class with the same attributes and methods
-        self._cloud = GoogleCloud(self, name, plan) if plan.cluster.mode is ClusterMode.CREATE else None
+        self._cloud = GoogleCloud(self, name, self.plan) if self.plan.cluster.mode is ClusterMode.CREATE else None
         self._cluster: list[pulumi.Resource] = [self._cloud.cluster] if self._cloud else []
         self._kubernetes = self._kubernetes_provider("kubernetes")
         self._namespace = self._make_namespace()
 
-        # a service goes before its operator, its nodes and its secrets, so that the operator can finish it
+        # a service is deleted before its operator, its nodes and its secrets, so that the operator can finish it
         needed: list[pulumi.Resource] = [self._namespace]
         needed += self._operator()
         needed += self._isolation()
@@ -72,11 +71,7 @@ class InferencePlatform(pulumi.ComponentResource):
             needed += self._cloud.weights(self._kubernetes, needed)
             needed += self._cloud.ladders(self._kubernetes)
         needed += self._network_cards()
-        store_address: pulumi.Input[str] | None = plan.head.address
-        if plan.head.store is HeadStore.MEMORYSTORE and self._cloud:
-            store = self._cloud.head_store(self._in_namespace())
-            needed.append(store)
-            store_address = store.address
+        store_address = self._head_store(needed)
         endpoint = self._cloud.endpoint(self._in_namespace()) if self._cloud else None
         services = self._services(needed, store_address)
         if endpoint:
@@ -84,30 +79,34 @@ class InferencePlatform(pulumi.ComponentResource):
         self._register(endpoint, services)
 
     def _kubernetes_provider(self, ending: str, *, takes_over: bool = False) -> kubernetes.Provider:
-        cloud, cluster = self._cloud, self.plan.cluster
+        cloud, args = self._cloud, self.plan.cluster.args
         return kubernetes.Provider(
             f"{self._name}-{ending}",
-            kubeconfig=cloud.cluster.kubeconfig if cloud else cluster.kubeconfig,
-            context=None if cloud else cluster.context,
-            # without it the provider replaces itself, and all that it made, where a preview does not know the kubeconfig
+            kubeconfig=cloud.cluster.kubeconfig if cloud else args.kubeconfig,
+            context=None if cloud else args.context,
+            # without it the provider replaces itself, and all its objects, where a preview does not know the kubeconfig
             cluster_identifier=cloud.cluster.cluster_id if cloud else None,
-            # else a new key replaces the Secret, which is then missing for a moment
+            # without it a new key replaces the Secret, which is then missing for a moment
             enable_secret_mutable=True,
             upsert_existing_objects=True if takes_over else None,
             enable_patch_force=True if takes_over else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
+    def _in_cluster(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=list(after))
+
     def _in_namespace(self) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=[self._namespace])
+        return self._in_cluster(self._namespace)
 
     def _make_namespace(self) -> kubernetes.core.v1.Namespace:
-        plan = self.plan
+        isolation = self.plan.isolation
         return kubernetes.core.v1.Namespace(
             f"{self._name}-namespace",
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                name=plan.namespace, labels=pod_security_labels(plan.isolation.pod_security) if plan.isolation else None
-            ),
+            metadata={
+                "name": self.plan.namespace,
+                "labels": pod_security_labels(isolation.args.pod_security) if isolation else None,
+            },
             opts=pulumi.ResourceOptions(
                 parent=self,
                 provider=self._kubernetes,
@@ -131,18 +130,19 @@ class InferencePlatform(pulumi.ComponentResource):
                 depends_on=self._cluster,
             ),
         )
-        arguments: KuberayOperatorArgs = {
-            "version": kuberay.version,
-            "chart": kuberay.chart,
-            "namespace": defaults.OPERATOR_NAMESPACE,
-            "watch_namespace": self.plan.namespace,
-            "on_system_pool": mode is ClusterMode.CREATE,
-        }
-        if kuberay.repository:
-            arguments["repository"] = kuberay.repository
-        after = [crds, self._namespace, *self._cluster]
-        opts = pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=after)
-        return [KuberayOperator(f"{self._name}-kuberay", arguments, opts=opts)]
+        operator = KuberayOperator(
+            f"{self._name}-kuberay",
+            {
+                "version": kuberay.version,
+                "repository": kuberay.repository,
+                "chart": kuberay.chart,
+                "namespace": defaults.OPERATOR_NAMESPACE,
+                "watch_namespace": self.plan.namespace,
+                "on_system_pool": mode is ClusterMode.CREATE,
+            },
+            opts=self._in_cluster(crds, self._namespace, *self._cluster),
+        )
+        return [operator]
 
     def _isolation(self) -> list[pulumi.Resource]:
         if not self.plan.isolation:
@@ -151,21 +151,29 @@ class InferencePlatform(pulumi.ComponentResource):
 
     def _token(self) -> list[pulumi.Resource]:
         token = self.plan.hugging_face
-        if token.source is TokenSource.PULUMI_SECRET and token.secret_name:
-            return [
-                HuggingFaceSecret(
-                    f"{self._name}-hugging-face",
-                    {"namespace": self._namespace.metadata["name"], "secret_name": token.secret_name, "token": token.token},
-                    opts=self._in_namespace(),
-                )
-            ]
-        return [self._cloud.token(self._kubernetes, self._namespace)] if self._cloud and token.secret else []
+        if token.source is not TokenSource.PULUMI_SECRET or not token.secret_name:
+            return [self._cloud.token(self._kubernetes, self._namespace)] if self._cloud and token.secret else []
+        secret = HuggingFaceSecret(
+            f"{self._name}-hugging-face",
+            {"namespace": self._namespace.metadata["name"], "secret_name": token.secret_name, "token": token.token},
+            opts=self._in_namespace(),
+        )
+        return [secret]
 
     def _network_cards(self) -> list[pulumi.Resource]:
         if not any(pool.rdma for pool in self.plan.pools):
             return []
         manifest = network_claim_template(self.plan.namespace)
         return [NetworkClaim(f"{self._name}-rdma", {"manifest": manifest}, opts=self._in_namespace())]
+
+    def _head_store(self, needed: list[pulumi.Resource]) -> pulumi.Input[str] | None:
+        """Return the address of the heads' Redis; None without one. A Memorystore instance joins `needed`."""
+        head = self.plan.head.args
+        if head.store is not HeadStore.MEMORYSTORE or not self._cloud:
+            return head.address
+        store = self._cloud.head_store(self._in_namespace())
+        needed.append(store)
+        return store.address
 
     def _services(self, needed: list[pulumi.Resource], store_address: pulumi.Input[str] | None) -> dict[str, LlmService]:
         plan = self.plan
@@ -188,47 +196,37 @@ class InferencePlatform(pulumi.ComponentResource):
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,
                 },
-                opts=pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=after),
+                opts=self._in_cluster(*after),
             )
             for service in plan.services
         }
 
     def _routes(self, endpoint: EndpointGateway, services: Mapping[str, LlmService]) -> None:
         for service in self.plan.services:
-            # after the service, so that the backend is there and the route goes first
-            after = [endpoint, services[service.name]]
             ServiceRoute(
                 f"{self._name}-{service.name}-route",
                 {
                     "policies": service_policies(self.plan.endpoint, service, self.plan.namespace),
                     "route": service_route(self.plan.endpoint, service, self.plan.namespace),
                 },
-                opts=pulumi.ResourceOptions(parent=self, provider=self._kubernetes, depends_on=after),
+                # after the service, so that the backend is there and the route goes first
+                opts=self._in_cluster(endpoint, services[service.name]),
             )
 
     def _register(self, endpoint: EndpointGateway | None, services: Mapping[str, LlmService]) -> None:
         cluster, known = self._cloud and self._cloud.cluster, pulumi.Output.from_input
+        self.cluster_name = cluster.cluster_name if cluster else known("")
+        self.kubeconfig = cluster.kubeconfig if cluster else known("")
+        self.endpoints = pulumi.Output.all(**{name: service.endpoint for name, service in services.items()})
         self.urls = known(self.plan.endpoint.urls)
         self.endpoint_address = endpoint.address if endpoint else known("")
         self.dns_records = self._dns_records(endpoint) if endpoint else known([])
-        self.cluster_name = cluster.cluster_name if cluster else known("")
-        self.kubeconfig = cluster.kubeconfig if cluster else known("")
-        self.endpoints = pulumi.Output.all(**{key: service.endpoint for key, service in services.items()})
-        self.api_keys = pulumi.Output.secret(pulumi.Output.all(**{key: service.api_key for key, service in services.items()}))
-        self.register_outputs(
-            {
-                "cluster_name": self.cluster_name,
-                "kubeconfig": self.kubeconfig,
-                "endpoints": self.endpoints,
-                "urls": self.urls,
-                "endpoint_address": self.endpoint_address,
-                "dns_records": self.dns_records,
-                "api_keys": self.api_keys,
-            }
-        )
+        self.api_keys = pulumi.Output.secret(pulumi.Output.all(**{name: service.api_key for name, service in services.items()}))
+        outputs = ("cluster_name", "kubeconfig", "endpoints", "urls", "endpoint_address", "dns_records", "api_keys")
+        self.register_outputs({output: getattr(self, output) for output in outputs})
 
     def _dns_records(self, endpoint: EndpointGateway) -> pulumi.Output[list[dict[str, str]]]:
-        """Return what the owner of the domain has to make: a name for every service, and the proof for a managed certificate."""
+        """Return the records that the owner of the domain creates: a name for each service, and a managed certificate's proof."""
         names = list(self.plan.endpoint.hostnames.values())
         return pulumi.Output.all(endpoint.address, endpoint.certificate_records).apply(
             lambda known: [{"name": f"{name}.", "type": "A", "data": known[0]} for name in names] + list(known[1])

@@ -1,4 +1,4 @@
-"""The whole platform, decided."""
+"""Plan of a whole platform."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from rayline.weights.types import BucketPlan, Mirror
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole platform, decided."""
+    """Plan of a whole platform."""
 
     namespace: str
     cluster: ClusterPlan
@@ -30,8 +30,8 @@ class Plan:
     pools: tuple[NodePool, ...]
     services: tuple[ServicePlan, ...]
     hourly_usd: float | None
-    """Running cost at the planned sizes, with the cluster fee, without what is in `unpriced`; None where nothing is bought."""
+    """Cost at the planned sizes, with the cluster fee, without the machines in `unpriced`; None where nothing is bought."""
     unpriced: tuple[str, ...]
-    """Machines whose price in this region is not known here."""
+    """Machines without a known price in this region."""
     price_source: str
     warnings: tuple[str, ...] = ()

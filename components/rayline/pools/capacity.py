@@ -1,4 +1,4 @@
-"""How a service's machines are to be had: what the stack asks for, and a refusal of what Google does not sell or GKE refuses."""
+"""Check how a service gets its machines: refuse what Google does not sell, and warn of what may surprise."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from rayline.service.types import ServicePlan
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a service says about how its nodes come. `order` is None where the stack leaves a ladder's order to the plan."""
+class CapacityPlan:
+    """How a service gets its nodes. `order` is None where the plan decides about the order of a ladder."""
 
     capacity: Capacity
     order: tuple[Capacity, ...] | None = None
@@ -24,41 +24,32 @@ class Asked:
     secondary_boot_disk: str | None = None
 
     def ways(self, machine: MachineType) -> tuple[Capacity, ...]:
-        """How nodes of this machine may come, what is tried first standing first; empty where they cannot."""
+        """Return the capacities of nodes of this machine in the order of trying; empty where Google sells none of them."""
         if self.capacity is not Capacity.LADDER:
             return (self.capacity,) if self.capacity in machine.capacities else ()
-        wanted = default_ladder(machine, self.reservation) if self.order is None else self.order
-        if self.order is None and self.reservation and Capacity.RESERVATION not in wanted:
+        rungs = default_ladder(machine, self.reservation) if self.order is None else self.order
+        if self.order is None and self.reservation and Capacity.RESERVATION not in rungs:
             return ()
-        return wanted if len(wanted) > 1 and set(wanted) <= machine.capacities else ()
+        return rungs if len(rungs) > 1 and set(rungs) <= machine.capacities else ()
 
 
-def plan_capacity(check: Check, path: str, nodes: NodesArgs, cluster: ClusterPlan) -> Asked:
-    """Check how a service asks for its nodes. What depends on the machine is `choose_machine`'s."""
+def plan_capacity(check: Check, path: str, nodes: NodesArgs, cluster: ClusterPlan) -> CapacityPlan:
+    """Check the keys of a service's nodes. `choose_machine` checks what depends on the machine."""
     capacity, order = nodes.capacity, _order(check, path, nodes)
     ways = {capacity} if capacity is not Capacity.LADDER else set(order or LADDER_ORDER)
     if nodes.reservation is None and (capacity is Capacity.RESERVATION or Capacity.RESERVATION in (order or ())):
-        check.refuse(
-            f"{path}.reservation",
-            None,
-            f"required with {'capacity reservation' if order is None else 'reservation in capacity_order'}: the reservation's name",
-        )
+        needed = "capacity reservation" if order is None else "reservation in capacity_order"
+        check.refuse(f"{path}.reservation", None, f"required with {needed}. Fix: the reservation's name")
     elif nodes.reservation is not None and Capacity.RESERVATION not in ways:
         why = f"it is {capacity.value}" if order is None else "capacity_order leaves it out"
-        check.refuse(f"{path}.reservation", nodes.reservation, f"only with capacity reservation or ladder, and {why}")
+        says = f"only with capacity reservation or ladder, and {why}. Fix: leave one out"
+        check.refuse(f"{path}.reservation", nodes.reservation, says)
     if nodes.max_run_hours is not None and Capacity.FLEX_START not in ways:
-        check.refuse(
-            f"{path}.max_run_hours",
-            nodes.max_run_hours,
-            f"only with flex-start, and capacity is {capacity.value}: leave it out",
-        )
-    if nodes.secondary_boot_disk is not None and not cluster.image_streaming:
-        check.refuse(
-            f"{path}.secondary_boot_disk",
-            nodes.secondary_boot_disk,
-            "needs image streaming, and cluster.image_streaming is off",
-        )
-    return Asked(
+        check.only_with(f"{path}.max_run_hours", nodes.max_run_hours, "capacity flex-start", capacity)
+    if nodes.secondary_boot_disk is not None and not cluster.args.image_streaming:
+        says = "needs image streaming, and cluster.image_streaming is off. Fix: leave one out"
+        check.refuse(f"{path}.secondary_boot_disk", nodes.secondary_boot_disk, says)
+    return CapacityPlan(
         capacity=capacity,
         order=order,
         reservation=nodes.reservation,
@@ -70,73 +61,71 @@ def plan_capacity(check: Check, path: str, nodes: NodesArgs, cluster: ClusterPla
 def _order(check: Check, path: str, nodes: NodesArgs) -> tuple[Capacity, ...] | None:
     if nodes.capacity_order is None:
         return None
-    order, capacity = tuple(nodes.capacity_order), nodes.capacity
-    shown = ", ".join(way.value for way in order)
-    where = f"{path}.capacity_order"
-    if capacity is not Capacity.LADDER:
-        check.refuse(where, shown, f"only with capacity ladder, and it is {capacity.value}: leave it out")
-    elif Capacity.LADDER in order or len(set(order)) != len(order) or len(order) < 2:
-        rungs = ", ".join(way.value for way in Capacity if way is not Capacity.LADDER)
-        check.refuse(where, shown, f"at least two of {rungs}, each once, the one to try first standing first")
-    else:
-        return order
-    return None
+    order, path = tuple(nodes.capacity_order), f"{path}.capacity_order"
+    if nodes.capacity is not Capacity.LADDER:
+        check.only_with(path, _listed(order), "capacity ladder", nodes.capacity)
+        return None
+    if Capacity.LADDER in order or len(set(order)) != len(order) or len(order) < 2:
+        rungs = _listed(tuple(way for way in Capacity if way is not Capacity.LADDER))
+        check.refuse(path, _listed(order), f"no order. Fix: at least two of {rungs}, each once, in the order of trying")
+        return None
+    return order
 
 
-def refuse_machine(check: Check, path: str, asked: Asked, machine: MachineType) -> None:
-    """Say that a machine cannot be had in the asked way, and in which it can."""
-    sold = [way for way in Capacity if way in machine.capacities]
-    offered = " or ".join(sorted(way.value for way in sold))
-    missing = [way.value for way in asked.order or () if way not in machine.capacities]
-    if asked.capacity is not Capacity.LADDER:
-        check.refuse(f"{path}.capacity", asked.capacity, f"{machine.name} is not sold {asked.capacity.value}: {offered}")
+def _listed(ways: tuple[Capacity, ...]) -> str:
+    return ", ".join(way.value for way in ways)
+
+
+def refuse_machine(check: Check, path: str, plan: CapacityPlan, machine: MachineType) -> None:
+    """Refuse a capacity in which Google does not sell a machine, and name those in which it does."""
+    fix = "Fix: " + " or ".join(sorted(way.value for way in machine.capacities))
+    missing = [way.value for way in plan.order or () if way not in machine.capacities]
+    if plan.capacity is not Capacity.LADDER:
+        check.refuse(f"{path}.capacity", plan.capacity, f"{machine.name} is not sold {plan.capacity.value}. {fix}")
     elif missing:
-        check.refuse(
-            f"{path}.capacity_order",
-            ", ".join(way.value for way in asked.order or ()),
-            f"{machine.name} is not sold {' or '.join(missing)}: {offered}",
-        )
-    elif asked.reservation:
-        check.refuse(f"{path}.reservation", asked.reservation, f"{machine.name} is not sold reservation: {offered}")
+        says = f"{machine.name} is not sold {' or '.join(missing)}. {fix}"
+        check.refuse(f"{path}.capacity_order", _listed(plan.order or ()), says)
+    elif plan.reservation:
+        check.refuse(f"{path}.reservation", plan.reservation, f"{machine.name} is not sold reservation. {fix}")
     else:
-        check.refuse(f"{path}.capacity", asked.capacity, f"{machine.name} is sold {offered} only: say that instead")
+        check.refuse(f"{path}.capacity", plan.capacity, f"{machine.name} is sold in one way only. {fix}")
 
 
 def capacity_warnings(services: tuple[ServicePlan, ...], pools: tuple[NodePool, ...]) -> list[str]:
-    """What is allowed and may still surprise."""
-    found = []
-    for pool in pools:
-        unlisted = [zone for zone in pool.zones if zone not in ACCELERATORS[pool.accelerator].zones]
-        if unlisted and ACCELERATORS[pool.accelerator].zones:
-            found.append(f"{pool.name}: no source here lists {pool.machine.name} in {', '.join(unlisted)}")
-        ways = pool.order or (pool.capacity,)
-        if Capacity.FLEX_START in ways:
-            after = [way.value for way in ways[ways.index(Capacity.FLEX_START) + 1 :]]
-            if after:
-                found.append(
-                    f"{pool.name}: flex-start waits before it gives up, so {' and '.join(after)} would come minutes later: `nodes.capacity_order` may have it last"
-                )
-            if pool.capacity is Capacity.FLEX_START:
-                found.append(
-                    f"{pool.name}: a flex-start machine comes when Google has one and ends {pool.max_run_hours} hours later at most"
-                )
-        if Capacity.ANY_RESERVATION in ways[:-1] and ways[ways.index(Capacity.ANY_RESERVATION) + 1] is not Capacity.ON_DEMAND:
-            found.append(
-                f"{pool.name}: any-reservation goes on to on-demand machines by itself before {ways[ways.index(Capacity.ANY_RESERVATION) + 1].value} is tried"
+    """Warn of node pools and spot machines whose behaviour may surprise."""
+    warnings = [f"{pool.name}: {warning}" for pool in pools for warning in _pool_warnings(pool)]
+    spot = {pool.name for pool in pools if Capacity.SPOT in pool.ways}
+    for service in services:
+        if service.machine and service.machine.caveat:
+            warnings.append(f"{service.name}: {service.machine.caveat}")
+        stream = service.asked.rollout.longest_stream_seconds
+        if service.pool in spot and stream > SPOT_GRACE_SECONDS:
+            left = f"{SPOT_GRACE_SECONDS} to 25 s, not {stream}"
+            warnings.append(f"{service.name}: a spot machine that Google takes back leaves its streams {left}")
+    return warnings
+
+
+def _pool_warnings(pool: NodePool) -> list[str]:
+    warnings, ways = [], pool.ways
+    listed = ACCELERATORS[pool.accelerator].zones
+    unlisted = [zone for zone in pool.zones if zone not in listed]
+    if unlisted and listed:
+        warnings.append(f"no source here lists {pool.machine.name} in {', '.join(unlisted)}")
+    if Capacity.FLEX_START in ways:
+        after = [way.value for way in ways[ways.index(Capacity.FLEX_START) + 1 :]]
+        if after:
+            warnings.append(
+                f"flex-start waits before it gives up, so {' and '.join(after)} would come minutes later: "
+                "`nodes.capacity_order` may have it last"
             )
-        if pool.secondary_boot_disk:
-            found.append(f"{pool.name}: another secondary_boot_disk is another pool: services move to it as in an upgrade")
-        if pool.rdma:
-            found.append(
-                f"{pool.name}: replicas span machines over RDMA networks that GKE makes; nobody here has run this: try one replica first"
-            )
-        for service in services:
-            if (
-                service.pool == pool.name
-                and Capacity.SPOT in ways
-                and service.asked.rollout.longest_stream_seconds > SPOT_GRACE_SECONDS
-            ):
-                found.append(
-                    f"{service.name}: a spot machine that Google takes back leaves its streams {SPOT_GRACE_SECONDS} to 25 s, not {service.asked.rollout.longest_stream_seconds}"
-                )
-    return found
+        if pool.capacity is Capacity.FLEX_START:
+            warnings.append(f"a flex-start machine comes when Google has one and ends after {pool.max_run_hours} hours at most")
+    if Capacity.ANY_RESERVATION in ways[:-1]:
+        following = ways[ways.index(Capacity.ANY_RESERVATION) + 1]
+        if following is not Capacity.ON_DEMAND:
+            warnings.append(f"any-reservation takes on-demand machines by itself before {following.value} is tried")
+    if pool.secondary_boot_disk:
+        warnings.append("another secondary_boot_disk is another pool: services move to it as in a rollout")
+    if pool.rdma:
+        warnings.append("replicas span machines over RDMA networks of GKE. This was never run: try one replica first")
+    return warnings

@@ -1,4 +1,4 @@
-"""A ladder of ways to get GPU nodes: GKE makes the node pools and tries the ways in order."""
+"""Ladder of capacities for GPU nodes: GKE creates the node pools and tries the capacities in order."""
 
 from typing import Any, TypedDict
 

@@ -1,4 +1,4 @@
-"""Pure: a ladder becomes a GKE ComputeClass, and replicas that span machines a claim on their network cards.
+"""ComputeClass of a ladder, and the claim of workers on network cards. No Pulumi, no I/O.
 
 Field names: GoogleCloudPlatform/accelerated-platforms at 9320f3b (core/custom_compute_class), GKE's ComputeClass reference and
 the Go types of the CRD as published with GKE's autoscaler; the claim: GKE, how-to/allocate-network-resources-dra.
@@ -14,9 +14,9 @@ from rayline.pools.types import NodePool
 
 
 def compute_class(pool: NodePool, *, service_account: Any, private_nodes: bool, image_streaming: bool) -> dict[str, Any]:
-    """The ComputeClass of a ladder: GKE makes the pools, tries the rungs from the top, and waits when none has a machine.
+    """Return the ComputeClass of a ladder: GKE creates the pools, tries the rungs in order, and waits when none has a machine.
 
-    `service_account` may be an Output. Running workers are not moved to a better rung that has become free (no activeMigration): a move is an interruption.
+    `service_account` may be an Output. There is no activeMigration: a move of running workers to a better rung is an interruption.
     """
     nodes: dict[str, Any] = {
         "serviceAccount": service_account,
@@ -39,7 +39,7 @@ def compute_class(pool: NodePool, *, service_account: Any, private_nodes: bool, 
                 "shieldedInstanceConfig": {"enableSecureBoot": True, "enableIntegrityMonitoring": True},
             },
             "nodePoolConfig": nodes,
-            "priorities": [_rung(way, pool) for way in pool.order],
+            "priorities": [_rung(way, pool) for way in pool.ways],
             # the other choice would start ordinary CPU machines for pods that need a GPU
             "whenUnsatisfiable": "DoNotScaleUp",
         },
@@ -92,7 +92,7 @@ def _specific(pool: NodePool) -> dict[str, Any]:
 
 
 def network_claim_template(namespace: str) -> dict[str, Any]:
-    """What every worker of a replica that spans machines claims: all RDMA network cards of its machine."""
+    """Return the claim of each worker of a replica that spans machines: all RDMA network cards of its machine."""
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",

@@ -1,4 +1,4 @@
-"""What workers claim of their machines' network cards, where replicas span machines."""
+"""Claim of workers on the network cards of their machines, where replicas span machines."""
 
 from typing import Any, TypedDict
 

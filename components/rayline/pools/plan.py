@@ -1,7 +1,7 @@
-"""Node pools that services share, what GKE leaves of a machine, and what it all costs."""
+"""Decide about the node pools that services share, the CPU pool for their heads, and the cost."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import ceil
 
@@ -34,72 +34,60 @@ DAEMONSET_MEMORY_GIB = 1.0
 
 
 def plan_pools(drafts: list[Draft], cluster: ClusterPlan) -> dict[PoolKey, NodePool]:
-    """One pool for each machine type, way of getting it and set of zones; services that agree on them share it."""
-    shared: dict[PoolKey, list[Draft]] = {}
+    """Return one pool for each machine type, capacity and set of zones; services with the same key share it."""
+    users: dict[PoolKey, list[ServicePlan]] = {}
     for draft in drafts:
         if draft.pool_key:
-            shared.setdefault(draft.pool_key, []).append(draft)
-    pools: dict[PoolKey, NodePool] = {}
-    for key, users in shared.items():
-        machine, spec = key.machine, ACCELERATORS[users[0].plan.accelerator]
-        groups = [user.plan.workers for user in users]
-        running = sum(user.plan.running_workers * user.plan.workers.gpus for user in users)
-        # parked services count: resuming one is then a change of that service alone
-        most = ceil(sum(group.most_workers * group.gpus for group in groups) / machine.gpus)
-        surge = sum(ceil(group.surge_workers * group.gpus / machine.gpus) for group in groups)
-        disk = max(sum(user.plan.workers.ephemeral_gib * machine.gpus // user.plan.workers.gpus for user in users), 1)
-        pools[key] = NodePool(
-            name=pool_name(key, listed_zones(spec, cluster.region or "", cluster.location)),
-            accelerator=users[0].plan.accelerator,
-            machine=machine,
-            capacity=key.capacity,
-            order=key.ways if key.capacity is Capacity.LADDER else (),
-            reservation=key.reservation,
-            zones=key.zones,
-            max_run_hours=key.max_run_hours,
-            secondary_boot_disk=key.secondary_boot_disk,
-            rdma=key.rdma,
-            min_gke_version=_min_gke_version(key, spec),
-            drain_seconds=max(drain_times(user.plan.asked.rollout.longest_stream_seconds).pod for user in users),
-            nodes=ceil(running / machine.gpus),
-            max_nodes=most + surge,
-            boot_disk_gib=max(BOOT_DISK_GIB, ceil((IMAGE_GIB + disk * 1.2) / 10) * 10),
-            hourly_usd=node_price(machine.name, cluster.region or "", key.ways),
-        )
-    return pools
+            users.setdefault(draft.pool_key, []).append(draft.plan)
+    return {key: _pool(key, services, cluster) for key, services in users.items()}
+
+
+def _pool(key: PoolKey, services: list[ServicePlan], cluster: ClusterPlan) -> NodePool:
+    accelerator, machine, region = services[0].accelerator, key.machine, cluster.region or ""
+    groups = [service.workers for service in services]
+    running = sum(service.running_workers * service.workers.gpus for service in services)
+    # parked services count: resuming one is then a change of that service alone
+    most = ceil(sum(group.most_workers * group.gpus for group in groups) / machine.gpus)
+    surge = sum(ceil(group.surge_workers * group.gpus / machine.gpus) for group in groups)
+    disk = max(sum(group.ephemeral_gib * machine.gpus // group.gpus for group in groups), 1)
+    return NodePool(
+        **vars(key),
+        name=pool_name(key, listed_zones(ACCELERATORS[accelerator], region, cluster.location)),
+        accelerator=accelerator,
+        min_gke_version=_min_gke_version(key, ACCELERATORS[accelerator]),
+        drain_seconds=max(drain_times(service.asked.rollout.longest_stream_seconds).pod for service in services),
+        nodes=ceil(running / machine.gpus),
+        max_nodes=most + surge,
+        boot_disk_gib=max(BOOT_DISK_GIB, ceil((IMAGE_GIB + disk * 1.2) / 10) * 10),
+        hourly_usd=node_price(machine.name, region, key.ways),
+    )
 
 
 def check_system_pool(check: Check, drafts: list[Draft], cluster: ClusterPlan) -> None:
-    """The heads need CPU nodes: one each, and a second one while a change builds a second cluster."""
+    """Refuse a CPU pool without room for the Ray heads: one for each service, and a second one while a rollout lasts."""
     pool = cluster.system_pool
     if pool is None or not drafts:
         return
     cpus, memory = allocatable(pool.machine)
-    head_cpus = max(draft.plan.head_cpus + draft.plan.autoscaler_cpus for draft in drafts)
-    head_memory = max(draft.plan.head_memory_gib + defaults.AUTOSCALER_MEMORY_GIB for draft in drafts)
+    services = [draft.plan for draft in drafts]
+    head_cpus = max(service.head_cpus + service.autoscaler_cpus for service in services)
+    head_memory = max(service.head_memory_gib + defaults.AUTOSCALER_MEMORY_GIB for service in services)
     fit = min(
         int((cpus - DAEMONSET_CPUS - defaults.OPERATOR_CPUS) // head_cpus),
         int((memory - DAEMONSET_MEMORY_GIB - defaults.OPERATOR_MEMORY_GIB) // head_memory),
     )
-    heads = sum(1 if draft.plan.upgrade is UpgradeStrategy.NONE else 2 for draft in drafts)
+    heads = sum(1 if service.upgrade is UpgradeStrategy.NONE else 2 for service in services)
+    path = "cluster.system_pool"
     if fit < 1:
-        check.refuse(
-            "cluster.system_pool.machine_type",
-            pool.machine.name,
-            f"a Ray head asks for {head_cpus:g} CPU and {head_memory:g} GiB, and it leaves {cpus:.1f} and {memory:.1f}: "
-            "e2-standard-8 or larger",
-        )
+        says = f"a Ray head needs {head_cpus:g} CPU and {head_memory:g} GiB, and the machine leaves {cpus:.1f} and {memory:.1f}"
+        check.refuse(f"{path}.machine_type", pool.machine.name, f"{says}. Fix: e2-standard-8 or larger")
     elif heads > fit * pool.max_nodes:
-        check.refuse(
-            "cluster.system_pool.max_nodes",
-            pool.max_nodes,
-            f"{heads} Ray heads ({len(drafts)} services, twice while a change builds a second cluster) at {fit} a node: "
-            f"at least {ceil(heads / fit)}",
-        )
+        says = f"{heads} Ray heads ({len(drafts)} services, twice during a rollout) do not fit at {fit} a node"
+        check.refuse(f"{path}.max_nodes", pool.max_nodes, f"{says}. Fix: at least {ceil(heads / fit)}")
 
 
 def listed_zones(spec: AcceleratorSpec, region: str, location: str | None) -> tuple[str, ...]:
-    """The zones that a pool gets when the stack names none: the region's, or the one zone of a zonal cluster."""
+    """Return the zones of a pool when the stack names none: the region's, or the one zone of a zonal cluster."""
     inside = (zone for zone in spec.zones if zone.startswith(f"{region}-"))
     return tuple(zone for zone in inside if location in (None, region, zone))
 
@@ -115,15 +103,12 @@ SUFFIX = {
 
 
 def pool_name(key: PoolKey, listed: tuple[str, ...]) -> str:
-    """A name that depends on the pool alone, so that adding a service never renames another's pool.
+    """Return a name that depends on the pool alone, so that another service never renames it.
 
-    `listed` are the zones of a pool whose services name none. What a pool has beyond them and its capacity is in a hash.
+    `listed` are the zones of a pool whose services name none. A hash stands for other zones and further settings.
     """
-    special = "".join(
-        f"{what}"
-        for what in (key.secondary_boot_disk, key.rdma, key.max_run_hours != FLEX_START_MAX_HOURS and key.max_run_hours)
-        if what
-    )
+    hours = key.max_run_hours if key.max_run_hours != FLEX_START_MAX_HOURS else None
+    special = "".join(str(setting) for setting in (key.secondary_boot_disk, key.rdma, hours) if setting)
     if key.capacity is Capacity.LADDER and key.ways != default_ladder(key.machine, key.reservation):
         special += "".join(key.ways)
     suffix = SUFFIX[key.capacity]
@@ -133,7 +118,7 @@ def pool_name(key: PoolKey, listed: tuple[str, ...]) -> str:
 
 
 def default_ladder(machine: MachineType, reservation: str | None) -> tuple[Capacity, ...]:
-    """The rungs of a ladder whose order the stack leaves to the plan."""
+    """Return the rungs of a ladder whose order the stack leaves to the plan."""
     return tuple(
         way
         for way in LADDER_ORDER
@@ -151,13 +136,14 @@ def _min_gke_version(key: PoolKey, spec: AcceleratorSpec) -> str:
 
 
 def finish(draft: Draft, pools: Mapping[PoolKey, NodePool]) -> ServicePlan:
+    """Return the service of a draft with the name of its pool."""
     if draft.pool_key is None or not pools:
         return draft.plan
     return replace(draft.plan, pool=pools[draft.pool_key].name)
 
 
 def allocatable(machine: MachineType) -> tuple[float, float]:
-    """(CPUs, GiB) that GKE leaves to pods: its published reservation tiers, and before them what the kernel takes.
+    """Return the CPUs and GiB that GKE leaves to pods: its published reservation tiers, after the kernel's share.
 
     Sources: GKE "plan node sizes" (quoted 2026-07-20) and kubernetes/autoscaler cloudprovider/gce/gce_reserved.go at 55c37cd.
     """
@@ -170,14 +156,30 @@ def allocatable(machine: MachineType) -> tuple[float, float]:
         reserved += step * share
         left -= step
     cores = machine.vcpus
-    cpu = (
-        0.06 * min(cores, 1) + 0.01 * min(max(cores - 1, 0), 1) + 0.005 * min(max(cores - 2, 0), 2) + 0.0025 * max(cores - 4, 0)
-    )
+    tiers = ((0.06, 0, 1), (0.01, 1, 1), (0.005, 2, 2), (0.0025, 4, cores))
+    cpu = sum(share * min(max(cores - above, 0), width) for share, above, width in tiers)
     return cores - cpu, (mib - kernel - reserved) / 1024
 
 
+def unused_warnings(services: Iterable[ServicePlan], pools: Iterable[NodePool]) -> list[str]:
+    """Warn of GPUs that are paid for and serve nothing."""
+    warnings = []
+    for pool in pools:
+        users = [service for service in services if service.pool == pool.name and not service.parked]
+        used = sum(service.workers.workers * service.workers.gpus for service in users)
+        served = sum(service.gpus for service in users)
+        total = pool.nodes * pool.machine.gpus
+        if served < total:
+            left = f" (workers leave {total - used} to other services)" if used < total else ""
+            warnings.append(
+                f"{pool.name}: {total - served} of {total} GPUs are paid for and serve nothing{left}; more replicas cost nothing, "
+                "and another nodes.capacity or nodes.machine_type may be smaller"
+            )
+    return warnings
+
+
 def hourly_cost(cluster: ClusterPlan, pools: tuple[NodePool, ...]) -> tuple[float | None, tuple[str, ...]]:
-    """What is known of the bill, USD per hour, and the machines that it leaves out because their price is not known."""
+    """Return the known cost in USD per hour, and the machines without a known price, which it leaves out."""
     if cluster.mode is not ClusterMode.CREATE or cluster.system_pool is None:
         return None, ()
     system = cluster.system_pool

@@ -1,4 +1,4 @@
-"""What a GPU node pool consists of."""
+"""Types of the plan of GPU node pools."""
 
 from dataclasses import dataclass
 
@@ -7,37 +7,8 @@ from rayline.facts.choices import Accelerator, Capacity
 
 
 @dataclass(frozen=True)
-class NodePool:
-    """One GPU node pool. Counts are nodes in all zones together."""
-
-    name: str
-    accelerator: Accelerator
-    machine: MachineType
-    capacity: Capacity
-    zones: tuple[str, ...]
-    nodes: int
-    """Nodes that the services need when nothing is being replaced and nothing drives autoscaling up; none for parked ones."""
-    max_nodes: int
-    """Nodes that GKE may have: for every service's most replicas, and for the second cluster that a change builds."""
-    boot_disk_gib: int
-    hourly_usd: float | None
-    min_gke_version: str
-    """The oldest GKE version that has the card and everything else that the pool asks for."""
-    drain_seconds: int
-    """Longest that a pod here may take to end."""
-    order: tuple[Capacity, ...] = ()
-    """A ladder's rungs, the first to try first. A ladder is a ComputeClass; GKE makes its pools."""
-    reservation: str | None = None
-    max_run_hours: int | None = None
-    """Life of a flex-start machine."""
-    secondary_boot_disk: str | None = None
-    rdma: bool = False
-    """Network cards between machines, for replicas that span them."""
-
-
-@dataclass(frozen=True)
 class PoolKey:
-    """What two services have to agree on to share nodes. `ways` are the rungs of a ladder, else the one capacity."""
+    """Settings that two services must share to share nodes. `ways` are a ladder's rungs in order, else the one capacity."""
 
     machine: MachineType
     capacity: Capacity
@@ -45,5 +16,25 @@ class PoolKey:
     zones: tuple[str, ...]
     reservation: str | None = None
     max_run_hours: int | None = None
+    """Life of a flex-start machine."""
     secondary_boot_disk: str | None = None
     rdma: bool = False
+    """Whether nodes have network cards between machines, for replicas that span them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePool(PoolKey):
+    """One GPU node pool; a ladder is a ComputeClass, whose pools GKE creates. Counts are nodes in all zones together."""
+
+    name: str
+    accelerator: Accelerator
+    nodes: int
+    """Nodes that the services need without a rollout and without load; none for parked services."""
+    max_nodes: int
+    """Most nodes: for the most replicas of each service, and for the second cluster of a rollout."""
+    boot_disk_gib: int
+    hourly_usd: float | None
+    min_gke_version: str
+    """Oldest GKE version with the card and the other features of the pool."""
+    drain_seconds: int
+    """Longest time that a pod of the pool may take to end."""

@@ -64,6 +64,11 @@ class Check:
         if path not in self._misshapen:
             self.problems.append(Problem(path, value if may_show("", value) else None, message))
 
+    def only_with(self, path: str, value: Any, needed: str, actual: Any) -> None:
+        """Refuse a key that has no effect beside another key's value: `needed` is `head.store redis`, for example."""
+        shown = getattr(actual, "value", actual)
+        self.refuse(path, value, f"only with {needed}, and it is {shown}. Fix: leave it out")
+
 
 _OWN = object()
 

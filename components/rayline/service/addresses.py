@@ -39,7 +39,9 @@ def past_the_proxy(env: Mapping[str, str], cluster: ClusterPlan) -> tuple[dict[s
     exceptions, own = _exceptions(env), [*NEVER_THROUGH_A_PROXY]
     if cluster.mode is not ClusterMode.LOCAL:
         own += NEVER_THROUGH_A_PROXY_IN_A_CLUSTER
-        own += filter(None, (cluster.nodes_cidr, cluster.pods_cidr, cluster.services_cidr))
+    if cluster.mode is ClusterMode.CREATE:
+        network = cluster.args.network
+        own += (network.nodes_cidr, network.pods_cidr, network.services_cidr)
     listed = ",".join(dict.fromkeys((*exceptions, *own)))
     warnings = []
     if cluster.mode is ClusterMode.EXISTING and not any("/" in entry or entry == "*" for entry in exceptions):

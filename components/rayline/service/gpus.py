@@ -8,7 +8,7 @@ from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineTyp
 from rayline.facts.choices import Capacity, ClusterMode, WeightsSource
 from rayline.facts.google import AI_ZONE, FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
 from rayline.facts.prices import node_price
-from rayline.pools.capacity import Asked, plan_capacity, refuse_machine
+from rayline.pools.capacity import CapacityPlan, plan_capacity, refuse_machine
 from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, listed_zones
 from rayline.pools.types import PoolKey
 from rayline.schema.spelling import hint, meant
@@ -86,7 +86,7 @@ def _refuse_wrong_keys(service: KnownService) -> None:
         )
 
 
-def _choose_machine(service: KnownService, spec: AcceleratorSpec, capacity: Asked) -> MachineType | None:
+def _choose_machine(service: KnownService, spec: AcceleratorSpec, capacity: CapacityPlan) -> MachineType | None:
     card, wanted = service.arguments.accelerator.value, service.arguments.nodes.machine_type
     by_name = {machine.name: machine for machine in spec.machines}
     if wanted and wanted not in by_name:

@@ -121,7 +121,7 @@ def _autoscaler(service: ServicePlan) -> dict[str, Any]:
 
 def _fault_tolerance(head: HeadPlan, address: Any) -> dict[str, Any]:
     """Return the GCS's Redis. Without externalStorageNamespace, so that each RayCluster of an upgrade has its own (kuberay #1286)."""
-    if head.store is HeadStore.NONE:
+    if head.args.store is HeadStore.NONE:
         return {}
     password = {"name": head.password_secret, "key": STORE_PASSWORD_KEY}
     return {"gcsFaultToleranceOptions": {"redisAddress": address, "redisPassword": {"valueFrom": {"secretKeyRef": password}}}}

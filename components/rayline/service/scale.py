@@ -4,7 +4,7 @@ from math import ceil, floor
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
-from rayline.facts.choices import Capacity, ClusterMode, OperatorSource, UpgradeStrategy
+from rayline.facts.choices import Accelerator, Capacity, ClusterMode, OperatorSource, UpgradeStrategy
 from rayline.kuberay.types import KuberayPlan
 from rayline.schema.check import version
 from rayline.service.arguments import AutoscalingArgs, ServiceArgs
@@ -161,3 +161,21 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
             "works on at once: a replica is added only when others wait"
         )
     return [f"{service.name}: {warning}" for warning in warnings]
+
+
+def service_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayPlan) -> list[str]:
+    """Warn of what is allowed in a service and may surprise."""
+    warnings = [f"{service.name}: {warning}" for warning in service.warnings]
+    of_the_kit = service.image == service.runtime.image and service.accelerator is not Accelerator.CPU
+    if of_the_kit and not service.runtime.image_confirmed:
+        warnings.append(
+            f"{service.name}: image tag {service.image} is not verified: check it before the first `pulumi up`, or set pods.runtime"
+        )
+    warnings += scale_warnings(service, cluster, kuberay)
+    generation = service.asked.rollout.ray_token_generation
+    if service.upgrade is UpgradeStrategy.NONE and generation > 1:
+        warnings.append(
+            f"{service.name}: rollout.ray_token_generation {generation} with strategy none: Ray keeps its old token until the "
+            "RayCluster is deleted"
+        )
+    return warnings

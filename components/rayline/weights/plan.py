@@ -30,7 +30,7 @@ def plan_bucket(check: Check, arguments: BucketArgs | None, cluster: ClusterPlan
             None,
             f"only with cluster.mode create, whose cluster has the driver and the identities that read a bucket; it is {cluster.mode.value}: leave it out",
         )
-    return BucketPlan(arguments.bucket, arguments.create, arguments.mirror, keep=cluster.deletion_protection)
+    return BucketPlan(arguments.bucket, arguments.create, arguments.mirror, keep=cluster.args.deletion_protection)
 
 
 def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> ServiceWeights:
@@ -122,3 +122,17 @@ def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> li
 def on_disk_gib(source: WeightsSource, weights_gib: float) -> int:
     """Return the GiB of weights on a worker's disk: the download or the mount's cache. A stream leaves nothing there."""
     return 0 if source is WeightsSource.GCS_STREAM else ceil(weights_gib)
+
+
+def bucket_warnings(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> list[str]:
+    """Warn of a bucket that no service reads, and of one that is deleted with the stack."""
+    warnings = []
+    if bucket and not any(service.weights.bucket for service in services):
+        warnings.append(
+            f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"
+        )
+    if bucket and bucket.create and not bucket.keep:
+        warnings.append(
+            f"weights: the bucket {bucket.name} and everything in it go with the stack, because cluster.deletion_protection is false"
+        )
+    return warnings
