@@ -84,14 +84,14 @@ def test_the_commands_are_listed_when_none_is_given():
 def test_an_unknown_stack_is_a_mistake_of_the_caller_and_the_answer_lists_the_stacks(command):
     result = run(command, "--stack", "prod")
     assert result.exit_code == 2
-    assert f"no stack 'prod'; there are: {', '.join(stack_names())}" in " ".join(result.output.split())
+    assert f"no stack 'prod'. Fix: one of {', '.join(stack_names())}" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("command", ["plan", "render", "up", "permissions"])
 def test_an_empty_name_is_no_stack_and_does_not_mean_all(command):
     result = run(command, "--stack", "")
     assert result.exit_code == 2
-    assert "no stack ''; there are: " in " ".join(result.output.split())
+    assert "no stack ''. Fix: one of " in " ".join(result.output.split())
 
 
 def test_an_unknown_command_or_option_is_a_mistake_of_the_caller():
@@ -148,7 +148,7 @@ def test_a_folder_that_is_left_over_makes_no_stack_of_its_name(monkeypatch, tmp_
         (folder / left).write_text("{}")
     result = run(command, "--stack", "gone")
     assert result.exit_code == 2
-    assert "no stack 'gone'; there are: " in " ".join(result.output.split())
+    assert "no stack 'gone'. Fix: one of " in " ".join(result.output.split())
 
 
 def test_a_session_on_this_machine_is_found_whatever_its_stack_file_says_and_its_folder_alone_is_none(tmp_path):

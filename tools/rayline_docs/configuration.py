@@ -23,7 +23,8 @@ from rayline.facts.variables import (
 from rayline.service import environment
 from rayline_bench.tables import NOTHING, code, listed, prose, table
 from rayline_cli.cli import app
-from rayline_cli.stack_files import MOST_BYTES, TOP_KEYS, in_json, map_of, read_stack, resolved
+from rayline_cli.pulumi_yaml import MOST_BYTES, resolved
+from rayline_cli.stack_files import TOP_KEYS, in_json, map_of, read_stack
 from rayline_cli.stack_names import PROJECT_ROOT, stack_names
 from rayline_docs.keys import keys_part
 
@@ -159,7 +160,6 @@ _WRITTEN: tuple[tuple[str, str], ...] = (
     ("1_000", ""),
     ("1e3", ""),
     ("2.60", "Put a version in quotes."),
-    ("2026-01-03", "Put a time in quotes."),
     ("12:30", ""),
     ("~", "Like `null`, and like no value at all."),
 )
@@ -170,7 +170,7 @@ def _values_part() -> str:
     rows = []
     for written, remark in _WRITTEN:
         tag, value = resolved(written)
-        rows.append((code(written), _MEANINGS.get(tag, "a time, as the text"), code(in_json(value)), remark))
+        rows.append((code(written), _MEANINGS[tag], code(in_json(value)), remark))
     return table(("Written", "Read as", "In JSON", "Remark"), rows)
 
 
