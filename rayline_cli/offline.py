@@ -75,21 +75,19 @@ def is_offline() -> bool:
     return pulumi.get_organization() == OFFLINE
 
 
-def record_all(
-    stacks: Iterable[str], root: pathlib.Path = PROJECT_ROOT
-) -> tuple[list[Program], list[tuple[str, ProgramError]]]:
-    """Record several stacks. Return the programs, and each stack that is refused with the reason, in the order given.
+def record_all(stacks: Iterable[str], root: pathlib.Path = PROJECT_ROOT) -> tuple[list[Program], dict[str, ProgramError]]:
+    """Record several stacks. Return the programs, and the error of each stack that is refused.
 
     A stack that is refused does not stop the others. Raises UnknownStack, and ProgramError where Pulumi.yaml is wrong.
     """
     project_name(root)
     programs: list[Program] = []
-    refused: list[tuple[str, ProgramError]] = []
+    refused: dict[str, ProgramError] = {}
     for stack in stacks:
         try:
             programs.append(record(stack, root))
         except ProgramError as error:
-            refused.append((stack, error))
+            refused[stack] = error
     return programs, refused
 
 

@@ -71,29 +71,22 @@ def files(program: Program) -> dict[str, str]:
     return result
 
 
-def write(program: Program, root: pathlib.Path = MANIFESTS) -> list[pathlib.Path]:
-    """Write a stack's manifests and remove those that it no longer has. Returns the files that changed."""
-    folder = root / program.stack
+def write(program: Program, root: pathlib.Path = MANIFESTS) -> list[str]:
+    """Write a stack's manifests and remove those that it no longer has. Return the names of the files that changed."""
+    folder, wanted, changed = root / program.stack, files(program), stale(program, root)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = files(program)
-    changed = []
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-            changed.append(path)
-    for name, text in wanted.items():
-        path = folder / name
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            changed.append(path)
+    for name in changed:
+        if name in wanted:
+            (folder / name).write_text(wanted[name])
+        else:
+            (folder / name).unlink()
     return changed
 
 
 def stale(program: Program, root: pathlib.Path = MANIFESTS) -> list[str]:
-    """Files of a stack that differ from what the program declares now."""
-    folder = root / program.stack
+    """Return the names of a stack's files that differ from what the program declares."""
+    folder, wanted = root / program.stack, files(program)
     present = {path.name: path.read_text() for path in folder.iterdir()} if folder.exists() else {}
-    wanted = files(program)
     return sorted(name for name in present.keys() | wanted.keys() if present.get(name) != wanted.get(name))
 
 

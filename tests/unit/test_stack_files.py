@@ -233,8 +233,8 @@ def test_a_stack_that_is_refused_does_not_stop_the_others(project):
         (root / name).symlink_to(PROJECT_ROOT / name)
     programs, refused = offline.record_all(["list", "good", "latin", "wrong"], root)
     assert [program.stack for program in programs] == ["good"]
-    assert [name for name, _ in refused] == ["list", "latin", "wrong"]
-    for (name, error), part in zip(refused, ("is not YAML", "is not UTF-8", "services: required"), strict=True):
+    assert list(refused) == ["list", "latin", "wrong"]
+    for (name, error), part in zip(refused.items(), ("is not YAML", "is not UTF-8", "services: required"), strict=True):
         assert part in str(error), name
 
 

@@ -137,7 +137,7 @@ def _commands(name: str, command: Any) -> Iterable[tuple[str, str, list[tuple[st
             else code(str(default).lower() if isinstance(default, bool) else default)
         )
         options.append((shown, value, getattr(parameter, "help", None) or ""))
-    yield name, " ".join((command.help or "").split()), options, (command.epilog or "").strip()
+    yield name, " ".join((command.help or "").split()), options, (command.epilog or "").partition("\n\n")[0]
 
 
 def _commands_part() -> str:
