@@ -7,8 +7,19 @@ from typing import Any
 import typer
 
 from .checking import chosen
-from .common import ContextOption, JsonOption, ServiceOption, StackOption, app, command, console, is_here
-from .common import print_json, print_line, state_dir
+from .common import (
+    ContextOption,
+    JsonOption,
+    ServiceOption,
+    StackOption,
+    app,
+    command,
+    console,
+    is_here,
+    print_json,
+    print_line,
+    state_dir,
+)
 
 
 @app.command(

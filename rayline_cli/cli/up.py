@@ -11,8 +11,19 @@ import typer
 from rayline_cli.errors import FailedError
 
 from .checking import Checks, check_cluster, failed, show_checks, show_failed, show_services
-from .common import JsonOption, StackOption, YesOption, app, command, console, failure
-from .common import print_error, print_json, print_line, state_dir
+from .common import (
+    JsonOption,
+    StackOption,
+    YesOption,
+    app,
+    command,
+    console,
+    failure,
+    print_error,
+    print_json,
+    print_line,
+    state_dir,
+)
 
 if TYPE_CHECKING:
     from rayline_cli.offline import Program
