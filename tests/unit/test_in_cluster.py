@@ -308,7 +308,11 @@ def test_the_logs_as_data_are_the_lines_of_each_log(fake: FakeCluster):
     fake.save()
     data = json.loads(rayline("logs", "--json").stdout)
     lines = {log["name"]: log["lines"] for log in data["logs"]}
-    assert (data["stack"], lines[f"{HEAD}/ray"], lines["serve/controller_1.log"]) == ("kind", ["runs", "and runs"], ["deployed"])
+    assert (data["stack"], lines[f"{HEAD}/ray"], lines["serve/controller_1.log"]) == (
+        "kind",
+        ["runs", "and runs"],
+        ["deployed"],
+    )
 
 
 def test_a_first_key_has_no_previous_one(fake: FakeCluster):

@@ -239,7 +239,7 @@ def test_a_stack_that_is_refused_does_not_stop_the_others(project):
 
 
 def test_a_stack_of_no_name_is_unknown(project):
-    with pytest.raises(offline.UnknownStack, match="no stack 'two'. Fix: one of one"):
+    with pytest.raises(offline.UnknownStack, match=r"no stack 'two'\. Fix: one of one"):
         read_stack("two", project("name: rayline\n", one=""))
 
 

@@ -224,6 +224,7 @@ Pulumi's ending, a service account 30): there a long name is cut and gets four d
 ## How a stack file is read
 
 As Pulumi's CLI reads it, so that a plan shows what `pulumi up` does. A tier of the tests compares the two.
+A date or time without quotes is refused: the CLI writes it in another form.
 
 {values}
 
