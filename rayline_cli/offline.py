@@ -217,14 +217,14 @@ def _surroundings(root: pathlib.Path) -> Iterator[None]:
     # the collector would look at Pulumi's SDKs again and again while they load: a quarter of the time
     collects = gc.isenabled()
     gc.disable()
-    try:
-        # the SDK prints a failed program's traceback beside raising it; the caller prints the message once
-        with contextlib.redirect_stderr(io.StringIO()):
+    # the SDK prints a failed program's traceback beside raising it; the caller prints the message once
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
             yield
-    finally:
-        if collects:
-            gc.enable()
-        sys.path.remove(str(root))
-        # a loop that is left open complains when Python ends
-        asyncio.set_event_loop(None)
-        loop.close()
+        finally:
+            if collects:
+                gc.enable()
+            sys.path.remove(str(root))
+            # a loop that is left open complains when Python ends
+            asyncio.set_event_loop(None)
+            loop.close()
