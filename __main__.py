@@ -15,14 +15,14 @@ try:
     arguments, problems = program_arguments()
     plan = make_plan(arguments, name=stack)
 except PlanError as error:
-    told = {problem.path for problem in problems}
-    problems += [problem for problem in error.problems if problem.path not in told]
+    reported = {problem.path for problem in problems}
+    problems += [problem for problem in error.problems if problem.path not in reported]
 if problems:
     raise pulumi.RunError(
         f"the configuration of stack {stack} has mistakes:\n" + "\n".join(str(problem) for problem in problems)
     )
 if plan.cluster.mode is ClusterMode.LOCAL and not is_offline():
-    raise pulumi.RunError(f"stack {stack} runs on this machine, not in a cluster: `rayline up --stack {stack}`")
+    raise pulumi.RunError(f"stack {stack} runs on this machine, not in a cluster. Fix: `rayline up --stack {stack}`")
 
 platform = InferencePlatform(stack, arguments)
 

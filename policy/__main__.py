@@ -1,21 +1,15 @@
-"""The rules as a Pulumi policy pack: `pulumi preview --policy-pack policy`. `rayline up` always runs it.
+"""The rules as a Pulumi policy pack. `rayline up` always runs it; Pulumi runs it for `pulumi preview --policy-pack policy`.
 
-A rule's settings come from `--policy-pack-config FILE` under its name; docs/policy.md lists them.
+A rule's settings come from `--policy-pack-config FILE` under its name (docs/policy.md).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pulumi_policy import (
-    EnforcementLevel,
-    PolicyConfigSchema,
-    PolicyPack,
-    ResourceValidationPolicy,
-    Secret,
-    StackValidationPolicy,
-)
+from pulumi_policy import EnforcementLevel, PolicyConfigSchema, PolicyPack, Secret, StackValidationPolicy
+from pulumi_policy import ResourceValidationPolicy as ResourcePolicy
 from pulumi_policy.proxy import UnknownValueError
-from rules import RULES, Resource, ResourceRule, StackRule, TeamSettings
+from rules import RULES, PolicyRule, Resource, TeamSettings
 
 SETTINGS = {
     "production": {"type": "array", "items": {"type": "string"}, "default": ["prod"]},
@@ -25,7 +19,7 @@ SETTINGS = {
 
 
 def plain(value: Any) -> Any:
-    """Inputs as plain data. A secret, and what a preview does not know, is None: no rule may depend on either."""
+    """Return inputs as plain data, with None for a secret or a value that a preview does not know."""
     if isinstance(value, Secret):
         return None
     if isinstance(value, Mapping):
@@ -42,23 +36,16 @@ def _known(holder: Any, key: Any) -> Any:
         return None
 
 
-def resource_of(seen: Any) -> Resource:
-    """A resource as the rules see it."""
-    kind = seen.resource_type
-    return Resource(type=kind, name=seen.name, inputs=plain(seen.props), protect=bool(seen.opts.protect))
+def resource_of(args: Any) -> Resource:
+    """Return a resource as the rules take it."""
+    return Resource(args.resource_type, args.name, plain(args.props), bool(args.opts.protect))
 
 
-def settings_of(rule: ResourceRule | StackRule, args: Any, urn: str) -> TeamSettings:
-    """The team's settings for a rule; the stack's name is part of every URN."""
+def settings_of(rule: PolicyRule, args: Any, urn: str) -> TeamSettings:
+    """Return the team's settings for a rule. The stack's name is part of every URN."""
     config = args.get_config()
-    return TeamSettings(
-        stack=urn.split("::")[0].rpartition(":")[2], **{key: config[key] for key in rule.settings if key in config}
-    )
-
-
-def schema(rule: ResourceRule | StackRule) -> PolicyConfigSchema | None:
-    """What a configuration file may say about a rule beside its enforcement level."""
-    return PolicyConfigSchema(properties={key: SETTINGS[key] for key in rule.settings}) if rule.settings else None
+    chosen = {key: config[key] for key in rule.settings if key in config}
+    return TeamSettings(stack=urn.split("::")[0].rpartition(":")[2], **chosen)
 
 
 # Inputs of each resource, by URN. Rules about one resource get inputs, rules about a stack get outputs. In a preview the outputs
@@ -66,33 +53,25 @@ def schema(rule: ResourceRule | StackRule) -> PolicyConfigSchema | None:
 declared: dict[str, Resource] = {}
 
 
-def of_one(rule: ResourceRule) -> ResourceValidationPolicy:
-    """A rule about one resource as Pulumi's policy engine takes it."""
+def policy(rule: PolicyRule) -> ResourcePolicy | StackValidationPolicy:
+    """Return a rule as a policy of Pulumi's."""
 
-    def validate(args: Any, report: Any) -> None:
+    def of_resource(args: Any, report: Any) -> None:
         resource = declared[args.urn] = resource_of(args)
         for message in rule.check(resource, settings_of(rule, args, args.urn)):
             report(message)
 
-    return ResourceValidationPolicy(rule.name, rule.says, validate, config_schema=schema(rule))
+    def of_stack(args: Any, report: Any) -> None:
+        resources = [resource_of(it) if it.props else declared.get(it.urn, resource_of(it)) for it in args.resources]
+        if resources:
+            urns = {id(resource): it.urn for resource, it in zip(resources, args.resources, strict=True)}
+            for resource, message in rule.check(resources, settings_of(rule, args, args.resources[0].urn)):
+                report(message, urns[id(resource)])
+
+    schema = PolicyConfigSchema(properties={key: SETTINGS[key] for key in rule.settings}) if rule.settings else None
+    if rule.of_stack:
+        return StackValidationPolicy(rule.name, rule.description, of_stack, config_schema=schema)
+    return ResourcePolicy(rule.name, rule.description, of_resource, config_schema=schema)
 
 
-def of_all(rule: StackRule) -> StackValidationPolicy:
-    """A rule about a whole stack as Pulumi's policy engine takes it."""
-
-    def validate(args: Any, report: Any) -> None:
-        seen = [(resource_of(one) if one.props else declared.get(one.urn, resource_of(one)), one.urn) for one in args.resources]
-        if not seen:
-            return
-        urn_of = {id(resource): urn for resource, urn in seen}
-        for resource, message in rule.check([resource for resource, _ in seen], settings_of(rule, args, seen[0][1])):
-            report(message, urn_of[id(resource)])
-
-    return StackValidationPolicy(rule.name, rule.says, validate, config_schema=schema(rule))
-
-
-PolicyPack(
-    name="rayline",
-    enforcement_level=EnforcementLevel.MANDATORY,
-    policies=[*map(of_one, RULES.of_one), *map(of_all, RULES.of_all)],
-)
+PolicyPack(name="rayline", enforcement_level=EnforcementLevel.MANDATORY, policies=[policy(rule) for rule in RULES])

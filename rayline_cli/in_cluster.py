@@ -1,4 +1,4 @@
-"""What an engineer on call needs of a service in a cluster: its status, its logs and its key, through kubectl."""
+"""Status, logs and API key of a service in a cluster, through kubectl."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from rayline_cli.ray_logs import log_patterns
 from rayline_cli.verify.cluster import nodes, pod_selector, ray_pods, ray_service
 
 OPERATOR = "operator"
+# Ray's folder in a pod (ray/_private/utils.py, get_ray_temp_dir); the head shares it with the autoscaler.
 RAY_FOLDER = "/tmp/ray"
-"""What Ray writes in a pod (ray/_private/utils.py, get_ray_temp_dir); the head shares it with the autoscaler."""
 RAY_LOGS = f"{RAY_FOLDER}/session_latest/logs"
+# How many of the last crashes are shown.
 CRASHES = 5
-"""How many of the last crashes are shown."""
+# The component whose logs include the containers' own output.
 OUTPUT = "ray"
-"""The component whose logs are the containers' own output, too."""
 
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """One service in a cluster."""
+    """State of one service in a cluster."""
 
     running: bool
     """Whether a RayCluster of it exists."""
@@ -51,7 +51,7 @@ class ClusterStatus:
     pods: Mapping[str, str] = field(default_factory=dict)
     """Pod -> role, phase and, where a container waits or has ended, the reason."""
     crashed: Mapping[str, str] = field(default_factory=dict)
-    """Pod that KubeRay deleted because its Ray container ended -> when and why it ended, as long as its event is kept."""
+    """Pod that KubeRay deleted because its Ray container ended -> time and reason, as long as its event is kept."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return label and value of each line that a terminal shows."""
@@ -60,36 +60,36 @@ class ClusterStatus:
             *(("application", f"{name} {state}") for name, state in self.applications.items()),
             *(("replicas", f"{count} {name}") for name, count in self.replicas.items()),
             *(("pod", f"{name}  {state}") for name, state in self.pods.items()),
-            *(("crashed", f"{name}  {said}") for name, said in self.crashed.items()),
+            *(("crashed", f"{name}  {reason}") for name, reason in self.crashed.items()),
         ]
 
 
 def status(kubectl: Kubectl, service: str) -> ClusterStatus:
-    """Return what runs of a service. Raises NotSeen where the cluster does not answer."""
+    """Return the status of a service. Raises NotSeen where the cluster does not answer."""
     url = f"http://{serve_service_name(service)}.{kubectl.namespace}:{SERVE_PORT}"
     try:
-        found = ray_service(kubectl, service)
+        manifest = ray_service(kubectl, service)
     except NotFound as error:
         return ClusterStatus(False, False, str(error), url)
-    conditions = RayService(found).conditions
+    conditions = RayService(manifest).conditions
     pods = _pods(kubectl, service)
-    serve = _serve(kubectl, service, found)
+    serve = _serve(kubectl, service, manifest)
     ready = conditions.get("Ready", {})
-    serves = bool(serve.applications) and set(serve.applications.values()) == {"RUNNING"}
-    healthy = ready.get("status") == "True" and serves
+    is_ready = ready.get("status") == "True"
+    healthy = is_ready and set(serve.applications.values()) == {"RUNNING"}
     if healthy:
         detail = "serving"
-    elif found["spec"].get("suspend"):
+    elif manifest["spec"].get("suspend"):
         detail = "parked"
     else:
-        said = serve.waits or (ready.get("message") if ready.get("status") != "True" else "")
-        detail = "; ".join(filter(None, [(said or "").rstrip("."), serve.unseen])) or "KubeRay has reported no status yet"
+        message = serve.waits or ("" if is_ready else ready.get("message")) or ""
+        detail = "; ".join(filter(None, [message.rstrip("."), serve.unseen])) or "KubeRay has reported no status yet"
     return ClusterStatus(
         running=bool(pods),
         healthy=healthy,
         detail=detail,
         url=url,
-        conditions={name: one["status"] for name, one in conditions.items()},
+        conditions={name: condition["status"] for name, condition in conditions.items()},
         applications=serve.applications,
         replicas=serve.replicas,
         pods={pod["metadata"]["name"]: _pod_line(pod) for pod in pods},
@@ -99,39 +99,39 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
 
 @dataclass(frozen=True)
 class _Serve:
-    """What Serve says of a service."""
+    """Serve's own status of a service."""
 
     applications: Mapping[str, str]
     replicas: Mapping[str, str]
     waits: str = ""
-    """What is still waited for, or what failed."""
+    """Why the service does not serve yet, or what failed."""
     unseen: str = ""
-    """Why Serve could not be asked: then `applications` are KubeRay's copy."""
+    """Why Serve did not answer: then `applications` are KubeRay's copy."""
 
 
-def _serve(kubectl: Kubectl, service: str, found: Mapping[str, Any]) -> _Serve:
-    """Ask the Serve of the RayCluster that serves; of the first one also while it is still coming."""
+def _serve(kubectl: Kubectl, service: str, manifest: Mapping[str, Any]) -> _Serve:
+    """Return the status from the Serve of the RayCluster that serves, or of the first one while it is still starting."""
     try:
-        head = nodes(kubectl, ray_pods(kubectl, service, found, or_coming=True), {})[0]
+        head = nodes(kubectl, ray_pods(kubectl, service, manifest, or_coming=True), {})[0]
         answer = head.dashboard(APPLICATIONS)
         if answer["status"] != 200:
             # 0: nobody took the connection
-            said = f"answers HTTP {answer['status']}" if answer["status"] else "does not answer"
-            raise NotSeen(f"Serve's dashboard {said}")
+            reason = f"answers HTTP {answer['status']}" if answer["status"] else "does not answer"
+            raise NotSeen(f"Serve's dashboard {reason}")
         details = json.loads(answer["text"])
         applications = {name: app["status"] for name, app in details["applications"].items()}
-        return _Serve(applications, replica_counts(details), _waits(details, found))
+        return _Serve(applications, replica_counts(details), _waits(details, manifest))
     except NotSeen as error:
-        state = found.get("status") or {}
-        copies = [(state.get(f"{which}ServiceStatus") or {}).get("applicationStatuses") for which in ("active", "pending")]
-        copied = {name: app.get("status", "UNKNOWN") for name, app in (copies[0] or copies[1] or {}).items()}
-        wrong = [f"{name} is {said}" for name, said in copied.items() if said != "RUNNING"]
-        return _Serve(copied, {}, "; ".join(wrong), str(error))
+        status = manifest.get("status") or {}
+        copies = [(status.get(f"{which}ServiceStatus") or {}).get("applicationStatuses") for which in ("active", "pending")]
+        applications = {name: app.get("status", "UNKNOWN") for name, app in (copies[0] or copies[1] or {}).items()}
+        wrong = [f"{name} is {state}" for name, state in applications.items() if state != "RUNNING"]
+        return _Serve(applications, {}, "; ".join(wrong), str(error))
 
 
-def _waits(details: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Return what the declared configuration waits for, or why it failed; nothing where it serves."""
-    now = rollout(details, RayService(found).serve.data)
+def _waits(details: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """Return why the declared configuration does not serve yet, or why it failed; nothing where it serves."""
+    now = rollout(details, RayService(manifest).serve.data)
     if now.state is State.READY:
         return ""
     lines = now.detail.splitlines()
@@ -141,8 +141,8 @@ def _waits(details: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def _pods(kubectl: Kubectl, service: str) -> list[dict[str, Any]]:
     """Return every Ray pod of a service, of an old and a coming RayCluster too, heads first."""
-    found = kubectl.get("pods", "-l", pod_selector(service))["items"]
-    return sorted(found, key=lambda pod: (_role(pod) != Role.HEAD.value, pod["metadata"]["name"]))
+    pods = kubectl.get("pods", "-l", pod_selector(service))["items"]
+    return sorted(pods, key=lambda pod: (_role(pod) != Role.HEAD.value, pod["metadata"]["name"]))
 
 
 _DELETED = re.compile(
@@ -165,16 +165,11 @@ def _crashed(kubectl: Kubectl, service: str, pods: Sequence[Mapping[str, Any]]) 
     # as KubeRay names the RayClusters of a RayService
     of_the_service = re.compile(rf"{re.escape(service)}-[a-z0-9]{{5}}")
     there = {pod["metadata"]["name"] for pod in pods}
-    found = [
-        one
-        for event in events
-        if of_the_service.fullmatch(event["involvedObject"]["name"])
-        and (one := _DELETED.search(event.get("message") or ""))
-        and one["pod"] not in there
-    ]
+    messages = [event.get("message") or "" for event in events if of_the_service.fullmatch(event["involvedObject"]["name"])]
+    crashes = [match for match in map(_DELETED.search, messages) if match and match["pod"] not in there]
     return {
-        one["pod"]: f"{one['role']}, ended with {one['code']}: {one['reason'] or 'Unknown'} at {one['at']} UTC"
-        for one in sorted(found, key=lambda one: one["at"])[-CRASHES:]
+        crash["pod"]: f"{crash['role']}, ended with {crash['code']}: {crash['reason'] or 'Unknown'} at {crash['at']} UTC"
+        for crash in sorted(crashes, key=lambda crash: crash["at"])[-CRASHES:]
     }
 
 
@@ -189,25 +184,21 @@ def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _pod_line(pod: Mapping[str, Any]) -> str:
-    state = pod.get("status") or {}
-    parts = [_role(pod), "Terminating" if pod["metadata"].get("deletionTimestamp") else state.get("phase", "Unknown")]
-    for one in _containers(pod):
-        waiting = (one.get("state") or {}).get("waiting")
-        ended = (one.get("state") or {}).get("terminated")
-        if waiting:
-            parts.append(f"{one['name']} waits: {_reason(waiting)}")
-        elif ended and ended.get("exitCode"):
-            parts.append(f"{one['name']} ended with {ended['exitCode']}: {_reason(ended)}")
-        if one.get("restartCount"):
-            parts.append(f"{one['name']} restarted {one['restartCount']} times")
-    parts += [
-        f"{one['name']} is not ready"
-        for one in state.get("containerStatuses") or []
-        if "running" in (one.get("state") or {}) and one.get("ready") is False
-    ]
-    unscheduled = [one for one in state.get("conditions") or [] if one.get("reason") == "Unschedulable"]
-    parts += [f"unschedulable: {one.get('message', '')}" for one in unscheduled]
-    return ", ".join(parts)
+    """Return role and phase of a pod, and what is wrong with its containers."""
+    status = pod.get("status") or {}
+    parts = [_role(pod), "Terminating" if pod["metadata"].get("deletionTimestamp") else status.get("phase", "Unknown")]
+    for container in _containers(pod):
+        name, state = container["name"], container.get("state") or {}
+        if waiting := state.get("waiting"):
+            parts.append(f"{name} waits: {_reason(waiting)}")
+        elif (ended := state.get("terminated")) and ended.get("exitCode"):
+            parts.append(f"{name} ended with {ended['exitCode']}: {_reason(ended)}")
+        elif "running" in state and container.get("ready") is False and container in (status.get("containerStatuses") or []):
+            parts.append(f"{name} is not ready")
+        if container.get("restartCount"):
+            parts.append(f"{name} restarted {container['restartCount']} times")
+    unscheduled = [each for each in status.get("conditions") or [] if each.get("reason") == "Unschedulable"]
+    return ", ".join([*parts, *(f"unschedulable: {each.get('message', '')}" for each in unscheduled)])
 
 
 def _reason(state: Mapping[str, Any]) -> str:
@@ -228,29 +219,28 @@ def logs(kubectl: Kubectl, service: str, *, component: str | None, lines: int) -
         why = f"service {service} {'is parked: it ' if parked else ''}has no pod in namespace {kubectl.namespace}"
         fix = f"services.{service}.park: false" if parked else kubectl.by_hand(f"describe rayservice {service}")
         raise FailedError(f"{why}. Fix: {fix}")
-    for name, said in _crashed(kubectl, service, pods).items():
-        yield f"==> {name}: {said}; KubeRay deleted the pod, and its logs with it <=="
+    for name, reason in _crashed(kubectl, service, pods).items():
+        yield f"==> {name}: {reason}; KubeRay deleted the pod, and its logs with it <=="
     for pod in pods:
-        name = pod["metadata"]["name"]
-        yield f"==> {name}: {_pod_line(pod)} <=="
+        yield f"==> {pod['metadata']['name']}: {_pod_line(pod)} <=="
         if component in (None, OUTPUT):
-            for one in _containers(pod):
-                yield from _output(kubectl, name, one, lines)
+            yield from _output(kubectl, pod, lines)
         if (pod.get("status") or {}).get("phase") == "Running":
             yield from _files(kubectl, pod, patterns, lines)
 
 
-def _output(kubectl: Kubectl, pod: str, container: Mapping[str, Any], lines: int) -> Iterator[str]:
-    crashed = ["--previous"] if container.get("restartCount") else []
-    for which in [*([crashed] if crashed else []), []]:
-        title = f"==> {pod}/{container['name']}{' before its last restart' if which else ''} <=="
-        try:
-            said = kubectl("logs", pod, "-c", container["name"], f"--tail={lines}", *which)
-        except NotSeen as error:
-            said = str(error)
-        if said.strip():
-            yield title
-            yield from said.splitlines()
+def _output(kubectl: Kubectl, pod: Mapping[str, Any], lines: int) -> Iterator[str]:
+    """Yield the end of each container's output, before its last restart too."""
+    name = pod["metadata"]["name"]
+    for container in _containers(pod):
+        for which in (["--previous"], []) if container.get("restartCount") else ([],):
+            try:
+                text = kubectl("logs", name, "-c", container["name"], f"--tail={lines}", *which)
+            except NotSeen as error:
+                text = str(error)
+            if text.strip():
+                yield f"==> {name}/{container['name']}{' before its last restart' if which else ''} <=="
+                yield from text.splitlines()
 
 
 def _files(kubectl: Kubectl, pod: Mapping[str, Any], patterns: Sequence[str], lines: int) -> Iterator[str]:
@@ -259,39 +249,36 @@ def _files(kubectl: Kubectl, pod: Mapping[str, Any], patterns: Sequence[str], li
     show = f'[ -s "$f" ] && echo "==> {name}:$f <==" && tail -n {lines} "$f"'
     script = f"cd {RAY_LOGS} && for f in {' '.join(patterns)}; do {show}; done; true"
     try:
-        said = kubectl("exec", name, "-c", _reader(pod), "--", "sh", "-c", script)
+        text = kubectl("exec", name, "-c", _reader(pod), "--", "sh", "-c", script)
     except NotSeen as error:
-        said = f"==> {name}: Ray's log files cannot be read: {error} <=="
-    yield from said.splitlines()
+        text = f"==> {name}: Ray's log files cannot be read: {error} <=="
+    yield from text.splitlines()
 
 
 def _reader(pod: Mapping[str, Any]) -> str:
     """Return the container that Ray's files are read in: where Ray's own has ended, one that shares its folder."""
     ray = ray_container(pod).name
-    ended = {one["name"] for one in _containers(pod) if "terminated" in (one.get("state") or {})}
+    ended = {container["name"] for container in _containers(pod) if "terminated" in (container.get("state") or {})}
     sharing = [
-        one["name"]
-        for one in pod["spec"]["containers"]
-        if any(mount["mountPath"] == RAY_FOLDER for mount in one.get("volumeMounts") or [])
+        container["name"]
+        for container in pod["spec"]["containers"]
+        if any(mount["mountPath"] == RAY_FOLDER for mount in container.get("volumeMounts") or [])
     ]
     return next((name for name in [ray, *sharing] if name not in ended), ray)
 
 
 def operator_logs(kubectl: Kubectl, namespace: str | None, *, lines: int) -> Iterator[str]:
-    """Yield the last lines of the KubeRay operator, of its last crash too, which runs in `namespace` (default kuberay-system).
+    """Yield the last lines of the KubeRay operator in `namespace` (default kuberay-system), of its last crash too.
 
-    Raises FailedError where no operator runs there: GKE's add-on runs outside of the cluster.
+    Raises FailedError where no operator runs there: GKE's add-on runs outside the cluster.
     """
     there = replace(kubectl, namespace=namespace or OPERATOR_NAMESPACE)
     pods = there.get("pods", "-l", ",".join(f"{name}={value}" for name, value in OPERATOR_POD.items()))["items"]
     if not pods:
-        raise FailedError(
-            f"no KubeRay operator in namespace {there.namespace}. Fix: isolation.operator_namespace, where it runs "
-            "elsewhere; GKE's add-on logs to Cloud Logging"
-        )
+        fix = "isolation.operator_namespace, where it runs elsewhere; GKE's add-on logs to Cloud Logging"
+        raise FailedError(f"no KubeRay operator in namespace {there.namespace}. Fix: {fix}")
     for pod in pods:
-        for one in _containers(pod):
-            yield from _output(there, pod["metadata"]["name"], one, lines)
+        yield from _output(there, pod, lines)
 
 
 def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:
@@ -300,9 +287,9 @@ def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:
         secret = kubectl.get("secret", api_key_secret(service))
     except NotFound as error:
         ray_service(kubectl, service)
-        raise FailedError(f"{error}. Fix: bring the stack up again, which makes it") from None
+        raise FailedError(f"{error}. Fix: bring the stack up again") from None
     value = (secret.get("data") or {}).get(PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY)
     if not value:
-        which = "previous key. Fix: it has one after a change of api.key_generation" if previous else "key"
+        which = "previous key. Fix: raise api.key_generation" if previous else "key. Fix: bring the stack up again"
         raise FailedError(f"the Secret {api_key_secret(service)} holds no {which}")
     return base64.b64decode(value).decode()

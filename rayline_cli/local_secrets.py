@@ -1,6 +1,6 @@
-"""Secrets of the local runtime: random values kept in a file that only its owner can read.
+"""Secrets of the local runtime: random values in a file that only its owner can read.
 
-In a cluster Pulumi makes them and keeps them encrypted; here the declared Secrets' names and keys decide what is made.
+In a cluster Pulumi makes them and keeps them encrypted. Here there is one for each key of the declared Secrets.
 """
 
 import json
@@ -26,10 +26,10 @@ def stack_secrets(program: Program, state_dir: pathlib.Path) -> dict[tuple[str, 
 def secret_values(
     declared: Mapping[str, Sequence[str]], state_dir: pathlib.Path, generations: Mapping[str, int] | None = None
 ) -> dict[tuple[str, str], str]:
-    """A value for every (Secret, key): kept from an earlier run, else made now. The Hugging Face token is $HF_TOKEN.
+    """Return a value for every (Secret, key): from an earlier run, else a new one. The Hugging Face token is $HF_TOKEN.
 
-    `generations` maps the Secret of a service's API keys to api.key_generation (else 1), which says what is the current
-    key and what the previous one. As in a cluster, the generations before these two are forgotten.
+    `generations` maps the Secret of a service's API keys to api.key_generation (else 1), which decides the current and the
+    previous key. As in a cluster, the generations before these two are forgotten.
     """
     path = state_dir / FILE
     known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
@@ -60,5 +60,5 @@ def secret_values(
 
 
 def _stored(generation: int) -> str:
-    """Under which name a generation of an API key is kept."""
+    """Return the name of a generation of an API key in the file."""
     return API_KEY_KEY if generation == 1 else f"{API_KEY_KEY}-{generation}"

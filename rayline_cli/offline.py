@@ -1,4 +1,4 @@
-"""Run the real Pulumi program for a stack without an engine, and return what it declared.
+"""Run the real Pulumi program for a stack without an engine, and return the resources that it declared.
 
 A recorder, not an engine: no state, no diff, no providers. It sees what the SDK sends to an engine (type, inputs, parent,
 dependencies, protect, time-outs), because it stands where the engine's resource monitor would.
@@ -52,61 +52,59 @@ class Declared:
 
 @dataclass
 class Program:
-    """What the program declared for one stack, and the plan behind it."""
+    """The resources that the program declared for one stack, and the plan behind them."""
 
     stack: str
     plan: Plan
     resources: list[Declared] = field(default_factory=list)
 
     def of_type(self, suffix: str) -> list[Declared]:
-        """Resources whose type ends with `suffix`, for example NodePool."""
+        """Return the resources whose type ends with `suffix`, for example NodePool."""
         return [resource for resource in self.resources if resource.type.endswith(suffix)]
 
     def named(self, name: str, suffix: str = "") -> Declared:
-        """The one resource with this name (and type suffix). Raises KeyError."""
-        found = [r for r in self.resources if r.name == name and r.type.endswith(suffix)]
-        if len(found) != 1:
-            raise KeyError(f"{len(found)} resources named {name}")
-        return found[0]
+        """Return the only resource with this name and type suffix. Raises KeyError."""
+        matches = [resource for resource in self.of_type(suffix) if resource.name == name]
+        if len(matches) != 1:
+            raise KeyError(f"{len(matches)} resources named {name}")
+        return matches[0]
 
 
 def is_offline() -> bool:
-    """Whether the running program is being recorded rather than deployed."""
+    """Return whether the running program is recorded, and not deployed."""
     return pulumi.get_organization() == OFFLINE
 
 
-def record_all(
-    stacks: Iterable[str], root: pathlib.Path = PROJECT_ROOT
-) -> tuple[list[Program], list[tuple[str, ProgramError]]]:
-    """Record several stacks. Return the programs, and each stack that is refused with the reason, in the order given.
+def record_all(stacks: Iterable[str], root: pathlib.Path = PROJECT_ROOT) -> tuple[list[Program], dict[str, ProgramError]]:
+    """Record several stacks. Return the programs, and the error of each stack that is refused.
 
     A stack that is refused does not stop the others. Raises UnknownStack, and ProgramError where Pulumi.yaml is wrong.
     """
     project_name(root)
     programs: list[Program] = []
-    refused: list[tuple[str, ProgramError]] = []
+    refused: dict[str, ProgramError] = {}
     for stack in stacks:
         try:
             programs.append(record(stack, root))
         except ProgramError as error:
-            refused.append((stack, error))
+            refused[stack] = error
     return programs, refused
 
 
 def record(stack: str, root: pathlib.Path = PROJECT_ROOT, config: Configuration | None = None) -> Program:
-    """Run `__main__.py` for a stack and return what it declared.
+    """Run `__main__.py` for a stack and return the resources that it declared.
 
     `config` replaces the stack file. Raises UnknownStack, or ProgramError with the program's own message.
     """
     values, secret = config or read_stack(stack, root)
     project = project_name(root)
     monitor = _Recorder()
-    found: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
 
     def run() -> None:
-        found.update(runpy.run_path(str(root / "__main__.py"), run_name="__main__"))
+        outcome.update(runpy.run_path(str(root / "__main__.py"), run_name="__main__"))
 
-    with _importable(root), _quiet(), _event_loop(), _no_collection():
+    with _surroundings(root):
         # else the resources hang under the stack that was recorded before this one
         set_root_resource(None)  # type: ignore[arg-type]
         pulumi.runtime.set_mocks(_Echo(), project=project, stack=stack, preview=False, monitor=monitor, organization=OFFLINE)
@@ -116,28 +114,30 @@ def record(stack: str, root: pathlib.Path = PROJECT_ROOT, config: Configuration 
         except pulumi.RunError as error:
             raise ProgramError(str(error)) from None
     # registrations arrive in any order
-    return Program(stack=stack, plan=found["platform"].plan, resources=sorted(monitor.declared, key=lambda one: one.urn))
+    return Program(stack, outcome["platform"].plan, sorted(monitor.declared, key=lambda resource: resource.urn))
 
 
-# What the provider computes and the program hands on.
-_TAKEN = {
-    "gcp:certificatemanager/certificateMap:CertificateMap": ("name",),
-    "gcp:compute/address:Address": ("address",),
-    "gcp:compute/globalAddress:GlobalAddress": ("address",),
-    "gcp:compute/router:Router": ("name",),
-    "gcp:container/cluster:Cluster": ("name", "endpoint"),
-    "gcp:container/nodePool:NodePool": ("name",),
-    "gcp:redis/instance:Instance": ("host", "authString"),
-    "gcp:serviceaccount/account:Account": ("email",),
-    "gcp:storage/bucket:Bucket": ("name",),
-    "random:index/randomPassword:RandomPassword": ("result",),
-}
-
-
-# The same where it is no text.
-_TAKEN_WHOLE: dict[str, dict[str, Any]] = {
-    "gcp:redis/instance:Instance": {"port": 6378, "serverCaCerts": [{"cert": "(authority of {name})"}]},
-    "gcp:container/cluster:Cluster": {"masterAuth": {"clusterCaCertificate": "(certificate of {name})"}},
+# Outputs of a provider that the program hands on. {name} is the resource's name.
+_OUTPUTS: dict[str, dict[str, Any]] = {
+    "gcp:certificatemanager/certificateMap:CertificateMap": {"name": "(name of {name})"},
+    "gcp:compute/address:Address": {"address": "(address of {name})"},
+    "gcp:compute/globalAddress:GlobalAddress": {"address": "(address of {name})"},
+    "gcp:compute/router:Router": {"name": "(name of {name})"},
+    "gcp:container/cluster:Cluster": {
+        "name": "(name of {name})",
+        "endpoint": "(endpoint of {name})",
+        "masterAuth": {"clusterCaCertificate": "(certificate of {name})"},
+    },
+    "gcp:container/nodePool:NodePool": {"name": "(name of {name})"},
+    "gcp:redis/instance:Instance": {
+        "host": "(host of {name})",
+        "authString": "(authString of {name})",
+        "port": 6378,
+        "serverCaCerts": [{"cert": "(authority of {name})"}],
+    },
+    "gcp:serviceaccount/account:Account": {"email": "(email of {name})"},
+    "gcp:storage/bucket:Bucket": {"name": "(name of {name})"},
+    "random:index/randomPassword:RandomPassword": {"result": "(result of {name})"},
 }
 
 
@@ -156,9 +156,7 @@ class _Echo(mocks.Mocks):
     """
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
-        outputs = {key: f"({key} of {args.name})" for key in _TAKEN.get(args.typ, ())}
-        outputs |= _named(_TAKEN_WHOLE.get(args.typ, {}), args.name)
-        return args.resource_id or f"{args.name}-id", outputs | dict(args.inputs)
+        return args.resource_id or f"{args.name}-id", _named(_OUTPUTS.get(args.typ, {}), args.name) | dict(args.inputs)
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict, list]:
         return {"number": "(number of the project)"} if args.token.endswith(":getProject") else {}, []
@@ -200,7 +198,7 @@ MASK = "[secret]"
 
 
 def _masked(value: Any, secret: bool = False) -> Any:
-    """Inputs as plain data in a stable order, with every secret text replaced."""
+    """Return inputs as plain data in a stable order, with MASK in place of each secret."""
     if isinstance(value, dict):
         if value.get(_SIGNATURE) == _SECRET:
             return _masked(value["value"], secret=True)
@@ -211,41 +209,22 @@ def _masked(value: Any, secret: bool = False) -> Any:
 
 
 @contextlib.contextmanager
-def _importable(root: pathlib.Path) -> Iterator[None]:
-    """Pulumi puts the program's folder on sys.path; so does this, for as long as the program runs."""
-    sys.path.insert(0, str(root))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(root))
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Turn the garbage collector off. It would look at Pulumi's SDKs again and again while they load: a quarter of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@contextlib.contextmanager
-def _event_loop() -> Iterator[None]:
-    """A loop of the program's own; one that is left open complains when Python ends."""
+def _surroundings(root: pathlib.Path) -> Iterator[None]:
+    """Give the program what Pulumi gives it, for as long as it runs: its folder on sys.path, and an event loop."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    try:
-        yield
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The SDK prints a failed program's traceback beside raising it; the caller prints the message once."""
+    sys.path.insert(0, str(root))
+    # the collector would look at Pulumi's SDKs again and again while they load: a quarter of the time
+    collects = gc.isenabled()
+    gc.disable()
+    # the SDK prints a failed program's traceback beside raising it; the caller prints the message once
     with contextlib.redirect_stderr(io.StringIO()):
-        yield
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
+            sys.path.remove(str(root))
+            # a loop that is left open complains when Python ends
+            asyncio.set_event_loop(None)
+            loop.close()

@@ -1,4 +1,4 @@
-"""What a deployer of a stack has to be allowed, derived from the resources that its program declares."""
+"""IAM roles and Kubernetes rights of a deployer, derived from the resources that a stack's program declares."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from .offline import Declared, Program
 from .render import dump
 
 MEMBER = "serviceAccount:deployer@{project}.iam.gserviceaccount.com"
-"""Whom the commands grant to unless told otherwise; a principalSet of a workload identity pool is the other usual one."""
+"""Default principal of the commands; a principalSet of a workload identity pool is the other usual one."""
 
 # Kinds that stand for objects of other kinds.
 _BEHIND = {
@@ -27,7 +27,7 @@ _BEHIND = {
 
 @dataclass(frozen=True)
 class Scope:
-    """What a role is granted on."""
+    """The resource that a role is granted on."""
 
     kind: str
     """project, bucket, secret, service account or key."""
@@ -42,14 +42,14 @@ class Role:
     role: str
     scope: Scope
     permissions: tuple[str, ...]
-    """What the deployer uses of it."""
+    """Permissions of it that the deployer uses."""
     needed_for: tuple[str, ...]
-    """Types of resources, or what else needs it."""
+    """Types of resources, the state or the secrets."""
     grants_only: tuple[str, ...] = ()
     """Roles that it may grant and take away, where a condition limits it to those."""
 
     def command(self, member: str) -> str:
-        """The gcloud command that grants it; `member` as a shell reads it."""
+        """Return the gcloud command that grants it; `member` as a shell reads it."""
         name, project = shlex.quote(self.scope.name), shlex.quote(self.scope.project)
         granted = {
             "project": f"projects add-iam-policy-binding {name}",
@@ -60,7 +60,7 @@ class Role:
         }[self.scope.kind]
         command = f"gcloud {granted} --member={member} --role={self.role}"
         if self.grants_only:
-            roles = ", ".join(f"'{one}'" for one in self.grants_only)
+            roles = ", ".join(f"'{role}'" for role in self.grants_only)
             expression = deployer.GRANTS_ONLY.format(roles=roles)
             # the expression has commas, so the parts are separated by a colon (`gcloud topic escaping`)
             return f'{command} --condition="^:^title=rayline-grants:expression={expression}"'
@@ -85,15 +85,15 @@ class UnknownType(FailedError):
 
 
 def roles_for(program: Program, *, state: str | None = None, secrets_provider: str | None = None) -> list[Role]:
-    """The roles that a deployer of the program needs in Google Cloud, by name.
+    """Return the roles that a deployer of the program needs in Google Cloud, by name.
 
-    `state` is the address of Pulumi's backend and `secrets_provider` what encrypts the stack's secrets; both count where
-    they are Google's. Raises UnknownType.
+    `state` is the address of Pulumi's backend and `secrets_provider` the key of the stack's secrets. Both count where they are
+    Google's. Raises UnknownType.
     """
-    found: dict[tuple[str, Scope], tuple[set[str], set[str]]] = {}
+    uses: dict[tuple[str, Scope], tuple[set[str], set[str]]] = {}
 
     def add(needs: Needs, scope: Scope, reason: str) -> None:
-        permissions, reasons = found.setdefault((needs.role, scope), (set(), set()))
+        permissions, reasons = uses.setdefault((needs.role, scope), (set(), set()))
         permissions.update(needs.permissions)
         reasons.add(reason)
 
@@ -108,8 +108,8 @@ def roles_for(program: Program, *, state: str | None = None, secrets_provider: s
         add(deployer.SECRETS_KEY, Scope("key", key, ""), "the stack's secrets")
     return [
         Role(role, scope, tuple(sorted(permissions)), tuple(sorted(reasons)), _grants_only(program, role, scope))
-        for (role, scope), (permissions, reasons) in sorted(found.items(), key=lambda one: (one[0][0], one[0][1].name))
-        if not any((other, scope) in found for other in deployer.HELD_BY.get(role, ()))
+        for (role, scope), (permissions, reasons) in sorted(uses.items(), key=lambda use: (use[0][0], use[0][1].name))
+        if not any((other, scope) in uses for other in deployer.HELD_BY.get(role, ()))
     ]
 
 
@@ -117,13 +117,12 @@ def _needs(kind: str) -> tuple[Needs, ...]:
     try:
         return deployer.GOOGLE[kind]
     except KeyError:
-        raise UnknownType(
-            f"no role is known for {kind}. Fix: add a row to GOOGLE in components/rayline/facts/deployer.py"
-        ) from None
+        fix = "add a row to GOOGLE in components/rayline/facts/deployer.py"
+        raise UnknownType(f"no role is known for {kind}. Fix: {fix}") from None
 
 
 def _short(kind: str) -> str:
-    """A type as the SDK writes it: compute.Network."""
+    """Return a type as the SDK writes it: compute.Network."""
     _, module, name = kind.split(":")
     return f"{module.partition('/')[0]}.{name}"
 
@@ -139,41 +138,37 @@ def _scope(program: Program, resource: Declared, needs: Needs) -> Scope:
     value: Any = resource.inputs
     for step in needs.on.split("."):
         value = value.get(step) if isinstance(value, dict) else None
-    # what the stack makes itself is not there yet when the role is granted; the recorder writes outputs in brackets
-    if not isinstance(value, str) or value.startswith("(") or value in _made(program):
+    # a role is granted before the stack makes a resource of its own; the recorder writes outputs in brackets
+    made = {bucket.inputs.get("name") for bucket in program.of_type("storage/bucket:Bucket")}
+    if not isinstance(value, str) or value.startswith("(") or value in made:
         return everywhere
     kind = {"bucket": "bucket", "secretId": "secret", "nodeConfig.serviceAccount": "service account"}[needs.on]
     return Scope(kind, value, project)
 
 
-def _made(program: Program) -> set[str]:
-    return {one.inputs["name"] for one in program.of_type("storage/bucket:Bucket") if "name" in one.inputs}
-
-
 def _grants_only(program: Program, role: str, scope: Scope) -> tuple[str, ...]:
     if role != deployer.PROJECT_IAM_ADMIN:
         return ()
-    grants = [one.inputs for one in program.of_type("projects/iAMMember:IAMMember")]
-    return tuple(sorted({one["role"] for one in grants if (one.get("project") or scope.project) == scope.project}))
+    grants = [grant.inputs for grant in program.of_type("projects/iAMMember:IAMMember")]
+    return tuple(sorted({grant["role"] for grant in grants if (grant.get("project") or scope.project) == scope.project}))
 
 
 # --- Kubernetes
 
 
 def rules_for(program: Program) -> dict[str, list[Rule]]:
-    """The rules that a deployer needs in the cluster, by namespace; those of the whole cluster under an empty name.
+    """Return the rules that a deployer needs in the cluster, by namespace; those of the whole cluster under an empty name.
 
     Empty on this machine, and for a cluster of the stack's own, whose IAM role covers it.
     """
     if program.plan.cluster.mode is not ClusterMode.EXISTING:
         return {}
-    found: dict[str, dict[tuple[str, str], set[str]]] = {}
+    verbs: dict[str, dict[tuple[str, str], set[str]]] = {}
     for namespace, rule in _rules(program):
-        verbs = found.setdefault(namespace, {}).setdefault((rule.group, rule.resource), set())
-        verbs.update(rule.verbs)
+        verbs.setdefault(namespace, {}).setdefault((rule.group, rule.resource), set()).update(rule.verbs)
     return {
-        namespace: [Rule(*key, tuple(sorted(verbs))) for key, verbs in sorted(rules.items())]
-        for namespace, rules in sorted(found.items())
+        namespace: [Rule(*key, tuple(sorted(allowed))) for key, allowed in sorted(rules.items())]
+        for namespace, rules in sorted(verbs.items())
     }
 
 
@@ -190,17 +185,14 @@ def _rules(program: Program) -> Iterator[tuple[str, Rule]]:
             for rule in deployer.RELEASE_WATCHED:
                 yield namespace, rule
         elif "kind" in resource.inputs:
-            yield here, Rule(_group(resource.inputs["apiVersion"]), plural(resource.inputs["kind"]), deployer.VERBS)
+            group = resource.inputs["apiVersion"].rpartition("/")[0]
+            yield here, Rule(group, plural(resource.inputs["kind"]), deployer.VERBS)
     for rule in deployer.VERIFY:
         yield namespace, rule
 
 
-def _group(api_version: str) -> str:
-    return api_version.rpartition("/")[0]
-
-
 def plural(kind: str) -> str:
-    """The name of a kind's resource, as Kubernetes forms it for every kind that the kit declares."""
+    """Return the name of a kind's resource, as Kubernetes forms it for every kind that the kit declares."""
     name = kind.lower()
     if name.endswith(("s", "x", "ch", "sh")):
         return f"{name}es"
@@ -210,31 +202,29 @@ def plural(kind: str) -> str:
 
 
 def cluster_roles(program: Program, name: str = "rayline-deployer") -> list[dict[str, Any]]:
-    """The rules as ClusterRoles: one for the whole cluster, one for each namespace."""
-    return [
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": f"{name}-{namespace}" if namespace else name},
-            "rules": [
-                {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
-                for (group, verbs), resources in _together(rules).items()
-            ],
-        }
-        for namespace, rules in rules_for(program).items()
-    ]
-
-
-def _together(rules: list[Rule]) -> dict[tuple[str, tuple[str, ...]], list[str]]:
-    """Resources of one group with the same verbs: one rule each would be four times as long."""
-    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for rule in rules:
-        found.setdefault((rule.group, rule.verbs), []).append(rule.resource)
-    return found
+    """Return the rules as ClusterRoles: one for the whole cluster, one for each namespace."""
+    roles = []
+    for namespace, rules in rules_for(program).items():
+        # resources of one group with the same verbs share a rule, which is a quarter of the lines
+        together: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for rule in rules:
+            together.setdefault((rule.group, rule.verbs), []).append(rule.resource)
+        roles.append(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRole",
+                "metadata": {"name": f"{name}-{namespace}" if namespace else name},
+                "rules": [
+                    {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
+                    for (group, verbs), resources in together.items()
+                ],
+            }
+        )
+    return roles
 
 
 def _bindings(program: Program, name: str = "rayline-deployer") -> Iterator[str]:
-    made = {one.inputs["metadata"]["name"] for one in program.of_type("core/v1:Namespace")}
+    made = {namespace.inputs["metadata"]["name"] for namespace in program.of_type("core/v1:Namespace")}
     for namespace in rules_for(program):
         role = f"{name}-{namespace}" if namespace else name
         # in a namespace that the stack makes there is no place for a RoleBinding yet
@@ -246,21 +236,21 @@ def _bindings(program: Program, name: str = "rayline-deployer") -> Iterator[str]
 
 
 def as_data(program: Program, roles: Iterable[Role], member: str | None = None) -> dict[str, Any]:
-    """Roles and rules for a machine."""
+    """Return roles and rules as data for JSON."""
     member = shlex.quote(member or _member(program))
     return {
         "stack": program.stack,
         "mode": program.plan.cluster.mode.value,
         "roles": [
             {
-                "role": one.role,
-                "on": {"kind": one.scope.kind, "name": one.scope.name},
-                "permissions": list(one.permissions),
-                "needed_for": list(one.needed_for),
-                "grants_only": list(one.grants_only),
-                "command": one.command(member),
+                "role": role.role,
+                "on": {"kind": role.scope.kind, "name": role.scope.name},
+                "permissions": role.permissions,
+                "needed_for": role.needed_for,
+                "grants_only": role.grants_only,
+                "command": role.command(member),
             }
-            for one in roles
+            for role in roles
         ],
         "cluster_roles": cluster_roles(program),
     }
@@ -271,29 +261,26 @@ def _member(program: Program) -> str:
 
 
 def as_text(program: Program, roles: list[Role], member: str | None = None) -> str:
-    """A table, and the commands to paste."""
-    mode = program.plan.cluster.mode
+    """Return a table of roles and rules, and the commands to paste."""
+    mode, stack = program.plan.cluster.mode, program.stack
     if mode is ClusterMode.LOCAL:
-        return f"{program.stack}: nothing, it runs on this machine"
+        return f"{stack}: nothing, it runs on this machine"
     lines = []
     if roles:
-        table = [("role", "on", "for")] + [(one.role, _on(one.scope), ", ".join(one.needed_for)) for one in roles]
-        widths = [max(len(row[column]) for row in table) for column in (0, 1)]
-        lines += [f"{program.stack}: what a deployer needs in Google Cloud", ""]
-        lines += [f"{role:<{widths[0]}}  {on:<{widths[1]}}  {what}" for role, on, what in table]
+        table = [("role", "on", "for")]
+        table += [(role.role, f"{role.scope.kind} {role.scope.name}", ", ".join(role.needed_for)) for role in roles]
+        wide, wider = (max(len(row[column]) for row in table) for column in (0, 1))
+        lines += [f"{stack}: roles of a deployer in Google Cloud", ""]
+        lines += [f"{role:<{wide}}  {on:<{wider}}  {needed_for}" for role, on, needed_for in table]
         lines += ["", "# MEMBER may also be a principalSet of a workload identity pool"]
         lines += [f"MEMBER={shlex.quote(member or _member(program))}"]
-        lines += [one.command('"$MEMBER"') for one in roles]
+        lines += [role.command('"$MEMBER"') for role in roles]
     if mode is ClusterMode.CREATE:
         lines += ["", f"{deployer.CONTAINER_ADMIN} covers the objects in the cluster."]
     elif manifests := cluster_roles(program):
-        lines += ["", f"# {program.stack}: what a deployer needs in the cluster; kubectl apply -f takes it"]
-        lines += ["---\n".join(dump(one) for one in manifests).rstrip()]
-        lines += ["", "# DEPLOYER is the user that the API server sees; on GKE an e-mail, which also needs"]
+        lines += ["", f"# {stack}: rights of a deployer in the cluster, for kubectl apply -f"]
+        lines += ["---\n".join(dump(manifest) for manifest in manifests).rstrip()]
+        lines += ["", "# DEPLOYER is the user name at the API server; on GKE an e-mail, which also needs"]
         lines += ["# roles/container.clusterViewer to reach the cluster"]
         lines += list(_bindings(program))
     return "\n".join(lines).strip("\n")
-
-
-def _on(scope: Scope) -> str:
-    return f"{scope.kind} {scope.name}"

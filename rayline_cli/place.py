@@ -1,4 +1,4 @@
-"""Where a stack runs: on this machine or in a cluster. Every command takes the answer from here."""
+"""Find out where a stack runs: on this machine or in a cluster."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class NotRunning(FailedError):
 
 
 def is_in_a_cluster(stack: str, file: pathlib.Path | None = None) -> bool:
-    """Return whether the stack's file says so; what else it says may be wrong. Raises UnknownStack or ProgramError."""
+    """Return whether a stack's file names a cluster; the rest of the file may be wrong. Raises UnknownStack or ProgramError."""
     values, _ = stack_files.read_stack(stack, file=file)
     return stack_files.map_of(values, "cluster").get("mode") != ClusterMode.LOCAL.value
 
 
 def is_here(stack: str, folder: pathlib.Path, file: pathlib.Path | None = None) -> bool:
-    """Return whether a stack runs on this machine. A session that is recorded in `folder` says so, else the stack's file.
+    """Return whether a stack runs on this machine: by the session that `folder` records, else by the stack's file.
 
-    The session comes first: a stack file that is gone or no longer parses must not keep one running. The folder alone says
-    nothing, because it outlives the session. Raises UnknownStack or ProgramError.
+    The session comes first: a stack file that is gone or no longer parses must not keep one running. The folder alone is no
+    sign, because it outlives the session. Raises UnknownStack or ProgramError.
     """
     from rayline_cli.local import session
 
@@ -39,19 +39,19 @@ def running_session(program: Program, folder: pathlib.Path, command: str) -> Ses
     """Return the session of a stack that lives on this machine. Raises NotRunning; `command` is the kit's, as the user types it."""
     from rayline_cli.local import session
 
-    found = session.load(folder)
-    if found is None or found.supervisor() is None:
+    recorded = session.load(folder)
+    if recorded is None or recorded.supervisor() is None:
         raise NotRunning(nothing_runs(program.stack, folder, command))
     if program.plan.cluster.mode is not ClusterMode.LOCAL:
         raise NotRunning(
-            f"a session of stack {program.stack} runs on this machine, and the stack's file has another cluster.mode by now. "
+            f"a session of stack {program.stack} runs on this machine, but cluster.mode in the stack's file is not local. "
             f"Fix: {command} down --stack {program.stack}, which ends the session"
         )
-    return found
+    return recorded
 
 
 def nothing_runs(stack: str, folder: pathlib.Path, command: str) -> str:
-    """Return what every command says where nothing runs on this machine."""
+    """Return the message of every command where nothing runs on this machine."""
     from rayline_cli.local import session
 
     ended = session.load(folder) is not None

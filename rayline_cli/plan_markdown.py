@@ -1,10 +1,10 @@
-"""The plan as a comment on a pull request: GitHub-flavoured Markdown from the same texts as the terminal's card."""
+"""Write the plan as a comment on a pull request: GitHub-flavoured Markdown from the same texts as the terminal's card."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from .offline import Program
-from .plan_view import Card, StackCard, stack_card
+from .plan_view import StackCard, stack_card
 
 # The most characters that GitHub takes for a comment.
 LIMIT = 65_536
@@ -15,19 +15,18 @@ _REFERENCE = re.compile(r"(?<!\w)([@#])(?=\w)")
 
 
 def escaped(text: str) -> str:
-    """Text that shows as it is, in a paragraph, a list or a cell of a table."""
-    one_line = " ".join(text.split())
-    plain = _SPECIAL.sub(r"\\\1", one_line)
-    return _REFERENCE.sub(lambda found: f"&#{ord(found[1])};", plain)
+    """Return Markdown that shows the text as it is, in a paragraph, a list or a cell of a table."""
+    plain = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _REFERENCE.sub(lambda match: f"&#{ord(match[1])};", plain)
 
 
 def markdown(programs: Iterable[Program], limit: int = LIMIT) -> str:
-    """A comment of at most `limit` characters. What does not fit is left out from the end, and the comment says so."""
+    """Return a comment of at most `limit` characters. Lines that do not fit are left out at the end, with their count."""
     return bounded([line for program in programs for line in _stack(stack_card(program))], limit)
 
 
 def bounded(lines: Sequence[str], limit: int) -> str:
-    """As many whole lines as fit, and how many do not."""
+    """Return as many whole lines as fit, with the count of the others."""
     if sum(len(line) + 1 for line in lines) <= limit:
         return "".join(f"{line}\n" for line in lines)
     # room for the last line, with any count
@@ -46,33 +45,21 @@ def _left_out(count: int) -> str:
 
 
 def _stack(card: StackCard) -> Iterator[str]:
-    """What decides first, so that it is never what is left out."""
-    yield f"## {escaped(card.stack)}"
-    yield ""
-    yield escaped(card.where)
-    yield ""
+    """Yield the lines of one stack. Cost and warnings come first, so that they are never left out."""
+    yield from (f"## {escaped(card.stack)}", "", escaped(card.where), "")
     if card.cost:
-        yield f"**{escaped(card.cost)}**"
-        yield ""
+        yield from (f"**{escaped(card.cost)}**", "")
     if card.warnings:
-        yield f"**{len(card.warnings)} warning{'s' if len(card.warnings) > 1 else ''}**"
-        yield ""
-        yield from (f"- {escaped(warning)}" for warning in card.warnings)
-        yield ""
+        count = len(card.warnings)
+        yield from _listed(f"{count} warning{'s' if count > 1 else ''}", card.warnings)
     if card.facts:
-        # a paragraph, else both lists would be one
-        yield "**Platform**"
-        yield ""
-        yield from (f"- {escaped(fact)}" for fact in card.facts)
-        yield ""
+        yield from _listed("Platform", card.facts)
     for service in card.services:
-        yield from _service(service)
+        yield from (f"### {escaped(service.title)}", "", "| | |", "|---|---|")
+        yield from (f"| {escaped(label)} | {escaped(text)} |" for label, text in service.rows)
+        yield ""
 
 
-def _service(card: Card) -> Iterator[str]:
-    yield f"### {escaped(card.title)}"
-    yield ""
-    yield "| | |"
-    yield "|---|---|"
-    yield from (f"| {escaped(label)} | {escaped(text)} |" for label, text in card.rows)
-    yield ""
+def _listed(title: str, texts: Sequence[str]) -> Iterator[str]:
+    # the paragraph keeps two lists apart
+    yield from (f"**{title}**", "", *(f"- {escaped(text)}" for text in texts), "")

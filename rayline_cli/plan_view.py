@@ -1,9 +1,9 @@
-"""What a plan says, and how that looks in a terminal and as JSON. plan_markdown.py shows the same as a comment."""
+"""The plan of a stack as texts, and how they look in a terminal and as JSON. plan_markdown.py shows the same texts as a comment."""
 
 import dataclasses
-from enum import Enum
 from typing import Any
 
+from pydantic_core import to_jsonable_python
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -20,7 +20,6 @@ from rayline.head.arguments import HeadArgs
 from rayline.isolation.arguments import IsolationArgs
 from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
-from rayline.schema.base import Arguments
 from rayline.schema.secret_values import may_show
 from rayline.service.types import ServicePlan
 
@@ -29,7 +28,7 @@ from .offline import Declared, Program
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a plan says about one service."""
+    """The plan of one service as texts."""
 
     title: str
     rows: list[tuple[str, str]]
@@ -37,7 +36,7 @@ class Card:
 
 @dataclasses.dataclass(frozen=True)
 class StackCard:
-    """What a plan says about one stack, for every way of showing it."""
+    """The plan of one stack as texts without any layout."""
 
     stack: str
     where: str
@@ -49,7 +48,7 @@ class StackCard:
 
 
 def stack_card(program: Program) -> StackCard:
-    """The plan of one stack as texts without any layout."""
+    """Return the plan of one stack as texts."""
     plan, cluster = program.plan, program.plan.cluster
     where = {
         ClusterMode.LOCAL: "this machine, no Kubernetes",
@@ -59,15 +58,12 @@ def stack_card(program: Program) -> StackCard:
     facts = [_isolation(plan.isolation.args)] if plan.isolation else []
     cost = ""
     if cluster.system_pool:
-        facts += [
-            _system_pool(cluster),
-            f"{_control_plane(cluster)}; {_upgrades(cluster)}",
-            _endpoint(plan),
-            _head_store(plan.head.args),
-        ]
+        facts += [_system_pool(cluster), _control_plane(cluster), _endpoint(plan), _head_store(plan.head.args)]
         if cluster.args.labels:
             facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.args.labels.items()))
-        cost = f"{_money(plan.hourly_usd)} for {_everything(plan)} at the planned sizes ({plan.price_source})"
+        unpriced = f"the rest (price of {', '.join(plan.unpriced)} not known for {cluster.region})"
+        priced = unpriced if plan.unpriced else "everything"
+        cost = f"{_money(plan.hourly_usd)} for {priced} at the planned sizes ({plan.price_source})"
     pools = {pool.name: pool for pool in plan.pools}
     services = [
         Card(f"{service.name}  {service.model_id} on {_hardware(service)}", rows(plan, service, pools.get(service.pool or "")))
@@ -76,50 +72,33 @@ def stack_card(program: Program) -> StackCard:
     return StackCard(program.stack, where, facts, cost, services, list(plan.warnings))
 
 
-def program_view(program: Program, *, tree: bool = True, plain: bool = False) -> RenderableType:
-    """Heading, cards, and the tree of resources of one stack. `plain`: without frames, for a pipe."""
-    card = stack_card(program)
-    parts: list[RenderableType] = [_heading(card), *(_framed(service, plain) for service in card.services)]
-    parts += [Text(f"! {warning}", style="yellow") for warning in card.warnings]
-    if tree:
-        parts.append(_tree(program))
-    return Group(*parts)
-
-
-def _heading(card: StackCard) -> Text:
-    text = Text(f"\n{card.stack}", style="bold").append(f"  {card.where}", style="default")
-    for fact in card.facts:
-        text.append(f"\n  {fact}")
-    if card.cost:
-        text.append(f"\n  {card.cost}", style="green")
-    return text
+# --- a stack
 
 
 def _system_pool(cluster: ClusterPlan) -> str:
     pool = cluster.system_pool
     assert pool
+    size = f"{pool.min_nodes} to {pool.max_nodes} nodes"
     parts = [
-        f"CPU pool {pool.machine.name}, {pool.min_nodes} to {pool.max_nodes} nodes; {cluster.args.release_channel.value} channel"
+        f"CPU pool {pool.machine.name}, {size}; {cluster.args.release_channel.value} channel",
+        f"zones {', '.join(cluster.zones)}" if cluster.zones else "",
+        "private nodes" if cluster.args.private_nodes else "public nodes",
+        "deletion protection" if cluster.args.deletion_protection else "no deletion protection",
     ]
-    if cluster.zones:
-        parts.append(f"zones {', '.join(cluster.zones)}")
-    parts.append("private nodes" if cluster.args.private_nodes else "public nodes")
-    parts.append("protected from deletion" if cluster.args.deletion_protection else "can be deleted")
-    return ", ".join(parts)
+    return ", ".join(filter(None, parts))
 
 
 def _isolation(isolation: IsolationArgs) -> str:
     pods = f"{isolation.pod_security.value} pods"
     if not isolation.network_policies:
         return f"{pods}; network open: no policies"
-    clients = ", ".join(isolation.allow_from_namespaces) or "none"
-    return f"{pods}; network closed, namespaces that may call: {clients}"
+    return f"{pods}; network closed, namespaces that may call: {', '.join(isolation.allow_from_namespaces) or 'none'}"
 
 
 def _endpoint(plan: Plan) -> str:
     endpoint = plan.endpoint.args
     if endpoint.exposure is Exposure.NONE:
-        return "no endpoint outside of the cluster"
+        return "no endpoint outside the cluster"
     parts = [f"{endpoint.exposure.value} endpoint for {endpoint.domain}", f"TLS {endpoint.tls.value}"]
     if endpoint.rate_limit_per_minute is not None:
         parts.append(f"{endpoint.rate_limit_per_minute} requests a minute by {endpoint.rate_limit_by.value}")
@@ -130,32 +109,23 @@ def _endpoint(plan: Plan) -> str:
 
 def _head_store(head: HeadArgs) -> str:
     if head.store is HeadStore.NONE:
-        return "no head store: every replica loads again when a Ray head is lost"
+        return "no head store: when a Ray head is lost, every replica loads again"
     size = f" {head.memorystore_gib} GiB (not in the price)" if head.store is HeadStore.MEMORYSTORE else ""
-    return f"head store {head.store.value}{size}: replicas serve on when a Ray head is lost"
+    return f"head store {head.store.value}{size}: when a Ray head is lost, replicas keep serving"
 
 
 def _control_plane(cluster: ClusterPlan) -> str:
-    ways = ["its DNS name (IAM decides)"] if cluster.args.dns_endpoint else []
+    ways = ["its DNS name (with IAM)"] if cluster.args.dns_endpoint else []
     if cluster.args.authorized_networks:
         ways.append(f"its address from {', '.join(network.cidr for network in cluster.args.authorized_networks)}")
-    return "control plane under " + " and ".join(ways)
-
-
-def _upgrades(cluster: ClusterPlan) -> str:
+    text = f"control plane under {' and '.join(ways)}; "
     window = cluster.args.maintenance
     days = window.recurrence.partition("BYDAY=")[2] or "every day"
-    text = f"upgrades {days} {window.start[11:16]}-{window.end[11:16]} UTC"
+    text += f"upgrades {days} {window.start[11:16]}-{window.end[11:16]} UTC"
     return text + "".join(
-        f", {one.scope.value} from {one.start[:10]} until {one.end[:10] if one.end else 'end of support'}"
-        for one in window.exclusions
+        f", {each.scope.value} from {each.start[:10]} until {each.end[:10] if each.end else 'end of support'}"
+        for each in window.exclusions
     )
-
-
-def _everything(plan: Plan) -> str:
-    if not plan.unpriced:
-        return "everything"
-    return f"the rest (price of {', '.join(plan.unpriced)} not known for {plan.cluster.region})"
 
 
 def _money(hourly: float | None) -> str:
@@ -164,27 +134,52 @@ def _money(hourly: float | None) -> str:
     return f"${hourly:,.2f}/h, ${hourly * prices.HOURS_PER_MONTH:,.0f}/month"
 
 
-def _framed(card: Card, plain: bool) -> RenderableType:
-    if plain:
-        # a table fills its lines up with spaces
-        wide = max(len(label) for label, _ in card.rows)
-        return Text("\n".join([card.title, *(f"{label:<{wide}}  {text}".rstrip() for label, text in card.rows)]))
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in card.rows:
-        table.add_row(label, text)
-    return Panel(table, title=f"[bold]{card.title}[/]", title_align="left", expand=False)
+# --- a service
 
 
 def _hardware(service: ServicePlan) -> str:
+    parked = ", parked" if service.parked else ""
     if service.accelerator is Accelerator.CPU:
-        return f"{service.replicas} x CPU worker{_parked(service)}"
-    return f"{service.gpus} x {ACCELERATORS[service.accelerator].ray_type}{_parked(service)}"
+        return f"{service.replicas} x CPU worker{parked}"
+    return f"{service.gpus} x {ACCELERATORS[service.accelerator].ray_type}{parked}"
 
 
-def _parked(service: ServicePlan) -> str:
-    return ", parked" if service.parked else ""
+def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[str, str]]:
+    """Return label and text of each line of a service's card."""
+    fit, limits, engine = service.fit, service.limits, service.asked.engine
+    in_cluster = plan.cluster.mode is not ClusterMode.LOCAL
+    on_gpus = service.accelerator is not Accelerator.CPU
+    parallel = f" (tensor parallel {engine.tensor_parallel_size}, pipeline parallel {engine.pipeline_parallel_size})"
+    activations = fit.activation_gib + fit.overhead_gib
+    stream = service.asked.rollout.longest_stream_seconds
+    image = service.image if in_cluster else "this Python environment"
+    lines = {
+        "replicas": _replicas(service) + (parallel if on_gpus else ""),
+        "workers": _workers(service),
+        "weights": _weights(plan, service),
+        "node pool": _pool(pool) if pool else "",
+        f"memory per {'GPU' if on_gpus else 'worker'}": (
+            f"{fit.memory_gib:.1f} GiB: weights {fit.weights_gib:.1f}, activations and graphs {activations:.1f}, "
+            f"KV cache {fit.kv_cache_gib:.1f} ({fit.kv_cache_tokens:,} tokens)"
+        ),
+        "context": f"{limits.max_model_len:,} tokens (longest that fits: {fit.longest_context:,})",
+        "concurrency": (
+            f"{limits.max_num_seqs} requests a replica ({fit.concurrency:.1f} of full length), "
+            f"{limits.max_num_batched_tokens:,} tokens a step"
+        ),
+        "switches": ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES),
+        "env": _own_variables(service),
+        "runtime": f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {image}",
+        "access": _access(service),
+    }
+    if in_cluster:
+        lines["upgrade"] = f"{service.upgrade.value}{_surge(service)}; streams of up to {stream} s survive"
+        lines["outside"] = plan.endpoint.urls[service.name] if plan.endpoint.exposure is not Exposure.NONE else ""
+        lines["endpoint"] = f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"
+    if pool:
+        share = f"{_money(service.hourly_usd)} for this service's share of the nodes"
+        lines["cost"] = f"{share}{_highest_cost(service)}{_price_note(pool)}"
+    return [(label, text) for label, text in lines.items() if text]
 
 
 def _replicas(service: ServicePlan) -> str:
@@ -197,59 +192,12 @@ def _replicas(service: ServicePlan) -> str:
     )
 
 
-def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[str, str]]:
-    """The lines of a service's card."""
-    fit, limits = service.fit, service.limits
-    per = "worker" if service.accelerator is Accelerator.CPU else "GPU"
-    engine = service.asked.engine
-    parallel = f"tensor parallel {engine.tensor_parallel_size}, pipeline parallel {engine.pipeline_parallel_size}"
-    lines = [
-        ("replicas", _replicas(service) if per == "worker" else f"{_replicas(service)} ({parallel})"),
-        ("workers", _workers(service)),
-        ("weights", _weights(plan, service)),
-    ]
-    if pool:
-        lines.append(("node pool", _pool(pool)))
-    lines += [
-        (
-            f"memory per {per}",
-            f"{fit.memory_gib:.1f} GiB: weights {fit.weights_gib:.1f}, activations and graphs "
-            f"{fit.activation_gib + fit.overhead_gib:.1f}, KV cache {fit.kv_cache_gib:.1f} ({fit.kv_cache_tokens:,} tokens)",
-        ),
-        ("context", f"{limits.max_model_len:,} tokens (longest that fits: {fit.longest_context:,})"),
-        (
-            "concurrency",
-            f"{limits.max_num_seqs} requests a replica ({fit.concurrency:.1f} of full length), "
-            f"{limits.max_num_batched_tokens:,} tokens a step",
-        ),
-        ("switches", ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES)),
-        *([("env", _own_variables(service))] if service.asked.pods.env else []),
-        ("runtime", f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {_image(plan, service)}"),
-        ("access", _access(service)),
-    ]
-    if plan.cluster.mode is not ClusterMode.LOCAL:
-        lines.append(
-            (
-                "upgrade",
-                f"{service.upgrade.value}{_surge(service)}; streams of up to {service.asked.rollout.longest_stream_seconds} s survive",
-            )
-        )
-        if plan.endpoint.exposure is not Exposure.NONE:
-            lines.append(("outside", plan.endpoint.urls[service.name]))
-        lines.append(("endpoint", f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"))
-    if pool:
-        lines.append(
-            ("cost", f"{_money(service.hourly_usd)} for this service's share of the nodes{_most(service)}{_price_note(pool)}")
-        )
-    return lines
-
-
 _LONGEST_VALUE = 40
 """Characters of a variable's value that a card has room for."""
 
 
 def _own_variables(service: ServicePlan) -> str:
-    """The variables that the stack sets. A long value is left out, and one that may hold a secret."""
+    """Return the variables that the stack sets. A long value is left out, and one that may hold a secret."""
     return ", ".join(
         f"{name}={value}" if len(value) <= _LONGEST_VALUE and may_show(name, value) else f"{name} (set)"
         for name, value in service.asked.pods.env.items()
@@ -257,15 +205,10 @@ def _own_variables(service: ServicePlan) -> str:
 
 
 def _access(service: ServicePlan) -> str:
-    if not service.asked.api.key:
-        return "no key asked"
-    if service.asked.api.key_generation == 1:
-        return "API key"
-    return f"API key of generation {service.asked.api.key_generation}, and the one before it"
-
-
-def _image(plan: Plan, service: ServicePlan) -> str:
-    return "this Python environment" if plan.cluster.mode is ClusterMode.LOCAL else service.image
+    api = service.asked.api
+    if not api.key:
+        return "no API key needed"
+    return "API key" if api.key_generation == 1 else f"API key of generation {api.key_generation}, and the one before it"
 
 
 def _workers(service: ServicePlan) -> str:
@@ -277,16 +220,16 @@ def _workers(service: ServicePlan) -> str:
 
 
 def _surge(service: ServicePlan) -> str:
-    """What a change needs beside what runs."""
+    """Return the hardware that a change needs beside what runs."""
     group = service.workers
     if not group.surge_workers:
         return ""
-    what = f"{group.surge_workers * group.gpus} GPU" if group.gpus else f"{group.surge_workers} worker"
-    return f", with {what}{'s' if not what.startswith('1 ') else ''} more while it lasts"
+    count = group.surge_workers * (group.gpus or 1)
+    return f", with {count} {'GPU' if group.gpus else 'worker'}{'s' if count > 1 else ''} more while it lasts"
 
 
-def _most(service: ServicePlan) -> str:
-    """The cost under the highest load, where autoscaling may raise it."""
+def _highest_cost(service: ServicePlan) -> str:
+    """Return the cost under the highest load, where autoscaling may raise it."""
     group, scaling = service.workers, service.autoscaling
     if service.hourly_usd is None or scaling is None or service.parked or group.most_workers == group.workers:
         return ""
@@ -295,36 +238,65 @@ def _most(service: ServicePlan) -> str:
 
 def _weights(plan: Plan, service: ServicePlan) -> str:
     weights, size = service.weights, f"{service.model.parameters * service.model.weight_bytes / 2**30:.1f} GiB"
-    if not weights.bucket:
-        hub = weights.uri == service.model_id and not service.model.bundled
-        revision = f" at {weights.revision}" if weights.revision else ""
-        return f"{size} from {f'Hugging Face{revision}, by each worker' if hub else weights.uri}"
-    copied = "copied there from Hugging Face before the first start" if plan.mirrors else "already there"
-    return f"{size} from gs://{weights.bucket}/{weights.folder} ({weights.source.value}); {copied}"
+    if weights.bucket:
+        copied = "copied there from Hugging Face before the first start" if plan.mirrors else "already there"
+        return f"{size} from gs://{weights.bucket}/{weights.folder} ({weights.source.value}); {copied}"
+    if weights.uri != service.model_id or service.model.bundled:
+        return f"{size} from {weights.uri}"
+    return f"{size} from Hugging Face{f' at {weights.revision}' if weights.revision else ''}, by each worker"
 
 
 def _pool(pool: NodePool) -> str:
-    parts = [f"{pool.nodes} x {pool.machine.name}, at most {pool.max_nodes}", _ways(pool), ", ".join(pool.zones)]
-    parts.append(f"disk {pool.boot_disk_gib} GiB{' and preloaded images' if pool.secondary_boot_disk else ''}")
-    if pool.rdma:
-        parts.append("RDMA between machines")
-    return "; ".join([*parts, f"GKE {pool.min_gke_version} or newer"])
-
-
-def _ways(pool: NodePool) -> str:
     more = {Capacity.RESERVATION: f" {pool.reservation}", Capacity.FLEX_START: f" for up to {pool.max_run_hours} h"}
     ways = [way.value + more.get(way, "") for way in pool.ways]
-    return f"ladder: {', then '.join(ways)}" if pool.capacity is Capacity.LADDER else ways[0]
+    parts = [
+        f"{pool.nodes} x {pool.machine.name}, at most {pool.max_nodes}",
+        f"ladder: {', then '.join(ways)}" if pool.capacity is Capacity.LADDER else ways[0],
+        ", ".join(pool.zones),
+        f"disk {pool.boot_disk_gib} GiB{' and preloaded images' if pool.secondary_boot_disk else ''}",
+        *(["RDMA between machines"] if pool.rdma else []),
+        f"GKE {pool.min_gke_version} or newer",
+    ]
+    return "; ".join(parts)
 
 
 def _price_note(pool: NodePool) -> str:
     if pool.capacity is Capacity.LADDER:
         return " (list price of the dearest rung)"
-    return {
-        Capacity.RESERVATION: " (list price; your reservation's contract decides)",
-        Capacity.ANY_RESERVATION: " (list price; your reservation's contract decides)",
-        Capacity.SPOT: " (changes daily)",
-    }.get(pool.capacity, "")
+    if pool.capacity in (Capacity.RESERVATION, Capacity.ANY_RESERVATION):
+        return " (list price; your reservation's contract decides)"
+    return " (changes daily)" if pool.capacity is Capacity.SPOT else ""
+
+
+# --- in a terminal
+
+
+def program_view(program: Program, *, tree: bool = True, plain: bool = False) -> RenderableType:
+    """Return heading, cards and tree of resources of one stack. `plain`: without frames, for a pipe."""
+    card = stack_card(program)
+    heading = Text(f"\n{card.stack}", style="bold").append(f"  {card.where}", style="default")
+    for fact in card.facts:
+        heading.append(f"\n  {fact}")
+    if card.cost:
+        heading.append(f"\n  {card.cost}", style="green")
+    warnings = [Text(f"! {warning}", style="yellow") for warning in card.warnings]
+    resources = [_tree(program)] if tree else []
+    return Group(heading, *((_plain if plain else _framed)(service) for service in card.services), *warnings, *resources)
+
+
+def _plain(card: Card) -> Text:
+    # a table fills its lines up with spaces
+    wide = max(len(label) for label, _ in card.rows)
+    return Text("\n".join([card.title, *(f"{label:<{wide}}  {text}".rstrip() for label, text in card.rows)]))
+
+
+def _framed(card: Card) -> Panel:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in card.rows:
+        table.add_row(*row)
+    return Panel(table, title=f"[bold]{card.title}[/]", title_align="left", expand=False)
 
 
 def _tree(program: Program) -> Tree:
@@ -343,39 +315,26 @@ def _tree(program: Program) -> Tree:
     return root
 
 
-def program_json(program: Program) -> dict[str, Any]:
-    """The plan and the resources as data; no secret is in it."""
-    return {
-        "stack": program.stack,
-        "plan": _plain(program.plan),
-        "resources": [
-            {"type": r.type, "name": r.name, "parent": r.parent.split("::")[-1], "protect": r.protect}
-            for r in program.resources
-        ],
-    }
+# --- as JSON
 
-
-# Of a service, beside its fields.
+# Properties of a service that stand beside its fields.
 _DERIVED = ("accelerator", "gpus", "image", "model_id", "parked", "served_model_name")
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        if isinstance(value, ServicePlan):
-            # the model's own row is documentation, and what the fit derives is asked for more often than its blocks
-            fields["fit"] |= {"kv_cache_tokens": value.fit.kv_cache_tokens, "concurrency": round(value.fit.concurrency, 2)}
-            fields |= {name: _plain(getattr(value, name)) for name in _DERIVED}
-            del fields["model"]
-        return fields
-    if isinstance(value, Arguments):
-        return value.model_dump(mode="json")
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(_plain(item) for item in value)
-    return value
+def program_json(program: Program) -> dict[str, Any]:
+    """Return the plan and the resources as data; no secret is in it."""
+    plan = to_jsonable_python(program.plan)
+    for service, data in zip(program.plan.services, plan["services"], strict=True):
+        fit = service.fit
+        data["fit"] |= {"kv_cache_tokens": fit.kv_cache_tokens, "concurrency": round(fit.concurrency, 2)}
+        data |= to_jsonable_python({name: getattr(service, name) for name in _DERIVED})
+        # the model's own row is documentation
+        del data["model"]
+    for part in (plan["cluster"]["system_pool"], *plan["pools"], *plan["services"]):
+        if part and part["machine"]:
+            # a set has another order each time
+            part["machine"]["capacities"].sort()
+    resources = [
+        {"type": r.type, "name": r.name, "parent": r.parent.split("::")[-1], "protect": r.protect} for r in program.resources
+    ]
+    return {"stack": program.stack, "plan": plan, "resources": resources}

@@ -1,6 +1,4 @@
-"""A file for `--policy-config`, held against the rules: Pulumi itself says nothing of a rule or setting that is not there."""
-
-from __future__ import annotations
+"""Check a file for `--policy-config`: Pulumi itself ignores a rule or setting that the policy pack does not have."""
 
 import importlib.util
 import json
@@ -22,26 +20,21 @@ class BadPolicyConfig(UsageError):
 
 
 def refuse_unknown(path: pathlib.Path) -> None:
-    """Raise BadPolicyConfig with every rule and setting of the file that the policy pack does not know."""
+    """Raise BadPolicyConfig with every rule and setting of the file that the policy pack does not have."""
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BadPolicyConfig(f"--policy-config {path}: no JSON: {error}. Fix: docs/policy.md has an example") from None
+        raise BadPolicyConfig(f"--policy-config {path}: it is not JSON: {error}. Fix: see docs/policy.md") from None
     if not isinstance(config, dict):
-        raise BadPolicyConfig(f"--policy-config {path}: a map of rules is needed. Fix: docs/policy.md has an example")
+        raise BadPolicyConfig(f"--policy-config {path}: it holds no map of rules. Fix: see docs/policy.md")
     known = _settings()
-    wrong = []
-    for rule, given in config.items():
-        if rule not in known:
-            wrong.append(f"{rule}: no such rule. Fix: {_nearest(rule, list(known))}")
-        elif isinstance(given, dict):
-            wrong += [
-                f"{rule}.{setting}: no such setting. Fix: {_nearest(setting, [*known[rule], _LEVEL])}"
-                for setting in given
-                if setting not in known[rule] and setting != _LEVEL
-            ]
-    if wrong:
-        raise BadPolicyConfig("\n  ".join([f"--policy-config {path}:", *wrong]))
+    unknown = [f"{rule}: no such rule. Fix: {_nearest(rule, [*known])}" for rule in config if rule not in known]
+    for rule, settings in known.items():
+        for name in config[rule] if isinstance(config.get(rule), dict) else ():
+            if name not in (*settings, _LEVEL):
+                unknown.append(f"{rule}.{name}: no such setting. Fix: {_nearest(name, [*settings, _LEVEL])}")
+    if unknown:
+        raise BadPolicyConfig("\n  ".join([f"--policy-config {path}:", *unknown]))
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -50,12 +43,11 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _settings() -> dict[str, tuple[str, ...]]:
-    """Rule -> its settings. The pack is no package of the kit, so its rules are read from their file."""
+    """Return the settings of each rule. The pack is no package of the kit, so its rules are read from their file."""
     spec = importlib.util.spec_from_file_location("rayline_policy_rules", PROJECT_ROOT / "policy" / "rules.py")
-    assert spec is not None
-    assert spec.loader is not None
+    assert spec and spec.loader  # noqa: PT018
     rules: Any = importlib.util.module_from_spec(spec)
     # dataclasses look their module up
     sys.modules[spec.name] = rules
     spec.loader.exec_module(rules)
-    return {_EVERY_RULE: ()} | {one.name: one.settings for one in (*rules.RULES.of_one, *rules.RULES.of_all)}
+    return {_EVERY_RULE: ()} | {rule.name: rule.settings for rule in rules.RULES}

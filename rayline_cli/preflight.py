@@ -1,7 +1,7 @@
-"""What a machine lacks for a deployment: tools, Google's credentials, and what Pulumi asks for where there is no terminal.
+"""Check a machine before a deployment: tools, Google's credentials, and Pulumi's state and passphrase without a terminal.
 
-Pulumi's Google provider and the kubeconfig's gke-gcloud-auth-plugin load the credentials themselves. This says in words, and
-all at once, what they would say one after the other in the middle of a deployment.
+Pulumi's Google provider and the kubeconfig's gke-gcloud-auth-plugin load the credentials themselves. These checks report all
+problems at once, before the first of them would stop a deployment half way.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from .offline import PROJECT_ROOT, Program
 from .stack_files import read_document
 
 KUBECTL = (
-    "kubectl is not on PATH; it looks at what was deployed. "
+    "kubectl is not on PATH; it is needed to verify the deployment. "
     "Fix: gcloud components install kubectl, or https://kubernetes.io/docs/tasks/tools"
 )
 PLUGIN = (
@@ -58,7 +58,7 @@ _LOGIN = (
 
 
 def metadata_account(environment: Mapping[str, str], seconds: float = METADATA_SECONDS) -> bool:
-    """Whether a metadata server of Google's offers this machine a service account. Waits `seconds` at most."""
+    """Return whether a metadata server of Google's offers this machine a service account. Waits `seconds` at most."""
     if environment.get("NO_GCE_CHECK") == "true":
         return False
     host = environment.get("GCE_METADATA_HOST") or environment.get("GCE_METADATA_IP") or _METADATA_ADDRESS
@@ -75,124 +75,109 @@ def metadata_account(environment: Mapping[str, str], seconds: float = METADATA_S
 
 @dataclass(frozen=True)
 class Machine:
-    """What a deployment finds on a machine."""
+    """The machine that deploys."""
 
     environment: Mapping[str, str]
     home: pathlib.Path
     terminal: bool
-    """Whether Pulumi can ask a person."""
+    """Whether a person can confirm and log in."""
     which: Callable[[str], str | None] = shutil.which
     metadata: Callable[[Mapping[str, str]], bool] = metadata_account
-    """Asked only where nothing else is found."""
+    """Called only where there are no other credentials."""
     windows: bool = os.name == "nt"
 
     @classmethod
     def this(cls) -> "Machine":
-        """The machine that this runs on."""
+        """Return the machine that this runs on."""
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         return cls(environment=os.environ, home=pathlib.Path.home(), terminal=terminal)
 
     def default_credentials(self) -> pathlib.Path:
-        """The file of `gcloud auth application-default login`, where Google's Go libraries look for it."""
+        """Return the file of `gcloud auth application-default login`, where Google's Go libraries look for it."""
         if self.windows:
             return pathlib.Path(self.environment.get("APPDATA", ""), "gcloud", _FILE_NAME)
         return self.home / ".config" / "gcloud" / _FILE_NAME
 
 
 def missing(program: Program, machine: Machine | None = None, root: pathlib.Path = PROJECT_ROOT) -> list[str]:
-    """What is missing for the stack on this machine, each as `what is wrong. Fix: what to do`; empty when nothing is."""
+    """Return what the machine lacks for the stack, each as `what is wrong. Fix: what to do`; empty when nothing is missing."""
     machine = machine or Machine.this()
     stack = _StackFile.read(program.stack, root)
     backend = backend_url(machine, root)
     created = program.plan.cluster.mode is ClusterMode.CREATE
-    found = []
-    if not machine.which("kubectl"):
-        found.append(KUBECTL)
-    if created:
-        if program.plan.cluster.project == "my-project":
-            found.append(
-                "gcp:project is my-project, the example's. "
-                f"Fix: pulumi config set gcp:project YOUR-PROJECT --stack {program.stack}"
-            )
-        if not machine.which("gke-gcloud-auth-plugin"):
-            found.append(PLUGIN)
-    found += _backend(machine, backend)
-    found += _secrets(machine, stack, backend)
-    if created:
-        found += google_credentials(machine, stack.config)
-    elif (backend or "").startswith("gs://") or stack.secrets_provider.startswith("gcpkms://"):
-        # state and key in Google Cloud, whatever the cluster is
-        found += google_credentials(machine, {})
-    return list(dict.fromkeys(found))
+    problems = [] if machine.which("kubectl") else [KUBECTL]
+    if created and program.plan.cluster.project == "my-project":
+        fix = f"pulumi config set gcp:project YOUR-PROJECT --stack {program.stack}"
+        problems.append(f"gcp:project is my-project, the example's. Fix: {fix}")
+    if created and not machine.which("gke-gcloud-auth-plugin"):
+        problems.append(PLUGIN)
+    problems += [*_backend(machine, backend), *_secrets(machine, stack, backend)]
+    # state and key in Google Cloud need credentials, whatever the cluster is
+    if created or (backend or "").startswith("gs://") or stack.secrets_provider.startswith("gcpkms://"):
+        problems += google_credentials(machine, stack.config if created else {})
+    return list(dict.fromkeys(problems))
 
 
 # --- Google
 
 
 def google_credentials(machine: Machine, config: Mapping[str, str]) -> list[str]:
-    """What is wrong with the credentials for Google Cloud; empty where the libraries will find sound ones.
+    """Return what is wrong with the credentials for Google Cloud; empty where the libraries will find sound ones.
 
-    Two readers count: Pulumi's Google provider, which has settings of its own, and gke-gcloud-auth-plugin, the state's bucket
-    and its key, which take application default credentials alone.
+    There are two readers. Pulumi's Google provider has settings of its own. gke-gcloud-auth-plugin, the state's bucket and its
+    key take application default credentials alone.
     """
     environment = machine.environment
     own = next((name for name in _OWN_SETTINGS if config.get(name)), None)
+    own = own or next((name for name in (*_KEY_VARIABLES, _TOKEN_VARIABLE) if environment.get(name)), None)
     problems: list[str] = []
-    if own is None:
-        own = next((name for name in (*_KEY_VARIABLES, _TOKEN_VARIABLE) if environment.get(name)), None)
-        if own in _KEY_VARIABLES:
-            problems += _key(own, environment[own], machine)
-    elif own == "gcp:credentials" and config[own] != _HIDDEN:
-        problems += _key(own, config[own], machine)
-    if named := environment.get(_FILE_VARIABLE):
-        return problems + _file(_FILE_VARIABLE, pathlib.Path(named))
+    if own in _KEY_VARIABLES or (own == "gcp:credentials" and config[own] != _HIDDEN):
+        problems = _key(own, config.get(own) or environment[own], machine)
+    if path := environment.get(_FILE_VARIABLE):
+        return problems + _file(_FILE_VARIABLE, pathlib.Path(path))
     if (usual := machine.default_credentials()).exists():
         return problems + _file("", usual)
     if problems or machine.metadata(environment):
         return problems
-    configured = environment.get("CLOUDSDK_CONFIG")
-    if configured and (moved := pathlib.Path(configured, _FILE_NAME)).exists():
-        return [
-            f"the credentials in {moved} are not found: Google's Go libraries do not read CLOUDSDK_CONFIG. "
-            f"Fix: export {_FILE_VARIABLE}={moved}"
-        ]
-    if own:
-        return [
-            f"{own} reaches Pulumi's Google provider alone; kubectl and a state bucket take application default "
-            f"credentials, and there are none. {_LOGIN}"
-        ]
+    moved = pathlib.Path(environment.get("CLOUDSDK_CONFIG") or "/nowhere", _FILE_NAME)
     borrowed = next((name for name in _IMPERSONATION if config.get(name) or environment.get(name)), None)
-    if borrowed:
-        return [f"{borrowed} names whom to impersonate, but there are no credentials to do it with. {_LOGIN}"]
-    return [f"there are no Google credentials, and no metadata server offers any. {_LOGIN}"]
+    if moved.exists():
+        wrong = f"the credentials in {moved} have no effect: Google's Go libraries do not read CLOUDSDK_CONFIG"
+        return [f"{wrong}. Fix: export {_FILE_VARIABLE}={moved}"]
+    if own:
+        wrong = f"{own} reaches Pulumi's Google provider alone; kubectl and a state bucket need application default credentials"
+    elif borrowed:
+        wrong = f"{borrowed} names a service account to impersonate, but there are no credentials to do it with"
+    else:
+        wrong = "there are no Google credentials, and no metadata server offers any"
+    return [f"{wrong}. {_LOGIN}"]
 
 
 def _key(name: str, value: str, machine: Machine) -> list[str]:
-    """A variable that holds a key, or the path of one. The value is never shown unless it is a path."""
+    """Check a variable that holds a key, or the path of one. The value is never shown unless it is a path."""
     if value.lstrip().startswith("{"):
         return _document(name, value)
     path = pathlib.Path(value.replace("~", str(machine.home), 1) if value.startswith("~") else value)
     with contextlib.suppress(OSError):
-        if path.is_file():
+        if path.is_file() or ("\n" not in value and value.endswith(".json")):
             return _file(name, path)
-    if "\n" in value or not value.endswith(".json"):
-        return [f"{name} is neither JSON nor the path of a file. Fix: set it to a key in JSON, or to a key's file"]
-    return [f"{name} names {value}, which does not exist. Fix: name a file that does, or unset it"]
+    return [f"{name} is neither JSON nor the path of a file. Fix: set it to a key in JSON, or to a key's file"]
 
 
 def _file(name: str, path: pathlib.Path) -> list[str]:
+    """Check a file of credentials, which the variable `name` names."""
     what = f"{name} names {path}, which" if name else str(path)
-    if not path.exists():
-        return [f"{what} does not exist. Fix: name a file that does, or unset {name}"]
     try:
-        text = path.read_text()
+        return _document(what, path.read_text())
+    except FileNotFoundError:
+        return [f"{what} does not exist. Fix: name a file that does, or unset {name}"]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         return [f"{what} cannot be read: {reason}. Fix: name a file of credentials in JSON"]
-    return _document(what, text)
 
 
 def _document(what: str, text: str) -> list[str]:
+    """Check the text of a file of credentials."""
     try:
         document = json.loads(text)
     except ValueError:
@@ -200,13 +185,11 @@ def _document(what: str, text: str) -> list[str]:
         return [f"{what} is not JSON. Fix: get the file anew; a key passed through a variable often loses its line ends"]
     kind = document.get("type") if isinstance(document, dict) else None
     if kind not in KINDS:
-        return [f"{what} has no type of credentials that Google's libraries know. Fix: one of {', '.join(KINDS)}"]
+        return [f"{what} has no type of credentials that Google's libraries read. Fix: one of {', '.join(KINDS)}"]
     token = (document.get("credential_source") or {}).get("file") if kind == "external_account" else None
     if token and not pathlib.Path(token).exists():
-        return [
-            f"{what} reads its identity token from {token}, which does not exist. "
-            "Fix: let the job write its OIDC token there first"
-        ]
+        wrong = f"{what} reads its identity token from {token}, which does not exist"
+        return [f"{wrong}. Fix: let the job write its OIDC token there first"]
     return []
 
 
@@ -215,7 +198,7 @@ def _document(what: str, text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _StackFile:
-    """What a stack's file says beside the kit's own keys."""
+    """The keys of a stack file that are Pulumi's and its providers'."""
 
     config: Mapping[str, str]
     secrets_provider: str
@@ -229,19 +212,18 @@ class _StackFile:
         config, secret = offline.read_stack(stack, root)
         document = read_document(root / "stacks" / f"Pulumi.{stack}.yaml")
         provider = str(document.get("secretsprovider") or "")
-        salted = "encryptionsalt" in document
-        other = bool(provider and provider != "passphrase") or "encryptedkey" in document
-        shown = {key: _HIDDEN if key in secret else value for key, value in config.items()}
-        return cls(shown, provider, (salted or provider == "passphrase") and not other, other)
+        other = provider not in ("", "passphrase") or "encryptedkey" in document
+        passphrase = provider == "passphrase" or "encryptionsalt" in document
+        return cls(config | dict.fromkeys(secret, _HIDDEN), provider, passphrase and not other, other)
 
 
 def secrets_provider(stack: str, root: pathlib.Path = PROJECT_ROOT) -> str:
-    """What encrypts a stack's secrets, as its file names it; empty for Pulumi's default."""
+    """Return the secrets provider that a stack's file names; empty for Pulumi's default."""
     return _StackFile.read(stack, root).secrets_provider
 
 
 def backend_url(machine: Machine, root: pathlib.Path = PROJECT_ROOT) -> str | None:
-    """The address of the backend that Pulumi will use; None where it knows none (pulumi pkg/workspace/creds.go)."""
+    """Return the address of Pulumi's backend; None where none is set (pulumi pkg/workspace/creds.go)."""
     if url := machine.environment.get("PULUMI_BACKEND_URL"):
         return url
     backend = read_document(root / "Pulumi.yaml").get("backend")
@@ -249,6 +231,7 @@ def backend_url(machine: Machine, root: pathlib.Path = PROJECT_ROOT) -> str | No
 
 
 def _stored(machine: Machine) -> dict[str, Any]:
+    """Return the credentials that `pulumi login` stored."""
     folder = machine.environment.get("PULUMI_CREDENTIALS_PATH") or machine.environment.get("PULUMI_HOME")
     path = pathlib.Path(folder) if folder else machine.home / ".pulumi"
     try:
@@ -259,22 +242,20 @@ def _stored(machine: Machine) -> dict[str, Any]:
 
 
 def _backend(machine: Machine, url: str | None) -> Iterator[str]:
-    """Without a terminal Pulumi can ask nobody to log in."""
+    """Yield what is wrong with the login to the backend. With a terminal Pulumi asks for it."""
     if machine.terminal or machine.environment.get("PULUMI_ACCESS_TOKEN"):
         return
     if url is None:
-        yield (
-            "Pulumi knows no place for the state, and no terminal is there to ask. Fix: pulumi login gs://MY-STATE-BUCKET, "
-            "or set PULUMI_BACKEND_URL, or PULUMI_ACCESS_TOKEN for Pulumi Cloud"
-        )
+        fix = "pulumi login gs://MY-STATE-BUCKET, or set PULUMI_BACKEND_URL, or PULUMI_ACCESS_TOKEN for Pulumi Cloud"
+        yield f"Pulumi has no backend for the state, and there is no terminal to log in at. Fix: {fix}"
     elif url.startswith("http"):
         stored = _stored(machine)
         if url not in {**(stored.get("accessTokens") or {}), **(stored.get("accounts") or {})}:
-            yield f"nobody is logged in to {url}. Fix: set PULUMI_ACCESS_TOKEN"
+            yield f"there is no login to {url}. Fix: set PULUMI_ACCESS_TOKEN"
 
 
 def _secrets(machine: Machine, stack: _StackFile, backend: str | None) -> Iterator[str]:
-    """A passphrase that Pulumi would ask for (pulumi pkg/secrets/passphrase/manager.go)."""
+    """Yield what is wrong with the passphrase, where one is needed (pulumi pkg/secrets/passphrase/manager.go)."""
     # a bucket encrypts with a passphrase unless the stack names something else; Pulumi Cloud has keys of its own
     by_default = backend is not None and not backend.startswith("http") and not stack.other_key
     if not (stack.passphrase or by_default) or "PULUMI_CONFIG_PASSPHRASE" in machine.environment:
@@ -283,7 +264,7 @@ def _secrets(machine: Machine, stack: _StackFile, backend: str | None) -> Iterat
         if not pathlib.Path(file).is_file():
             yield f"PULUMI_CONFIG_PASSPHRASE_FILE names {file}, which does not exist. Fix: name a file that does"
     elif not machine.terminal:
-        yield (
-            "the stack's secrets are encrypted with a passphrase, and no terminal is there to ask for it. Fix: set "
-            "PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE, or use a key: pulumi stack change-secrets-provider"
+        fix = (
+            "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE, or use a key: pulumi stack change-secrets-provider"
         )
+        yield f"the stack's secrets are encrypted with a passphrase, and there is no terminal to type it at. Fix: {fix}"

@@ -1,4 +1,4 @@
-"""Which of Ray's log files belong to which part of a service, the same on this machine and in a pod."""
+"""Ray's log files by the component of a service, the same on this machine and in a pod."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ LOG_COMPONENTS: Mapping[str, tuple[str, ...]] = {
 
 
 def log_patterns(component: str | None, *others: str) -> tuple[str, ...]:
-    """Return the patterns of a component's log files, or of all. Raises UsageError, which names `others` as known too."""
+    """Return the patterns of a component's log files, or of all. Raises UsageError, whose list of components has `others` too."""
     if component is None:
         return sum(LOG_COMPONENTS.values(), ())
     if component not in LOG_COMPONENTS:

@@ -1,4 +1,4 @@
-"""Rendered manifests: what a reviewer reads in a diff and what `kubectl apply` takes. The program never reads them."""
+"""Render manifests for a review and for `kubectl apply`. The program never reads them."""
 
 import copy
 import pathlib
@@ -12,11 +12,9 @@ from .offline import Declared, Program
 from .stack_names import PROJECT_ROOT
 
 MANIFESTS = PROJECT_ROOT / "manifests"
-
-
 # Secrets are values, which are never rendered; charts and files of CRDs are other projects' text.
 _NOT_APPLIED = ("Secret", "Release", "ConfigGroup", "RayService")
-# What a reader looks for first; the engine's wire format keeps no order, so the rest is alphabetical.
+# Keys that come first; the engine's wire format keeps no order, so the rest is alphabetical.
 _FIRST = ("apiVersion", "kind", "metadata", "name", "namespace", "groupName", "value", "image")
 
 
@@ -26,7 +24,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    """Text of several lines as a block, which a diff shows line by line: the Serve configuration, files."""
+    """Represent a text of several lines as a block, which a diff shows line by line."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
@@ -34,23 +32,23 @@ _Dumper.add_representer(str, _text)
 
 
 def ray_services(program: Program) -> list[dict[str, Any]]:
-    """The RayServices that the program declares, without what only Pulumi reads."""
+    """Return the RayServices that the program declares, without annotations for Pulumi."""
     return [_manifest(resource) for resource in program.of_type(":RayService")]
 
 
 def network_policies(program: Program) -> list[dict[str, Any]]:
-    """The NetworkPolicies that the program declares."""
+    """Return the NetworkPolicies that the program declares."""
     return [_manifest(resource) for resource in program.of_type(":NetworkPolicy")]
 
 
 def secrets(program: Program) -> dict[str, list[str]]:
-    """Names of the Secrets that the program declares, with their keys; never the values."""
-    found = program.of_type("core/v1:Secret")
-    return {secret.inputs["metadata"]["name"]: sorted(secret.inputs["stringData"]) for secret in found}
+    """Return the names of the Secrets that the program declares, with their keys; never the values."""
+    declared = program.of_type("core/v1:Secret")
+    return {secret.inputs["metadata"]["name"]: sorted(secret.inputs["stringData"]) for secret in declared}
 
 
 def files(program: Program) -> dict[str, str]:
-    """File name -> text for one stack."""
+    """Return the text of each manifest of a stack by its file name."""
     head = f"# Rendered by `make render` from stacks/Pulumi.{program.stack}.yaml: change that, not this.\n"
     if program.plan.cluster.mode is ClusterMode.LOCAL:
         head += "# In this mode `rayline up` plays Kubernetes and KubeRay; the RayService is what it runs.\n"
@@ -71,34 +69,27 @@ def files(program: Program) -> dict[str, str]:
     return result
 
 
-def write(program: Program, root: pathlib.Path = MANIFESTS) -> list[pathlib.Path]:
-    """Write a stack's manifests and remove those that it no longer has. Returns the files that changed."""
-    folder = root / program.stack
+def write(program: Program, root: pathlib.Path = MANIFESTS) -> list[str]:
+    """Write a stack's manifests and remove those that it no longer has. Return the names of the files that changed."""
+    folder, wanted, changed = root / program.stack, files(program), stale(program, root)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = files(program)
-    changed = []
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-            changed.append(path)
-    for name, text in wanted.items():
-        path = folder / name
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            changed.append(path)
+    for name in changed:
+        if name in wanted:
+            (folder / name).write_text(wanted[name])
+        else:
+            (folder / name).unlink()
     return changed
 
 
 def stale(program: Program, root: pathlib.Path = MANIFESTS) -> list[str]:
-    """Files of a stack that differ from what the program declares now."""
-    folder = root / program.stack
+    """Return the names of a stack's files that differ from what the program declares."""
+    folder, wanted = root / program.stack, files(program)
     present = {path.name: path.read_text() for path in folder.iterdir()} if folder.exists() else {}
-    wanted = files(program)
     return sorted(name for name in present.keys() | wanted.keys() if present.get(name) != wanted.get(name))
 
 
 def _manifest(resource: Declared) -> dict[str, Any]:
-    manifest = {key: copy.deepcopy(value) for key, value in resource.inputs.items()}
+    manifest = copy.deepcopy(dict(resource.inputs))
     annotations = manifest["metadata"].get("annotations", {})
     for key in [key for key in annotations if key.startswith("pulumi.com/")]:
         del annotations[key]
@@ -106,7 +97,7 @@ def _manifest(resource: Declared) -> dict[str, Any]:
 
 
 def _whole_numbers(value: Any) -> Any:
-    """The engine's wire format knows floats only; a manifest says 8000, not 8000.0."""
+    """Return a value with whole numbers as integers: the engine's wire format has floats only."""
     if isinstance(value, dict):
         first = [key for key in _FIRST if key in value]
         return {key: _whole_numbers(value[key]) for key in [*first, *sorted(value.keys() - set(first))]}
@@ -116,5 +107,5 @@ def _whole_numbers(value: Any) -> Any:
 
 
 def dump(manifest: dict[str, Any]) -> str:
-    """One object as YAML, texts of several lines as blocks."""
+    """Return one object as YAML, with texts of several lines as blocks."""
     return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120)

@@ -1,6 +1,6 @@
 """Read the configuration of a running Pulumi program as the arguments of InferencePlatform.
 
-Which keys there are, and what they take, the component package knows; here are the ways in which Pulumi writes them.
+The component package has the keys and their types. This module has the forms in which Pulumi hands them over.
 """
 
 import json
@@ -18,19 +18,19 @@ from rayline.schema.read import EXAMPLES, PROVIDER_KEYS, TOKEN_KEY, inner
 from rayline.schema.secret_values import may_show
 
 IN_CLEAR_TEXT = (
-    "it stands in the stack file in clear text: take it out, revoke it at Hugging Face, and store a new one with "
+    "it stands in the stack file in clear text. Fix: delete it, revoke it at Hugging Face, and store a new one with "
     "`pulumi config set --secret hugging_face_token`"
 )
 ENCRYPTED = (
     "it is encrypted (`secure:`), or a value below it is, and it would stand in manifests and state in clear text. Fix: write "
-    f"what is no secret without `secure:`, and take a secret out of the stack file; {TOKEN_KEY} alone may be one"
+    f"a value that is no secret without `secure:`, and delete a secret from the stack file; only {TOKEN_KEY} may be one"
 )
 # Prefixes of the providers that the program uses. `kubernetes:namespace` is the provider's, not this program's.
 _PROVIDERS = ("gcp", "kubernetes", "pulumi", "random")
 
 
 def program_arguments() -> tuple[dict[str, Any], list[Problem]]:
-    """Return the arguments that the stack of the running program says, and what is wrong with how it says them.
+    """Return the arguments in the running program's stack file, and what is wrong with the form of the file.
 
     Raises PlanError where a value other than the token is encrypted.
     """
@@ -98,23 +98,17 @@ def _own_keys(keys: Iterable[str], project: str) -> tuple[dict[str, str], list[P
     Keys that the project had under a former name count, so that they are not called missing as well.
     """
     known = (*InferencePlatformArgs.model_fields, TOKEN_KEY)
-    names: dict[str, list[str]] = {}
+    by_prefix: dict[str, list[str]] = {}
     for key in keys:
         prefix, _, name = key.partition(":")
-        names.setdefault(prefix, []).append(name)
+        by_prefix.setdefault(prefix, []).append(name)
     problems = []
     own: dict[str, str] = {}
-    for prefix, found in names.items():
-        if prefix == project or prefix in _PROVIDERS or any(name not in known for name in found):
+    for prefix, names in by_prefix.items():
+        if prefix == project or prefix in _PROVIDERS or any(name not in known for name in names):
             continue
-        own |= {name: f"{prefix}:{name}" for name in found}
-        written = ", ".join(f"{prefix}:{name}" for name in found)
-        problems.append(
-            Problem(
-                written,
-                None,
-                f"the project's name in Pulumi.yaml is {project}, not {prefix}. Fix: write {project}: in place of "
-                f"{prefix}:, or no prefix",
-            )
-        )
-    return own | {name: f"{project}:{name}" for name in names.get(project, [])}, problems
+        own |= {name: f"{prefix}:{name}" for name in names}
+        wrong = f"the project's name in Pulumi.yaml is {project}, not {prefix}"
+        fix = f"write {project}: in place of {prefix}:, or no prefix"
+        problems.append(Problem(", ".join(f"{prefix}:{name}" for name in names), None, f"{wrong}. Fix: {fix}"))
+    return own | {name: f"{project}:{name}" for name in by_prefix.get(project, [])}, problems

@@ -1,4 +1,4 @@
-"""SIGTERM, with which pipelines and supervisors end a command: it ends as with Ctrl-C, and cleans up behind it."""
+"""Handle SIGTERM, with which pipelines and supervisors end a command: it ends as with Ctrl-C, and cleans up."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM inside. What has a Ctrl-C of its own to pass on sets its own handlers."""
+    """Raise KeyboardInterrupt on SIGTERM inside. A command that passes Ctrl-C on sets its own handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupted(*_: object) -> None:
-        # who sends it twice does not cut short the cleaning up
+        # a second one does not cut short the cleaning up
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Where the project is, and which stacks it has. Imports nothing, so that help and completion answer at once."""
+"""The project's folder and the names of its stacks. Imports nothing, so that help and completion answer at once."""
 
 import pathlib
 

@@ -1,7 +1,4 @@
-"""The command line: one module for each command, all of them cheap to import.
-
-Exit codes: 0 it worked, 1 it did not, 2 the command or the configuration is wrong, 130 interrupted.
-"""
+"""The command line: one module for each command, all of them cheap to import."""
 
 from rayline_cli.signals import terminable
 

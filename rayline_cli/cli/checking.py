@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from .common import command, console, errors, state_dir
+from .common import command, console, errors, print_line, state_dir
 
 if TYPE_CHECKING:
     from rayline.service.types import ServicePlan
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from rayline_cli.offline import Program
     from rayline_cli.verify import CheckResult
 
+Checks = Mapping[str, "Sequence[CheckResult]"]
+"""Service -> its checks."""
+
 
 def check_cluster(
     program: Program, kubectl: Kubectl, *, service: str | None = None, all_on: bool = False, wait: bool = False
-) -> dict[str, list[CheckResult]]:
+) -> Checks:
     """Return the checks of each service of the stack. With `wait`, first wait until the declared configuration serves."""
     from rayline_cli import render
     from rayline_cli.progress import terminal_report
@@ -28,25 +31,26 @@ def check_cluster(
 
     manifests = {manifest["metadata"]["name"]: manifest for manifest in render.ray_services(program)}
     policies = render.network_policies(program)
-    found = {}
+    checks: dict[str, list[CheckResult]] = {}
     with terminal_report() as report:
         for plan in chosen(program, service):
             if plan.parked:
-                found[plan.name] = [CheckResult("parked", Outcome.NOT_APPLICABLE, "the service is parked: nothing runs")]
+                parked = "the service is parked: nothing runs"
+                checks[plan.name] = [CheckResult("parked", Outcome.NOT_APPLICABLE, parked)]
                 continue
             manifest = manifests[plan.name]
             if wait:
                 wait_until_served(kubectl, manifest, report, plan.start_timeout_seconds)
             report.phase(plan.name, "checking its pods")
-            wanted = expected(manifest)
-            target = ClusterTarget(kubectl, wanted.all_on() if all_on else wanted, policies)
+            declared = expected(manifest)
+            target = ClusterTarget(kubectl, declared.all_on() if all_on else declared, policies)
             started = time.monotonic()
-            found[plan.name] = check_switches(target)
-            report.done(plan.name, time.monotonic() - started, summary(found[plan.name]))
-    return found
+            checks[plan.name] = check_switches(target)
+            report.done(plan.name, time.monotonic() - started, summary(checks[plan.name]))
+    return checks
 
 
-def check_this_machine(program: Program, all_on: bool) -> dict[str, list[CheckResult]]:
+def check_this_machine(program: Program, all_on: bool) -> Checks:
     """Return the checks of the service that runs on this machine. Raises NotRunning where none runs."""
     from rayline_cli import place, render
     from rayline_cli.local import runtime
@@ -66,34 +70,26 @@ def chosen(program: Program, service: str | None) -> list[ServicePlan]:
     """Return the service that --service names, or all of the stack. Raises typer.BadParameter where it has no such service."""
     names = [plan.name for plan in program.plan.services]
     if service is not None and service not in names:
-        raise typer.BadParameter(f"--service {service}: the stack {program.stack} has {', '.join(names)}")
+        raise typer.BadParameter(f"--service {service}: stack {program.stack} has none. Fix: one of {', '.join(names)}")
     return [plan for plan in program.plan.services if service in (None, plan.name)]
 
 
-def failed(checks: Sequence[CheckResult]) -> list[CheckResult]:
-    """Return the checks that failed."""
+def failed(checks: Sequence[CheckResult]) -> int:
+    """Return how many checks failed."""
     from rayline_cli.verify import Outcome
 
-    return [check for check in checks if check.outcome is Outcome.FAIL]
+    return sum(check.outcome is Outcome.FAIL for check in checks)
 
 
-def show_services(found: Mapping[str, Sequence[CheckResult]]) -> int:
+def show_services(services: Checks) -> int:
     """Print the checks of each service. Return the exit code."""
     from rayline_cli.verify import summary
 
-    for name, checks in found.items():
+    for name, checks in services.items():
         console.print(f"\n[bold]{name}[/]")
         show_checks(checks)
         console.print(f"[dim]{summary(checks)}[/]")
-    return complain([check for checks in found.values() for check in checks])
-
-
-def complain(checks: Sequence[CheckResult]) -> int:
-    """Print how many checks failed, if one did. Return the exit code."""
-    wrong = failed(checks)
-    if wrong:
-        errors.print(f"[red]{len(wrong)} of {len(checks)} checks failed[/]")
-    return 1 if wrong else 0
+    return show_failed([check for checks in services.values() for check in checks])
 
 
 _MARKS = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "off": "[yellow]off [/]", "not-applicable": "[dim]n/a [/]"}
@@ -102,21 +98,14 @@ _MARKS = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "off": "[yellow]off 
 def show_checks(checks: Sequence[CheckResult]) -> None:
     """Print one line for each check, and its fix below it."""
     for check in checks:
-        console.print(f"{_MARKS[check.outcome.value]}  {check.name}: ", end="", markup=True)
-        console.print(check.evidence, markup=False, soft_wrap=True)
+        console.print(f"{_MARKS[check.outcome.value]}  {check.name}: ", end="")
+        print_line(check.evidence)
         if check.fix:
-            console.print(f"      {check.fix}", markup=False, soft_wrap=True)
+            print_line(f"      {check.fix}")
 
 
-def data(value: Any) -> Any:
-    """Return dataclasses and enumerations as what JSON knows."""
-    import dataclasses
-    from enum import Enum
-
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: data(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {name: data(item) for name, item in value.items()}
-    return [data(item) for item in value] if isinstance(value, (list, tuple)) else value
+def show_failed(checks: Sequence[CheckResult]) -> int:
+    """Print how many checks failed, if one did. Return the exit code."""
+    if count := failed(checks):
+        errors.print(f"[red]{count} of {len(checks)} checks failed[/]")
+    return 1 if count else 0

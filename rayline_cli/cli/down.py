@@ -2,13 +2,12 @@
 
 import typer
 
-from .checking import data
 from .common import JsonOption, StackOption, YesOption, app, console, failure, is_here, print_json, state_dir
 
 
 @app.command(epilog="Example: rayline down --stack local")
 def down(stack: StackOption = "local", yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Stop what `up` started: the session on this machine, or the stack in a cluster with `pulumi destroy`."""
+    """Stop a stack: end the session on this machine, or destroy the stack in a cluster with `pulumi destroy`."""
     if not is_here(stack):
         raise typer.Exit(_destroy(stack, yes=yes, as_json=as_json))
     from rayline_cli.local import runtime
@@ -32,5 +31,5 @@ def _destroy(stack: str, *, yes: bool, as_json: bool) -> int:
     if not as_json:
         return deploy.run_pulumi(arguments)
     done = deploy.operate(arguments)
-    print_json(data(done))
+    print_json(done)
     return done.exit_code

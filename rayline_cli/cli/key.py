@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .checking import chosen
-from .common import ContextOption, StackOption, app, command, is_here, state_dir
+from .common import ContextOption, JsonOption, StackOption, app, command, is_here, print_json, state_dir
 
 if TYPE_CHECKING:
     from rayline.service.types import ServicePlan
@@ -22,30 +22,36 @@ def key(
     ] = None,
     previous: Annotated[bool, typer.Option("--previous", help="Print the previous key (still valid).")] = False,
     context: ContextOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the API key of a service: on this machine, or from its Secret in the cluster."""
-    from rayline_cli import deploy, in_cluster, offline, place
+    from rayline_cli import deploy, in_cluster, offline
 
     program = offline.record(stack)
-    plan = _service(program, service)
-    if previous and plan.asked.api.key_generation == 1:
-        raise deploy.DeployError(f"the service {plan.name} has its first key: there is no previous one")
+    plan = _service_with_key(program, service)
+    generation = plan.asked.api.key_generation - previous
+    if generation == 0:
+        raise deploy.DeployError(f"service {plan.name} has its first key, and no previous one. Fix: leave out --previous")
     if is_here(stack, context=context):
-        place.running_session(program, state_dir(stack), command())
-        print(_local_key(program, plan, previous))
+        value = _local_key(program, plan, previous)
     else:
         with deploy.cluster_access(program, context) as kubectl:
-            print(in_cluster.api_key(kubectl, plan.name, previous=previous))
+            value = in_cluster.api_key(kubectl, plan.name, previous=previous)
+    if as_json:
+        print_json({"stack": stack, "service": plan.name, "generation": generation, "key": value})
+    else:
+        print(value)
 
 
-def _service(program: Program, name: str | None) -> ServicePlan:
-    """Return the service whose key is wanted. Raises typer.BadParameter, or DeployError where it has no key."""
+def _service_with_key(program: Program, name: str | None) -> ServicePlan:
+    """Return the service that --service names, or the only one with a key. Raises typer.BadParameter or DeployError."""
     from rayline_cli.deploy import DeployError
 
     services = chosen(program, name)
     with_key = [plan for plan in services if plan.asked.api.key]
     if not with_key:
-        raise DeployError(f"{', '.join(plan.name for plan in services)}: `api: {key: false}`, so there is no key")
+        names = ", ".join(plan.name for plan in services)
+        raise DeployError(f"{names}: `api: {{key: false}}`, so there is no key. Fix: send requests without one")
     if len(with_key) > 1:
         raise typer.BadParameter(f"the stack has several keys. Fix: --service {with_key[0].name}, or another of them")
     return with_key[0]
@@ -53,7 +59,9 @@ def _service(program: Program, name: str | None) -> ServicePlan:
 
 def _local_key(program: Program, plan: ServicePlan, previous: bool) -> str:
     from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
+    from rayline_cli import place
     from rayline_cli.local_secrets import stack_secrets
 
-    wanted = PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY
-    return stack_secrets(program, state_dir(program.stack))[api_key_secret(plan.name), wanted]
+    folder = state_dir(program.stack)
+    place.running_session(program, folder, command())
+    return stack_secrets(program, folder)[api_key_secret(plan.name), PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY]

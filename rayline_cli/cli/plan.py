@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, print_json, unless_refused
+from .common import EveryStackOption, JsonOption, app, console, end_with_refusals, print_stacks
 
 
 @app.command(epilog="Example: rayline plan --stack dev-l4")
@@ -21,14 +21,12 @@ def plan(
         raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
     programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
     if as_json:
-        plans = [plan_view.program_json(program) for program in programs]
-        print_json(unless_refused("plans", plans, refused))
+        print_stacks("plans", [plan_view.program_json(program) for program in programs], refused)
     elif markdown:
         from rayline_cli import plan_markdown
 
         print(plan_markdown.markdown(programs))
     else:
         for program in programs:
-            view = plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal)
-            console.print(view)
-    complain_of_stacks(refused)
+            console.print(plan_view.program_view(program, tree=tree and stack is not None, plain=not console.is_terminal))
+    end_with_refusals(refused)

@@ -25,6 +25,7 @@ ELSEWHERE = {
     "faults": ("rayline-bench", "make bench"),
     "docs": ("rayline-docs", "make docs"),
 }
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong, 130 interrupted."
 
 
 class MissingPackageError(FailedError):
@@ -36,7 +37,7 @@ def entry_points() -> dict[str, EntryPoint]:
     """Return the entry points of installed packages by the name of their command."""
     import importlib.metadata
 
-    return {found.name: found for found in importlib.metadata.entry_points(group=GROUP)}
+    return {entry_point.name: entry_point for entry_point in importlib.metadata.entry_points(group=GROUP)}
 
 
 class Commands(TyperGroup):
@@ -46,10 +47,12 @@ class Commands(TyperGroup):
         return [*self.commands, *(name for name in sorted(entry_points()) if name not in self.commands)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = super().get_command(ctx, cmd_name)
-        if found is None and (cmd_name in ELSEWHERE or cmd_name in entry_points()):
-            found = self.commands[cmd_name] = _loaded(cmd_name)
-        return found
+        command = super().get_command(ctx, cmd_name)
+        if command is None and (cmd_name in ELSEWHERE or cmd_name in entry_points()):
+            command = self.commands[cmd_name] = _loaded(cmd_name)
+        if command and EXIT_CODES[:10] not in f"{command.help} {command.epilog}":
+            command.epilog = f"{command.epilog or ''}\n\n{EXIT_CODES}"
+        return command
 
 
 def _loaded(name: str) -> Any:
@@ -59,15 +62,9 @@ def _loaded(name: str) -> Any:
         entry_points()[name].load()
     except (KeyError, ImportError):
         anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-        return _command(CommandInfo(name, callback=_missing(name), context_settings=anything))
-    return _command(next(info for info in app.registered_commands if _name(info) == name))
-
-
-def _name(info: CommandInfo) -> str:
-    return info.name or (info.callback.__name__ if info.callback else "")
-
-
-def _command(info: CommandInfo) -> Any:
+        info = CommandInfo(name, callback=_missing(name), context_settings=anything)
+    else:
+        info = next(info for info in app.registered_commands if name in (info.name, getattr(info.callback, "__name__", "")))
     return typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EveryStackOption, JsonOption, app, complain_of_stacks, console, errors, print_json, unless_refused
+from .common import EveryStackOption, JsonOption, app, console, end_with_refusals, errors, print_stacks
 
 
 @app.command(epilog="Example: rayline render --stack dev-l4")
@@ -18,17 +18,14 @@ def render(
     from rayline_cli import render as manifests
 
     programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
-    if check:
-        found = {program.stack: manifests.stale(program) for program in programs}
-    else:
-        found = {program.stack: [path.name for path in manifests.write(program)] for program in programs}
+    changed = {program.stack: manifests.stale(program) if check else manifests.write(program) for program in programs}
     if as_json:
-        print_json(unless_refused("files", found, refused))
+        print_stacks("files", changed, refused)
     else:
-        for name, files in found.items():
+        for name, files in changed.items():
             word = "stale" if check else "written"
             console.print(f"manifests/{name}: " + (f"{word}: {', '.join(files)}" if files else "up to date"))
-    complain_of_stacks(refused)
-    if check and any(found.values()):
-        errors.print("run `make render` and commit the result")
+    end_with_refusals(refused)
+    if check and any(changed.values()):
+        errors.print("manifests/ is stale. Fix: `make render`, and commit the result")
         raise typer.Exit(1)

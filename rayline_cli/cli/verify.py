@@ -1,11 +1,14 @@
 """`rayline verify`."""
 
+from __future__ import annotations
+
 import os
+import pathlib
 from typing import Annotated
 
 import typer
 
-from .checking import check_cluster, check_this_machine, chosen, data, failed, show_services
+from .checking import Checks, check_cluster, check_this_machine, chosen, failed, show_services
 from .common import ConfigFileOption, ContextOption, JsonOption, ServiceOption, StackOption, app, is_here, print_json
 
 
@@ -30,21 +33,21 @@ def verify(
     """Prove on the running service that each switch is on.
 
     HAProxy and direct streaming are checked by their effect, the throughput settings as Ray reads them in each process, vLLM's
-    Ray executor on GPUs (n/a on a CPU). Also checked: the API key, the model list, and who can connect.
+    Ray executor on GPUs (n/a on a CPU). Also checked: API key, model list, and addresses that accept connections.
 
     A switch that the stack file turns off is reported as off. With --all-on it must be on.
-    Exit codes: 0 no check failed, 1 one failed, 2 the command or the configuration is wrong.
+    Exit codes: 0 no check failed, 1 one failed, 2 the command or the configuration is wrong, 130 interrupted.
     """
     if url:
         _refuse_beside_url(context)
-        found = _check_url(url)
+        services = _check_url(url)
     else:
-        found = _check_stack(stack, service, kube_context, config_file, all_on)
-    if as_json:
-        passed = not any(failed(checks) for checks in found.values())
-        print_json({"target": url or f"stack {stack}", "passed": passed, "services": data(found)})
-        raise typer.Exit(0 if passed else 1)
-    raise typer.Exit(show_services(found))
+        services = _check_stack(stack, service, kube_context, config_file, all_on)
+    if not as_json:
+        raise typer.Exit(show_services(services))
+    passed = not any(failed(checks) for checks in services.values())
+    print_json({"target": url or f"stack {stack}", "passed": passed, "services": services})
+    raise typer.Exit(0 if passed else 1)
 
 
 def _refuse_beside_url(context: typer.Context) -> None:
@@ -55,7 +58,7 @@ def _refuse_beside_url(context: typer.Context) -> None:
             raise typer.BadParameter(f"--url needs no stack. Fix: leave out {flag}")
 
 
-def _check_url(url: str):
+def _check_url(url: str) -> Checks:
     from rayline_cli.verify import check_switches
     from rayline_cli.verify.outside import KEY_VARIABLE, UrlTarget
 
@@ -64,14 +67,14 @@ def _check_url(url: str):
     return {target.expected.service: check_switches(target)}
 
 
-def _check_stack(stack, service, kube_context, config_file, all_on: bool):
-    from rayline_cli import offline
+def _check_stack(
+    stack: str, service: str | None, context: str | None, config_file: pathlib.Path | None, all_on: bool
+) -> Checks:
+    from rayline_cli import deploy, offline
 
     program = offline.record(stack, config=offline.read_stack(stack, file=config_file))
     chosen(program, service)
-    if is_here(stack, context=kube_context, file=config_file):
+    if is_here(stack, context=context, file=config_file):
         return check_this_machine(program, all_on)
-    from rayline_cli import deploy
-
-    with deploy.cluster_access(program, kube_context) as kubectl:
+    with deploy.cluster_access(program, context) as kubectl:
         return check_cluster(program, kubectl, service=service, all_on=all_on)

@@ -14,7 +14,7 @@ from tests.serve.serving import PATIENCE, SECRETS, Recorder, ray_service, run
 
 
 def test_applications_come_up_behind_haproxy_and_answer_through_both_of_their_deployments(tmp_path: Path) -> None:
-    with run(tmp_path, ECHO_APP.put_into(ray_service())) as served:
+    with run(tmp_path, dict(ECHO_APP.put_into(ray_service()))) as served:
         assert served.running.answer is None
         outcomes = {check.name: check.outcome for check in served.running.checks}
         assert set(outcomes.values()) == {Outcome.PASS, Outcome.NOT_APPLICABLE}, served.running.checks

@@ -65,11 +65,13 @@ def test_the_command_knows_its_version():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(command):
+def test_every_command_has_help_with_an_example_exit_codes_and_json(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     text = " ".join(result.output.split())
     assert "Example: " in text
+    assert "Exit codes: 0 " in text
+    assert "--json" in text or command == "docs"
     assert re.search(r"Usage: .*" + command, text)
 
 
@@ -84,14 +86,14 @@ def test_the_commands_are_listed_when_none_is_given():
 def test_an_unknown_stack_is_exit_code_2_and_the_message_lists_the_stacks(command):
     result = run(command, "--stack", "prod")
     assert result.exit_code == 2
-    assert f"no stack 'prod'; there are: {', '.join(stack_names())}" in " ".join(result.output.split())
+    assert f"no stack 'prod'. Fix: one of {', '.join(stack_names())}" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("command", ["plan", "render", "up", "permissions"])
 def test_an_empty_name_is_no_stack_and_does_not_mean_all(command):
     result = run(command, "--stack", "")
     assert result.exit_code == 2
-    assert "no stack ''; there are: " in " ".join(result.output.split())
+    assert "no stack ''. Fix: one of " in " ".join(result.output.split())
 
 
 def test_an_unknown_command_or_option_is_exit_code_2():
@@ -148,7 +150,7 @@ def test_a_folder_that_is_left_over_makes_no_stack_of_its_name(monkeypatch, tmp_
         (folder / left).write_text("{}")
     result = run(command, "--stack", "gone")
     assert result.exit_code == 2
-    assert "no stack 'gone'; there are: " in " ".join(result.output.split())
+    assert "no stack 'gone'. Fix: one of " in " ".join(result.output.split())
 
 
 def test_a_stack_with_a_saved_session_is_on_this_machine(tmp_path):
@@ -175,7 +177,7 @@ def test_a_context_is_refused_for_a_stack_on_this_machine(command):
 
 
 FAILURES = [
-    *((command, "--stack", "prod") for command in ("plan", "render", "status", "verify", "permissions")),
+    *((command, "--stack", "prod") for command in ("plan", "render", "status", "verify", "permissions", "logs", "key")),
     ("up", "--stack", "prod"),
     ("up", "--stack", "dev-l4"),
     ("down", "--stack", "prod"),
@@ -187,6 +189,9 @@ FAILURES = [
     ("status", "--stack", "kind", "--context", "nowhere"),
     ("verify", "--stack", "kind", "--context", "nowhere"),
     ("verify",),
+    ("logs",),
+    ("key",),
+    ("key", "--previous"),
     ("verify", "--url", "llm.example.com"),
 ]
 
@@ -241,7 +246,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_in_words(monkeypatch):
     assert re.fullmatch(r"/sys/local: .*\. Fix: (give this user the right to it|use a folder that can be written to)", error)
 
 
-@pytest.mark.parametrize("command", ["status", "status --json", "plan --help"])
+@pytest.mark.parametrize("command", ["status", "status --json", "plan --help", "--help"])
 @pytest.mark.parametrize("output", ["> /dev/full", ">&-", "2>&-", "| true"])
 def test_an_output_that_takes_nothing_gives_no_traceback(command, output):
     line = f"{sys.executable} -m rayline_cli.cli {command} {output}"
@@ -250,6 +255,12 @@ def test_an_output_that_takes_nothing_gives_no_traceback(command, output):
     assert "Exception ignored" not in done.stderr
     if output == "> /dev/full":
         assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device. Fix: free some space\n")
+
+
+def test_a_reader_that_stops_early_ends_a_plan_quietly():
+    line = f"{sys.executable} -m rayline_cli.cli plan | head -1"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
 
 
 def test_down_has_the_same_keys_here_as_for_a_cluster(monkeypatch, tmp_path):
@@ -266,7 +277,7 @@ def test_down_has_the_same_keys_here_as_for_a_cluster(monkeypatch, tmp_path):
         (["--url", "http://[::1"], "Fix: write it like https://llm.example.com"),
         (["--url", "http://a.example:http"], "Fix: write it like https://llm.example.com"),
         (["--url", "https://a.example/?api_key=x"], "a key comes from $RAYLINE_API_KEY"),
-        (["--service", "other"], "--service other: the stack local has chat"),
+        (["--service", "other"], "--service other: stack local has none. Fix: one of chat"),
     ],
 )
 def test_options_of_verify_that_do_not_go_together_are_a_mistake_of_the_caller(options, message):

@@ -212,7 +212,7 @@ def test_internal_proxies_have_subnet_addresses_and_public_proxies_googles_range
 
 
 def test_managed_certificates_and_rate_limits_by_address_are_the_defaults():
-    made = plan(PUBLIC).endpoint
+    made = plan(PUBLIC).endpoint.args
     assert (made.tls, made.rate_limit_by) == (Tls.MANAGED, RateLimitKey.CLIENT_IP)
 
 

@@ -293,6 +293,28 @@ def test_the_key_comes_from_the_secret_of_the_service(fake: FakeCluster, options
     assert (result.exit_code, result.stdout) == (0, shown)
 
 
+def test_the_key_as_data_names_its_service_and_generation(fake: FakeCluster):
+    fake.secrets[api_key_secret(SERVICE)] = {API_KEY_KEY: "sk-current"}
+    fake.save()
+    data = json.loads(rayline("key", "--json").stdout)
+    assert data == {"stack": "kind", "service": SERVICE, "generation": 1, "key": "sk-current"}
+
+
+def test_the_logs_as_data_are_the_lines_of_each_log(fake: FakeCluster):
+    for pod in fake.pods:
+        pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "ray", "restartCount": 0}]}
+        fake.logs[f"{pod['metadata']['name']} -c ray --tail=40"] = "runs\nand runs"
+        fake.files[pod["metadata"]["name"]] = "==> serve/controller_1.log <==\ndeployed"
+    fake.save()
+    data = json.loads(rayline("logs", "--json").stdout)
+    lines = {log["name"]: log["lines"] for log in data["logs"]}
+    assert (data["stack"], lines[f"{HEAD}/ray"], lines["serve/controller_1.log"]) == (
+        "kind",
+        ["runs", "and runs"],
+        ["deployed"],
+    )
+
+
 def test_a_first_key_has_no_previous_one(fake: FakeCluster):
     result = rayline("key", "--previous")
     assert result.exit_code == 1

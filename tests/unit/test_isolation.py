@@ -163,7 +163,7 @@ def test_clients_come_from_the_namespaces_that_are_named_and_reach_workers_on_80
 def test_load_balancers_reach_workers_on_8000_only_with_an_endpoint(google):
     inside = [str(ipaddress.ip_network(cidr)[5]) for cidr in LOAD_BALANCER_RANGES]
     behind = recorded("prod-l4")
-    proxy = behind.plan.endpoint.proxy_cidr
+    proxy = behind.plan.endpoint.args.proxy_cidr
     assert proxy is not None
     for address in (*inside, str(ipaddress.ip_network(proxy)[5])):
         balancer = End(address=address)

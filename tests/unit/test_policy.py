@@ -16,7 +16,7 @@ from tests.conftest import recorded, stacks_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOYED = stacks_of("create", "existing")
-NAMES = [rule.name for rule in (*RULES.of_one, *RULES.of_all)]
+NAMES = [rule.name for rule in RULES]
 
 
 def seen(program: Program) -> list[Resource]:
@@ -73,9 +73,9 @@ def test_the_kits_own_stacks_break_no_rule(stack):
 
 def test_every_rule_has_a_name_of_its_own_and_says_what_it_wants():
     assert len(set(NAMES)) == len(NAMES) >= 14
-    for rule in (*RULES.of_one, *RULES.of_all):
-        assert rule.says[0].isupper()
-        assert not rule.says.endswith(".")
+    for rule in RULES:
+        assert rule.description[0].isupper()
+        assert not rule.description.endswith(".")
 
 
 # What a person might do to a production stack, and the rule that has to stop it. Each gets the resources of prod-l4 and
@@ -378,9 +378,9 @@ def test_the_rules_know_the_facts_and_the_reading_of_a_ray_service_alone():
 
 def test_the_page_about_policy_lists_every_rule_with_its_settings():
     page = (ROOT / "docs" / "policy.md").read_text()
-    for rule in (*RULES.of_one, *RULES.of_all):
+    for rule in RULES:
         row = next(line for line in page.splitlines() if line.startswith(f"| `{rule.name}` | "))
-        assert rule.says in row
+        assert rule.description in row
         assert all(f"`{setting}`" in row for setting in rule.settings)
 
 
@@ -403,8 +403,8 @@ def test_the_documented_settings_are_known(tmp_path: pathlib.Path) -> None:
         ),
         ('{"gpus-stay-within": "disabled"}', "no such rule. Fix: did you mean gpus-stay-within-the-limit?"),
         ('{"pods-are-not-root": {"x": 1}}', "pods-are-not-root.x: no such setting. Fix: one of enforcementLevel"),
-        ("[]", "a map of rules is needed"),
-        ("{", "no JSON"),
+        ("[]", "it holds no map of rules"),
+        ("{", "it is not JSON"),
     ],
 )
 def test_up_refuses_a_rule_or_setting_that_the_pack_does_not_have(tmp_path: pathlib.Path, config: str, said: str) -> None:

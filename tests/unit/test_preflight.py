@@ -114,7 +114,7 @@ def test_a_file_that_is_not_there_is_named(machine) -> None:
     [
         ("-----BEGIN PRIVATE KEY-----\nhush", "is not JSON"),
         ("", "is not JSON"),
-        ('{"type": "service_acount"}', "has no type of credentials that Google's libraries know"),
+        ('{"type": "service_acount"}', "has no type of credentials that Google's libraries read"),
         ("[]", "has no type of credentials"),
         ('{"type": "external_account", "credential_source": {"file": "/nowhere/token"}}', "identity token from /nowhere"),
     ],
@@ -266,14 +266,14 @@ def test_a_machine_with_all_of_it_lacks_nothing(stack, machine, project) -> None
 
 def test_everything_that_is_missing_is_said_at_once(stack, machine, project) -> None:
     found = missing(stack("dev-l4"), machine(which=lambda _: None), project("dev-l4"))
-    for part in ("kubectl", "my-project", "gke-gcloud-auth-plugin", "place for the state", "no Google credentials"):
+    for part in ("kubectl", "my-project", "gke-gcloud-auth-plugin", "no backend for the state", "no Google credentials"):
         assert [one for one in found if part in one], part
     assert all(". Fix: " in one for one in found)
 
 
 def test_without_a_terminal_a_backend_has_to_be_known(stack, machine, project) -> None:
     [found] = missing(stack("kind"), machine(), project("kind"))
-    assert "Pulumi knows no place for the state" in found
+    assert "Pulumi has no backend for the state" in found
     assert missing(stack("kind"), machine({"PULUMI_ACCESS_TOKEN": "pul-x"}), project("kind")) == []
     # with one Pulumi asks for it itself
     assert missing(stack("kind"), machine(terminal=True), project("kind")) == []
@@ -305,7 +305,7 @@ def test_without_a_terminal_a_bucket_wants_the_passphrase(stack, machine, projec
     root, bucket = project("kind", more), {"PULUMI_BACKEND_URL": "file:///state"}
     [found] = missing(stack("kind"), machine(bucket), root)
     assert "PULUMI_CONFIG_PASSPHRASE" in found
-    assert "no terminal is there to ask for it" in found
+    assert "there is no terminal to type it at" in found
     assert missing(stack("kind"), machine(bucket, terminal=True), root) == []
     # an empty one is one
     assert missing(stack("kind"), machine(bucket | {"PULUMI_CONFIG_PASSPHRASE": ""}), root) == []
@@ -338,7 +338,7 @@ def test_the_deployment_asks_the_same_questions(stack, monkeypatch) -> None:
         deploy.refuse_unready(stack("kind"))
 
 
-@pytest.mark.parametrize("value", ["2026-13-03", "0x_", "="])
+@pytest.mark.parametrize("value", ["2026-13", "0x_", "="])
 def test_a_file_that_the_plan_takes_is_read_the_same_way(stack, machine, project, value: str) -> None:
     root = project("kind", f"x-notes: {value}\nsecretsprovider: gcpkms://k\n")
     assert preflight.secrets_provider("kind", root) == "gcpkms://k"
@@ -358,7 +358,7 @@ def test_a_file_that_the_plan_takes_is_read_the_same_way(stack, machine, project
         ({"yes": True, "terminal": False}, ""),
         ({"yes": False, "terminal": True}, ""),
         ({"yes": False, "terminal": False}, "there is no terminal to confirm at"),
-        ({"yes": False, "terminal": True, "as_json": True}, "with --json nothing is asked"),
+        ({"yes": False, "terminal": True, "as_json": True}, "with --json there is no confirmation"),
         ({"yes": True, "terminal": False, "as_json": True}, ""),
     ],
 )
@@ -368,7 +368,7 @@ def test_a_command_that_cannot_ask_wants_a_yes(given: dict[str, bool], refused: 
         return
     with pytest.raises(deploy.NotConfirmed) as error:
         deploy.need_yes("up", "dev-l4", **given)
-    assert str(error.value) == f"{refused}, and --yes is not given. Fix: rayline up --stack dev-l4 --yes"
+    assert str(error.value) == f"{refused}, and --yes is missing. Fix: rayline up --stack dev-l4 --yes"
 
 
 def test_pulumi_is_told_what_a_person_would_have_said(tmp_path) -> None:

@@ -51,6 +51,7 @@ def target(**service) -> float:
     """The target of ongoing requests that is planned."""
     (made,) = plan(s=service).services
     assert made.autoscaling
+    assert made.autoscaling.target_ongoing_requests
     return made.autoscaling.target_ongoing_requests
 
 

@@ -7,13 +7,13 @@ import re
 import resource
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
 
-from rayline_cli import offline, stack_files
+from rayline_cli import offline, pulumi_yaml, stack_files
 from rayline_cli.stack_files import ProgramError, read_stack, read_stack_file
 from rayline_cli.stack_names import PROJECT_ROOT
 from tests.stack_file_cases import READ, REFUSED, REFUSED_HERE, VALUES
@@ -61,7 +61,7 @@ def test_a_file_is_read_as_pulumi_reads_it(read, content, values):
 
 @pytest.mark.parametrize("parser", [yaml.CSafeLoader, yaml.SafeLoader])
 def test_a_file_is_read_the_same_without_the_c_parser(read, monkeypatch, parser):
-    monkeypatch.setattr(stack_files, "_PARSER", parser)
+    monkeypatch.setattr(pulumi_yaml, "_PARSER", parser)
     for written, text, _ in VALUES:
         assert read(f"config:\n  a: {written}\n") == {"rayline:a": text}, written
     for name, (content, values) in READ.items():
@@ -143,8 +143,8 @@ def test_a_file_that_cannot_be_read_is_refused_in_words(refusal, content, messag
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.mkdir(), "is a folder, not a file"),
-        (lambda path: path.symlink_to("nowhere"), "there is no such file"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: path.symlink_to("nowhere"), "cannot be read: No such file or directory"),
         (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels of symbolic links"),
         (lambda path: (path.touch(), os.truncate(path, 400 << 20)), "is larger than 1 MiB"),
         (lambda path: path.symlink_to("/dev/zero"), "is larger than 1 MiB"),
@@ -191,21 +191,18 @@ LARGE = {
 
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
 def test_a_file_without_end_is_refused_after_bounded_work_and_in_little_memory(monkeypatch, refusal, text):
-    done = Counter()
+    done: list[object] = []
+    make = pulumi_yaml.Node
 
-    def counted(name, function):
-        def call(*arguments):
-            done[name] += 1
-            return function(*arguments)
+    def counted(*values: Any, **named: Any) -> pulumi_yaml.Node:
+        done.append(values)
+        return make(*values, **named)
 
-        return call
-
-    monkeypatch.setattr(stack_files, "_node", counted("nodes read", stack_files._node))
-    monkeypatch.setattr(stack_files, "_value", counted("values made", stack_files._value))
+    monkeypatch.setattr(pulumi_yaml, "Node", counted)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     said = refusal(text[:MIB])
     # what is one too many is counted, and nothing after it; the file of the project is read as well
-    assert max(done.values()) <= stack_files.MOST_VALUES + 100
+    assert len(done) <= pulumi_yaml.MOST_VALUES + 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10
     assert len(said) < 400
 
@@ -237,13 +234,13 @@ def test_a_stack_that_is_refused_does_not_stop_the_others(project):
         (root / name).symlink_to(PROJECT_ROOT / name)
     programs, refused = offline.record_all(["list", "good", "latin", "wrong"], root)
     assert [program.stack for program in programs] == ["good"]
-    assert [name for name, _ in refused] == ["list", "latin", "wrong"]
-    for (name, error), part in zip(refused, ("is not YAML", "is not UTF-8", "services: required"), strict=True):
+    assert list(refused) == ["list", "latin", "wrong"]
+    for (name, error), part in zip(refused.items(), ("is not YAML", "is not UTF-8", "services: required"), strict=True):
         assert part in str(error), name
 
 
 def test_a_stack_of_no_name_is_unknown(project):
-    with pytest.raises(offline.UnknownStack, match="no stack 'two'; there are: one"):
+    with pytest.raises(offline.UnknownStack, match=r"no stack 'two'\. Fix: one of one"):
         read_stack("two", project("name: rayline\n", one=""))
 
 

@@ -23,7 +23,8 @@ from rayline.facts.variables import (
 from rayline.service import engine_arguments
 from rayline_bench.tables import NOTHING, code, listed, prose, table
 from rayline_cli.cli import app
-from rayline_cli.stack_files import MOST_BYTES, TOP_KEYS, in_json, map_of, read_stack, resolved
+from rayline_cli.pulumi_yaml import MOST_BYTES, resolved
+from rayline_cli.stack_files import TOP_KEYS, in_json, map_of, read_stack
 from rayline_cli.stack_names import PROJECT_ROOT, stack_names
 from rayline_docs.keys import keys_part
 
@@ -135,7 +136,7 @@ def _commands(name: str, command: Any) -> Iterable[tuple[str, str, list[tuple[st
             else code(str(default).lower() if isinstance(default, bool) else default)
         )
         options.append((shown, value, getattr(parameter, "help", None) or ""))
-    yield name, " ".join((command.help or "").split()), options, (command.epilog or "").strip()
+    yield name, " ".join((command.help or "").split()), options, (command.epilog or "").partition("\n\n")[0]
 
 
 def _commands_part() -> str:
@@ -158,7 +159,6 @@ _WRITTEN: tuple[tuple[str, str], ...] = (
     ("1_000", ""),
     ("1e3", ""),
     ("2.60", "Put a version in quotes."),
-    ("2026-01-03", "Put a time in quotes."),
     ("12:30", ""),
     ("~", "Like `null`, and like no value at all."),
 )
@@ -169,7 +169,7 @@ def _values_part() -> str:
     rows = []
     for written, remark in _WRITTEN:
         tag, value = resolved(written)
-        rows.append((code(written), _MEANINGS.get(tag, "a time, as the text"), code(in_json(value)), remark))
+        rows.append((code(written), _MEANINGS[tag], code(in_json(value)), remark))
     return table(("Written", "Read as", "In JSON", "Remark"), rows)
 
 

@@ -9,9 +9,15 @@ from rayline_cli.stack_names import PROJECT_ROOT
 def _rules_part() -> str:
     # The pack is a folder for Pulumi, not an installed package.
     rules = runpy.run_path(str(PROJECT_ROOT / "policy" / "rules.py"))["RULES"]
-    checked = [(rule, "before the resource is created") for rule in rules.of_one]
-    checked += [(rule, "over the whole stack") for rule in rules.of_all]
-    rows = [(code(rule.name), rule.says, when, listed(rule.settings)) for rule, when in checked]
+    rows = [
+        (
+            code(rule.name),
+            rule.description,
+            "over the whole stack" if rule.of_stack else "before the resource is created",
+            listed(rule.settings),
+        )
+        for rule in rules
+    ]
     return table(("Rule", "Requirement", "Checked", "Settings"), rows)
 
 

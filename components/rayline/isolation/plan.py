@@ -10,8 +10,8 @@ from rayline.isolation.types import IsolationPlan, Quota
 from rayline.kuberay.types import KuberayPlan
 from rayline.pools.types import NodePool
 from rayline.schema.check import Check
-from rayline.service.arguments import ServiceArgs
 from rayline.service.addresses import outbound_ports
+from rayline.service.arguments import ServiceArgs
 from rayline.service.types import ServicePlan
 
 # Kubernetes refuses PriorityClasses with the first prefix, and keeps namespaces with the second for itself.
