@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.serve.serving import Served, UpProcess
 
 
+# before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
