@@ -36,7 +36,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Role:
+class IamRole:
     """A predefined role of Google's that a deployer needs."""
 
     role: str
@@ -84,7 +84,7 @@ class UnknownType(FailedError):
     """The program declares a type of Google's for which there is no row."""
 
 
-def roles_for(program: Program, *, state: str | None = None, secrets_provider: str | None = None) -> list[Role]:
+def roles_for(program: Program, *, state: str | None = None, secrets_provider: str | None = None) -> list[IamRole]:
     """Return the roles that a deployer of the program needs in Google Cloud, by name.
 
     `state` is the address of Pulumi's backend and `secrets_provider` the key of the stack's secrets. Both count where they are
@@ -107,7 +107,7 @@ def roles_for(program: Program, *, state: str | None = None, secrets_provider: s
         key = secrets_provider.removeprefix("gcpkms://").partition("?")[0]
         add(deployer.SECRETS_KEY, Scope("key", key, ""), "the stack's secrets")
     return [
-        Role(role, scope, tuple(sorted(permissions)), tuple(sorted(reasons)), _grants_only(program, role, scope))
+        IamRole(role, scope, tuple(sorted(permissions)), tuple(sorted(reasons)), _grants_only(program, role, scope))
         for (role, scope), (permissions, reasons) in sorted(uses.items(), key=lambda use: (use[0][0], use[0][1].name))
         if not any((other, scope) in uses for other in deployer.HELD_BY.get(role, ()))
     ]
@@ -235,7 +235,7 @@ def _bindings(program: Program, name: str = "rayline-deployer") -> Iterator[str]
 # --- how it looks
 
 
-def as_data(program: Program, roles: Iterable[Role], member: str | None = None) -> dict[str, Any]:
+def as_data(program: Program, roles: Iterable[IamRole], member: str | None = None) -> dict[str, Any]:
     """Return roles and rules as data for JSON."""
     member = shlex.quote(member or _member(program))
     return {
@@ -260,7 +260,7 @@ def _member(program: Program) -> str:
     return MEMBER.format(project=program.plan.cluster.project or "PROJECT")
 
 
-def as_text(program: Program, roles: list[Role], member: str | None = None) -> str:
+def as_text(program: Program, roles: list[IamRole], member: str | None = None) -> str:
     """Return a table of roles and rules, and the commands to paste."""
     mode, stack = program.plan.cluster.mode, program.stack
     if mode is ClusterMode.LOCAL:

@@ -77,7 +77,7 @@ def _line_at(before: str) -> int:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Node:
+class YamlNode:
     """One node of a file, and what the map or list around it needs to know."""
 
     line: int
@@ -86,7 +86,7 @@ class Node:
     text: str | None = None
     """A scalar as it is written; None for a map or a list."""
     tag: str = "!!null"
-    children: list["Node"] = field(default_factory=list)
+    children: list["YamlNode"] = field(default_factory=list)
     """A list's items; a map's keys and values in turn."""
     in_flow: bool = False
     """Whether it is a collection in [] or {}; then all in it are."""
@@ -100,7 +100,7 @@ class Node:
     characters: int = 0
     levels: int = 0
 
-    def pairs(self) -> Iterator[tuple["Node", "Node"]]:
+    def pairs(self) -> Iterator[tuple["YamlNode", "YamlNode"]]:
         """Yield each key of a map with its value."""
         return zip(self.children[::2], self.children[1::2], strict=True)
 
@@ -110,7 +110,7 @@ _PARSER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _STANDARD = "tag:yaml.org,2002:"
 
 
-def read_document(text: str) -> Node:
+def read_document(text: str) -> YamlNode:
     """Return the root of a file's only document. Raises YamlProblem."""
     document = _Document()
     try:
@@ -120,16 +120,16 @@ def read_document(text: str) -> Node:
         raise YamlProblem(_syntax(error, text)) from None
     except yaml.YAMLError as error:
         raise YamlProblem(f" is not YAML: {error}. Fix: save it as YAML, in UTF-8") from None
-    return document.root or Node(1)
+    return document.root or YamlNode(1)
 
 
 class _Document:
     """Makes values of a parser's events. An alias shares the value of its target, and counts as if it was written out."""
 
     def __init__(self) -> None:
-        self.root: Node | None = None
-        self.path: list[Node] = []
-        self.anchors: dict[str, Node] = {}
+        self.root: YamlNode | None = None
+        self.path: list[YamlNode] = []
+        self.anchors: dict[str, YamlNode] = {}
         self.values = self.repeated = self.characters = 0
 
     def take(self, event: yaml.Event) -> None:
@@ -155,7 +155,7 @@ class _Document:
         if len(self.path) + node.levels > MOST_LEVELS:
             raise YamlProblem(f": line {line} is nested more than {MOST_LEVELS} levels deep. Fix: nest less, as stack files do")
 
-    def _node(self, event: yaml.NodeEvent, line: int, in_flow: bool) -> Node:
+    def _node(self, event: yaml.NodeEvent, line: int, in_flow: bool) -> YamlNode:
         if isinstance(event, yaml.AliasEvent):
             target = self.anchors.get(event.anchor)
             if target is None:
@@ -173,13 +173,13 @@ class _Document:
             node = _scalar(event.value, line, tag, plain=not event.style, in_flow=in_flow)
         else:
             in_flow = in_flow or bool(event.flow_style)  # type: ignore[attr-defined]
-            node = Node(line, tag=tag, in_flow=in_flow, is_open=True)
+            node = YamlNode(line, tag=tag, in_flow=in_flow, is_open=True)
         node.anchored = event.anchor is not None
         if node.anchored:
             self.anchors[event.anchor] = node
         return node
 
-    def _count(self, node: Node) -> None:
+    def _count(self, node: YamlNode) -> None:
         """Count a node with what it repeats. Raises YamlProblem where a limit is passed."""
         self.values += node.size
         self.characters += node.characters
@@ -194,7 +194,7 @@ class _Document:
             raise YamlProblem(f": line {node.line}: aliases repeat too much. Fix: use fewer of them")
 
 
-def _close(node: Node, is_map: bool) -> None:
+def _close(node: YamlNode, is_map: bool) -> None:
     """Give a collection its value, now that all of it is read. Raises YamlProblem."""
     node.value = _map(node) if is_map else [item.value for item in node.children]
     node.is_open = False
@@ -204,11 +204,11 @@ def _close(node: Node, is_map: bool) -> None:
     node.levels = 1 + max((item.levels for item in node.children), default=0)
 
 
-def _map(node: Node) -> dict[str, Any]:
+def _map(node: YamlNode) -> dict[str, Any]:
     """Return a map with what `<<` merges into it. The map's own keys win, then those of the first map that is merged."""
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
-    merged: list[Node] = []
+    merged: list[YamlNode] = []
     for key, item in node.pairs():
         name = key_text(key)
         # YAML allows no key twice; PyYAML and JSON take the last one in silence
@@ -227,7 +227,7 @@ def _map(node: Node) -> dict[str, Any]:
     return values
 
 
-def key_text(key: Node) -> str:
+def key_text(key: YamlNode) -> str:
     """Return a map's key as a text. Raises YamlProblem for a key that is no text and can be written in several ways."""
     if key.text is None:
         raise YamlProblem(f": line {key.line}: a key is a text, not a map or a list. Fix: put it in quotes")
@@ -283,9 +283,9 @@ _TIME = re.compile(
 )
 
 
-def _scalar(text: str, line: int, tag: str, *, plain: bool, in_flow: bool) -> Node:
+def _scalar(text: str, line: int, tag: str, *, plain: bool, in_flow: bool) -> YamlNode:
     """Return the node of a scalar. Raises YamlProblem."""
-    node = Node(line, text, text, "!!str", characters=len(text))
+    node = YamlNode(line, text, text, "!!str", characters=len(text))
     if plain and in_flow and "?" in text:
         raise YamlProblem(f": line {line}: Pulumi reads no ? within [] or {{}}. Fix: put {shown(text)} in quotes")
     if "\n" in text and text[0] in "\n\t\u2028\u2029":

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .errors import UsageError
-from .pulumi_yaml import Node, YamlProblem, key_text, read_text, shown
+from .pulumi_yaml import YamlNode, YamlProblem, key_text, read_text, shown
 from .pulumi_yaml import read_document as read_root
 from .stack_names import PROJECT_ROOT, stack_names
 
@@ -114,7 +114,7 @@ def _project(root: pathlib.Path) -> tuple[str, dict[str, str]]:
     return name, defaults
 
 
-def _configuration(root: Node, project: str) -> Configuration:
+def _configuration(root: YamlNode, project: str) -> Configuration:
     """Return what a stack file configures. Raises YamlProblem."""
     document = root.value
     if document is None:
@@ -140,7 +140,7 @@ def _configuration(root: Node, project: str) -> Configuration:
     return values, secret
 
 
-def _check_top(root: Node) -> None:
+def _check_top(root: YamlNode) -> None:
     """Refuse a key at the top that the CLI would pass over in silence, unless it holds anchors. Raises YamlProblem."""
     holders = {key_text(key) for key, value in root.pairs() if value.anchored}
     for key in root.value:

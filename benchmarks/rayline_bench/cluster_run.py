@@ -175,7 +175,7 @@ def _must_be_alone(kubectl: Kubectl) -> None:
 
 
 def _remove(kubectl: Kubectl, name: str) -> None:
-    kubectl("delete", "job,networkpolicy", "--selector", f"{BENCH_LABEL}={name}", "--ignore-not-receipt")
+    kubectl("delete", "job,networkpolicy", "--selector", f"{BENCH_LABEL}={name}", "--ignore-not-found")
 
 
 @contextmanager

@@ -392,9 +392,11 @@ class Cluster:
         cluster_run.measure(run, self.receipt, self.path, self.report)
         return cluster_run.receipts.read(self.path)
 
+    def calls(self) -> list[list[str]]:
+        return [json.loads(text) for text in (self._home / "calls").read_text().splitlines()]
+
     def verbs(self) -> list[str]:
-        calls = [json.loads(text) for text in (self._home / "calls").read_text().splitlines()]
-        return [" ".join(call[call.index("--namespace") + 2 :][:2]) for call in calls]
+        return [" ".join(call[call.index("--namespace") + 2 :][:2]) for call in self.calls()]
 
     def created(self) -> list[dict[str, Any]]:
         return json.loads((self._home / "created.json").read_text())["items"]
@@ -423,6 +425,14 @@ def test_the_job_is_created_followed_and_removed_and_its_points_are_in_the_recei
     name = cluster.created()[-1]["metadata"]["name"]
     assert verbs.index("get rayservice") < verbs.index("create -f") < verbs.index(f"logs job/{name}")
     assert verbs[-1].startswith("delete")
+    # kubectl ends with an error for a flag that it does not have
+    removals = [call for call in cluster.calls() if "delete" in call]
+    assert {argument for call in removals for argument in call if argument.startswith("--")} == {
+        "--context",
+        "--namespace",
+        "--selector",
+        "--ignore-not-found",
+    }
 
 
 def test_while_there_is_no_node_the_reason_is_shown(cluster, one_load):

@@ -78,7 +78,7 @@ CHECKS = (
     ServiceCheck("HAProxy: replicas as servers", haproxy.servers, settles=True),
     ServiceCheck("direct streaming: deployments", direct_streaming.deployments, looks_inside=False),
     ServiceCheck("direct streaming: router in HAProxy", direct_streaming.lua_router, settles=True),
-    ServiceCheck("direct streaming: way of the tokens", direct_streaming.token_path, settles=True),
+    ServiceCheck("direct streaming: path of the tokens", direct_streaming.token_path, settles=True),
     ServiceCheck("throughput settings of Serve", processes.throughput, is_about_a_model=False),
     ServiceCheck("vLLM's Ray executor V2", processes.executor),
     ServiceCheck("environment parity", processes.parity, is_about_a_model=False),

@@ -36,7 +36,7 @@ def test_without_direct_streaming_rays_own_front_is_deployed(second: Served):
 SEEN_OFF = {
     "direct streaming: deployments",
     "direct streaming: router in HAProxy",
-    "direct streaming: way of the tokens",
+    "direct streaming: path of the tokens",
     "throughput settings of Serve",
     "vLLM's Ray executor V2",
 }
@@ -56,7 +56,7 @@ def test_each_of_them_fails_where_every_switch_is_expected_on(second: Served):
     # HAProxy talks to replicas of OpenAiIngress here, not to the model's
     assert failed == SEEN_OFF | {"HAProxy: replicas as servers"}
     assert "OpenAiIngress" in found["direct streaming: deployments"].evidence
-    assert "counts 0 from the replica's own server" in found["direct streaming: way of the tokens"].evidence
+    assert "counts 0 from the replica's own server" in found["direct streaming: path of the tokens"].evidence
     assert "RAY_SERVE_USE_GRPC_BY_DEFAULT=0, not 1" in found["throughput settings of Serve"].evidence
 
 

@@ -27,7 +27,7 @@ SWITCHED = {
     "HAProxy: replicas as servers",
     "direct streaming: deployments",
     "direct streaming: router in HAProxy",
-    "direct streaming: way of the tokens",
+    "direct streaming: path of the tokens",
     "throughput settings of Serve",
     "vLLM's Ray executor V2",
 }
@@ -50,7 +50,7 @@ def test_a_session_that_another_process_started_is_verified(served: Served):
 
 
 def test_the_bytes_of_a_stream_are_counted_at_the_replicas_server(served: Served):
-    evidence = found(served.target())["direct streaming: way of the tokens"].evidence
+    evidence = found(served.target())["direct streaming: path of the tokens"].evidence
     numbers = re.search(r"(\d+) bytes of a stream came, HAProxy counts (\d+) .* and (\d+) from others", evidence)
     assert numbers, evidence
     came, direct, other = map(int, numbers.groups())
@@ -91,7 +91,7 @@ def test_a_server_that_is_out_of_service_is_seen(served: Served):
     with out_of_service(served):
         problems = failed(found(served.target()))
     assert "is not UP" in problems["HAProxy: replicas as servers"]
-    assert "direct streaming: way of the tokens" in problems
+    assert "direct streaming: path of the tokens" in problems
 
 
 def test_a_listener_that_others_could_reach_is_seen(served: Served):

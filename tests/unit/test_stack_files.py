@@ -192,13 +192,13 @@ LARGE = {
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
 def test_a_file_without_end_is_refused_after_bounded_work_and_in_little_memory(monkeypatch, refusal, text):
     done: list[object] = []
-    make = pulumi_yaml.Node
+    make = pulumi_yaml.YamlNode
 
-    def counted(*values: Any, **named: Any) -> pulumi_yaml.Node:
+    def counted(*values: Any, **named: Any) -> pulumi_yaml.YamlNode:
         done.append(values)
         return make(*values, **named)
 
-    monkeypatch.setattr(pulumi_yaml, "Node", counted)
+    monkeypatch.setattr(pulumi_yaml, "YamlNode", counted)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     said = refusal(text[:MIB])
     # what is one too many is counted, and nothing after it; the file of the project is read as well

@@ -321,7 +321,7 @@ def test_up_ends_with_the_checks(fake: FakeCluster):
     pulumi(fake, 0)
     result = rayline("up", "--stack", "kind", "--yes")
     assert result.exit_code == 0, result.output
-    assert re.search(r"pass +direct streaming: way of the tokens: ", result.output)
+    assert re.search(r"pass +direct streaming: path of the tokens: ", result.output)
     assert "every replica runs the declared configuration" in result.stderr
 
 
