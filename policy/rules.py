@@ -171,7 +171,7 @@ def production_nodes_are_private(resource: Resource, settings: TeamSettings) -> 
 def gpus_stay_within_the_limit(resources: Sequence[Resource], settings: TeamSettings) -> Iterator[Violation]:
     pools = [resource for resource in resources if _gpus(resource)]
     total = sum(_gpus(pool) * int(pool.at("autoscaling.totalMaxNodeCount") or 0) for pool in pools)
-    # a ladder has no node pool of ours; the namespace's quota bounds its services
+    # a ladder has no node pool in the program; the namespace's quota bounds its services
     quotas = [resource for resource in resources if resource.kind == "ResourceQuota"]
     allowed = sum(int((quota.at("spec.hard") or {}).get(f"requests.{GPU_RESOURCE}") or 0) for quota in quotas)
     most = max(total, allowed)

@@ -58,7 +58,7 @@ def is_terminal() -> bool:
 
 
 def need_yes(command: str, stack: str, *, yes: bool, as_json: bool = False, terminal: bool | None = None) -> None:
-    """Raise NotConfirmed where a command needs a confirmation, and there is nobody to give it."""
+    """Raise NotConfirmed where a command needs a confirmation, and there is no operator to give it."""
     terminal = is_terminal() if terminal is None else terminal
     if not yes and (as_json or not terminal):
         why = "with --json there is no confirmation" if terminal else "there is no terminal to confirm at"
@@ -274,5 +274,5 @@ def _kubeconfig(stack: str) -> str:
         raise DeployError(_init(stack))
     if done.returncode == 0 or "does not have output property" in output:
         raise DeployError(f"stack {stack} is not deployed, so there is no cluster. Fix: rayline up --stack {stack}")
-    fix = "log in to the stack's backend (pulumi login), or name a kubectl context of yours with --context"
+    fix = "log in to the stack's backend (pulumi login), or name a kubectl context with --context"
     raise DeployError(f"Pulumi cannot read stack {stack}: {output[-500:]}\nFix: {fix}")

@@ -115,7 +115,7 @@ def _serve(kubectl: Kubectl, service: str, manifest: Mapping[str, Any]) -> _Serv
         head = nodes(kubectl, ray_pods(kubectl, service, manifest, or_coming=True), {})[0]
         answer = head.dashboard(APPLICATIONS)
         if answer["status"] != 200:
-            # 0: nobody took the connection
+            # 0: no process took the connection
             reason = f"answers HTTP {answer['status']}" if answer["status"] else "does not answer"
             raise NotSeen(f"Serve's dashboard {reason}")
         details = json.loads(answer["text"])

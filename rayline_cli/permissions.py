@@ -37,7 +37,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class IamRole:
-    """A predefined role of Google's that a deployer needs."""
+    """A predefined Google role that a deployer needs."""
 
     role: str
     scope: Scope
@@ -64,7 +64,7 @@ class IamRole:
             expression = deployer.GRANTS_ONLY.format(roles=roles)
             # the expression has commas, so the parts are separated by a colon (`gcloud topic escaping`)
             return f'{command} --condition="^:^title=rayline-grants:expression={expression}"'
-        # else gcloud asks for one where the policy has any
+        # else gcloud prompts for one where the policy has any
         return f"{command} --condition=None" if self.scope.kind == "project" else command
 
 
@@ -81,7 +81,7 @@ def is_member(text: str) -> bool:
 
 
 class UnknownType(FailedError):
-    """The program declares a type of Google's for which there is no row."""
+    """The program declares a Google type for which there is no row."""
 
 
 def roles_for(program: Program, *, state: str | None = None, secrets_provider: str | None = None) -> list[IamRole]:

@@ -208,7 +208,7 @@ def _access(service: ServicePlan) -> str:
     api = service.asked.api
     if not api.key:
         return "no API key needed"
-    return "API key" if api.key_generation == 1 else f"API key of generation {api.key_generation}, and the one before it"
+    return "API key" if api.key_generation == 1 else f"API key of generation {api.key_generation}, and the previous one"
 
 
 def _workers(service: ServicePlan) -> str:
@@ -317,7 +317,7 @@ def _tree(program: Program) -> Tree:
 
 # --- as JSON
 
-# Properties of a service that stand beside its fields.
+# Properties of a service that are next to its fields.
 _DERIVED = ("accelerator", "gpus", "image", "model_id", "parked", "served_model_name")
 
 

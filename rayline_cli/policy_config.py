@@ -10,7 +10,7 @@ from typing import Any
 from .errors import UsageError
 from .stack_names import PROJECT_ROOT
 
-# Pulumi's own words: beside a rule's settings, and in the place of a rule's name.
+# Pulumi's own words: beside a rule's settings, and instead of a rule's name.
 _LEVEL = "enforcementLevel"
 _EVERY_RULE = "all"
 

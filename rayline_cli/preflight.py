@@ -182,7 +182,7 @@ def _document(what: str, text: str) -> list[str]:
         document = json.loads(text)
     except ValueError:
         # the error would quote the text
-        return [f"{what} is not JSON. Fix: get the file anew; a key passed through a variable often loses its line ends"]
+        return [f"{what} is not JSON. Fix: get the file again; a key passed through a variable often loses its line ends"]
     kind = document.get("type") if isinstance(document, dict) else None
     if kind not in KINDS:
         return [f"{what} has no type of credentials that Google's libraries read. Fix: one of {', '.join(KINDS)}"]
@@ -242,7 +242,7 @@ def _stored(machine: Machine) -> dict[str, Any]:
 
 
 def _backend(machine: Machine, url: str | None) -> Iterator[str]:
-    """Yield what is wrong with the login to the backend. With a terminal Pulumi asks for it."""
+    """Yield what is wrong with the login to the backend. With a terminal Pulumi prompts for it."""
     if machine.terminal or machine.environment.get("PULUMI_ACCESS_TOKEN"):
         return
     if url is None:

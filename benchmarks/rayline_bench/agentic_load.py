@@ -48,7 +48,7 @@ def run(job: Mapping[str, Any], mark: Any) -> dict[str, Any]:
 
 
 async def _all(conversations: Sequence[Any], job: Mapping[str, Any], tokens_out: int) -> tuple[list[Any], Counter[str]]:
-    """Run every conversation, `concurrency` at once; each turn follows the answer to the one before without a pause."""
+    """Run every conversation, `concurrency` at once; each turn follows the previous answer without a pause."""
     waiting, turns, errors = iter(conversations), list[Any](), Counter[str]()
     started, key = time.perf_counter_ns(), os.environ.get("OPENAI_API_KEY") or None
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:

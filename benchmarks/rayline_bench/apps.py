@@ -22,12 +22,17 @@ MAX_ONGOING_REQUESTS = 100_000
 
 
 class Message(BaseModel):
+    """The body of a request to /echo."""
+
     message: str
 
 
 @serve.deployment(max_ongoing_requests=MAX_ONGOING_REQUESTS)
 class Echo:
+    """The second deployment, which returns each message."""
+
     def echo(self, message: str) -> str:
+        """Return the message with a prefix."""
         return f"Echo: {message}"
 
 
@@ -37,20 +42,24 @@ echo_routes = FastAPI()
 @serve.deployment(max_ongoing_requests=MAX_ONGOING_REQUESTS)
 @serve.ingress(echo_routes)
 class EchoIngress:
+    """The ingress, which passes each message to the second deployment."""
+
     def __init__(self, echo: DeploymentHandle) -> None:
         self._echo = echo
 
     @echo_routes.get("/echo")
     async def echo_query(self, message: str) -> dict[str, str]:
-        """As published. The bench sends the same in a body, where 10 KB belong."""
+        """Answer a message in the query, as published. The bench sends it in a body, where 10 KB belong."""
         return {"response": await self._echo.echo.remote(message)}
 
     @echo_routes.post("/echo")
     async def echo_body(self, body: Message) -> dict[str, str]:
+        """Answer a message in the body."""
         return {"response": await self._echo.echo.remote(body.message)}
 
 
 def echo(_: dict[str, Any]) -> serve.Application:
+    """Build the echo application."""
     return EchoIngress.bind(Echo.bind())
 
 
@@ -75,7 +84,7 @@ class Dlrm(nn.Module):
         self.top = nn.Sequential(_mlp(width + len(self.one), 256, 128, 64), nn.Linear(64, 1), nn.Sigmoid())
 
     def forward(self, dense: torch.Tensor, sparse: torch.Tensor) -> torch.Tensor:
-        """[batch, DENSE] numbers and [batch, SPARSE] ids -> [batch] scores between 0 and 1."""
+        """Return [batch] scores between 0 and 1 for [batch, DENSE] numbers and [batch, SPARSE] ids."""
         base = self.bottom(dense)
         vectors = torch.stack([base, *(table(sparse[:, at]) for at, table in enumerate(self.tables))], dim=1)
         products = torch.bmm(vectors, vectors.transpose(1, 2))
@@ -91,6 +100,8 @@ def _mlp(first: int, *widths: int) -> nn.Sequential:
 
 @serve.deployment(max_ongoing_requests=MAX_ONGOING_REQUESTS)
 class Ranker:
+    """The second deployment, which scores candidates in batches of requests."""
+
     def __init__(self, cardinality: int) -> None:
         torch.set_num_threads(1)  # a process per replica already; threads would only fight over the cores
         torch.manual_seed(0)
@@ -99,6 +110,7 @@ class Ranker:
     # published: 50 ms of waiting for a GPU's batch, which here would be all that is measured at few requests
     @serve.batch(max_batch_size=100, batch_wait_timeout_s=0.0)
     async def rank(self, requests: list[tuple[list[list[float]], list[list[int]]]]) -> list[list[float]]:
+        """Return the scores of each request's candidates."""
         dense = torch.tensor([row for one, _ in requests for row in one], dtype=torch.float32)
         sparse = torch.tensor([row for _, one in requests for row in one], dtype=torch.int64)
         with torch.inference_mode():
@@ -119,6 +131,7 @@ class RecommenderIngress:
 
     @recommender_routes.get("/recommend")
     async def recommend(self, user_id: int) -> dict[str, list[float]]:
+        """Return the scores of a user's candidates."""
         chance = np.random.default_rng(user_id)
         dense = chance.random((BATCH, DENSE)).tolist()
         sparse = chance.integers(0, self._cardinality, (BATCH, SPARSE)).tolist()
@@ -126,6 +139,6 @@ class RecommenderIngress:
 
 
 def recommender(args: dict[str, Any]) -> serve.Application:
-    """`args`: cardinality (rows of each embedding table)."""
+    """Build the recommender application. `args`: cardinality (rows of each embedding table)."""
     cardinality = args["cardinality"]
     return RecommenderIngress.bind(Ranker.bind(cardinality), cardinality)

@@ -98,7 +98,7 @@ class Process:
 
 @dataclass(frozen=True)
 class ProcessArm:
-    """Plain processes, each with a port of its own, started in order, each when the one before is ready.
+    """Plain processes, each with a port of its own, started in order, each when the previous process is ready.
 
     Clients connect to the last one.
     """

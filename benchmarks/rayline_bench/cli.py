@@ -44,7 +44,7 @@ class Options:
     receipt: Annotated[
         pathlib.Path | None,
         _option(
-            "Receipt; default .rayline/bench/<time>.json. One that is there goes on with its own options; --repeats may be more.",
+            "Receipt; default .rayline/bench/<time>.json. An existing one continues with its own options; --repeats may be more.",
             panel="Receipt",
         ),
     ] = None

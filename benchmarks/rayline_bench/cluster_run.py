@@ -43,7 +43,7 @@ HOPELESS = ("CreateContainerConfigError", "InvalidImageName", "CreateContainerEr
 NOTES = [
     "One arm: the service as it runs. Other arms differ in the environment of Ray's pods and need a RayCluster of their own.",
     "Measured by a Job in the service's namespace; CPU of the server is not measured there.",
-    "The kit asks for an API key, as shipped.",
+    "The kit requires an API key, as shipped.",
 ]
 
 

@@ -102,7 +102,7 @@ def _kept(path: Path, progress: Report) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        progress.note(f"the points so far are kept, and this goes on with them: rayline bench --receipt {path}")
+        progress.note(f"the points so far are kept, and this continues with them: rayline bench --receipt {path}")
         raise
 
 
@@ -121,7 +121,7 @@ def _leave_out(others: Set[str]) -> None:
 
 
 def resumed(options: Options, receipt: Receipt, given: Set[str]) -> Options:
-    """Return the options of the receipt that is to go on, perhaps with more repeats. Raises BenchUsageError."""
+    """Return the options of the receipt to continue, perhaps with more repeats. Raises BenchUsageError."""
     repeats = options.repeats if "repeats" in given else receipt.repeats
     if repeats < receipt.repeats:
         raise BenchUsageError(f"--repeats {repeats}: the receipt has {receipt.repeats}. Fix: as many, or more")
@@ -131,7 +131,7 @@ def resumed(options: Options, receipt: Receipt, given: Set[str]) -> Options:
 
 
 def _begun(options: Options, earlier: Receipt | None, state: Path, prepared: Prepared) -> tuple[Receipt, Path]:
-    """Return the receipt to go on with, or a new one, and its place."""
+    """Return the receipt to continue, or a new one, and its place."""
     if earlier and options.receipt:
         receipts.resumable(earlier, prepared.configuration)
         earlier.repeats, earlier.ended_at = options.repeats, None

@@ -28,7 +28,7 @@ class Goal:
         return f"{self.arm}: {METRICS[self.metric].title} {self.bound} {self.against}"
 
     def is_reached(self, ratio: float) -> bool:
-        """Whether a ratio keeps the bound."""
+        """Return whether a ratio keeps the bound."""
         return ratio >= self.number if METRICS[self.metric].more_is_better else ratio <= self.number
 
 

@@ -2,8 +2,8 @@
 
 Linux shares a CPU between sessions first and between their processes then (sched_autogroup). vLLM's engine waits in a loop,
 so two servers in sessions of their own would starve each other for seconds; started from one shell, as by hand,
-they do not. PLAN is a JSON list of {"name", "argv", "env", "ready"}; each is started when the one
-before answers 200 at its address `ready`. Ends, with exit code 1, when one of them has ended. Standard library only.
+they do not. PLAN is a JSON list of {"name", "argv", "env", "ready"}; each is started when the
+previous one answers 200 at its address `ready`. Ends, with exit code 1, when one of them has ended. Standard library only.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _has_ended(running: dict[str, subprocess.Popen]) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
+    """Return whether a GET is answered with 200."""
     try:
         with _open(url, timeout=10) as answer:
             return answer.status == 200

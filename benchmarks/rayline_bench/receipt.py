@@ -68,7 +68,7 @@ class Measured(_Part):
     machine_load: float
     """CPU of everything else on the machine meanwhile, in cores: others that disturb."""
     start: int = 1
-    """Which start of the arms it was measured in: a run that is resumed starts them anew."""
+    """Which start of the arms it was measured in: a run that is resumed starts them again."""
 
     def point(self) -> Point:
         """Return the point of the schedule."""
@@ -82,7 +82,7 @@ class Measured(_Part):
 
 
 class Configuration(_Part):
-    """The arms, loads and versions of a run. A run goes on with an equal one only; --repeats may be more."""
+    """The arms, loads and versions of a run. A run continues with an equal one only; --repeats may be more."""
 
     stack: str
     model: str
@@ -115,7 +115,7 @@ class Receipt(_Part):
     """Arms that ran side by side, batch by batch."""
     command: str
     options: dict[str, Any] = Field(default_factory=dict)
-    """The command line's, with which the run goes on."""
+    """The command line's, with which the run continues."""
     started_at: str
     ended_at: str | None = None
     interrupted: int = 0
@@ -180,7 +180,7 @@ def _unread(error: Exception) -> str:
 
 
 def resumable(receipt: Receipt, configuration: Configuration) -> None:
-    """Raise BenchUsageError, which names every difference, unless the run can go on with `configuration`."""
+    """Raise BenchUsageError, which names every difference, unless the run can continue with `configuration`."""
     mine, theirs = configuration.model_dump(), receipt.configuration.model_dump()
     changed = []
     for key, value in mine.items():

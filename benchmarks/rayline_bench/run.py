@@ -31,7 +31,7 @@ SECONDS_OF_A_POINT = 45.0
 """The first guess of how long a point takes."""
 NOTES = [
     "The load generator runs on the same cores.",
-    "The kit's arms ask for an API key, as shipped; sample and vllm have none.",
+    "The kit's arms require an API key, as shipped; sample and vllm have none.",
     "Ray's own token (RAY_AUTH_MODE) is on in every arm of Ray: the runtime on this machine insists.",
     "All arms but the measured one are frozen (SIGSTOP).",
 ]
@@ -46,7 +46,7 @@ def new_receipt(plan: BenchPlan, repeats: int, command: str) -> Receipt:
 def measure(plan: BenchPlan, receipt: Receipt, path: Path, report: Report) -> None:
     """Measure what `receipt` lacks and write it to `path` after each point.
 
-    However this ends, also by Ctrl-C or SIGTERM, no process of it goes on. Raises BenchError.
+    However this ends, also by Ctrl-C or SIGTERM, no process of it continues. Raises BenchError.
     """
     _warn(plan, receipt, report)
     loads = {(load.workload.name, load.concurrency): load for load in plan.loads}

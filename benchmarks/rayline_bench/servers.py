@@ -35,7 +35,7 @@ from rayline_cli.local.supervisor import stand_behind_other_sessions
 from rayline_cli.progress import Report
 
 READY_SECONDS = 300.0
-"""Of each process of an arm, which starts when the one before answers."""
+"""Of each process of an arm, which starts when the previous process answers."""
 FREEZE_SECONDS = 10.0
 RESUME_SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -71,7 +71,7 @@ class Server:
         return total / 2**30
 
     def pause(self) -> None:
-        """Freeze the arm. Raises BenchError if a process goes on."""
+        """Freeze the arm. Raises BenchError if a process continues."""
         give_up = time.monotonic() + FREEZE_SECONDS
         # until none is left: a process that was just started is seen in the next round
         while running := [process for process in self._freezable() if not _is_stopped(process)]:
@@ -105,7 +105,7 @@ class Server:
 
     def stop(self) -> None:
         """End every process of the arm."""
-        # A frozen process does not act on SIGTERM before it goes on.
+        # A frozen process does not act on SIGTERM before it continues.
         _signal(self._freezable(), signal.SIGCONT)
         sessions.stop(self.session)
         self.leash = None

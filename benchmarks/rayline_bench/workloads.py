@@ -33,7 +33,7 @@ class Application:
         """Return a copy of a RayService that runs this application and nothing else, `replicas` of each deployment.
 
         Everything else of the arm stays: environment, Ray's start parameters, http_options, logging. The folder of this
-        package is put on the path of Ray's processes, where they find rayline_bench.apps. No deployment asks Ray for a CPU,
+        package is put on the path of Ray's processes, where they find rayline_bench.apps. No deployment requests a Ray CPU,
         as the kit's engines do not: CPUs are Ray's bookkeeping, and every arm gets the same cores.
         """
         settings = {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 0}}

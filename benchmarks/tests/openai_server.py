@@ -19,7 +19,7 @@ class Streaming:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                if "messages" not in body:  # vLLM's bench asks /tokenize whether both count alike
+                if "messages" not in body:  # vLLM's bench calls /tokenize to compare both counts
                     self.send_error(401)
                     return
                 turn = sum(message["role"] == "user" for message in body["messages"])

@@ -212,7 +212,7 @@ def test_a_service_that_cannot_be_measured_is_refused_with_the_reason():
         with pytest.raises(BenchUsageError, match="for this machine only"):
             cluster_run.prepare(offline.record("prod-l4"), [Load(WORKLOADS[workload], 16, 96)], "")
     with pytest.raises(BenchUsageError, match="stack prod-l4 has no such one"):
-        cluster_run.prepare(offline.record("prod-l4"), LOADS, "nobody")
+        cluster_run.prepare(offline.record("prod-l4"), LOADS, "absent")
 
 
 # --- the script in the pod ---------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ backend http-llm-via-ingress-request-router
 
 
 class Endless(socketserver.BaseRequestHandler):
-    """Begins to answer and goes on until the server is told to let go."""
+    """Begins to answer and continues until the server lets go."""
 
     def handle(self) -> None:
         if self.request.recv(65536):

@@ -73,9 +73,9 @@ def test_a_wrong_answer_is_an_error_and_has_no_latency():
 
 
 def test_a_server_that_is_not_there_gives_errors_and_an_end():
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        measured = http_load.loop(HttpRequest(f"http://127.0.0.1:{nobody.getsockname()[1]}/"), concurrency=3, requests=9)
+    with socket.socket() as unserved:
+        unserved.bind(("127.0.0.1", 0))
+        measured = http_load.loop(HttpRequest(f"http://127.0.0.1:{unserved.getsockname()[1]}/"), concurrency=3, requests=9)
     assert (measured["completed"], measured["failed"], measured["ttft_p99_ms"]) == (0, 9, None)
 
 

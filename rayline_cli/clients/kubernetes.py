@@ -20,7 +20,7 @@ from rayline_cli.errors import FailedError
 EXEC_ATTEMPTS = 3
 POLL_SECONDS = 3.0
 _LOG_LINE = re.compile(r"[IWEF]\d{4} .*\n?(?:\t.*\n?| >\n?)*")
-"""A line in the log of kubectl's library, which may go on over indented lines."""
+"""A line in the log of kubectl's library, which may continue over indented lines."""
 _OWN_LINE = re.compile(
     r"^(?:error: |Error from server|Error in configuration|Unable to connect|The connection to the server).*", re.MULTILINE
 )

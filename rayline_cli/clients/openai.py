@@ -79,7 +79,7 @@ class OpenAiClient:
         temperature: float = 0.0,
         timeout_seconds: float | None = 180,
     ) -> Answer:
-        """POST /v1/chat/completions with stream=true. Raises NoAnswer, also when nothing comes for `timeout_seconds`."""
+        """Send a question to /v1/chat/completions with stream=true. Raises NoAnswer, also when nothing comes for `timeout_seconds`."""
         request = {
             "model": model_id,
             "messages": [{"role": "user", "content": question}],

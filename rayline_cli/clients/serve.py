@@ -44,7 +44,7 @@ class ServeApi:
         return answer
 
     def details(self, timeout_seconds: float | None = 30) -> dict[str, Any]:
-        """GET every application with its state. Raises ServeUnreachable."""
+        """Return every application with its state. Raises ServeUnreachable."""
         return self._send("GET", APPLICATIONS, timeout=timeout_seconds).json()
 
     def resources(self) -> Mapping[str, float] | None:
@@ -58,7 +58,7 @@ class ServeApi:
         return total
 
     def put(self, config: Mapping[str, Any]) -> None:
-        """PUT a configuration in place of the deployed one. Raises ServeRejected or ServeUnreachable.
+        """Send a configuration by PUT, in place of the deployed one. Raises ServeRejected or ServeUnreachable.
 
         The first PUT also starts the controller and the proxies, so it has no time limit.
         """
@@ -178,7 +178,7 @@ def lacking(wanted: Mapping[str, float], there: Mapping[str, float] | None) -> s
     if there is None:
         return ""
     return " ".join(
-        f"All replicas together ask for {amount:g} {name}, and this Ray has {there.get(name, 0.0):g}."
+        f"All replicas together request {amount:g} {name}, and this Ray has {there.get(name, 0.0):g}."
         for name, amount in sorted(wanted.items())
         if amount > there.get(name, 0.0)
     )

@@ -81,7 +81,7 @@ class BringUp:
     # --- a session that runs -----------------------------------------------------------------------------------------
 
     def _why_restart(self, session: Session) -> str:
-        """Return why the declared node needs a new session; nothing where this one can go on."""
+        """Return why the declared node needs a new session; nothing where this one can continue."""
         if session.supervisor() is None:
             return "the previous session has died"
         if not session.ready:
@@ -89,7 +89,7 @@ class BringUp:
         if session.restart_key != restart_key(self.node, self.secrets, session.salt):
             return "environment, rayStartParams or http_options changed, which needs new processes"
         if self.node.num_cpus_wanted > session.num_cpus:
-            return f"the service asks for {self.node.num_cpus_wanted} Ray CPUs, and this Ray has {session.num_cpus}"
+            return f"the service requests {self.node.num_cpus_wanted} Ray CPUs, and this Ray has {session.num_cpus}"
         api = serve_api(session)
         try:
             phase = Phase(self.report, "Ray", diagnosis.watch(session, self.report))
@@ -182,7 +182,7 @@ class BringUp:
     # --- both --------------------------------------------------------------------------------------------------------
 
     def _finish(self, deploying: Deploying, *, already_running: bool) -> Running:
-        """Ask the first question and check the switches of the service."""
+        """Send the first question and check the switches of the service."""
         answer = deploying.first_answer(self.node)
         session, translation = deploying.session, deploying.translation
         phase = deploying.phase("switches")

@@ -21,7 +21,7 @@ from rayline_cli.local.failures import LocalRuntimeError
 from rayline_cli.progress import Report
 
 _BUILDER = Path(__file__).with_name("_build_model.py")
-# Raise it when _build_model.py writes something else: cached copies are then built anew.
+# Raise it when _build_model.py writes something else: cached copies are then built again.
 _BUILDER_VERSION = 2
 
 

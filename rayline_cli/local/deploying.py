@@ -70,7 +70,7 @@ class Deploying:
     # --- send, build and start ---------------------------------------------------------------------------------------
 
     def send(self) -> None:
-        """PUT the configuration and wait until exactly that one runs. Raises LocalRuntimeError with the reason."""
+        """Send the configuration and wait until exactly that one runs. Raises LocalRuntimeError with the reason."""
         phase = self.phase("deployments")
         self.session = self.session.changed(sent=self.translation.serve_config)
         before = self.put(phase)
@@ -90,7 +90,7 @@ class Deploying:
             if now.unscheduled and (missing := lacking(wanted_resources(details), self.api.resources())):
                 raise LocalRuntimeError(
                     f"{now.detail}\n{missing} Nothing adds resources here. Fix: raise num-cpus or replicas of a worker group, "
-                    "or ask for less in ray_actor_options (without direct streaming each OpenAiIngress replica asks for a CPU)"
+                    "or request less in ray_actor_options (without direct streaming each OpenAiIngress replica requests a CPU)"
                 )
             if now.built and not building:
                 building = True
@@ -103,7 +103,7 @@ class Deploying:
             time.sleep(waiting.POLL_SECONDS)
 
     def put(self, phase: Phase) -> Mapping[str, Any]:
-        """PUT the configuration, once more after a time-out of Serve's. Return GET's answer from before."""
+        """Send the configuration by PUT, once more after a time-out of Serve's. Return GET's answer from before."""
         for attempt in (1, 2):
             try:
                 before = self.details(phase)

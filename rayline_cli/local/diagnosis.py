@@ -22,7 +22,7 @@ def watch(session: Session, report: Report) -> Watch:
 
     def alive() -> None:
         check_alive(session)
-        # `ray start` goes on waiting for a raylet that has ended
+        # `ray start` continues to wait for a raylet that has ended
         if not raylet:
             raylet.extend(session.named("raylet"))
         elif not sessions.is_alive(raylet[0]):

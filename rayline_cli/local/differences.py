@@ -45,8 +45,8 @@ DIFFERENCES: tuple[Difference, ...] = (
         "Those two are what KubeRay injects. Its other variables describe pods and are left out.",
     ),
     Difference(
-        "Mounted Secrets are files in a folder of this session, which the next `up` brings up to date; the gate that asks "
-        "for keys is the file of this project, not a ConfigMap's.",
+        "Mounted Secrets are files in a folder of this session, which the next `up` brings up to date; the gate that "
+        "requires keys is the file of this project, not a ConfigMap's.",
         "There is no kubelet. The gate reads changed files as it does in a pod.",
     ),
     Difference(
@@ -55,7 +55,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "RAY_*, RAYLLM_*, VLLM_*, PYTHONPATH and PYTHONDONTWRITEBYTECODE of the calling shell are dropped; the rest is inherited.",
-        "Only declared switches may decide; and without bytecode each process compiles its imports anew.",
+        "Only declared switches may decide; and without bytecode each process compiles its imports again.",
     ),
     Difference(
         "NO_PROXY and no_proxy also name 127.0.0.1 and localhost, and PATH begins with this environment's programs.",
@@ -86,7 +86,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "vLLM's engine waits by yielding in a loop, and Linux then lets other programs, clients among them, wait for seconds.",
     ),
     Difference("`down` ends processes after 2 s instead of draining.", "There are no other people's requests to wait for."),
-    Difference("RAY_USAGE_STATS_ENABLED=0 unless declared.", "A try-out on a laptop reports to nobody."),
+    Difference("RAY_USAGE_STATS_ENABLED=0 unless declared.", "A try-out on a laptop sends no reports."),
 )
 
 LISTENS_ON_ALL_INTERFACES: Mapping[str, str] = {

@@ -20,9 +20,9 @@ START_TIMEOUTS: Mapping[str, str] = {
     # until the raylet has registered (30 s): the defaults of ray_config_def.h are compiled into both files
     "RAY_raylet_start_wait_time_s": "ray/_raylet.so",
     "RAY_agent_register_timeout_ms": "ray/core/src/ray/raylet/raylet",
-    # until a worker's process has registered (60 s); it is killed and started anew else
+    # until a worker's process has registered (60 s); otherwise it is killed and started again
     "RAY_worker_register_timeout_seconds": "ray/core/src/ray/raylet/raylet",
-    # until HAProxyManager answers (5 s), and HAProxy its manager (30 s); three such waits, and the manager is started anew
+    # until HAProxyManager answers (5 s), and HAProxy its manager (30 s); three such waits, and the manager is started again
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "ray/serve/_private/constants.py",
     "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "ray/serve/_private/constants.py",
     # until the engine's process is ready (600 s)

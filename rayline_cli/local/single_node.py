@@ -75,7 +75,7 @@ def read(manifest: Mapping[str, Any]) -> SingleNode:
         env = own_env if group.role is Role.HEAD else env
         problems += _differences(env, own_env, label)
         problems += [
-            f"{label} asks for {amount} {name}: this machine serves on the CPU. "
+            f"{label} requests {amount} {name}: this machine serves on the CPU. "
             "Fix: declare a service with accelerator_config {kind: cpu}"
             for name, amount in group.accelerators.items()
         ]

@@ -80,7 +80,7 @@ class LocalTarget(Target):
         if dashboard["status"] != 401:
             problems.append(f"the dashboard answers HTTP {dashboard['status']} without Ray's token")
         seen = f"{len(look['listeners']) - len(exposed)} listeners on loopback"
-        seen += f"; {len(exposed)} gRPC listener(s) of replicas, which ask for Ray's token" if exposed else ""
+        seen += f"; {len(exposed)} gRPC listener(s) of replicas, which require Ray's token" if exposed else ""
         return verdict(
             not problems and bool(look["listeners"]),
             "; ".join(problems) or f"{seen}; the dashboard refuses requests without a token",

@@ -152,7 +152,7 @@ class Watch:
         )
         if now.at - self._noted_at > TELL_AGAIN_SECONDS:
             self._noted_at = now.at
-            self._note(f"{self.busy}. This takes longer; it goes on as long as something moves")
+            self._note(f"{self.busy}. This takes longer; it continues as long as something moves")
 
     def _stuck(self, what: str) -> Stuck:
         fix = "bring it up again when the machine has less to do" if self.busy else "look at the last words"

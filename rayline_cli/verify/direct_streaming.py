@@ -47,7 +47,7 @@ _VIA_ROUTER = "-via-ingress-request-router"
 
 
 def lua_router(view: View) -> Verdict:
-    """Check that every HAProxy asks the router, by its Lua file."""
+    """Check that every HAProxy queries the router, by its Lua file."""
     routed = {
         node.name: all(re.search(line, haproxy["config"]) for line in _LUA_LINES) and bool(_routers(haproxy))
         for node, haproxy in view.haproxies
@@ -56,7 +56,7 @@ def lua_router(view: View) -> Verdict:
         return declared_off(SWITCH, not any(routed.values()), f"{sum(routed.values())} haproxy(s) load the Lua router")
     missing = [name for name, is_routed in routed.items() if not is_routed]
     addresses = sorted({address for _, haproxy in view.haproxies for address in _routers(haproxy)})
-    seen = f"{len(routed)} haproxy(s) ask the router at {', '.join(addresses)} for each POST" if routed else "no haproxy runs"
+    seen = f"{len(routed)} haproxy(s) query the router at {', '.join(addresses)} for each POST" if routed else "no haproxy runs"
     if missing:
         seen = f"no Lua router in haproxy.cfg of {', '.join(missing)}"
     fix = f'set {DIRECT_STREAMING} to exactly "1" on every node, and check that the LLMRouter deployment runs'
@@ -85,7 +85,7 @@ def token_path(view: View) -> Verdict:
     for _ in range(_TRIES):
         streams = view.on_each(nodes if switched_on else nodes[:1], job)
         seen = [(node.name, said, *_counted(said, servers)) for node, said in streams]
-        # a reload of HAProxy between the two looks starts its counters anew
+        # a reload of HAProxy between the two looks starts its counters again
         if not any(said["status"] == 200 and direct + other < said["bytes"] for _, said, direct, other, _ in seen):
             break
     counted = [

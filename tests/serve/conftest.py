@@ -20,15 +20,11 @@ if TYPE_CHECKING:
     from tests.serve.serving import Served, UpProcess
 
 
-# before pytest-xdist reads the groups
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.serve)
             item.add_marker(pytest.mark.slow)
-            # one process runs the whole tier, because its tests share sessions; the other tests run beside it
-            item.add_marker(pytest.mark.xdist_group("serve"))
             # `up` ends by itself when nothing moves any more; a test may bring up two sessions, on a busy machine
             item.add_marker(pytest.mark.timeout(3600))
 

@@ -60,7 +60,7 @@ def test_a_service_for_gpus_is_refused_before_anything_starts(tmp_path: Path):
     service = ray_service()
     group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     group["template"]["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": "1"}
-    with pytest.raises(LocalRuntimeError, match=r"asks for 1 nvidia.com/gpu"):
+    with pytest.raises(LocalRuntimeError, match=r"requests 1 nvidia.com/gpu"):
         runtime.up(service, state_dir=tmp_path / "state", secrets=SECRETS, report=Recorder())
     assert not (tmp_path / "state").exists()
 

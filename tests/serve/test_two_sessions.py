@@ -90,7 +90,7 @@ def test_a_context_longer_than_the_model_is_told_in_vllms_words(second: Served):
 
 
 def test_more_cpus_than_ray_has_are_told_with_both_numbers(second: Served):
-    with pytest.raises(LocalRuntimeError, match=r"All replicas together ask for 1\d\d CPU, and this Ray has \d\."):
+    with pytest.raises(LocalRuntimeError, match=r"All replicas together request 1\d\d CPU, and this Ray has \d\."):
         second.up(with_model(ray_service(**SECOND), deployment_config={"ray_actor_options": {"num_cpus": 100}}))
 
 

@@ -47,7 +47,7 @@ def session(bring_up: BringUp, **changes: Any) -> Any:
         ({"supervisor": lambda: None}, "the previous session has died"),
         ({"ready": False}, "never became ready"),
         ({"restart_key": "another"}, "environment, rayStartParams or http_options changed"),
-        ({"num_cpus": 1}, "asks for 4 Ray CPUs, and this Ray has 1"),
+        ({"num_cpus": 1}, "requests 4 Ray CPUs, and this Ray has 1"),
         ({}, "dashboard does not answer"),
     ],
 )
@@ -132,5 +132,5 @@ def test_another_failure_ends_the_wait_with_its_reason(send):
 
 
 def test_replicas_that_never_fit_end_the_wait_with_both_numbers(send):
-    with pytest.raises(LocalRuntimeError, match="ask for 3 CPU, and this Ray has 2"):
+    with pytest.raises(LocalRuntimeError, match="request 3 CPU, and this Ray has 2"):
         send(STARTING)

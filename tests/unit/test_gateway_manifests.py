@@ -217,7 +217,7 @@ def test_managed_certificates_and_rate_limits_by_address_are_the_defaults():
 
 
 def test_a_public_endpoint_without_a_limit_is_told():
-    text = "limits nobody's requests"
+    text = "limits no client's requests"
     assert any(text in warning for warning in plan(PUBLIC).warnings)
     assert not any(text in warning for warning in plan(PUBLIC | {"rate_limit_per_minute": 60}).warnings)
     assert not any(text in warning for warning in plan(INTERNAL).warnings)

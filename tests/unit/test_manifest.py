@@ -256,7 +256,7 @@ def test_a_new_ray_token_that_nothing_will_read_is_warned_of(record_file):
 def test_a_plan_says_which_keys_are_valid(record_file):
     program = record_file(L4 + "    api: {key_generation: 3}\n")
     access = dict(plan_view.rows(program.plan, program.plan.services[0], program.plan.pools[0]))["access"]
-    assert access == "API key of generation 3, and the one before it"
+    assert access == "API key of generation 3, and the previous one"
 
 
 def test_no_container_gets_a_token_that_nobody_asked_for(program):

@@ -169,7 +169,7 @@ def test_a_service_that_asks_for_gpus_is_refused():
     del config["applications"][0]["args"]["llm_configs"][0]["accelerator_config"]
     with pytest.raises(TranslationError) as refused:
         read(with_serve_config(service, config))
-    assert "asks for 1 nvidia.com/gpu" in str(refused.value), "all reasons at once"
+    assert "requests 1 nvidia.com/gpu" in str(refused.value), "all reasons at once"
     assert "model tiny: accelerator_config must be {kind: cpu}" in str(refused.value)
 
 
@@ -503,7 +503,7 @@ TWO_CPUS_EACH = {"target_num_replicas": 3, "required_resources": {"CPU": 2, "mem
 def test_replicas_that_do_not_fit_are_told_with_both_numbers():
     wanted = wanted_resources(details(deployment=TWO_CPUS_EACH))
     assert wanted["CPU"] == 6
-    assert lacking(wanted, {"CPU": 4.0}) == "All replicas together ask for 6 CPU, and this Ray has 4."
+    assert lacking(wanted, {"CPU": 4.0}) == "All replicas together request 6 CPU, and this Ray has 4."
     assert lacking(wanted, {"CPU": 6.0}) == ""
 
 

@@ -79,6 +79,10 @@ def test_public_names_without_a_docstring_are_violations() -> None:
     ]
 
 
+def test_the_sentence_of_a_policy_rule_is_its_docstring() -> None:
+    assert list(words.in_code('"""Module."""\n@rule("Pods cannot become root")\ndef pods_are_not_root(): ...\n')) == []
+
+
 def test_tests_need_no_docstring() -> None:
     assert list(words.in_code("def test_a_pool_has_a_zone(): ...\n", tests=True)) == []
 

@@ -19,6 +19,7 @@ from rayline_cli.local.supervisor import stand_behind_other_sessions
 
 
 def main(gcs_address: str, temp_folder: str, num_cpus: int, metrics_port: int) -> int:
+    """Run a node until one of its processes dies."""
     stand_behind_other_sessions()
     # Any: Ray's parameters carry no types
     options: dict[str, Any] = {

@@ -42,7 +42,7 @@ class Request:
 class StreamLoad:
     """Clients that each stream one answer after the other over a connection of their own, which they keep.
 
-    `clients` of them ask for `tokens` tokens: their answers come in quick succession and show gaps. `long_clients` ask for
+    `clients` of them request `tokens` tokens: their answers come in quick succession and show gaps. `long_clients` request
     `long_tokens`: these are the streams that a fault interrupts.
 
     A context manager: leaving it lets every open stream come to its end. Each client has a thread, so that the caller can

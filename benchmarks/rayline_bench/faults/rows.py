@@ -1,7 +1,7 @@
 """The faults, as rows, in the order of the table in docs/measured/faults.md.
 
 A fault under other settings follows the one that it is to be compared with. The order of injection is that of the services:
-faults of one service follow each other in one session, each on the state that the one before left.
+faults of one service follow each other in one session, each on the state that the previous fault left.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ FAULTS: Mapping[str, Fault] = {
             "router", "the LLMRouter replica is killed",
             "router killed", "SIGKILL to the LLMRouter replica, the only one of its node", TWO_REPLICAS, kill_every(ROUTER),
             "No stream. New completions are refused until Serve has noticed and started another router: there is one for "
-            "each node, and HAProxy asks no other (ray #66339); `RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE: '2'` gives it a second. "
+            "each node, and HAProxy queries no other (ray #66339); `RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE: '2'` gives it a second. "
             "`GET` requests are answered throughout.",
         ),
         Fault(
             "one-router-of-two", "one of two LLMRouter replicas is killed",
             "one of two routers killed", "SIGKILL to one of 2 LLMRouter replicas of the node", QUICK_CHECKS, kill_one_router,
-            "Nothing: HAProxy asks the other router of the node when a connection is refused.",
+            "Nothing: HAProxy queries the other router of the node when a connection is refused.",
         ),
         Fault(
             "haproxy", "the haproxy process is killed",
@@ -85,7 +85,7 @@ FAULTS: Mapping[str, Fault] = {
             "Every stream of the node. New requests wait for Serve: it looks every "
             "`RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S` (10 s) and replaces HAProxy after three failures. In a cluster the readiness "
             "probe takes the pod out of the Service meanwhile. The variable may be lowered in `pods.env`. A new HAProxy says 404 for a "
-            "moment, before it knows the routes.",
+            "moment, before it has the routes.",
         ),
         Fault(
             "haproxy-quicker", "as haproxy, with health checks every 2 s",
@@ -123,8 +123,8 @@ FAULTS: Mapping[str, Fault] = {
         ),
         Fault("up", "replicas 1 to 2", "scaled up", "replicas 1 to 2", TWO_REPLICAS, change(replicas=2), "Nothing."),
         Fault(
-            "roll", "a new engine.max_num_seqs, which loads the replicas anew",
-            "model rolled", "max_num_seqs 16 to 8 in place: Serve loads one replica after the other anew", TWO_REPLICAS, change(engine={"max_num_seqs": 8}),
+            "roll", "a new engine.max_num_seqs, which reloads the replicas",
+            "model rolled", "max_num_seqs 16 to 8 in place: Serve reloads one replica after the other", TWO_REPLICAS, change(engine={"max_num_seqs": 8}),
             "Nothing: the old replica ends when another one answers.",
         ),
         Fault(

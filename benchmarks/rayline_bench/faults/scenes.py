@@ -63,7 +63,7 @@ class Scene:
         return None
 
     def is_whole(self, replicas: int) -> bool:
-        """Whether so many replicas live and the only HAProxy has exactly these, all UP."""
+        """Return whether so many replicas live and the only HAProxy has exactly these, all UP."""
         listening = self.replicas()
         try:
             (haproxy,) = parts.haproxies(self.session())
@@ -164,7 +164,7 @@ class FaultOutcome:
     recovery_seconds: float | None
     """From the fault until everything was there again; None where it does not come back by itself."""
     served_on_seconds: float | None = None
-    """Where the service ends with the fault: for how long it went on answering."""
+    """Where the service ends with the fault: for how long it still answered."""
 
     def going_on_for(self, seconds: float) -> FaultOutcome:
         """Return the same for a service that answered on for so long and then no more."""

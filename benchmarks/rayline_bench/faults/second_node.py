@@ -53,7 +53,7 @@ class WorkerNode:
     """Of its HAProxy, once Serve has started one: when a replica runs here."""
 
     def runs(self) -> bool:
-        """Whether its raylet lives: the node's first process ends with it, as `ray start --block` does."""
+        """Return whether its raylet lives: the node's first process ends with it, as `ray start --block` does."""
         return is_alive(self.root)
 
     def processes(self) -> list[psutil.Process]:

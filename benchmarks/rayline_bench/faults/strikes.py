@@ -20,7 +20,7 @@ GOING_ON_SECONDS = 180.0
 
 
 def kill_a_streaming_replica(*, engine_only: bool = False) -> Strike:
-    """SIGKILL to a replica that streams, or to its engine alone; over when another replica has taken its place."""
+    """Send SIGKILL to a replica that streams, or to its engine alone; over when another replica has taken its place."""
 
     def strike(scene: Scene, load: StreamLoad, blow: Blow) -> Callable[[], bool]:
         (haproxy,) = parts.haproxies(scene.session())
@@ -39,10 +39,10 @@ def kill_a_streaming_replica(*, engine_only: bool = False) -> Strike:
 
 
 def kill_every(role: str, *, streams_pass: bool = False, reloads: bool = False) -> Strike:
-    """SIGKILL to every process of `role`; over when others have taken their place.
+    """Send SIGKILL to every process of `role`; over when others have taken their place.
 
     With `streams_pass` the long streams depend on it. With `reloads` it is over after a reload of HAProxy only: a killed
-    router leaves its list, and another one joins it. The old haproxy process then goes on with its streams until
+    router leaves its list, and another one joins it. The old haproxy process then continues its streams until
     RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S.
     """
 
@@ -66,7 +66,7 @@ def kill_every(role: str, *, streams_pass: bool = False, reloads: bool = False) 
 
 
 def kill_one_router(scene: Scene, load: StreamLoad, blow: Blow) -> Callable[[], bool]:
-    """SIGKILL to one of several LLMRouter replicas of a node; over when there are as many as before."""
+    """Send SIGKILL to one of several LLMRouter replicas of a node; over when there are as many as before."""
     routers = scene.processes(parts.ROUTER)
     load.wait_for_long_streams()
     blow.happens(load)
@@ -95,7 +95,7 @@ def change(**settings: Any) -> Strike:
 
 
 def lose_the_worker(scene: Scene, load: StreamLoad, blow: Blow) -> Callable[[], bool]:
-    """SIGKILL to every process of the worker node; over when the head's HAProxy has dropped its replica."""
+    """Send SIGKILL to every process of the worker node; over when the head's HAProxy has dropped its replica."""
     assert scene.node is not None
     _prepare_the_loss(scene, load, blow, of_head=False)
     scene.node.kill()
@@ -108,7 +108,7 @@ def lose_the_worker(scene: Scene, load: StreamLoad, blow: Blow) -> Callable[[], 
 
 
 def lose_the_head(scene: Scene, load: StreamLoad, blow: Blow) -> Callable[[], bool]:
-    """SIGKILL to every process of the head, whose GCS has no store.
+    """Send SIGKILL to every process of the head, whose GCS has no store.
 
     Over when the worker's raylet has given up its GCS. A pod's container ends with its raylet, so everything else of the
     worker is ended then.
@@ -128,7 +128,7 @@ def lose_the_head(scene: Scene, load: StreamLoad, blow: Blow) -> Callable[[], bo
 
 
 def lose_the_head_and_start_it_again(scene: Scene, load: StreamLoad, blow: Blow) -> Callable[[], bool]:
-    """SIGKILL to every process of the head, whose GCS has a store; the head is started again at once, as KubeRay does."""
+    """Send SIGKILL to every process of the head, whose GCS has a store, and start the head again at once, as KubeRay does."""
     before = scene.session()
     root = before.supervisor()
     assert root is not None

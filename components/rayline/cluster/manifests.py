@@ -14,7 +14,7 @@ def kubeconfig(cluster: str, endpoint: str, ca_certificate: str | None = None) -
     credentials = {
         "apiVersion": "client.authentication.k8s.io/v1beta1",
         "command": "gke-gcloud-auth-plugin",
-        # without it the plug-in uses gcloud, which may be logged in as somebody else, or not at all
+        # without it the plug-in uses gcloud, which may be logged in as another user, or not at all
         "args": ["--use_application_default_credentials"],
         "provideClusterInfo": True,
         "interactiveMode": "Never",

@@ -1,4 +1,4 @@
-"""Decide about the cluster, and refuse one that Google would refuse or nobody could reach."""
+"""Decide about the cluster, and refuse one that Google would refuse or no operator could reach."""
 
 import ipaddress
 import itertools
@@ -147,10 +147,10 @@ def _zones(check: Check, zones: list[str] | None, region: str, location: str) ->
 
 
 def _check_access(check: Check, args: ClusterArgs) -> None:
-    """Refuse a control plane that nobody reaches, or the whole internet."""
+    """Refuse a control plane that no operator reaches, or the whole internet."""
     path, networks = "cluster.authorized_networks", args.authorized_networks
     if not networks and not args.dns_endpoint:
-        says = "nobody could reach the control plane. Fix: leave it on, or name cluster.authorized_networks"
+        says = "no operator could reach the control plane. Fix: leave it on, or name cluster.authorized_networks"
         check.refuse("cluster.dns_endpoint", False, says)
     for index, network in enumerate(networks):
         where = f"{path}[{index}].cidr"

@@ -11,7 +11,7 @@ HOST = rf"({HOST_LABEL}\.)+{LABEL}"
 Domain = Annotated[
     str, form(HOST, "a domain name such as llm.example.com: lower-case, no scheme, no path, no wildcard, no address")
 ]
-# Principals of an IAM binding. allUsers and allAuthenticatedUsers would let everybody in.
+# Principals of an IAM binding. allUsers and allAuthenticatedUsers would let every client in.
 Member = Annotated[
     str,
     form(
@@ -28,7 +28,7 @@ class EndpointArgs(Arguments):
     exposure: Annotated[Exposure, FromText] = Exposure.NONE
     """none (clients in the cluster), internal (clients in the VPC and networks connected to it) or public (the internet)."""
     domain: Domain | None = None
-    """Domain of yours, for example llm.example.com; each service has a name below it. Required with internal and public."""
+    """Your domain, for example llm.example.com; each service has a name below it. Required with internal and public."""
     tls: Annotated[Tls, FromText] = Tls.MANAGED
     """managed (Google issues and renews the certificate), own (see `certificate`) or none (only with internal)."""
     certificate: ObjectName | None = None

@@ -110,7 +110,7 @@ class EndpointGateway(pulumi.ComponentResource):
 
     def _armor(self) -> pulumi.Resource:
         args = self._args
-        everybody: Any = {"versioned_expr": "SRC_IPS_V1", "config": {"src_ip_ranges": ["*"]}}
+        every_client: Any = {"versioned_expr": "SRC_IPS_V1", "config": {"src_ip_ranges": ["*"]}}
         limit: Any = {
             "conform_action": "allow",
             "exceed_action": "deny(429)",
@@ -126,11 +126,11 @@ class EndpointGateway(pulumi.ComponentResource):
                     "action": "throttle",
                     "priority": 1000,
                     "description": "requests a minute",
-                    "match": everybody,
+                    "match": every_client,
                     "rate_limit_options": limit,
                 },
                 # every policy ends with a rule of the lowest priority
-                {"action": "allow", "priority": 2147483647, "description": "the rest", "match": everybody},
+                {"action": "allow", "priority": 2147483647, "description": "the rest", "match": every_client},
             ],
             opts=self._own,
         )

@@ -31,7 +31,7 @@ def plan_endpoint(
             "endpoint.exposure",
             args.exposure,
             f"only with cluster.mode create, and it is {cluster.mode.value}: the load balancer needs a GKE cluster with the Gateway "
-            "API in this kit's own VPC. Fix: point a gateway of yours at <service>-serve-svc:8000 and let it pass /v1",
+            "API in this kit's own VPC. Fix: point your own gateway at <service>-serve-svc:8000 and let it pass /v1",
         )
     for service, asked in services.items():
         if asked.rollout.strategy is UpgradeStrategy.INCREMENTAL:
@@ -47,7 +47,7 @@ def plan_endpoint(
     else:
         _check_internal(check, args, cluster)
     if not args.domain:
-        says = "required with exposure internal and public. Fix: a domain of yours, for example llm.example.com"
+        says = "required with exposure internal and public. Fix: your domain, for example llm.example.com"
         check.refuse("endpoint.domain", None, says)
     domain = args.domain or ""
     return EndpointPlan(
@@ -88,7 +88,9 @@ def _check_tls(check: Check, args: EndpointArgs) -> None:
 def _check_public(check: Check, args: EndpointArgs, services: Mapping[str, ServiceArgs]) -> None:
     for service, asked in services.items():
         if not asked.api.key and not args.iap_members:
-            says = "with endpoint.exposure public everybody could use the model. Fix: leave it on, or name endpoint.iap_members"
+            says = (
+                "with endpoint.exposure public any client could use the model. Fix: leave it on, or name endpoint.iap_members"
+            )
             check.refuse(f"services.{service}.api.key", False, says)
     if args.said("proxy_cidr"):
         check.only_with("endpoint.proxy_cidr", args.proxy_cidr, "exposure internal", args.exposure)
@@ -137,7 +139,7 @@ def endpoint_warnings(endpoint: EndpointPlan, services: Iterable[ServicePlan]) -
     """Warn of a public endpoint without a limit, and of streams that the load balancer cuts."""
     warnings = []
     if endpoint.exposure is Exposure.PUBLIC and endpoint.args.rate_limit_per_minute is None:
-        warnings.append("the public endpoint limits nobody's requests: set endpoint.rate_limit_per_minute")
+        warnings.append("the public endpoint limits no client's requests: set endpoint.rate_limit_per_minute")
     for service in services:
         stream = service.asked.rollout.longest_stream_seconds
         if endpoint.exposure is not Exposure.NONE and stream > MAX_DRAINING_SECONDS:

@@ -105,7 +105,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
             us_west4="ac",
         ),
         boot_disk_type="pd-balanced",
-        driver_version="LATEST",  # the KubeRay high-throughput guide asks for gpu-driver-version=latest
+        driver_version="LATEST",  # the KubeRay high-throughput guide requires gpu-driver-version=latest
         min_gke_version="1.30",
         source="24 GB card; 22.03 GiB in PyTorch messages from G2 and g6 machines",
     ),

@@ -66,13 +66,13 @@ CAPACITIES: dict[Capacity, CapacityFacts] = {
         min_gke_version="1.32.2-gke.1652000",
     ),
     Capacity.RESERVATION: CapacityFacts(
-        meaning="the machines of one reservation of yours, and no others",
-        conditions="`nodes.reservation` names it, `nodes.zones` its one zone; it asks to be named and is for the same machine type",
+        meaning="the machines of one of your reservations, and no others",
+        conditions="`nodes.reservation` names it, `nodes.zones` its one zone; it requires that machines name it and is for the same type",
         quota="the card's `COMMITTED-` quota, or none beside the reservation's own",
     ),
     Capacity.ANY_RESERVATION: CapacityFacts(
         meaning="the machines of any reservation that matches, and on-demand ones when they are used up",
-        conditions="the reservation does not ask to be named",
+        conditions="the reservation does not require that machines name it",
         quota="the card's standard quota for what no reservation covers",
     ),
     Capacity.LADDER: CapacityFacts(

@@ -86,7 +86,7 @@ class UpgradeStrategy(str, Enum):
 
 
 class HeadStore(str, Enum):
-    """Store of the GCS state for fault tolerance: none, Memorystore, or a Redis of yours."""
+    """Store of the GCS state for fault tolerance: none, Memorystore, or your own Redis."""
 
     NONE = "none"
     MEMORYSTORE = "memorystore"

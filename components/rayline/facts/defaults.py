@@ -48,7 +48,7 @@ SYSTEM_MACHINE_TYPE = "e2-standard-16"  # the KubeRay high-throughput guide's CP
 OPERATOR_NAMESPACE = "kuberay-system"
 # Namespaces of the collectors of Google's managed Prometheus: the operator's own, and GKE's managed one.
 GOOGLE_COLLECTOR_NAMESPACES = ("gmp-system", "gke-gmp-system")
-# Pods beside the Ray nodes that the quota leaves room for: KubeRay's clean-up Jobs, copies of weights, somebody's debug pod.
+# Pods beside the Ray nodes that the quota leaves room for: KubeRay's clean-up Jobs, copies of weights, an operator's debug pod.
 QUOTA_OTHER_PODS = 10
 
 # --- the operator; the chart's own 100m is throttled easily, and its values.yaml reckons 500 MB for 500 Ray pods

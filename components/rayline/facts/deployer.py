@@ -34,7 +34,7 @@ STORAGE_ADMIN = "roles/storage.admin"
 BROWSER = "roles/browser"
 
 _GLOBAL, _REGION = ("compute.globalOperations.get",), ("compute.regionOperations.get",)
-# Terraform's provider reads the project of a service, and the program asks for its number where it grants to a pod.
+# Terraform's provider reads the project of a service, and the program reads its number where it grants to a pod.
 _PROJECT = Needs(BROWSER, ("resourcemanager.projects.get",), on="stack")
 # "To set a service account on nodes, you must also have the Service Account User role" (IAM's text of container.admin).
 _NODES = Needs(ACCOUNT_USER, ("iam.serviceAccounts.actAs",), on="nodeConfig.serviceAccount")

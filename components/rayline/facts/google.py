@@ -6,7 +6,7 @@ PODS_RANGE, SERVICES_RANGE = "pods", "services"
 # Mounts buckets; GKE adds a sidecar to pods with the annotation.
 FUSE_DRIVER = "gcsfuse.csi.storage.gke.io"
 FUSE_ANNOTATION = "gke-gcsfuse/volumes"
-# What the sidecar asks for unless told otherwise (GoogleCloudPlatform/gcs-fuse-csi-driver pkg/webhook/config.go at 01870a9).
+# The sidecar's requests by default (GoogleCloudPlatform/gcs-fuse-csi-driver pkg/webhook/config.go at 01870a9).
 FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB = 0.25, 0.25
 
 # What GKE's node agents need (GoogleCloudPlatform/cluster-toolkit, node service account): logs, metrics, images. Its list has

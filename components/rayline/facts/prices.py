@@ -286,7 +286,7 @@ FLEX_START: dict[str, float] = {"a4-highgpu-8g": 64.44}
 
 
 def node_price(machine: str, region: str, ways: tuple[Capacity, ...]) -> float | None:
-    """USD per hour: the list price, of a ladder its dearest rung's that is known.
+    """Return USD per hour: the list price, of a ladder its dearest rung's that is known.
 
     A reservation is shown at the flex-start list price where only that is known, else at the on-demand price.
     """

@@ -55,7 +55,7 @@ class ServeFlag:
 
 @dataclass(frozen=True)
 class Lever:
-    """A setting of the kit, not a variable, that saves CPU on the way of a request."""
+    """A setting of the kit, not a variable, that saves CPU on the path of a request."""
 
     default: str
     """Without the kit."""

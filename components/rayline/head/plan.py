@@ -40,7 +40,7 @@ def plan_head(check: Check, args: HeadArgs, mode: ClusterMode, kuberay: KuberayP
     if store is HeadStore.MEMORYSTORE:
         if mode is not ClusterMode.CREATE:
             says = f"only with cluster.mode create, whose network it lies in, and it is {mode.value}"
-            check.refuse("head.store", store, f"{says}. Fix: redis, with an address of yours")
+            check.refuse("head.store", store, f"{says}. Fix: redis, with the address of your Redis")
         return HeadPlan(args, MEMORYSTORE_TLS_PORT, MEMORYSTORE_SECRET, MEMORYSTORE_SECRET)
     return _redis(check, args) if store is HeadStore.REDIS else HeadPlan(args)
 
@@ -56,7 +56,7 @@ def _redis(check: Check, args: HeadArgs) -> HeadPlan:
         # not shown: it may hold a password
         check.refuse("head.address", None, f"no address of a Redis. Fix: {fix}")
     if not args.password_secret:
-        says = "required: whoever can write to a head's Redis owns the service. Fix: the name of a Secret"
+        says = "required: a client that can write to a head's Redis owns the service. Fix: the name of a Secret"
         check.refuse("head.password_secret", None, says)
     if scheme == "rediss" and not args.ca_secret:
         says = "required with rediss://: Ray trusts no other authority. Fix: the name of a Secret"

@@ -193,7 +193,7 @@ class GoogleCloud:
             "gateway": gateway(endpoint, namespace),
             "extras": gateway_extras(endpoint, namespace),
         }
-        # another exposure creates everything anew, under other names, before the old goes
+        # another exposure creates everything again, under other names, before the old goes
         return EndpointGateway(f"{self._name}-{args.exposure.value}-endpoint", arguments, opts=in_namespace)
 
     def weights(self, provider: kubernetes.Provider, needed: list[pulumi.Resource]) -> list[pulumi.Resource]:

@@ -92,7 +92,7 @@ class GpuNodePool(pulumi.ComponentResource):
                 "total_max_node_count": args["max_nodes"],
                 "location_policy": "ANY",  # "prioritize unused reservations, reduce Spot preemption"
             },
-            # GKE refuses flex-start with auto-repair: a repaired machine would have to be requested anew
+            # GKE refuses flex-start with auto-repair: a repaired machine would have to be requested again
             management={"auto_repair": capacity is not Capacity.FLEX_START, "auto_upgrade": True},
             # the default surge of one needs a GPU node that is not to be had
             upgrade_settings={"strategy": "SURGE", "max_surge": 0, "max_unavailable": 1},

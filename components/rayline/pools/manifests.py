@@ -69,7 +69,7 @@ def _rung(way: Capacity, pool: NodePool) -> dict[str, Any]:
     if way is Capacity.FLEX_START:
         hours = pool.max_run_hours or FLEX_START_MAX_HOURS
         flex_start: dict[str, Any] = {"enabled": True}
-        # a replacement is asked for before the machine ends, where its life is long enough for that
+        # a replacement is requested before the machine ends, where its life is long enough for that
         if hours * 3600 > 2 * FLEX_START_LEAD_SECONDS:
             flex_start["nodeRecycling"] = {"leadTimeSeconds": FLEX_START_LEAD_SECONDS}
         return rung | {"flexStart": flex_start, "maxRunDurationSeconds": hours * 3600}

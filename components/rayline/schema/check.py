@@ -123,7 +123,7 @@ def _texts(value: Any, path: str = "", key: str = "", name: str = "") -> Iterato
         for inner, below in value.items():
             if inner not in _CHECKED:
                 named = inner if key in _FREE_MAPS else ""
-                # a secret in the place of a key is not repeated
+                # a secret instead of a key is not repeated
                 where = path if secret_key(named) else f"{path}.{inner}" if path else inner
                 yield from _texts(below, where, inner, named)
     elif isinstance(value, (list, tuple)):

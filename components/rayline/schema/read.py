@@ -53,7 +53,7 @@ EXAMPLES = {
     "max_replicas": "4",
 }
 TOKEN_KEY = "hugging_face_token"
-"""Key of a stack file for the token, a Pulumi secret that stands beside the arguments."""
+"""Key of a stack file for the token, a Pulumi secret next to the arguments."""
 # Keys that a stack file writes with their provider's prefix.
 PROVIDER_KEYS: dict[str, str] = {"project": "gcp:project", "region": "gcp:region"}
 # Keys of a service from before the groups that no key of a group resembles, with their place now.
@@ -119,7 +119,7 @@ def _copy(value: Any) -> Any:
 
 def _path(place: list[Any]) -> str:
     """Return a place as messages name it: services.qwen.nodes.zones[0]."""
-    # A secret in the place of a key is not repeated.
+    # A secret instead of a key is not repeated.
     named = ["…" if secret_key(str(part)) else part for part in place]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).removeprefix(".")
     return PROVIDER_KEYS.get(path, path)

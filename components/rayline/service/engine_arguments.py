@@ -22,8 +22,8 @@ REFUSED_ENGINE_KWARGS = {
     "model": "the service's `model` decides it: leave it out",
     "served_model_name": "set the service's `api.served_model_name` instead",
     "distributed_executor_backend": "Ray Serve LLM decides it (ray on GPUs, mp on the CPU): leave it out",
-    "api_key": "it would stand in the manifest in clear text; `api: {key: true}` makes a Secret",
-    "hf_token": "it would stand in the manifest in clear text; `hugging_face` makes a Secret",
+    "api_key": "it would be in the manifest in clear text; `api: {key: true}` makes a Secret",
+    "hf_token": "it would be in the manifest in clear text; `hugging_face` makes a Secret",
     "disable_log_stats": "it turns the engine's metrics off: leave it out",
 }
 # module.Class or module.function: vLLM splits it at the last dot and imports it.

@@ -60,7 +60,7 @@ def plan_environment(request: ServiceRequest, runtime: Runtime | None) -> tuple[
     drain = drain_times(service.rollout.longest_stream_seconds)
     env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(drain.haproxy)
     # A spot machine is gone then. Serve stops a replica once its own drain time is all that is left of Ray's deadline
-    # (ray/serve/_private/deployment_state.py), so with a later one it would go on sending requests to a lost machine.
+    # (ray/serve/_private/deployment_state.py), so with a later one it would continue to send requests to a lost machine.
     ray = min(drain.ray, SPOT_GRACE_SECONDS) if service.nodes.capacity is Capacity.SPOT else drain.ray
     env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(ray)
     unread = [warning for name in service.pods.env if runtime and (warning := _unread(name, runtime))]

@@ -19,7 +19,7 @@ from rayline.service.scale import group_maximum, plan_autoscaling, start_timeout
 from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup
 from rayline.weights.plan import on_disk_gib
 
-# Of what is left, the share that a worker asks for; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
+# Of what is left, the share that a worker requests; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
 WORKER_CPU_SHARE = 0.95
 WORKER_MEMORY_SHARE = 0.94
 

@@ -146,7 +146,7 @@ def worker_group(service: ServicePlan, namespace: str, hugging_face: HuggingFace
         "template": {"metadata": metadata, "spec": spec},
     }
     if not on_cpu:
-        # Ray Serve LLM asks for this resource; a group without a live pod is infeasible unless it declares the resource
+        # Ray Serve LLM requests this resource; a group without a live pod is infeasible unless it declares the resource
         result["resources"] = {f"accelerator_type:{ACCELERATORS[service.accelerator].ray_type}": "1"}
     return result
 
@@ -199,7 +199,7 @@ def _spread(service: ServicePlan) -> list[dict[str, Any]]:
 
 def _node_selector(service: ServicePlan, pool: NodePool | None) -> dict[str, str]:
     if pool is not None and pool.capacity is Capacity.LADDER:
-        # the ComputeClass decides the rest; a further selector could ask for a node that none of its rungs has
+        # the ComputeClass decides the rest; a further selector could require a node that none of its rungs has
         return {COMPUTE_CLASS_LABEL: pool.name}
     selector = {"cloud.google.com/gke-accelerator": ACCELERATORS[service.accelerator].gke_type}
     if pool is not None:

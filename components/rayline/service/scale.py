@@ -129,7 +129,7 @@ def group_maximum(mode: ClusterMode, most_workers: int) -> int:
 
 
 def start_timeout(ways: tuple[Capacity, ...]) -> int:
-    """Return the seconds that a start may take before KubeRay gives up and Ray's autoscaler asks for the pod again."""
+    """Return the seconds that a start may take before KubeRay gives up and Ray's autoscaler requests the pod again."""
     return defaults.QUEUED_START_TIMEOUT_SECONDS if Capacity.FLEX_START in ways else defaults.INITIALIZING_TIMEOUT_SECONDS
 
 
@@ -149,7 +149,7 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
     if service.incremental:
         warnings.append(
             f"{strategy}: clients have to use the Gateway {service.name}-gateway that KubeRay makes (plain HTTP, port 80); the "
-            "Service has no endpoints while an upgrade goes on (kuberay #5148)"
+            "Service has no endpoints while an upgrade runs (kuberay #5148)"
         )
     if (service.incremental or service.parked) and kuberay.source is OperatorSource.PREINSTALLED:
         what = "park" if service.parked else strategy

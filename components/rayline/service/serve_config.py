@@ -27,7 +27,7 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": drain_times(service.asked.rollout.longest_stream_seconds).replica,
     }
     if service.accelerator is Accelerator.CPU:
-        # the placement group's one CPU is the replica's; the actor asks for none beside it
+        # the placement group's one CPU is the replica's; the actor requests none beside it
         deployment["ray_actor_options"] = {"num_cpus": 0}
     llm["deployment_config"] = deployment
     return {

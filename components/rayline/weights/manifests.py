@@ -76,7 +76,7 @@ def volumes(service: ServicePlan) -> list[dict[str, Any]]:
                 "volumeAttributes": {
                     "bucketName": service.weights.bucket,
                     "mountOptions": ",".join((*FUSE_OPTIONS, f"only-dir:{service.weights.folder}")),
-                    # it asks for a right beyond reading objects, at every start of a pod
+                    # the check requires a right beyond reading objects, at every start of a pod
                     "skipCSIBucketAccessCheck": "true",
                 },
             },

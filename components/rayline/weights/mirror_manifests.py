@@ -1,7 +1,7 @@
 """Make the Jobs that copy models from Hugging Face into the bucket before services start. No Pulumi.
 
 One Job a model and revision, named after both and never run again by itself: it has no ttlSecondsAfterFinished, because Pulumi
-would make a Job anew that Kubernetes has removed. Should one be run again, its script finds the copy whole and ends.
+would again make a Job that Kubernetes has removed. Should one be run again, its script finds the copy whole and ends.
 """
 
 import hashlib
