@@ -240,4 +240,4 @@ def test_inside_the_vpc_a_service_may_do_without_a_key():
     ],
 )
 def test_iap_takes_people_accounts_and_federated_identities(member):
-    assert plan(PUBLIC | {"iap_members": [member]}).endpoint.args.iap_members == (member,)
+    assert plan(PUBLIC | {"iap_members": [member]}).endpoint.args.iap_members == [member]
