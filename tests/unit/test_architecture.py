@@ -42,7 +42,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "manifests": (
-        {"manifests", "manifest", "mirror_manifests", "api_key", "groups", "pods", "reading", "serve_config"},
+        {"manifests", "manifest", "mirror_manifests", "api_key", "groups", "pods", "reading", "serve_config", "serve_reading"},
         {"yaml"},
     ),
     "resources": (set(), PULUMI),
@@ -202,7 +202,8 @@ LABORATORY = [*sorted((ROOT / "benchmarks" / "rayline_bench").rglob("*.py")), *s
 @pytest.mark.parametrize("path", [*PRODUCT, *LABORATORY], ids=name_of)
 def test_modules_and_functions_are_short_enough_to_be_read(path: pathlib.Path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 400 or "facts" in path.parts
+    # facts are tables; a script in a pod is one file of a ConfigMap
+    assert len(text.splitlines()) <= 400 or {"facts", "in_pods"} & set(path.parts)
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert {name: length for name, length in lengths.items() if length > 60} == {}
