@@ -166,6 +166,7 @@ def _start_processes(plan: BenchPlan, label: str, arm: ProcessArm, state_dir: Pa
     sessions.make_folder(folder)
     (folder / "plan.json").write_text(json.dumps(steps))
     offline = {"HF_HUB_OFFLINE": "1"} if model != source else {}
+    eager = any("--enforce-eager" in process.argv for process in arm.processes)
     endpoint = ports[arm.processes[-1].name]
     started = time.monotonic()
     starting = sessions.start(
@@ -173,7 +174,7 @@ def _start_processes(plan: BenchPlan, label: str, arm: ProcessArm, state_dir: Pa
         session_id=sessions.new_id(),
         state_dir=state_dir,
         folder=folder,
-        env=process_env(os.environ, offline, str(Path(sys.executable).parent)),
+        env=process_env(os.environ, offline, str(Path(sys.executable).parent), compiles=not eager),
         ports={"serve": endpoint},
         restart_key="",
         salt="",

@@ -170,7 +170,7 @@ class BringUp:
                 session_id=sessions.new_id(),
                 state_dir=self.state_dir,
                 folder=folder,
-                env=process_env(os.environ, translation.env, str(Path(sys.executable).parent)),
+                env=process_env(os.environ, translation.env, str(Path(sys.executable).parent), compiles=self.node.compiles),
                 ports=ports,
                 hold=[reserved.hold],
                 restart_key=restart_key(self.node, self.secrets, salt),

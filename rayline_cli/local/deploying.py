@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rayline_cli.clients.serve import (
     rollout,
     wanted_resources,
 )
-from rayline_cli.local import diagnosis, environment, failures, waiting
+from rayline_cli.local import diagnosis, failures, waiting
 from rayline_cli.local.failures import LocalRuntimeError
 from rayline_cli.local.ports import address
 from rayline_cli.local.session import Session
@@ -147,16 +146,13 @@ class Deploying:
     def _ask(self, client: OpenAiClient, model_id: str) -> Answer:
         """Warm the model up and ask it one question. Raises LocalRuntimeError with the reason."""
         phase = self.phase("first token")
-        compiling = "no C++ compiler here: nothing is compiled"
-        if environment.can_compile(os.environ):
-            compiling = "vLLM compiles its sampler once, up to half a minute"
 
         def ask(**options: Any) -> Answer:
             return client.ask(model_id, timeout_seconds=None, **options)
 
         try:
             # Greedy decoding skips the kernels that sampling compiles at first use: warm up with a temperature.
-            warm_up = phase.during(lambda: ask(max_tokens=4, temperature=1.0), f"a first completion to warm up ({compiling})")
+            warm_up = phase.during(lambda: ask(max_tokens=4, temperature=1.0), "a first completion to warm up")
             answer = phase.during(ask, QUESTION)
         except NoAnswer as error:
             reason = diagnosis.why_no_answer(self.session, error)

@@ -62,8 +62,8 @@ DIFFERENCES: tuple[Difference, ...] = (
         "gRPC and urllib send what is for this machine to a proxy as well; some of Ray's helpers look for `python` and `ray`.",
     ),
     Difference(
-        "Without a C++ compiler (or Python's headers) TORCH_COMPILE_DISABLE=1 is set.",
-        "On the CPU vLLM compiles its sampler at the first request also with enforce_eager, and a fresh machine cannot.",
+        "TORCH_COMPILE_DISABLE=1 is set, unless `enforce_eager: false` is declared and there is a C++ compiler with Python's headers.",
+        "vLLM compiles its sampler at the first request also with enforce_eager: ten seconds of each start, or a failure without a compiler.",
     ),
     Difference(
         "Ray's session folder and HAProxy's files live in a folder of this session; compiled kernels go to the cache.",

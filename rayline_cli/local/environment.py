@@ -38,8 +38,8 @@ def start_timeouts() -> dict[str, str]:
     return {name: "3600000" if name.endswith("_ms") else "3600" for name in START_TIMEOUTS}
 
 
-def inherited_env(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of the caller's environment that Ray's processes inherit."""
+def inherited_env(environ: Mapping[str, str], *, compiles: bool = False) -> dict[str, str]:
+    """Return the part of the caller's environment that Ray's processes inherit. `compiles`: an engine runs without enforce_eager."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -48,17 +48,19 @@ def inherited_env(environ: Mapping[str, str]) -> dict[str, str]:
     # gRPC and urllib honour a proxy variable even for 127.0.0.1.
     for name in ("no_proxy", "NO_PROXY"):
         kept[name] = ",".join(filter(None, [environ.get(name), LOOPBACK, "localhost"]))
-    if not can_compile(environ):
+    if not compiles or not can_compile(environ):
         kept.setdefault("TORCH_COMPILE_DISABLE", "1")
     return kept
 
 
-def process_env(environ: Mapping[str, str], declared: Mapping[str, str], programs: str) -> dict[str, str]:
+def process_env(
+    environ: Mapping[str, str], declared: Mapping[str, str], programs: str, *, compiles: bool = False
+) -> dict[str, str]:
     """Return the whole environment of Ray's processes: the caller's, overlaid with the declared variables.
 
     `programs` is this Python's folder of programs: some of Ray's helpers look for `python` and `ray` on PATH.
     """
-    inherited = inherited_env(environ)
+    inherited = inherited_env(environ, compiles=compiles)
     env = {**inherited, **declared}
     env["PATH"] = os.pathsep.join([programs, env.get("PATH", "/usr/bin:/bin")])
     for name in ("no_proxy", "NO_PROXY"):

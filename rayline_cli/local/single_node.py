@@ -44,6 +44,11 @@ class SingleNode:
         """Return whether HAProxy is switched on."""
         return self.env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
+    @property
+    def compiles(self) -> bool:
+        """Return whether an engine is to compile its model."""
+        return any(config.engine_kwargs.get("enforce_eager") is False for config in self.serve.llm_configs)
+
     def ports(self) -> dict[str, int]:
         """Return the number that each of PORTS has in the manifest. Raises TranslationError."""
         declared: dict[str, Any] = {port.name: port.number for port in PORTS}

@@ -347,7 +347,7 @@ def test_the_callers_ray_and_vllm_variables_do_not_leak_in():
     kept = inherited_env(
         {"RAY_ADDRESS": "x", "PYTHONPATH": "/mine", "VLLM_LOGGING_LEVEL": "DEBUG", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C"}
     )
-    del kept["TORCH_COMPILE_DISABLE"]  # there is no PATH, so no compiler
+    del kept["TORCH_COMPILE_DISABLE"]  # nothing is compiled
     assert kept == {"LANG": "C", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
 
 
@@ -381,13 +381,20 @@ def test_a_port_that_is_no_number_is_refused_by_its_variable():
         read(service).ports()
 
 
-def test_without_a_compiler_nothing_is_compiled(tmp_path: Path):
-    assert inherited_env({"PATH": str(tmp_path)})["TORCH_COMPILE_DISABLE"] == "1"
+def test_nothing_is_compiled_for_an_eager_engine_or_without_a_compiler(tmp_path: Path):
+    assert inherited_env({"PATH": str(tmp_path)}, compiles=True)["TORCH_COMPILE_DISABLE"] == "1"
     compiler = tmp_path / "g++"
     compiler.write_text("")
     compiler.chmod(0o755)
-    assert "TORCH_COMPILE_DISABLE" not in inherited_env({"PATH": str(tmp_path)})
-    assert "TORCH_COMPILE_DISABLE" in inherited_env({"PATH": str(tmp_path), "CXX": "clang++"})
+    assert "TORCH_COMPILE_DISABLE" not in inherited_env({"PATH": str(tmp_path)}, compiles=True)
+    assert "TORCH_COMPILE_DISABLE" in inherited_env({"PATH": str(tmp_path), "CXX": "clang++"}, compiles=True)
+    assert inherited_env({"PATH": str(tmp_path)})["TORCH_COMPILE_DISABLE"] == "1"
+    service = ray_service()
+    assert not read(service).compiles
+    declared = yaml.safe_load(service["spec"]["serveConfigV2"])
+    declared["applications"][0]["args"]["llm_configs"][0]["engine_kwargs"]["enforce_eager"] = False
+    service["spec"]["serveConfigV2"] = yaml.safe_dump(declared)
+    assert read(service).compiles
 
 
 def test_the_manifest_is_not_changed():
