@@ -22,8 +22,8 @@ IN_CLEAR_TEXT = (
     "`pulumi config set --secret hugging_face_token`"
 )
 ENCRYPTED = (
-    "it is encrypted (`secure:`), or a value below it is, and it would stand in manifests and state in clear text. Fix: write "
-    f"a value that is no secret without `secure:`, and delete a secret from the stack file; only {TOKEN_KEY} may be one"
+    f"encrypted (`secure:`), itself or below, and only {TOKEN_KEY} may be: manifests and state would show it in clear text. "
+    "Fix: write a plain value without `secure:`; delete a secret from the stack file"
 )
 # Prefixes of the providers that the program uses. `kubernetes:namespace` is the provider's, not this program's.
 _PROVIDERS = ("gcp", "kubernetes", "pulumi", "random")

@@ -46,11 +46,10 @@ def batches(memory_gib: Mapping[str, float], available_gib: float, base: str) ->
 
 
 def order(groups: Sequence[Sequence[str]], loads: Sequence[tuple[str, int]], repeats: int) -> list[Point]:
-    """Return every point in the order of measuring.
+    """Return every point, ordered by batch, repeat, load and arm.
 
-    Batches after each other, since each has to be started. Within one, repeat after repeat and in each load after load,
-    all arms close together, so that what changes slowly on the machine meets all of them. The first arm moves on by
-    one from load to load and from repeat to repeat.
+    The arms of one load run back to back, so that a slow drift of the machine affects all of them. The first arm rotates with each
+    load and repeat.
     """
     points = []
     for batch, arms in enumerate(groups, start=1):

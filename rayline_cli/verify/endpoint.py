@@ -12,8 +12,8 @@ from rayline_cli.verify.check import Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, View
 
 KEY_FIX = (
-    "put the endpoint's key in RAYLINE_API_KEY: it was sent none, or another one (with --stack the key is found where the "
-    "service runs)"
+    "the request had no key, or a wrong one. Fix: put the endpoint's key in RAYLINE_API_KEY, or use --stack, which reads the key "
+    "where the service runs"
 )
 
 

@@ -26,6 +26,6 @@ def test_a_secret_that_the_program_would_write_out_stops_it_before_anything_is_m
     life.project.pulumi("config", "set", "--stack", "kind", "--secret", "--path", path, stdin=SECRET)
     run = life.do("up", "up")
     assert run.code != 0
-    assert f"{key}: it is encrypted (`secure:`), or a value below it is" in run.output
+    assert f"{key}: encrypted (`secure:`), itself or below" in run.output
     assert life.operations["up"] == []
     assert [name for name, text in life.written().items() if SECRET in text] == []

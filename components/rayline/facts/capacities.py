@@ -48,37 +48,37 @@ class CapacityFacts:
 
 CAPACITIES: dict[Capacity, CapacityFacts] = {
     Capacity.ON_DEMAND: CapacityFacts(
-        meaning="a machine of its own for as long as it is wanted, where one is free",
-        conditions="takes no reservation, also none that would match",
-        quota="the card's standard quota",
+        meaning="a standard VM, where the zone has stock",
+        conditions="uses no reservation, also no matching one",
+        quota="the GPU's standard quota",
     ),
     Capacity.SPOT: CapacityFacts(
         meaning="spare machines that Google takes back at any time, with 15 to 25 s for a pod to end",
         conditions="takes no reservation",
-        quota="the card's `PREEMPTIBLE-` quota",
+        quota="the GPU's `PREEMPTIBLE-` quota",
         node_label="cloud.google.com/gke-spot",
     ),
     Capacity.FLEX_START: CapacityFacts(
         meaning="a request that waits until Google has the machines, which then live up to `nodes.max_run_hours`",
         conditions="no auto-repair, no fixed node count, no reservation",
-        quota="the card's `PREEMPTIBLE-` quota; without any, the standard quota",
+        quota="the GPU's `PREEMPTIBLE-` quota; without any, the standard quota",
         node_label="cloud.google.com/gke-flex-start",
         min_gke_version="1.32.2-gke.1652000",
     ),
     Capacity.RESERVATION: CapacityFacts(
         meaning="the machines of one of your reservations, and no others",
-        conditions="`nodes.reservation` names it, `nodes.zones` its one zone; it requires that machines name it and is for the same type",
-        quota="the card's `COMMITTED-` quota, or none beside the reservation's own",
+        conditions="`nodes.reservation` is its name, `nodes.zones` its one zone; a specific reservation, for the same machine type",
+        quota="the GPU's `COMMITTED-` quota, or none beside the reservation's own",
     ),
     Capacity.ANY_RESERVATION: CapacityFacts(
         meaning="the machines of any reservation that matches, and on-demand ones when they are used up",
-        conditions="the reservation does not require that machines name it",
-        quota="the card's standard quota for what no reservation covers",
+        conditions="the reservation is not a specific one",
+        quota="the GPU's standard quota for what no reservation covers",
     ),
     Capacity.LADDER: CapacityFacts(
-        meaning="several of them, tried in `nodes.capacity_order`: a GKE ComputeClass in place of a node pool",
-        conditions="at least two ways that the machine is sold in",
-        quota="that of every rung",
+        meaning="several capacities, tried in `nodes.capacity_order`: a GKE ComputeClass in place of a node pool",
+        conditions="at least two capacities of the machine type",
+        quota="the quota of each capacity",
         min_gke_version=MIN_GKE_LADDER,
     ),
 }

@@ -85,7 +85,7 @@ class EngineArgs(Arguments):
     """Reuse the KV cache of common prompt beginnings (prefix cache)."""
     # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md has what 4 saves and what it costs
     stream_interval: Annotated[int, between(1, 1024, "tokens")] = defaults.STREAM_INTERVAL
-    """Tokens of one event of a streamed answer after the first: more cost less CPU and come in bursts."""
+    """Tokens per stream event, after the first token. Higher values cost less CPU, and the stream is less smooth."""
     # Ray Serve LLM's default (ray 2.60.0 llm/_internal/serve/core/configs/llm_config.py:250)
     log_engine_metrics: bool = True
     """vLLM's metrics on Ray's metrics port, in PodMonitoring; false: only on each replica's own /metrics."""

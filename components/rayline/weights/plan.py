@@ -28,7 +28,7 @@ def plan_bucket(check: Check, arguments: BucketArgs | None, cluster: ClusterPlan
         check.refuse(
             "weights",
             None,
-            f"only with cluster.mode create, whose cluster has the driver and the identities that read a bucket; it is {cluster.mode.value}: leave it out",
+            f"needs cluster.mode create (GCS FUSE driver, Workload Identity), and the mode is {cluster.mode.value}. Fix: remove `weights`",
         )
     return BucketPlan(arguments.bucket, arguments.create, arguments.mirror, keep=cluster.args.deletion_protection)
 
