@@ -16,7 +16,7 @@ from rayline_cli.verify import Outcome
 from tests.serve.serving import SECRETS, Recorder, ray_service, runtime
 
 CPUS = len(os.sched_getaffinity(0))
-BUSY = max(8, 4 * CPUS)
+BUSY = 2 * CPUS
 # ends with its parent, however that ends
 SPIN = "import ctypes\nctypes.CDLL(None).prctl(1, 9)\nwhile True:\n    pass"
 
