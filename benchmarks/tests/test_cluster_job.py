@@ -428,7 +428,6 @@ def test_the_job_is_created_followed_and_removed_and_its_points_are_in_the_recei
     # kubectl ends with an error for a flag that it does not have
     removals = [call for call in cluster.calls() if "delete" in call]
     assert {argument for call in removals for argument in call if argument.startswith("--")} == {
-        "--context",
         "--namespace",
         "--selector",
         "--ignore-not-found",

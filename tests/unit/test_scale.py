@@ -40,8 +40,8 @@ def refused(cluster: dict[str, Any] | None = None, kuberay: dict[str, Any] | Non
     return [str(problem) for problem in caught.value.problems]
 
 
-def manifest(**service) -> dict[str, Any]:
-    made = plan(qwen=QWEN | service)
+def manifest(cluster: dict[str, Any] | None = None, **service) -> dict[str, Any]:
+    made = plan(cluster, qwen=QWEN | service)
     return ray_service(
         made.services[0], namespace="n", hugging_face=made.hugging_face, pool=made.pools[0], head=made.head, store_address=None
     )
@@ -143,7 +143,8 @@ def test_a_change_of_scale_leaves_the_cluster_alone(change):
 def test_a_worker_group_may_grow_far_beyond_the_plan():
     (group,) = manifest(replicas=2)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert (group["minReplicas"], group["maxReplicas"]) == (0, 1000)
-    (group,) = manifest(replicas=900)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    large = {"mode": "create", "network": {"pods_cidr": "10.128.0.0/12", "nodes_cidr": "10.64.0.0/16"}}
+    (group,) = manifest(large, replicas=900)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert group["maxReplicas"] == 1800
 
 
