@@ -81,7 +81,7 @@ def test_a_changed_serve_config_is_applied_in_place(second: Served):
 
 def test_a_wrong_engine_argument_is_told_in_vllms_words(second: Served):
     with pytest.raises(LocalRuntimeError, match=r"max_model_lenn"):
-        second.up(ray_service(**SECOND, engine={"kwargs": {"max_model_lenn": 1}}))
+        second.up(with_model(ray_service(**SECOND), engine_kwargs={"max_model_lenn": 1}))
 
 
 def test_a_context_longer_than_the_model_is_told_in_vllms_words(second: Served):
