@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayline.facts.accelerators import GPU_RESOURCE
+from rayline.facts.labels import serve_service_name
 from rayline.facts.serve_flags import SWITCHES
 from rayline.service.reading import Group, RayService, plain_environment
 
@@ -360,7 +361,7 @@ def _needs_api_key(resources: Sequence[Resource], backend: str) -> bool:
     """Return whether every worker group of the RayService behind a Serve Service has the Secret of its API key."""
     for resource in resources:
         name = resource.at("metadata.name")
-        if resource.kind == "RayService" and f"{name}-serve-svc" == backend:
+        if resource.kind == "RayService" and serve_service_name(name) == backend:
             workers = RayService(resource.inputs).workers
             return bool(workers) and all(f"{name}-api-key" in dict(_texts(group.pod)).values() for group in workers)
     return False
