@@ -1,5 +1,7 @@
 """The Pulumi program: a stack's configuration becomes one InferencePlatform."""
 
+import pathlib
+
 import pulumi
 
 from rayline import InferencePlatform
@@ -13,6 +15,10 @@ stack = pulumi.get_stack()
 problems = []
 try:
     arguments, problems = program_arguments()
+    # where the program stands, not where it is called
+    folder = pathlib.Path(__file__).parent / (arguments.get("models") or "models")
+    if "models" in arguments or folder.is_dir():
+        arguments["models"] = str(folder)
     plan = make_plan(arguments, name=stack)
 except PlanError as error:
     reported = {problem.path for problem in problems}

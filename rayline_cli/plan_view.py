@@ -237,7 +237,7 @@ def _highest_cost(service: ServicePlan) -> str:
 
 
 def _weights(plan: Plan, service: ServicePlan) -> str:
-    weights, size = service.weights, f"{service.model.parameters * service.model.weight_bytes / 2**30:.1f} GiB"
+    weights, size = service.weights, f"{service.model.weights_bytes / 2**30:.1f} GiB"
     if weights.bucket:
         copied = "copied there from Hugging Face before the first start" if plan.mirrors else "already there"
         return f"{size} from gs://{weights.bucket}/{weights.folder} ({weights.source.value}); {copied}"

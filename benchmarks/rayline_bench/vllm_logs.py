@@ -6,9 +6,11 @@ is either vLLM's default for that version and card (checked in its source) or de
 
 from dataclasses import dataclass
 
-from rayline.facts.models import MODELS
+from rayline.models.catalog import shipped_models
 from rayline.service.fit import memory_fit
-from rayline.service.types import EngineLimits, MemoryFit
+from rayline.service.types import EngineLimits, LoadedModel, MemoryFit
+
+MODELS = shipped_models()
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LoggedStart:
             batches_in_flight=2 if int(self.vllm.split(".")[1]) >= 26 else 1,
         )
         return memory_fit(
-            MODELS[self.model_id],
+            LoadedModel(MODELS[self.model_id]),
             limits,
             memory_gib=self.card_gib,
             tensor_parallel_size=self.tensor_parallel_size,

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from rayline.isolation.isolation import Isolation
     from rayline.kuberay.crds import KuberayCrds
     from rayline.kuberay.operator import KuberayOperator
+    from rayline.models.bucket import WeightsBucket
+    from rayline.models.mirror import WeightsMirror
     from rayline.platform.inference_platform import InferencePlatform
     from rayline.pools.compute_class import ComputeClass
     from rayline.pools.gpu_node_pool import GpuNodePool
     from rayline.pools.network_claim import NetworkClaim
     from rayline.service.llm_service import LlmService
-    from rayline.weights.bucket import WeightsBucket
-    from rayline.weights.mirror import WeightsMirror
 
 # The version of both distributions, `rayline-cli` and `rayline`. Setuptools reads it without importing this module.
 __version__ = "0.1.0"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from rayline.weights.in_pods import mirror_model
-from rayline.weights.mirror_manifests import job_name
-from rayline.weights.types import Mirror
+from rayline.models.in_pods import mirror_model
+from rayline.models.mirror_manifests import job_name
+from rayline.models.types import Mirror
 from rayline_cli.offline import Declared, Program
 from tests.program.test_program import needs
 

@@ -13,8 +13,8 @@ import hypothesis
 import hypothesis.strategies as st
 from pydantic import BaseModel
 
-from rayline.facts.models import MODELS
 from rayline.facts.runtimes import RUNTIMES
+from rayline.models.catalog import shipped_models
 from rayline.platform.arguments import InferencePlatformArgs
 from rayline.platform.plan import make_plan
 from rayline.schema import base
@@ -23,6 +23,8 @@ from rayline.schema.check import PlanError, Problem
 from rayline.schema.read import PROVIDER_KEYS, inner, read
 from rayline_cli import offline, render
 from rayline_cli.plan_view import program_json
+
+MODELS = shipped_models()
 
 # Texts of which the plan knows a table, and those whose form hypothesis finds slowly.
 TEXTS: dict[str, list[str]] = {

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 import rayline
 from rayline.facts.accelerators import ACCELERATORS
-from rayline.facts.models import MODELS
 from rayline.facts.runtimes import RUNTIMES
 from rayline.facts.serve_flags import SERVE_FLAGS
 from rayline.facts.variables import NO_EFFECT, OWNED
+from rayline.models.catalog import shipped_models
 from rayline.schema.read import PROVIDER_KEYS
 from rayline.schema.texts import field_texts
 from rayline_bench.tables import prose
@@ -23,6 +23,8 @@ from rayline_cli.offline import stack_names
 from rayline_cli.stack_names import PROJECT_ROOT as ROOT
 from rayline_docs import configuration, high_throughput, pages, words
 from rayline_docs.keys import places
+
+MODELS = shipped_models()
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("benchmarks/**/*.md"), *pages.DOCS.rglob("*.md")])
 COMMANDS = {name: options for name, _, options, _ in configuration.commands()}

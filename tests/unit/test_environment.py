@@ -14,10 +14,10 @@ import pytest
 import requests
 
 from rayline.isolation.manifests import network_policies
+from rayline.models.mirror_manifests import mirror_jobs
 from rayline.platform.plan import make_plan
 from rayline.platform.types import Plan
 from rayline.schema.check import PlanError
-from rayline.weights.mirror_manifests import mirror_jobs
 
 SERVICES: dict[str, dict[str, Any]] = {
     "create": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"},

@@ -9,10 +9,12 @@ from rayline.facts import choices, google, prices
 from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.facts.defaults import SYSTEM_MACHINE_TYPE
-from rayline.facts.models import MODELS
 from rayline.facts.runtimes import DEFAULT_RUNTIME, MIN_RAY_VERSION, RUNTIMES
 from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS, Kind
 from rayline.facts.variables import NO_EFFECT, OWNED
+from rayline.models.catalog import shipped_models
+
+MODELS = shipped_models()
 
 MACHINES = [machine for spec in ACCELERATORS.values() for machine in spec.machines]
 
@@ -127,15 +129,15 @@ def test_the_default_cpu_machine_has_a_row():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_models_numbers_are_possible(name):
     model = MODELS[name]
-    assert 1 <= model.weight_bytes <= 2
+    assert 1 <= model.weights_bytes / model.parameters <= 2
     assert model.attention
     assert model.max_context >= 2048
     for layer in model.attention:
         assert layer.head_dim % 16 == 0
         assert layer.window is None or layer.window < model.max_context
-    if model.linear:
+    if model.recurrent:
         # the published ratio of the family: three linear layers for one of full attention
-        assert model.linear.layers == 3 * sum(layer.layers for layer in model.attention)
+        assert model.recurrent.layers == 3 * sum(layer.layers for layer in model.attention)
 
 
 def test_models_of_one_family_have_the_same_parsers():

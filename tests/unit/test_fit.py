@@ -6,9 +6,12 @@ import pytest
 
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator
-from rayline.facts.models import MODELS
-from rayline.service.fit import GIB, GPU_BLOCK_TOKENS, kv_layout, memory_fit, weights_gib
-from rayline.service.types import EngineLimits
+from rayline.models.catalog import shipped_models
+from rayline.models.model import GIB
+from rayline.service.fit import GPU_BLOCK_TOKENS, kv_layout, memory_fit, weights_gib
+from rayline.service.types import EngineLimits, LoadedModel
+
+MODELS = shipped_models()
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ LOGS = [
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.model.split('/')[1]}-{log.vllm}-{log.available}GiB")
 def test_the_block_model_gives_the_concurrency_that_vllm_printed(log):
     layout = kv_layout(
-        MODELS[log.model],
+        LoadedModel(MODELS[log.model]),
         tensor_parallel_size=log.tensor_parallel_size,
         prefix_caching=log.prefix_caching,
         block_tokens=GPU_BLOCK_TOKENS,
@@ -78,7 +81,7 @@ def l4(model: str = "Qwen/Qwen3.5-4B", max_model_len: int = 32768, tensor: int =
     spec = ACCELERATORS[Accelerator.L4]
     asked = {"max_num_seqs": spec.max_num_seqs, "max_num_batched_tokens": spec.max_num_batched_tokens} | limits
     return memory_fit(
-        MODELS[model],
+        LoadedModel(MODELS[model]),
         EngineLimits(max_model_len, gpu_memory_utilization=0.92, **asked),
         memory_gib=spec.memory_gib,
         tensor_parallel_size=tensor,
@@ -134,7 +137,9 @@ def test_kv_heads_are_never_split_below_one():
 def test_prefix_caching_doubles_what_linear_attention_keeps_for_a_sequence():
     def fixed(prefix_caching: bool) -> int:
         model = MODELS["Qwen/Qwen3.5-4B"]
-        layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=prefix_caching, block_tokens=GPU_BLOCK_TOKENS)
+        layout = kv_layout(
+            LoadedModel(model), tensor_parallel_size=1, prefix_caching=prefix_caching, block_tokens=GPU_BLOCK_TOKENS
+        )
         return layout.blocks_per_request(1, 4096) - 1
 
     assert (fixed(False), fixed(True)) == (3, 6)
@@ -148,4 +153,4 @@ def test_a_smaller_step_leaves_sliding_window_models_more_room():
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.loaded_gib])
 def test_loaded_weights_agree_with_the_number_of_parameters(name):
     model = MODELS[name]
-    assert weights_gib(model) == pytest.approx(model.parameters * model.weight_bytes / GIB, rel=0.06)
+    assert weights_gib(LoadedModel(model)) == pytest.approx(model.weights_bytes / GIB, rel=0.06)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from rayline.weights.in_pods import mirror_model
+from rayline.models.in_pods import mirror_model
 
 COMMIT = "851bf6e8" * 5
 FOLDER = "org/model/main"

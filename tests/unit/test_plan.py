@@ -1,21 +1,22 @@
 """What the plan decides for services that can work, and what it advises where they cannot."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rayline.facts.accelerators import ACCELERATORS, MachineType
 from rayline.facts.choices import Accelerator, Capacity
-from rayline.facts.models import MODELS
+from rayline.models.catalog import shipped_models
 from rayline.platform.plan import make_plan
 from rayline.platform.types import Plan
 from rayline.pools.plan import allocatable
 from rayline.pools.types import NodePool
 from rayline.schema.check import PlanError
 from rayline.service.fit import memory_fit
-from rayline.service.types import EngineLimits, ServicePlan
+from rayline.service.types import EngineLimits, LoadedModel, ServicePlan
+
+MODELS = shipped_models()
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "nodes": {"capacity": "spot"}}
@@ -308,7 +309,7 @@ def test_every_model_on_every_gpu_fits_or_is_refused_with_a_fix(model, accelerat
         return
     assert chosen.fit.concurrency >= 1
     assert chosen.limits.max_num_seqs <= chosen.limits.max_num_batched_tokens
-    if chosen.model.linear:
+    if chosen.model.recurrent:
         assert chosen.limits.max_num_seqs <= chosen.fit.blocks
 
 
@@ -340,7 +341,7 @@ def test_a_card_that_has_as_much_more_as_a_refusal_says_would_do():
 
     def fits(more: float) -> bool:
         return memory_fit(
-            MODELS["google/gemma-4-31B-it"],
+            LoadedModel(MODELS["google/gemma-4-31B-it"]),
             EngineLimits(16384, 1, 2048, 0.92),
             memory_gib=ACCELERATORS[Accelerator.L4].memory_gib + more / 0.92,
             tensor_parallel_size=1,
@@ -383,11 +384,16 @@ def test_a_price_that_is_not_known_is_named_beside_the_sum_of_the_others():
     assert plan(qwen=QWEN).unpriced == ()
 
 
-# --- rules that no row of today breaks
+# --- rules that no model of today breaks
+
+
+def made(monkeypatch: pytest.MonkeyPatch, name: str, **values) -> None:
+    row = MODELS["Qwen/Qwen3.5-4B"].model_copy(update={"model": name, **values})
+    monkeypatch.setattr("rayline.platform.plan.read_models", lambda folder: {**MODELS, name: row})
 
 
 def test_a_gated_model_needs_a_token(monkeypatch):
-    monkeypatch.setitem(MODELS, "made/gated", replace(MODELS["Qwen/Qwen3.5-4B"], gated=True))
+    made(monkeypatch, "made/gated", gated=True)
     assert "services.qwen.model (got 'made/gated'): a gated model needs a token: set hugging_face.source" in refused(
         model="made/gated"
     )
@@ -399,7 +405,7 @@ def test_a_gated_model_needs_a_token(monkeypatch):
 
 
 def test_a_model_that_is_newer_than_the_runtime_is_refused(monkeypatch):
-    monkeypatch.setitem(MODELS, "made/new", replace(MODELS["Qwen/Qwen3.5-4B"], min_vllm="0.30.0"))
+    made(monkeypatch, "made/new", min_vllm="0.30.0")
     assert "services.qwen.pods.runtime (got '2.60.0'): made/new needs vLLM 0.30.0, this runtime has 0.29.0" in refused(
         model="made/new"
     )

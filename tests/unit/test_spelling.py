@@ -3,9 +3,11 @@
 import pytest
 
 from rayline.facts.accelerators import ACCELERATORS
-from rayline.facts.models import MODELS
+from rayline.models.catalog import shipped_models
 from rayline.schema.spelling import distance, hint, meant
 from rayline.service.arguments import EngineArgs, ServiceArgs
+
+MODELS = shipped_models()
 
 KEYS = [*ServiceArgs.model_fields, *EngineArgs.model_fields]
 REGIONS = sorted({zone.rsplit("-", 1)[0] for spec in ACCELERATORS.values() for zone in spec.zones})

@@ -3,12 +3,15 @@
 from rayline.facts import defaults
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator
-from rayline.facts.models import MODELS, Model
+from rayline.models.catalog import shipped_models
+from rayline.models.model import GIB, Model
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
-from rayline.service.fit import GIB, GPU_BLOCK_TOKENS, kv_layout, weights_gib
-from rayline.service.types import MemoryFit
+from rayline.service.fit import GPU_BLOCK_TOKENS, kv_layout, weights_gib
+from rayline.service.types import LoadedModel, MemoryFit
 from rayline_bench.tables import NOTHING, code, table
+
+MODELS = shipped_models()
 
 
 def _bytes(value: float) -> str:
@@ -25,7 +28,7 @@ def _token_bytes(model: Model) -> int:
 
 def _fixed_bytes(model: Model) -> int:
     """Return the other memory of a long request: sliding windows at 2,048 tokens a step, linear-attention states."""
-    layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=True, block_tokens=GPU_BLOCK_TOKENS)
+    layout = kv_layout(LoadedModel(model), tensor_parallel_size=1, prefix_caching=True, block_tokens=GPU_BLOCK_TOKENS)
     length = model.max_context
     growing = sum(
         count * -(-length // block) for kind, count, block, window in layout.groups if kind == "full" and window is None
@@ -36,7 +39,7 @@ def _fixed_bytes(model: Model) -> int:
 def _models_part() -> str:
     rows = []
     for name, model in MODELS.items():
-        layout = kv_layout(model, tensor_parallel_size=1, prefix_caching=True, block_tokens=GPU_BLOCK_TOKENS)
+        layout = kv_layout(LoadedModel(model), tensor_parallel_size=1, prefix_caching=True, block_tokens=GPU_BLOCK_TOKENS)
         fixed = _fixed_bytes(model)
         block_tokens = next(block for kind, _, block, _ in layout.groups if kind == "full")
         parsers = [text for text in (model.reasoning_parser, model.tool_call_parser) if text]
@@ -44,7 +47,7 @@ def _models_part() -> str:
             (
                 code(name) + (" (bundled)" if model.bundled else ""),
                 model.licence + (", gated" if model.gated else ""),
-                _bytes(weights_gib(model) * GIB) + ("" if model.loaded_gib else " (computed)"),
+                _bytes(weights_gib(LoadedModel(model)) * GIB) + ("" if model.loaded_gib else " (computed)"),
                 _bytes(_token_bytes(model)),
                 f"{block_tokens:,}",
                 _bytes(fixed) if fixed else "none",

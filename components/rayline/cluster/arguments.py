@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from rayline.facts import defaults
+from rayline.facts.capacities import PROJECT
 from rayline.facts.choices import ClusterMode, ExclusionScope, ReleaseChannel
-from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS, SYSTEM_DISK_SIZES
-from rayline.schema.base import Arguments, Cidr, FromText, Line, Zone, between, form, items
+from rayline.facts.google import LABEL_KEY, LABEL_VALUE, MOST_LABELS, PODS_RANGE, REGION, SERVICES_RANGE, SYSTEM_DISK_SIZES
+from rayline.schema.base import LABEL, Arguments, Cidr, DnsLabel, FromText, Line, Zone, between, form, items
 
 Moment = Annotated[
     str, form(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", 'a time in UTC, in quotes, for example "2026-01-03T08:00:00Z"')
@@ -26,9 +27,33 @@ class SystemPoolArgs(Arguments):
     """Boot disk of each node in GiB. A change replaces the nodes one by one and keeps the pool."""
 
 
+class ExistingNetworkArgs(Arguments):
+    """A VPC and a subnet that exist, also of a host project (Shared VPC). NAT and firewall are their owner's."""
+
+    network: Annotated[
+        str, form(rf"projects/{PROJECT}/global/networks/{LABEL}", "projects/PROJECT/global/networks/NETWORK", 200)
+    ]
+    """The VPC: projects/PROJECT/global/networks/NETWORK."""
+    subnetwork: Annotated[
+        str,
+        form(
+            rf"projects/{PROJECT}/regions/{REGION}/subnetworks/{LABEL}",
+            "projects/PROJECT/regions/REGION/subnetworks/SUBNET",
+            250,
+        ),
+    ]
+    """The subnet, in the region of the stack: projects/PROJECT/regions/REGION/subnetworks/SUBNET."""
+    pods_range: DnsLabel = PODS_RANGE
+    """Name of the subnet's secondary range for pods."""
+    services_range: DnsLabel = SERVICES_RANGE
+    """Name of the subnet's secondary range for Kubernetes Services."""
+
+
 class NetworkArgs(Arguments):
     """Address ranges of the VPC, fixed after creation. Change them where they overlap with a peered network."""
 
+    existing: ExistingNetworkArgs | None = None
+    """A VPC and a subnet that exist, in place of new ones."""
     # sizes as in Google's cluster-toolkit: nodes /18, pods /14, services /20
     nodes_cidr: Cidr = "10.0.0.0/18"
     """Nodes."""

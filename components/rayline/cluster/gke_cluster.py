@@ -9,7 +9,7 @@ from rayline.cluster.manifests import kubeconfig
 from rayline.cluster.nodes import node_settings
 from rayline.facts.accelerators import SYSTEM_BOOT_DISKS
 from rayline.facts.choices import ExclusionScope, ReleaseChannel
-from rayline.facts.google import CLOUD_PLATFORM, NODE_ROLES, PODS_RANGE, SERVICES_RANGE
+from rayline.facts.google import CLOUD_PLATFORM, NODE_ROLES
 from rayline.facts.names import GKE, SERVICE_ACCOUNT, fitted
 
 
@@ -36,7 +36,11 @@ class GkeClusterArgs(TypedDict):
     network_id: pulumi.Input[str]
     """Id of the VPC."""
     subnetwork_id: pulumi.Input[str]
-    """Id of the subnet with the ranges pods and services."""
+    """Id of the subnet."""
+    pods_range: str
+    """Name of the subnet's secondary range for pods."""
+    services_range: str
+    """Name of the subnet's secondary range for Kubernetes Services."""
     zones: list[str]
     """Zones of the nodes; empty: Google picks."""
     release_channel: ReleaseChannel
@@ -220,7 +224,10 @@ def _network(args: GkeClusterArgs) -> dict[str, Any]:
         "networking_mode": "VPC_NATIVE",
         # Dataplane V2 can be chosen at creation only; NetworkPolicies and multi-node GPU networking need it
         "datapath_provider": "ADVANCED_DATAPATH",
-        "ip_allocation_policy": {"cluster_secondary_range_name": PODS_RANGE, "services_secondary_range_name": SERVICES_RANGE},
+        "ip_allocation_policy": {
+            "cluster_secondary_range_name": args["pods_range"],
+            "services_secondary_range_name": args["services_range"],
+        },
         "private_cluster_config": {
             "enable_private_nodes": args["private_nodes"],
             "enable_private_endpoint": False if by_address else None,

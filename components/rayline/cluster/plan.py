@@ -45,7 +45,7 @@ def plan_cluster(check: Check, platform: InferencePlatformArgs, name: str) -> Cl
     region = platform.region or ""
     _check_name(check, name)
     location = _location(check, args, region)
-    _check_overlaps(check, args.network)
+    _check_network(check, args.network, region)
     _check_access(check, args)
     check_maintenance(check, args.maintenance)
     return ClusterPlan(
@@ -100,8 +100,20 @@ def _system_pool(check: Check, args: SystemPoolArgs, region: str) -> SystemPool:
     return SystemPool(machine, args.min_nodes, most, price)
 
 
-def _check_overlaps(check: Check, network: NetworkArgs) -> None:
-    ranges = {key: ipaddress.IPv4Network(getattr(network, key)) for key in NetworkArgs.model_fields}
+_RANGES = ("nodes_cidr", "pods_cidr", "services_cidr")
+
+
+def _check_network(check: Check, network: NetworkArgs, region: str) -> None:
+    if network.existing:
+        for key in _RANGES:
+            if network.said(key):
+                says = "the subnet of cluster.network.existing has its ranges already. Fix: leave it out"
+                check.refuse(f"cluster.network.{key}", getattr(network, key), says)
+        if region and f"/regions/{region}/" not in network.existing.subnetwork:
+            path = "cluster.network.existing.subnetwork"
+            check.refuse(path, network.existing.subnetwork, f"not in {region}. Fix: a subnet of the stack's region")
+        return
+    ranges = {key: ipaddress.IPv4Network(getattr(network, key)) for key in _RANGES}
     for (key, first), (other, second) in itertools.combinations(ranges.items(), 2):
         if first.overlaps(second):
             says = f"overlaps cluster.network.{key} {first}. Fix: a range of its own"
@@ -110,7 +122,8 @@ def _check_overlaps(check: Check, network: NetworkArgs) -> None:
 
 def check_sizes(check: Check, cluster: ClusterPlan, gpu_nodes: int) -> None:
     """Refuse ranges that are too small for all nodes that the stack may have: GKE would stop to add nodes, without an error."""
-    if cluster.system_pool is None:
+    # the ranges of a subnet that exists are not known here
+    if cluster.system_pool is None or cluster.args.network.existing:
         return
     # one more while an upgrade replaces a node of the CPU pool
     nodes, network = cluster.system_pool.max_nodes + 1 + gpu_nodes, cluster.args.network

@@ -38,6 +38,12 @@ class ClusterPlan:
     """Whether the driver that mounts buckets is on."""
 
     @property
+    def network_project(self) -> str | None:
+        """Return the project of a network that exists; None where the kit makes the network."""
+        existing = self.args.network.existing
+        return existing.network.split("/")[1] if existing else None
+
+    @property
     def mode(self) -> ClusterMode:
         """Return whether the cluster is created, exists, or is this machine."""
         return self.args.mode

@@ -42,3 +42,5 @@ class EndpointArgs(Arguments):
     # the size that Google recommends, after the ranges of nodes and Services
     proxy_cidr: Cidr = "10.0.80.0/23"
     """internal: address range of the load balancer's proxies in the VPC, /26 or larger."""
+    create_proxy_subnet: bool = True
+    """internal: create the proxy-only subnet with this range; false, in a network that exists: the VPC has it in the region already."""

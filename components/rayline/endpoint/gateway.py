@@ -46,7 +46,9 @@ class EndpointGatewayArgs(TypedDict):
     tls: Tls
     """Where the certificate comes from; managed creates one."""
     proxy_cidr: NotRequired[str | None]
-    """internal: range of the proxies."""
+    """internal: range of the proxies; none where the VPC has their subnet."""
+    proxy_project: NotRequired[str | None]
+    """internal: project of the VPC, where it is another one (Shared VPC)."""
     rate_limit_per_minute: NotRequired[int | None]
     """public: requests a minute that Cloud Armor lets through."""
     rate_limit_by: RateLimitKey
@@ -138,17 +140,21 @@ class EndpointGateway(pulumi.ComponentResource):
     def _internal(self) -> list[pulumi.Resource]:
         name, args = self._name, self._args
         named: Any = {"project": args["project"], "region": args["region"], "name": args["resource_name"], "opts": self._own}
-        proxies = gcp.compute.Subnetwork(
-            f"{name}-proxies",
-            network=args["network_id"],
-            ip_cidr_range=args.get("proxy_cidr"),
-            purpose="REGIONAL_MANAGED_PROXY",
-            role="ACTIVE",
-            **named,
-        )
+        proxies: list[pulumi.Resource] = []
+        if args.get("proxy_cidr"):
+            proxies.append(
+                gcp.compute.Subnetwork(
+                    f"{name}-proxies",
+                    network=args["network_id"],
+                    ip_cidr_range=args.get("proxy_cidr"),
+                    purpose="REGIONAL_MANAGED_PROXY",
+                    role="ACTIVE",
+                    **named | {"project": args.get("proxy_project") or args["project"]},
+                )
+            )
         address = gcp.compute.Address(f"{name}-address", address_type="INTERNAL", subnetwork=args["subnetwork_id"], **named)
         self.address = address.address
-        needed: list[pulumi.Resource] = [proxies, address]
+        needed: list[pulumi.Resource] = [*proxies, address]
         if Tls(args["tls"]) is not Tls.NONE:
             needed.append(gcp.compute.RegionSslPolicy(f"{name}-tls", **named, **TLS_POLICY))
         return needed

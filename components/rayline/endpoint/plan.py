@@ -92,8 +92,9 @@ def _check_public(check: Check, args: EndpointArgs, services: Mapping[str, Servi
                 "with endpoint.exposure public any client could use the model. Fix: leave it on, or name endpoint.iap_members"
             )
             check.refuse(f"services.{service}.api.key", False, says)
-    if args.said("proxy_cidr"):
-        check.only_with("endpoint.proxy_cidr", args.proxy_cidr, "exposure internal", args.exposure)
+    for key in ("proxy_cidr", "create_proxy_subnet"):
+        if args.said(key):
+            check.only_with(f"endpoint.{key}", getattr(args, key), "exposure internal", args.exposure)
     if args.rate_limit_per_minute is None and args.said("rate_limit_by"):
         says = "counts nothing without endpoint.rate_limit_per_minute. Fix: set that too, or leave it out"
         check.refuse("endpoint.rate_limit_by", args.rate_limit_by, says)
@@ -110,6 +111,14 @@ def _check_internal(check: Check, args: EndpointArgs, cluster: ClusterPlan) -> N
     if proxies.prefixlen > PROXY_SUBNET_MAX_PREFIX:
         says = f"too small for a proxy-only subnet. Fix: /{PROXY_SUBNET_MAX_PREFIX} or larger; Google recommends /23"
         check.refuse("endpoint.proxy_cidr", args.proxy_cidr, says)
+    if cluster.args.network.existing:
+        if not args.said("proxy_cidr"):
+            says = "required in a network that exists. Fix: a free range of it, or that of its proxy-only subnet in the region"
+            check.refuse("endpoint.proxy_cidr", None, says)
+        return
+    if not args.create_proxy_subnet:
+        says = "only with cluster.network.existing: a new network has no such subnet. Fix: leave it out"
+        check.refuse("endpoint.create_proxy_subnet", False, says)
     for key in ("nodes_cidr", "pods_cidr", "services_cidr"):
         other = getattr(cluster.args.network, key)
         if proxies.overlaps(ipaddress.IPv4Network(other)):

@@ -6,6 +6,7 @@ Sources, unless a row says otherwise:
   initial-prices.json of 2026-08-03, which names regions only, so that row has no zones and a stack must name them.
 - capacities, boot disks, local SSD: GoogleCloudPlatform/cluster-toolkit at 1047080 (2026-06-25) and Google's GPU pages.
 - `memory_gib`: what CUDA reports as "total capacity", from public PyTorch out-of-memory messages of that card.
+- `compute_capability`: https://developer.nvidia.com/cuda-gpus
 - `max_num_batched_tokens`, `max_num_seqs`: vLLM 0.29's own defaults for a card of that memory (vllm/engine/arg_utils.py),
   stated so that a change of card never changes them silently.
 """
@@ -50,6 +51,7 @@ class AcceleratorSpec:
 
     gke_type: str
     ray_type: str
+    compute_capability: float
     memory_gib: float
     max_num_batched_tokens: int
     max_num_seqs: int
@@ -71,6 +73,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
     Accelerator.L4: AcceleratorSpec(
         gke_type="nvidia-l4",
         ray_type="L4",
+        compute_capability=8.9,
         memory_gib=22.03,
         max_num_batched_tokens=2048,
         max_num_seqs=256,
@@ -112,6 +115,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
     Accelerator.RTX_PRO_6000: AcceleratorSpec(
         gke_type="nvidia-rtx-pro-6000",
         ray_type="RTX-PRO-6000",
+        compute_capability=12.0,
         memory_gib=94.97,
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
@@ -131,6 +135,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
     Accelerator.H100: AcceleratorSpec(
         gke_type="nvidia-h100-80gb",
         ray_type="H100",
+        compute_capability=9.0,
         memory_gib=79.18,
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
@@ -168,6 +173,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
     Accelerator.H200: AcceleratorSpec(
         gke_type="nvidia-h200-141gb",
         ray_type="H200",
+        compute_capability=9.0,
         memory_gib=139.80,
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
@@ -193,6 +199,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
     Accelerator.B200: AcceleratorSpec(
         gke_type="nvidia-b200",
         ray_type="B200",
+        compute_capability=10.0,
         memory_gib=178.35,
         max_num_batched_tokens=16384,
         max_num_seqs=1024,

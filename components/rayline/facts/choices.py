@@ -25,6 +25,14 @@ class Capacity(str, Enum):
     LADDER = "ladder"
 
 
+class TaintEffect(str, Enum):
+    """Effect of a taint, as Kubernetes has them."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
 class ClusterMode(str, Enum):
     """Place of the services: a GKE cluster that this program creates, a cluster that exists, or this machine."""
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import Accelerator, ClusterMode, HeadStore, OperatorSource
 from rayline.facts.google import MEMORYSTORE_TLS_PORT
@@ -23,8 +24,9 @@ ONLY_WITH = {
 }
 
 
-def plan_head(check: Check, args: HeadArgs, mode: ClusterMode, kuberay: KuberayPlan) -> HeadPlan:
+def plan_head(check: Check, args: HeadArgs, cluster: ClusterPlan, kuberay: KuberayPlan) -> HeadPlan:
     """Decide about the store of the Ray heads."""
+    mode = cluster.mode
     if mode is ClusterMode.LOCAL and args.model_fields_set:
         says = "only with a cluster: on this machine the head starts and ends with its service. Fix: leave it out"
         check.refuse("head", None, says)
@@ -41,6 +43,10 @@ def plan_head(check: Check, args: HeadArgs, mode: ClusterMode, kuberay: KuberayP
         if mode is not ClusterMode.CREATE:
             says = f"only with cluster.mode create, whose network it lies in, and it is {mode.value}"
             check.refuse("head.store", store, f"{says}. Fix: redis, with the address of your Redis")
+        elif cluster.network_project not in (None, cluster.project):
+            # "Networking", Connection modes: https://cloud.google.com/memorystore/docs/redis/networking
+            says = "a Shared VPC reaches Memorystore through private services access alone, which the kit does not set up"
+            check.refuse("head.store", store, f"{says}. Fix: redis, with the address of an instance that you made")
         return HeadPlan(args, MEMORYSTORE_TLS_PORT, MEMORYSTORE_SECRET, MEMORYSTORE_SECRET)
     return _redis(check, args) if store is HeadStore.REDIS else HeadPlan(args)
 

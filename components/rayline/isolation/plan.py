@@ -50,8 +50,19 @@ def plan_isolation(
     )
 
 
-def check_namespace(check: Check, namespace: str) -> None:
-    """Refuse a namespace of Kubernetes or of the operator for the services."""
+def namespace_warnings(namespace: str, create: bool, isolation: IsolationPlan | None) -> list[str]:
+    """Warn where rules of the whole namespace meet pods that are not the stack's."""
+    if create or isolation is None:
+        return []
+    return [
+        f"create_namespace false: network policies, quota and Pod Security Standard of `isolation` hold for everything in {namespace}"
+    ]
+
+
+def check_namespace(check: Check, namespace: str, create: bool, mode: ClusterMode) -> None:
+    """Refuse a namespace of Kubernetes or of the operator for the services, and one that cannot exist yet."""
+    if not create and mode is not ClusterMode.EXISTING:
+        check.only_with("create_namespace", create, "cluster.mode existing", mode)
     if namespace.startswith(RESERVED_PREFIXES):
         check.refuse("namespace", namespace, "names with kube- and system- are Kubernetes' own. Fix: another name")
     elif namespace in ("default", defaults.OPERATOR_NAMESPACE):

@@ -11,9 +11,9 @@ from rayline.head.arguments import HeadArgs
 from rayline.hugging_face.arguments import HuggingFaceArgs
 from rayline.isolation.arguments import IsolationArgs
 from rayline.kuberay.arguments import KuberayArgs
-from rayline.schema.base import Arguments, DnsLabel, form
+from rayline.models.arguments import BucketArgs
+from rayline.schema.base import Arguments, DnsLabel, Line, between, form
 from rayline.service.arguments import ServiceArgs
-from rayline.weights.arguments import BucketArgs
 
 # RayCluster names get a suffix and become part of Service names; KubeRay 1.7 refuses longer RayService names.
 MAX_SERVICE_NAME = 47
@@ -25,6 +25,13 @@ ServiceName = Annotated[
         MAX_SERVICE_NAME,
     ),
 ]
+
+
+class BudgetArgs(Arguments):
+    """Limit of the price of the machines. Disks, network and licences are not in it."""
+
+    usd_per_month: Annotated[float, between(1, 1e9, "US dollars")]
+    """Most that the machines may cost in a month of 730 hours, with every replica that `autoscaling` allows."""
 
 
 class InferencePlatformArgs(Arguments):
@@ -49,6 +56,8 @@ class InferencePlatformArgs(Arguments):
     """Google Cloud region; required with cluster mode create."""
     namespace: DnsLabel = defaults.NAMESPACE
     """Kubernetes namespace of the services."""
+    create_namespace: bool = True
+    """Create the namespace; false, with cluster mode existing: it exists, and outlives the stack."""
     head: HeadArgs = HeadArgs()
     """The Ray heads."""
     kuberay: KuberayArgs = KuberayArgs()
@@ -57,7 +66,11 @@ class InferencePlatformArgs(Arguments):
     """Access to gated models."""
     endpoint: EndpointArgs = EndpointArgs()
     """Endpoint for clients outside the cluster."""
+    budget: BudgetArgs | None = None
+    """Limit of the price; a stack above it is refused."""
     isolation: IsolationArgs = IsolationArgs()
     """Isolation of the platform from its neighbours in the cluster."""
+    models: Line | None = None
+    """Folder with files of models, which `rayline model add` writes. A stack has those of `models/` beside Pulumi.yaml."""
     weights: BucketArgs | None = None
     """Bucket with weights, so that new nodes need not download them from Hugging Face."""

@@ -3,30 +3,47 @@
 This is the seam for another cloud: a class with `cluster` (kubeconfig and cluster_id), `pools`, and the public methods below.
 """
 
+from typing import NamedTuple
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from rayline.cluster.arguments import NetworkArgs
 from rayline.cluster.gke_cluster import GkeCluster, GkeClusterArgs
 from rayline.cluster.network import PlatformNetwork
 from rayline.cluster.project_apis import ProjectApis
 from rayline.endpoint.gateway import EndpointGateway, EndpointGatewayArgs
 from rayline.endpoint.manifests import gateway, gateway_extras
 from rayline.facts.choices import Capacity, Exposure, OperatorSource, WeightsSource
+from rayline.facts.google import PODS_RANGE, SERVICES_RANGE
 from rayline.facts.labels import Role, service_account
 from rayline.head.head_store import HeadStoreInstance
 from rayline.hugging_face.manifests import secret_provider_class
 from rayline.hugging_face.secret_manager_token import SecretManagerToken
+from rayline.models.bucket import WeightsBucket
+from rayline.models.manifests import bucket_roles
+from rayline.models.mirror import WeightsMirror
+from rayline.models.mirror_manifests import ACCOUNT as MIRROR_ACCOUNT
+from rayline.models.mirror_manifests import BUCKET_ROLES as MIRROR_ROLES
+from rayline.models.mirror_manifests import mirror_jobs, mirror_prerequisites
 from rayline.platform.types import Plan
 from rayline.pools.compute_class import ComputeClass
 from rayline.pools.gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from rayline.pools.manifests import compute_class
 from rayline.pools.types import NodePool
-from rayline.weights.bucket import WeightsBucket
-from rayline.weights.manifests import bucket_roles
-from rayline.weights.mirror import WeightsMirror
-from rayline.weights.mirror_manifests import ACCOUNT as MIRROR_ACCOUNT
-from rayline.weights.mirror_manifests import BUCKET_ROLES as MIRROR_ROLES
-from rayline.weights.mirror_manifests import mirror_jobs, mirror_prerequisites
+
+
+class NetworkIds(NamedTuple):
+    """A VPC and a subnet that exist."""
+
+    network_id: str
+    subnetwork_id: str
+
+    @classmethod
+    def of(cls, network: NetworkArgs) -> "NetworkIds":
+        """Return those of `cluster.network.existing`."""
+        assert network.existing
+        return cls(network.existing.network, network.existing.subnetwork)
 
 
 class GoogleCloud:
@@ -38,9 +55,10 @@ class GoogleCloud:
         self.project, self.region = plan.cluster.project, plan.cluster.region
         self._platform, self._name, self._plan = platform, name, plan
         apis = self._apis()
-        self.network = self._network(apis)
+        network = None if plan.cluster.args.network.existing else self._network(apis)
+        self.network = network or NetworkIds.of(plan.cluster.args.network)
         # the NAT has to be there before nodes without public addresses pull their images
-        self.cluster = GkeCluster(name, self._cluster(), opts=self._after(*apis, self.network))
+        self.cluster = GkeCluster(name, self._cluster(), opts=self._after(*apis, *([network] if network else [])))
         self.pools = self._pools()
 
     def _after(self, *resources: pulumi.Resource, provider: kubernetes.Provider | None = None) -> pulumi.ResourceOptions:
@@ -72,6 +90,8 @@ class GoogleCloud:
             "location": cluster.location,
             "network_id": self.network.network_id,
             "subnetwork_id": self.network.subnetwork_id,
+            "pods_range": args.network.existing.pods_range if args.network.existing else PODS_RANGE,
+            "services_range": args.network.existing.services_range if args.network.existing else SERVICES_RANGE,
             "zones": list(cluster.zones),
             "release_channel": args.release_channel,
             "maintenance_start": args.maintenance.start,
@@ -186,7 +206,8 @@ class GoogleCloud:
             "certificate_name": endpoint.certificate_name,
             "domain": args.domain or "",
             "tls": args.tls,
-            "proxy_cidr": args.proxy_cidr if args.exposure is Exposure.INTERNAL else None,
+            "proxy_cidr": args.proxy_cidr if args.exposure is Exposure.INTERNAL and args.create_proxy_subnet else None,
+            "proxy_project": self._plan.cluster.network_project,
             "rate_limit_per_minute": args.rate_limit_per_minute,
             "rate_limit_by": args.rate_limit_by,
             "iap_members": args.iap_members,

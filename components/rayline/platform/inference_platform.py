@@ -99,9 +99,11 @@ class InferencePlatform(pulumi.ComponentResource):
     def _in_namespace(self) -> pulumi.ResourceOptions:
         return self._in_cluster(self._namespace)
 
-    def _make_namespace(self) -> kubernetes.core.v1.Namespace:
+    def _make_namespace(self) -> kubernetes.core.v1.Namespace | kubernetes.core.v1.NamespacePatch:
         isolation = self.plan.isolation
-        return kubernetes.core.v1.Namespace(
+        # a patch sets labels on what exists, and takes them away with the stack
+        kind = kubernetes.core.v1.Namespace if self.plan.create_namespace else kubernetes.core.v1.NamespacePatch
+        return kind(
             f"{self._name}-namespace",
             metadata={
                 "name": self.plan.namespace,

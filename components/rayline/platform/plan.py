@@ -1,8 +1,9 @@
-"""Decide about a whole platform, and refuse what cannot work. No Pulumi, no I/O.
+"""Decide about a whole platform, and refuse what cannot work. No Pulumi, and no I/O but the files of models.
 
 `make_plan` returns node pools, worker groups, engine limits, memory fits and costs. It reports all mistakes at once.
 """
 
+import pathlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,20 +17,30 @@ from rayline.facts.google import MEMORYSTORE_API, SECRET_MANAGER_API, STORAGE_AP
 from rayline.head.plan import plan_head, sized
 from rayline.hugging_face.plan import plan_hugging_face, token_warnings
 from rayline.hugging_face.types import HuggingFacePlan
-from rayline.isolation.plan import check_namespace, plan_isolation, plan_quota, ports_outside
+from rayline.isolation.plan import check_namespace, namespace_warnings, plan_isolation, plan_quota, ports_outside
 from rayline.kuberay.plan import kuberay_warnings, plan_kuberay
 from rayline.kuberay.types import KuberayPlan
+from rayline.models.catalog import read_models, shipped_models
+from rayline.models.model import Model
+from rayline.models.plan import bucket_warnings, plan_bucket, plan_mirrors, source_warnings
+from rayline.models.types import BucketPlan
 from rayline.platform.arguments import InferencePlatformArgs
 from rayline.platform.types import Plan
 from rayline.pools.capacity import capacity_warnings
-from rayline.pools.plan import check_system_pool, finish, hourly_cost, plan_pools, unused_warnings
+from rayline.pools.plan import (
+    budget_warnings,
+    check_budget,
+    check_system_pool,
+    finish,
+    hourly_cost,
+    plan_pools,
+    unused_warnings,
+)
 from rayline.schema.check import Check, PlanError, refuse_secrets
 from rayline.schema.read import read
 from rayline.service.plan import plan_service
 from rayline.service.scale import service_warnings
 from rayline.service.types import Draft
-from rayline.weights.plan import bucket_warnings, plan_bucket, plan_mirrors, source_warnings
-from rayline.weights.types import BucketPlan
 
 
 def make_plan(args: Mapping[str, Any] | InferencePlatformArgs, *, name: str = "") -> Plan:
@@ -56,8 +67,8 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         cluster = add_api(replace(cluster, secret_manager=True), SECRET_MANAGER_API)
     bucket = plan_bucket(check, args.weights, cluster)
     kuberay = plan_kuberay(check, args.kuberay, cluster.mode)
-    check_namespace(check, args.namespace)
-    head = plan_head(check, args.head, cluster.mode, kuberay)
+    check_namespace(check, args.namespace, args.create_namespace, cluster.mode)
+    head = plan_head(check, args.head, cluster, kuberay)
     if head.args.store is HeadStore.MEMORYSTORE:
         cluster = add_api(cluster, MEMORYSTORE_API)
     isolation = plan_isolation(check, args.isolation, args.services, cluster, kuberay)
@@ -68,6 +79,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
     drafts = sized(check, drafts, head.args)
     by_key = plan_pools(drafts, cluster) if cluster.mode is ClusterMode.CREATE else {}
     check_system_pool(check, drafts, cluster)
+    check_budget(check, args.budget, cluster, by_key.values())
     check_sizes(check, cluster, sum(pool.max_nodes for pool in by_key.values()))
     endpoint = plan_endpoint(check, args.endpoint, args.services, cluster, name)
     for api in endpoint.apis:
@@ -82,6 +94,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
     hourly, unpriced = hourly_cost(cluster, pools)
     plan = Plan(
         namespace=args.namespace,
+        create_namespace=args.create_namespace,
         cluster=cluster,
         kuberay=kuberay,
         hugging_face=hugging_face,
@@ -96,7 +109,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         unpriced=unpriced,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
     )
-    return replace(plan, warnings=_warnings(plan))
+    return replace(plan, warnings=(*_warnings(plan), *budget_warnings(args.budget, unpriced)))
 
 
 def _services(
@@ -113,10 +126,24 @@ def _services(
         )
     if cluster.mode is ClusterMode.LOCAL and len(args.services) > 1:
         check.refuse("services", sorted(args.services), "one machine runs one service. Fix: keep one")
+    models = _models(check, args)
     drafts = [
-        plan_service(check, name, service, cluster, hugging_face, kuberay, bucket) for name, service in args.services.items()
+        plan_service(check, name, service, cluster, hugging_face, kuberay, bucket, models)
+        for name, service in args.services.items()
     ]
     return [draft for draft in drafts if draft]
+
+
+def _models(check: Check, args: InferencePlatformArgs) -> Mapping[str, Model]:
+    if args.models and not pathlib.Path(args.models).is_dir():
+        check.refuse(
+            "models", args.models, "no such folder. Fix: the folder with files of `rayline model add`, or leave it out"
+        )
+    try:
+        return read_models(args.models)
+    except PlanError as error:
+        check.problems += error.problems
+        return shipped_models()
 
 
 def _warnings(plan: Plan) -> tuple[str, ...]:
@@ -128,6 +155,7 @@ def _warnings(plan: Plan) -> tuple[str, ...]:
         *bucket_warnings(plan.bucket, plan.services),
         *token_warnings(plan.cluster, plan.hugging_face),
         *kuberay_warnings(plan.kuberay),
+        *namespace_warnings(plan.namespace, plan.create_namespace, plan.isolation),
         *endpoint_warnings(plan.endpoint, plan.services),
         *(warning for service in plan.services for warning in service_warnings(service, plan.cluster, plan.kuberay)),
     )

@@ -8,9 +8,9 @@ from rayline.head.types import HeadPlan
 from rayline.hugging_face.types import HuggingFacePlan
 from rayline.isolation.types import IsolationPlan
 from rayline.kuberay.types import KuberayPlan
+from rayline.models.types import BucketPlan, Mirror
 from rayline.pools.types import NodePool
 from rayline.service.types import ServicePlan
-from rayline.weights.types import BucketPlan, Mirror
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Plan:
     """Plan of a whole platform."""
 
     namespace: str
+    create_namespace: bool
     cluster: ClusterPlan
     kuberay: KuberayPlan
     hugging_face: HuggingFacePlan

@@ -19,6 +19,7 @@ from rayline.facts.capacities import (
 )
 from rayline.facts.choices import Capacity, ClusterMode, UpgradeStrategy
 from rayline.facts.prices import node_price
+from rayline.platform.arguments import BudgetArgs
 from rayline.pools.types import NodePool, PoolKey
 from rayline.schema.check import Check
 from rayline.service.drain import drain_times
@@ -57,10 +58,35 @@ def _pool(key: PoolKey, services: list[ServicePlan], cluster: ClusterPlan) -> No
         min_gke_version=_min_gke_version(key, ACCELERATORS[accelerator]),
         drain_seconds=max(drain_times(service.asked.rollout.longest_stream_seconds).pod for service in services),
         nodes=ceil(running / machine.gpus),
+        most_nodes=most,
         max_nodes=most + surge,
         boot_disk_gib=max(BOOT_DISK_GIB, ceil((IMAGE_GIB + disk * 1.2) / 10) * 10),
         hourly_usd=node_price(machine.name, region, key.ways),
     )
+
+
+def check_budget(check: Check, budget: BudgetArgs | None, cluster: ClusterPlan, pools: Iterable[NodePool]) -> None:
+    """Refuse a stack whose machines cost more a month, under the highest load, than its budget. Unknown prices do not count."""
+    if budget is None:
+        return
+    path, system = "budget.usd_per_month", cluster.system_pool
+    if system is None:
+        check.only_with(path, budget.usd_per_month, "cluster.mode create", cluster.mode)
+        return
+    parts = [("GKE's fee", prices.GKE_CLUSTER_FEE, 1), (f"CPU pool {system.machine.name}", system.hourly_usd, system.min_nodes)]
+    parts += [(pool.name, pool.hourly_usd, pool.most_nodes) for pool in pools]
+    monthly = {name: price * nodes * prices.HOURS_PER_MONTH for name, price, nodes in parts if price is not None}
+    if (total := sum(monthly.values())) > budget.usd_per_month:
+        shares = ", ".join(f"{name} ${usd:,.0f}" for name, usd in sorted(monthly.items(), key=lambda part: -part[1]))
+        fix = "fewer replicas, a smaller GPU, spot or flex-start, or a larger budget"
+        check.refuse(
+            path, budget.usd_per_month, f"the stack costs ${total:,.0f} a month at its highest load: {shares}. Fix: {fix}"
+        )
+
+
+def budget_warnings(budget: BudgetArgs | None, unpriced: Iterable[str]) -> list[str]:
+    """Warn of machines that a budget cannot count."""
+    return [f"budget: the price of {', '.join(unpriced)} is not known here and not counted"] if budget and unpriced else []
 
 
 def check_system_pool(check: Check, drafts: list[Draft], cluster: ClusterPlan) -> None:

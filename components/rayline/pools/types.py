@@ -30,6 +30,8 @@ class NodePool(PoolKey):
     accelerator: Accelerator
     nodes: int
     """Nodes that the services need without a rollout and without load; none for parked services."""
+    most_nodes: int
+    """Nodes under the highest load of every service, without a rollout."""
     max_nodes: int
     """Most nodes: for the most replicas of each service, and for the second cluster of a rollout."""
     boot_disk_gib: int

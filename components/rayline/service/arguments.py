@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from rayline.facts import defaults
 from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
-from rayline.facts.choices import Accelerator, Capacity, UpgradeStrategy
+from rayline.facts.choices import Accelerator, Capacity, TaintEffect, UpgradeStrategy
 from rayline.facts.runtimes import DEFAULT_RUNTIME
-from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form
-from rayline.weights.arguments import WeightsArgs
+from rayline.models.arguments import WeightsArgs
+from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form, items
 
 Replicas = Annotated[int, between(1, defaults.MOST_WORKERS, "replicas")]
 Seconds = Annotated[int, between(0, 86400, "seconds")]
@@ -37,6 +37,20 @@ LabelKey = Annotated[
 ]
 LabelValue = Annotated[
     str, form(rf"({_NAME})?", "a label's value: at most 63 letters, digits, dashes, underscores and dots", 63)
+]
+NodeLabelKey = Annotated[
+    str,
+    form(rf"({SUBDOMAIN}/)?{_NAME}", "a node label's key, such as nvidia.com/gpu.product or eks.amazonaws.com/nodegroup", 317),
+]
+Annotation = Annotated[str, form(r"[^\x00]*", "text of at most 4096 characters", 4096)]
+AnnotationKey = Annotated[
+    str,
+    form(
+        rf"(?!rayline/|ray\.io/|gke-gcsfuse/|cluster-autoscaler\.kubernetes\.io/)({SUBDOMAIN}/)?{_NAME}",
+        "an annotation's key: like a label's; those of rayline/, ray.io/, gke-gcsfuse/ and cluster-autoscaler.kubernetes.io/ are set by the "
+        "kit and KubeRay",
+        317,
+    ),
 ]
 
 
@@ -93,8 +107,19 @@ class EngineArgs(Arguments):
     """Further vLLM engine arguments. Arguments that the plan decides are refused."""
 
 
+class TolerationArgs(Arguments):
+    """A taint of nodes on which the workers may run, as in a pod."""
+
+    key: NodeLabelKey
+    """Key of the taint."""
+    value: LabelValue | None = None
+    """Value of the taint. Default: any."""
+    effect: Annotated[TaintEffect, FromText] | None = None
+    """Effect of the taint. Default: every effect."""
+
+
 class NodesArgs(Arguments):
-    """Machines of a service, and their provisioning model. With cluster mode create."""
+    """Machines of a service, and their provisioning model, with cluster mode create; or labels and taints of nodes that exist."""
 
     machine_type: str | None = None
     """Compute Engine machine type. Default: the smallest with the GPU that holds one replica and is sold with the capacity."""
@@ -120,6 +145,10 @@ class NodesArgs(Arguments):
         Annotated[int, between(1, FLEX_START_MAX_HOURS, "hours: flex-start machines live seven days at most")] | None
     ) = None
     """With flex-start: lifetime of a machine in hours. Default 168."""
+    selector: Annotated[dict[NodeLabelKey, LabelValue], items(20, "labels")] = {}
+    """With cluster mode existing: labels of the nodes with the GPU, for example nvidia.com/gpu.product. Default: GKE's label of the GPU."""
+    tolerations: Annotated[list[TolerationArgs], items(20, "tolerations")] = []
+    """With cluster mode existing: taints of these nodes, beside nvidia.com/gpu."""
     secondary_boot_disk: (
         Annotated[str, form(DISK_IMAGE.pattern, "a disk image in the form projects/PROJECT/global/images/IMAGE", 512)] | None
     ) = None
@@ -153,7 +182,7 @@ class VolumeArgs(Arguments):
 
 
 class PodsArgs(Arguments):
-    """Image, variables, labels and volumes of the head and the workers."""
+    """Image, variables, labels, annotations and volumes of the head and the workers."""
 
     runtime: str = DEFAULT_RUNTIME
     """Ray version of a tested set of Ray, vLLM and image."""
@@ -163,6 +192,8 @@ class PodsArgs(Arguments):
     """Environment variables of every Ray container. Those that the kit owns, and secrets, are refused. A switch of Ray is "0" or "1"."""
     labels: dict[LabelKey, LabelValue] = {}
     """Kubernetes labels of the head and the workers, for example a cost centre or a Kueue queue. A changed label makes a new RayCluster."""
+    annotations: Annotated[dict[AnnotationKey, Annotation], items(50, "annotations")] = {}
+    """Kubernetes annotations of the head and the workers, for example of a service mesh. A changed annotation makes a new RayCluster."""
     volumes: list[VolumeArgs] = []
     """Volumes of the head and the workers."""
 
@@ -217,7 +248,7 @@ class ServiceArgs(Arguments):
     """One model behind one endpoint: a RayService."""
 
     model: str
-    """Model id, a row of docs/models.md, for example Qwen/Qwen3.5-4B."""
+    """Model with a file: one of docs/models.md, or one that `rayline model add` wrote. For example Qwen/Qwen3.5-4B."""
     accelerator: Annotated[Accelerator, FromText]
     """GPU of each replica, or cpu."""
     replicas: Replicas = defaults.REPLICAS

@@ -8,6 +8,7 @@ from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineTyp
 from rayline.facts.choices import Capacity, ClusterMode, WeightsSource
 from rayline.facts.google import AI_ZONE, FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
 from rayline.facts.prices import node_price
+from rayline.models.plan import on_disk_gib
 from rayline.pools.capacity import CapacityPlan, plan_capacity, refuse_machine
 from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, listed_zones
 from rayline.pools.types import PoolKey
@@ -17,7 +18,6 @@ from rayline.service.limits import check_batch, engine_limits, refuse_fit
 from rayline.service.request import KnownService
 from rayline.service.scale import group_maximum, plan_autoscaling, start_timeout, surge_workers, workers_for
 from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup
-from rayline.weights.plan import on_disk_gib
 
 # Of what is left, the share that a worker requests; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
 WORKER_CPU_SHARE = 0.95
@@ -70,13 +70,25 @@ def plan_on_gpus(service: KnownService) -> Draft | None:
     return Draft(plan, key)
 
 
+# What a stack says about nodes that exist.
+EXISTING_NODES = ("selector", "tolerations")
+
+
+def refuse_existing_nodes(service: KnownService) -> None:
+    """Refuse labels and taints of nodes where the kit makes the nodes."""
+    why = "only with cluster.mode existing; here the kit labels and taints the nodes: leave it out"
+    service.refuse_if_said("nodes", EXISTING_NODES, why)
+
+
 def _refuse_wrong_keys(service: KnownService) -> None:
     why = "is for accelerator cpu; here the machine type decides: leave it out"
     service.refuse_if_said("workers", ("cpus", "memory_gib"), why)
     service.refuse_if_said("engine", ("kv_cache_gib",), why)
     if service.cluster.mode is ClusterMode.EXISTING:
-        bought = [key for key in NodesArgs.model_fields if key != "machine_type"]
+        bought = [key for key in NodesArgs.model_fields if key not in ("machine_type", *EXISTING_NODES)]
         service.refuse_if_said("nodes", bought, "the nodes of an existing cluster are there already: leave it out")
+    else:
+        refuse_existing_nodes(service)
     sizes = service.model.tensor_parallel_sizes()
     if service.tensor not in sizes:
         service.refuse(

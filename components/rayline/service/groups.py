@@ -21,6 +21,7 @@ from rayline.facts.labels import (
 )
 from rayline.head.types import HeadPlan
 from rayline.hugging_face.types import HuggingFacePlan
+from rayline.models import manifests as weights
 from rayline.pools.types import NodePool
 from rayline.service.api_key import gate_mounts, gate_volumes
 from rayline.service.pods import (
@@ -35,7 +36,6 @@ from rayline.service.pods import (
     pod_spec,
 )
 from rayline.service.types import ServicePlan
-from rayline.weights import manifests as weights
 
 # The token that a kubelet mounts into all containers by itself. As a volume, one container can have it alone.
 TOKEN = {
@@ -93,7 +93,7 @@ def head_group(
             "metadata": {
                 "labels": pod_labels(service),
                 # the head is the only one of its kind: the cluster autoscaler leaves it where it is
-                "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+                "annotations": service.asked.pods.annotations | {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
             },
             "spec": spec,
         },
@@ -121,9 +121,10 @@ def worker_group(service: ServicePlan, namespace: str, hugging_face: HuggingFace
     """Return the worker group. `pool` is its node pool where the kit makes one."""
     group, on_cpu = service.workers, service.accelerator is Accelerator.CPU
     spec = _worker_pod(service, namespace, hugging_face)
-    if not on_cpu:
-        spec["nodeSelector"] = _node_selector(service, pool)
-        spec["tolerations"] = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]
+    if selector := _node_selector(service, pool):
+        spec["nodeSelector"] = selector
+    if tolerations := _tolerations(service):
+        spec["tolerations"] = tolerations
     if pool is not None and pool.capacity is Capacity.LADDER:
         spec["tolerations"].append(
             {"key": COMPUTE_CLASS_LABEL, "operator": "Equal", "value": pool.name, "effect": "NoSchedule"}
@@ -132,7 +133,7 @@ def worker_group(service: ServicePlan, namespace: str, hugging_face: HuggingFace
         spec["resourceClaims"] = [{"name": NETWORK_CLAIM, "resourceClaimTemplateName": NETWORK_CLAIM}]
         spec["containers"][0]["resources"]["claims"] = [{"name": NETWORK_CLAIM}]
     metadata: dict[str, Any] = {"labels": pod_labels(service)}
-    if annotations := weights.annotations(service):
+    if annotations := service.asked.pods.annotations | weights.annotations(service):
         metadata["annotations"] = annotations
     result: dict[str, Any] = {
         "groupName": "workers",
@@ -197,10 +198,23 @@ def _spread(service: ServicePlan) -> list[dict[str, Any]]:
     ]
 
 
+def _tolerations(service: ServicePlan) -> list[dict[str, Any]]:
+    on_gpu = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]
+    declared = [
+        {"key": taint.key, "operator": "Exists"}
+        | ({"operator": "Equal", "value": taint.value} if taint.value is not None else {})
+        | ({"effect": taint.effect.value} if taint.effect else {})
+        for taint in service.asked.nodes.tolerations
+    ]
+    return ([] if service.accelerator is Accelerator.CPU else on_gpu) + declared
+
+
 def _node_selector(service: ServicePlan, pool: NodePool | None) -> dict[str, str]:
     if pool is not None and pool.capacity is Capacity.LADDER:
         # the ComputeClass decides the rest; a further selector could require a node that none of its rungs has
         return {COMPUTE_CLASS_LABEL: pool.name}
+    if service.asked.nodes.selector or service.accelerator is Accelerator.CPU:
+        return dict(service.asked.nodes.selector)
     selector = {"cloud.google.com/gke-accelerator": ACCELERATORS[service.accelerator].gke_type}
     if pool is not None:
         selector[POOL_LABEL] = pool.name

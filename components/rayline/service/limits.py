@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from rayline.facts import defaults
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec
-from rayline.service.fit import GIB, largest, memory_fit
+from rayline.models.model import GIB
+from rayline.service.fit import largest, memory_fit, utilization
 from rayline.service.request import KnownService
 from rayline.service.scale import TYPICAL_SHARE_OF_CONTEXT
 from rayline.service.types import EngineLimits, MemoryFit
@@ -13,7 +14,7 @@ from rayline.service.types import EngineLimits, MemoryFit
 def _fit_on(service: KnownService, limits: EngineLimits, spec: AcceleratorSpec, tensor_parallel_size: int) -> MemoryFit:
     engine = service.arguments.engine
     return memory_fit(
-        service.model,
+        service.loaded,
         limits,
         memory_gib=spec.memory_gib,
         tensor_parallel_size=tensor_parallel_size,
@@ -32,6 +33,16 @@ def engine_limits(service: KnownService, spec: AcceleratorSpec) -> tuple[EngineL
     most = service.limits(
         max_model_len=defaults.MAX_MODEL_LEN, max_num_seqs=spec.max_num_seqs, max_num_batched_tokens=spec.max_num_batched_tokens
     )
+    share = utilization(
+        spec.memory_gib, service.model.vocab_size, most.max_num_seqs, most.gpu_memory_utilization, service.gpus_per_replica
+    )
+    if not engine.said("gpu_memory_utilization"):
+        most = replace(most, gpu_memory_utilization=share)
+    elif share < most.gpu_memory_utilization:
+        service.warnings.append(
+            f"engine.gpu_memory_utilization {most.gpu_memory_utilization}: CUDA, NCCL and the sampler of {most.max_num_seqs} requests "
+            f"need memory beside vLLM's share where a replica has several GPUs; {share} is the most that leaves it"
+        )
     roomy = fit(most)
     # The sampler's memory grows with the sequences. Where the stack names no number, fewer may make room for the context.
     while engine.max_num_seqs is None and roomy.longest_context < most.max_model_len and most.max_num_seqs > 8:
@@ -46,7 +57,7 @@ def engine_limits(service: KnownService, spec: AcceleratorSpec) -> tuple[EngineL
         sequences = max(1, min(sequences, held // 8 * 8 or held))
         while sequences > 1 and not fit(replace(most, max_model_len=context, max_num_seqs=sequences)).fits:
             sequences //= 2
-    elif service.model.linear and sequences > roomy.blocks > 0:
+    elif service.model.recurrent and sequences > roomy.blocks > 0:
         # Fewer sequences take less of the sampler's memory, so more blocks fit beside them.
         fitting = max(1, largest(sequences, lambda count: fit(replace(most, max_num_seqs=count)).blocks >= count))
         service.refuse(

@@ -1,28 +1,30 @@
 """Plan one service: check its arguments, and decide about model, weights, scale and environment."""
 
+from collections.abc import Mapping
 from math import ceil
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, TokenSource, WeightsSource
-from rayline.facts.models import MODELS, Model
 from rayline.facts.runtimes import RUNTIMES, Runtime
 from rayline.facts.variables import HUB_CACHE, HUB_CACHE_INSTEAD
 from rayline.hugging_face.types import HuggingFacePlan
 from rayline.kuberay.types import KuberayPlan
+from rayline.models.model import Model
+from rayline.models.plan import plan_service_weights
+from rayline.models.types import BucketPlan
 from rayline.schema.check import Check, version
-from rayline.schema.spelling import hint
+from rayline.schema.spelling import meant
 from rayline.service.arguments import NodesArgs, ServiceArgs
 from rayline.service.engine_arguments import plan_engine_kwargs
 from rayline.service.environment import plan_environment
 from rayline.service.fit import cpu_memory_fit
-from rayline.service.gpus import plan_on_gpus
+from rayline.service.gpus import EXISTING_NODES, plan_on_gpus
 from rayline.service.limits import check_batch
+from rayline.service.loading import plan_loading
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers
 from rayline.service.types import Draft, ServicePlan, WorkerGroup
-from rayline.weights.plan import plan_service_weights
-from rayline.weights.types import BucketPlan
 
 
 def plan_service(
@@ -33,10 +35,11 @@ def plan_service(
     hugging_face: HuggingFacePlan,
     kuberay: KuberayPlan,
     bucket: BucketPlan | None,
+    models: Mapping[str, Model],
 ) -> Draft | None:
     """Decide everything about one service but its node pool; None where it cannot work."""
     before = len(check.problems)
-    request = ServiceRequest(check, f"services.{name}", arguments, name, cluster, kuberay)
+    request = ServiceRequest(check, f"services.{name}", arguments, name, cluster, kuberay, models)
     model, runtime = _model_and_runtime(request)
     weights = plan_service_weights(request, bucket)
     downloads = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
@@ -56,8 +59,12 @@ def plan_service(
         request.refuse("accelerator", "this machine's mode runs on the CPU: accelerator cpu, or another stack")
     if model is None or runtime is None:
         return None
+    if model.pooling:
+        engine_kwargs = {"runner": "pooling"} | engine_kwargs
+    loaded = plan_loading(request, model, engine_kwargs, warnings)
     service = KnownService(
-        check, request.path, arguments, name, cluster, kuberay, model, runtime, scale, env, engine_kwargs, weights, warnings
+        *(check, request.path, arguments, name, cluster, kuberay, models),
+        *(loaded, runtime, scale, env, engine_kwargs, weights, warnings),
     )
     draft = _plan_on_cpu(service) if service.on_cpu else plan_on_gpus(service)
     if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
@@ -67,10 +74,11 @@ def plan_service(
 
 def _model_and_runtime(request: ServiceRequest) -> tuple[Model | None, Runtime | None]:
     name = request.arguments.model
-    model, runtime = MODELS.get(name), RUNTIMES.get(request.arguments.pods.runtime)
+    model, runtime = request.models.get(name), RUNTIMES.get(request.arguments.pods.runtime)
     if model is None:
-        advice = hint(name, MODELS, f"the models are {', '.join(MODELS)}")
-        request.refuse("model", f"not known here; {advice} (a new model is a row in components/rayline/facts/models.py)")
+        near = meant(name, request.models)
+        add = f"`rayline model add {name}` writes a file with its numbers; known: {', '.join(request.models)}"
+        request.refuse("model", f"no file describes it. Fix: {f'{near}, or ' if near else ''}{add}")
     if runtime is None:
         request.refuse("pods.runtime", f"one of {', '.join(RUNTIMES)}: sets of Ray, vLLM and image that were seen together")
     if model and runtime and version(runtime.vllm_version) < version(model.min_vllm):
@@ -90,9 +98,10 @@ def _check_api(request: ServiceRequest) -> None:
 
 
 def _plan_on_cpu(service: KnownService) -> Draft:
-    arguments, model, cluster = service.arguments, service.model, service.cluster
+    arguments, cluster = service.arguments, service.cluster
     why = "has no meaning with accelerator cpu: leave it out"
-    service.refuse_if_said("nodes", NodesArgs.model_fields, why)
+    on_nodes = EXISTING_NODES if cluster.mode is ClusterMode.EXISTING else ()
+    service.refuse_if_said("nodes", [key for key in NodesArgs.model_fields if key not in on_nodes], why)
     service.refuse_if_said("engine", ("gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size"), why)
     service.refuse_if_said("workers", ("gpus",), why)
     if cluster.mode is ClusterMode.EXISTING and not arguments.pods.image:
@@ -111,7 +120,7 @@ def _plan_on_cpu(service: KnownService) -> Draft:
         max_num_batched_tokens=defaults.CPU_MAX_NUM_BATCHED_TOKENS,
     )
     caching = arguments.engine.enable_prefix_caching
-    fit = cpu_memory_fit(model, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=caching)
+    fit = cpu_memory_fit(service.loaded, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=caching)
     if not fit.fits:
         why = f"one request of this length does not fit {kv_cache} GiB of KV cache: at most {fit.longest_context}, or more engine.kv_cache_gib"
         service.refuse("engine.max_model_len", why, limits.max_model_len)

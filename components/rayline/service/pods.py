@@ -19,10 +19,10 @@ from rayline.facts.labels import (
 from rayline.facts.serve_flags import HAPROXY_METRICS_PORT, SERVE_FLAGS
 from rayline.hugging_face.manifests import token_environment, token_mount, token_volume
 from rayline.hugging_face.types import HuggingFacePlan
+from rayline.models import manifests as weights
 from rayline.service.api_key import gate_environment
 from rayline.service.drain import drain_times
 from rayline.service.types import ServicePlan
-from rayline.weights import manifests as weights
 
 
 def environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dict[str, Any]]:

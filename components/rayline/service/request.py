@@ -1,18 +1,19 @@
 """A service on its way to a ServicePlan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts.choices import Accelerator, ClusterMode
-from rayline.facts.models import Model
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import HAPROXY_THREADS, SERVE_FLAGS
 from rayline.kuberay.types import KuberayPlan
+from rayline.models.model import Model
+from rayline.models.types import ServiceWeights
 from rayline.schema.check import Section
 from rayline.service.arguments import ServiceArgs
-from rayline.service.types import EngineLimits, Scale, WorkerGroup
-from rayline.weights.types import ServiceWeights
+from rayline.service.types import EngineLimits, LoadedModel, Scale, WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ServiceRequest(Section):
     name: str
     cluster: ClusterPlan
     kuberay: KuberayPlan
+    models: Mapping[str, Model]
 
     @property
     def on_cpu(self) -> bool:
@@ -39,7 +41,7 @@ class ServiceRequest(Section):
 class KnownService(ServiceRequest):
     """A service with a known model and runtime, and the decisions before its machines."""
 
-    model: Model
+    loaded: LoadedModel
     runtime: Runtime
     scale: Scale
     env: dict[str, str]
@@ -47,6 +49,11 @@ class KnownService(ServiceRequest):
     weights: ServiceWeights
     warnings: list[str] = field(default_factory=list)
     """Warnings about the service, without its name."""
+
+    @property
+    def model(self) -> Model:
+        """The model's file."""
+        return self.loaded.model
 
     @property
     def tensor(self) -> int:

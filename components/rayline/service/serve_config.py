@@ -5,10 +5,10 @@ from typing import Any
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator
 from rayline.facts.labels import APPLICATION, SERVE_PORT, llm_deployment
+from rayline.models import manifests as weights
 from rayline.service.api_key import GATE_MIDDLEWARE
 from rayline.service.drain import drain_times
 from rayline.service.types import ServicePlan
-from rayline.weights import manifests as weights
 
 
 def serve_config(service: ServicePlan) -> dict[str, Any]:

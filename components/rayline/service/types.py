@@ -6,14 +6,38 @@ from typing import Any
 
 from rayline.facts.accelerators import MachineType
 from rayline.facts.choices import Accelerator, UpgradeStrategy, WeightsSource
-from rayline.facts.models import Model
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import SWITCHES
+from rayline.models.model import BF16, GIB, AttentionLayers, Model
+from rayline.models.types import ServiceWeights
 from rayline.pools.types import PoolKey
 from rayline.service.arguments import AutoscalingArgs, RolloutArgs, ServiceArgs
-from rayline.weights.types import ServiceWeights
 
-GIB = 2**30
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model as the engine loads it: its file, and what the engine's arguments make of it."""
+
+    model: Model
+    bytes_per_weight: float | None = None
+    """Of a weight of a linear layer, where the engine quantizes as it loads."""
+    kv_value_bytes: int = BF16
+    """Bytes of one value of the KV cache."""
+    drafter: Model | None = None
+    """The model that drafts tokens, where another one does."""
+    multi_token: bool = False
+    """Whether the model's own multi-token-prediction layer drafts."""
+    lora_slots: int = 0
+    """LoRA adapters in the GPU's memory at once."""
+    lora_rank: int = 0
+
+    @property
+    def drafting(self) -> tuple[AttentionLayers, ...]:
+        """The layers of the drafter, which have a KV cache of their own."""
+        if self.multi_token and self.model.attention:
+            full = next((layer for layer in self.model.attention if layer.window is None), self.model.attention[0])
+            return (full.model_copy(update={"layers": 1}),)
+        return tuple(self.drafter.attention) if self.drafter else ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +98,9 @@ class MemoryFit:
 
     def sequences(self, tokens: int) -> float:
         """Return how many requests of `tokens` tokens fit into the KV cache at once."""
-        return self.blocks / self.layout.blocks_per_request(tokens, self.limits.tokens_in_flight)
+        request = self.layout.blocks_per_request(tokens, self.limits.tokens_in_flight)
+        # an encoder keeps nothing: the weights alone decide
+        return self.blocks / request if request else self.limits.max_num_seqs * (self.kv_cache_gib >= 0)
 
     @property
     def concurrency(self) -> float:
@@ -84,7 +110,7 @@ class MemoryFit:
     @property
     def kv_cache_tokens(self) -> int:
         """Tokens that vLLM logs as "GPU KV cache size"."""
-        return int(self.concurrency * self.limits.max_model_len)
+        return int(self.concurrency * self.limits.max_model_len) if self.layout.groups else 0
 
     @property
     def fits(self) -> bool:

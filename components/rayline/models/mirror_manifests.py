@@ -13,8 +13,8 @@ from typing import Any
 from rayline.facts.labels import HF_TOKEN_KEY, MANAGED_BY, NON_ROOT, POOL_LABEL, RESTRICTED, Role, priority_class
 from rayline.hugging_face.manifests import token_environment, token_mount, token_volume
 from rayline.hugging_face.types import HuggingFacePlan
+from rayline.models.types import Mirror
 from rayline.service.pods import from_secret
-from rayline.weights.types import Mirror
 
 ACCOUNT = "weights-mirror"
 """ServiceAccount of all copies, the only one that may write to the bucket."""

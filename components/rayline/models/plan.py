@@ -7,12 +7,13 @@ from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, WeightsSource
 from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_BUCKETS, RUNTIMES
+from rayline.models.arguments import BucketArgs
+from rayline.models.model import GIB
+from rayline.models.types import BucketPlan, Mirror, ServiceWeights
 from rayline.schema.check import Check, version
 from rayline.service.environment import for_downloads
 from rayline.service.request import ServiceRequest
 from rayline.service.types import ServicePlan
-from rayline.weights.arguments import BucketArgs
-from rayline.weights.types import BucketPlan, Mirror, ServiceWeights
 
 # Folder of mounted models in a worker.
 MOUNT = "/models"
@@ -97,7 +98,7 @@ def plan_mirrors(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> 
             revision=folder.rpartition("/")[2],
             folder=folder,
             image=service.image,
-            weights_gib=service.model.parameters * service.model.weight_bytes / 2**30,
+            weights_gib=service.model.weights_bytes / GIB,
             env=for_downloads(service.env),
         )
         for folder, service in first.items()

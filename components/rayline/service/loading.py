@@ -1,0 +1,94 @@
+"""Decide how the engine loads a model: its quantization, KV cache, drafter and LoRA slots, as the engine's arguments say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.quantizations import KV_CACHE_BYTES, LEAST_FOR_FP8_KV_CACHE, QUANTIZATIONS
+from rayline.models.model import BF16, Model
+from rayline.service.request import ServiceRequest
+from rayline.service.types import LoadedModel
+
+# vLLM 0.29's own defaults (vllm/config/lora.py)
+LORA_RANK = 16
+LORA_SLOTS = 1
+# They draft from the prompt, without weights (vllm 0.29.0 vllm/config/speculative.py).
+WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix")
+
+
+def plan_loading(request: ServiceRequest, model: Model, kwargs: Mapping[str, Any], warnings: list[str]) -> LoadedModel:
+    """Return how the engine loads the model. Refuses what the GPU or the model has not, and warns of what it does slowly."""
+    _check_unknown(request, model, warnings)
+    drafter, multi_token = _drafter(request, model, kwargs.get("speculative_config"))
+    lora = kwargs.get("enable_lora") is True
+    return LoadedModel(
+        model,
+        bytes_per_weight=_bytes_per_weight(request, model, kwargs.get("quantization"), warnings),
+        kv_value_bytes=_kv_value_bytes(request, model, kwargs.get("kv_cache_dtype")),
+        drafter=drafter,
+        multi_token=multi_token,
+        lora_slots=_count(kwargs.get("max_loras"), LORA_SLOTS) if lora else 0,
+        lora_rank=_count(kwargs.get("max_lora_rank"), LORA_RANK) if lora else 0,
+    )
+
+
+def _count(value: Any, default: int) -> int:
+    return value if type(value) is int and value > 0 else default
+
+
+def _check_unknown(request: ServiceRequest, model: Model, warnings: list[str]) -> None:
+    if model.unknown is None:
+        return
+    if request.arguments.engine.max_model_len is None:
+        why = f"required, as the plan cannot derive it: {model.unknown}. Fix: the longest prompt plus answer that you need, tokens"
+        request.refuse("engine.max_model_len", why)
+    warnings.append(f"{model.model}: {model.unknown}; what fits is a guess, and vLLM's start-up log has the truth")
+
+
+def _bytes_per_weight(request: ServiceRequest, model: Model, wanted: Any, warnings: list[str]) -> float | None:
+    """Return the bytes of a linear layer's weight where the engine quantizes as it loads; None where the checkpoint decides."""
+    name = wanted if isinstance(wanted, str) else model.quantization
+    row = QUANTIZATIONS.get(name or "")
+    spec = ACCELERATORS.get(request.arguments.accelerator)
+    place = "engine.kwargs.quantization" if isinstance(wanted, str) else "model"
+    shown = wanted if isinstance(wanted, str) else request.arguments.model
+    if row and spec and spec.compute_capability < row.least:
+        why = f"vLLM has no {name} kernels for {request.arguments.accelerator.value} (compute capability {spec.compute_capability})"
+        request.refuse(place, f"{why}: from {row.least} on, or another checkpoint", shown)
+    elif row and spec and row.fast and spec.compute_capability < row.fast:
+        warnings.append(
+            f"{name} on {request.arguments.accelerator.value}: the GPU has no such arithmetic, so vLLM unpacks the weights to 16 bits "
+            "as it multiplies (Marlin): it saves memory and no time"
+        )
+    # a quantized checkpoint has its size already
+    return row.bytes_per_weight if row and model.quantization is None else None
+
+
+def _kv_value_bytes(request: ServiceRequest, model: Model, wanted: Any) -> int:
+    kind = wanted if isinstance(wanted, str) and wanted != "auto" else model.kv_cache_dtype or "auto"
+    size = KV_CACHE_BYTES.get(kind, BF16)
+    spec = ACCELERATORS.get(request.arguments.accelerator)
+    if size < BF16 and spec and spec.compute_capability < LEAST_FOR_FP8_KV_CACHE:
+        why = f"{request.arguments.accelerator.value} has no FP8 arithmetic (compute capability {spec.compute_capability})"
+        request.refuse("engine.kwargs.kv_cache_dtype", f"{why}: from {LEAST_FOR_FP8_KV_CACHE} on, or bfloat16", kind)
+    return size
+
+
+def _drafter(request: ServiceRequest, model: Model, config: Any) -> tuple[Model | None, bool]:
+    """Return the model that drafts tokens, and whether the model's own layer does."""
+    if not isinstance(config, Mapping):
+        return None, False
+    method, name = str(config.get("method") or ""), config.get("model")
+    if method in WITHOUT_WEIGHTS:
+        return None, False
+    where = "engine.kwargs.speculative_config"
+    if method.endswith("mtp"):
+        if model.drafter_bytes is None:
+            request.refuse(where, f"{request.arguments.model} has no multi-token-prediction layer: another method", method)
+        return None, True
+    if not isinstance(name, str):
+        return None, False
+    drafter = request.models.get(name)
+    if drafter is None:
+        request.refuse(f"{where}.model", f"no file describes it. Fix: `rayline model add {name}` writes one", name)
+    return drafter, False

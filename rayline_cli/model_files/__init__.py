@@ -1,0 +1,115 @@
+"""Files of models: read what a model says about itself, and write it for the plan."""
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from rayline.models.catalog import file_name, read_models
+from rayline.models.model import Model
+from rayline.schema.check import PlanError, Problem
+from rayline.schema.read import read
+from rayline_cli.errors import UsageError
+
+from .describe import describe
+from .sources import from_folder, from_hub
+
+
+@dataclass(frozen=True)
+class AddedModel:
+    """A model's file that was written: its path, its text, and the `model` of a service."""
+
+    model: str
+    file: pathlib.Path
+    text: str
+
+
+def known(folder: pathlib.Path) -> Mapping[str, Model]:
+    """Return all models that have a file. Raises UsageError for a file that has mistakes."""
+    try:
+        return read_models(folder)
+    except PlanError as error:
+        raise UsageError(str(error)) from None
+
+
+def add(
+    source: str,
+    model: str,
+    folder: pathlib.Path,
+    *,
+    like: str | None,
+    revision: str | None,
+    given: Iterable[str],
+    replace: bool,
+) -> AddedModel:
+    """Write a model's file. Raises UsageError for a model that cannot be described, or a file that exists."""
+    file = folder / file_name(model)
+    if file.exists() and not replace:
+        raise UsageError(f"{file} exists. Fix: --replace to overwrite it, or edit it")
+    if like is not None:
+        if like not in known(folder):
+            raise UsageError(f"--like {like}: no file describes it. Fix: `rayline model add {like}` first")
+        values: dict[str, Any] = {"model": model, "like": like}
+    else:
+        here = pathlib.Path(source)
+        values = describe(model, from_folder(here.resolve()) if here.is_dir() else from_hub(source, revision))
+    values |= _given(given)
+    if like is None:
+        _check(file.name, values)
+    text = _text(values)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = file.read_text() if file.exists() else None
+    file.write_text(text)
+    try:
+        read_models(folder)
+    except PlanError as error:
+        if before is None:
+            file.unlink()
+        else:
+            file.write_text(before)
+        raise UsageError(str(error)) from None
+    return AddedModel(model, file, text)
+
+
+def _check(name: str, values: Mapping[str, Any]) -> None:
+    """Raise UsageError with every mistake; a missing number names the option that sets it."""
+    _, problems = read(Model, values)
+    missing = {field for field, info in Model.model_fields.items() if info.is_required() and field not in values}
+    problems = [
+        Problem(problem.path, None, f"its files do not say it. Fix: --set {problem.path}=NUMBER")
+        if problem.path in missing
+        else problem
+        for problem in problems
+    ]
+    if problems:
+        raise UsageError("\n".join(f"{name}: {problem}" for problem in problems))
+
+
+def _given(given: Iterable[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for one in given:
+        key, sign, value = one.partition("=")
+        if not sign or key not in Model.model_fields or key in ("model", "attention", "recurrent"):
+            plain = [name for name in Model.model_fields if name not in ("model", "attention", "recurrent")]
+            raise UsageError(f"--set {one}: KEY=VALUE with one of {', '.join(plain)}. Fix: edit other keys in the file")
+        values[key] = yaml.safe_load(value)
+    return values
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    """Return the YAML of a model's file, one key a line, a map of a list in one line."""
+    lines = []
+    for key, value in values.items():
+        if key == "attention":
+            lines += ["attention:", *(f"- {_inline(layer)}" for layer in value)]
+        elif isinstance(value, dict):
+            lines.append(f"{key}: {_inline(value)}")
+        else:
+            lines.append(yaml.safe_dump({key: value}, width=1000, allow_unicode=True).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _inline(value: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(value), default_flow_style=True, width=1000, sort_keys=False).strip()

@@ -1,0 +1,216 @@
+"""Read from a model's config.json which layers keep a KV cache or a state, and how large they are.
+
+Names of keys are those of huggingface/transformers 5 and of vLLM 0.29.0's vllm/transformers_utils/configs.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rayline.models.model import BF16, FP32, AttentionLayers, RecurrentLayers
+
+Config = Mapping[str, Any]
+
+# `model_type` of the text model -> how its layers are read. Each was compared with vLLM's own reading of a published config.json.
+PLAIN = frozenset(
+    {
+        *(
+            "llama",
+            "mistral",
+            "mistral3",
+            "ministral3",
+            "mixtral",
+            "qwen2",
+            "qwen2_moe",
+            "qwen3",
+            "qwen3_moe",
+            "phi3",
+            "granite",
+        ),
+        *(
+            "granitemoe",
+            "glm4",
+            "glm4_moe",
+            "minimax_m2",
+            "mimo",
+            "olmo2",
+            "starcoder2",
+            "cohere",
+            "smollm3",
+            "seed_oss",
+            "llama4_text",
+        ),
+        *("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"),
+    }
+)
+WINDOWS = frozenset(
+    {
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "gemma3n_text",
+        "gemma4_text",
+        "gpt_oss",
+        "cohere2",
+        "exaone4",
+        "olmo3",
+        "mimo_v2_flash",
+    }
+)
+LATENT = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2", "glm4_moe_lite", "longcat_flash"})
+LINEAR = frozenset({"qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"})
+MAMBA = frozenset({"nemotron_h", "granitemoehybrid", "bamba", "jamba", "falcon_h1", "mamba2", "lfm2", "lfm2_moe"})
+ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "distilbert"})
+KNOWN = PLAIN | WINDOWS | LATENT | LINEAR | MAMBA | ENCODERS
+
+Layers = tuple[list[AttentionLayers], RecurrentLayers | None, str | None]
+
+
+def read_layers(text: Config) -> Layers:
+    """Return the layers with a KV cache, those with a state, and what is not known about them (None: all is known)."""
+    kind = str(text.get("model_type", ""))
+    if kind in ENCODERS:
+        return [], None, None
+    if kind in LATENT:
+        return [_latent(text)], None, None
+    kinds = _kinds(text)
+    if kind in KNOWN:
+        return _attention(text, kinds), _recurrent(text, kinds), None
+    if text.get("kv_lora_rank"):
+        attention, what = [_latent(text)], "a compressed vector"
+    else:
+        attention, what = _attention(text, ["full"] * _count(text)), "all keys and values"
+    unknown = (
+        f"architecture {kind or 'without a model_type'}: the KV cache is counted as if every layer kept {what} of each token"
+    )
+    return attention, None, unknown
+
+
+def heads(text: Config) -> int:
+    """Return the attention heads of one layer."""
+    return int(text.get("num_attention_heads") or text.get("n_head") or 1)
+
+
+def _count(text: Config) -> int:
+    return int(text.get("num_hidden_layers") or text.get("n_layer") or text.get("num_layers") or 1)
+
+
+def _head_dim(text: Config) -> int:
+    return int(text.get("head_dim") or int(text.get("hidden_size") or text.get("n_embd") or 1) // heads(text))
+
+
+def _latent(text: Config) -> AttentionLayers:
+    """One vector of the KV rank and the rotary part for each token (vllm/model_executor/layers/attention/mla_attention.py)."""
+    # longcat_flash has two attentions in a layer
+    layers = int(text["num_layers"]) * 2 if text.get("model_type") == "longcat_flash" else _count(text)
+    size = int(text["kv_lora_rank"]) + int(text.get("qk_rope_head_dim") or 0)
+    return AttentionLayers(layers=layers, kv_heads=1, head_dim=size, latent=True)
+
+
+# Words of `layer_types`, `layers_block_type` and the letters of `hybrid_override_pattern`.
+_WORDS = {
+    **dict.fromkeys(("full_attention", "attention", "global_attention", "full", "*"), "full"),
+    **dict.fromkeys(("sliding_attention", "local_attention", "chunked_attention"), "sliding"),
+    **dict.fromkeys(("linear_attention", "mamba", "mamba2", "conv", "hybrid", "M"), "state"),
+}
+
+
+def _kinds(text: Config) -> list[str]:
+    """Return for each layer full, sliding or state, both (of which falcon_h1 has every layer) or none."""
+    count, kind = _count(text), text.get("model_type")
+    window = _window(text)
+    if kind == "falcon_h1":
+        return ["both"] * count
+    if kind == "mamba2":
+        return ["state"] * count
+    if isinstance(pattern := text.get("hybrid_override_pattern"), str):
+        return [_WORDS.get(letter, "none") for letter in pattern]
+    if isinstance(pattern := text.get("hybrid_layer_pattern"), list):
+        return ["sliding" if local else "full" for local in pattern]
+    if isinstance(words := text.get("layer_types") or text.get("layers_block_type"), list):
+        found = [_WORDS.get(str(word), "none") for word in words]
+        return ["full" if word == "sliding" and not window else word for word in found]
+    if kind == "llama4_text":
+        # layers without rotary embedding see everything (vllm/model_executor/models/llama4.py)
+        every = int(text.get("no_rope_layer_interval") or 4)
+        return ["full" if (at + 1) % every == 0 else "sliding" for at in range(count)]
+    if isinstance(text.get("attn_layer_period"), int):
+        offset = int(text.get("attn_layer_offset") or 0)
+        return ["full" if at % text["attn_layer_period"] == offset else "state" for at in range(count)]
+    if isinstance(every := text.get("full_attention_interval"), int):
+        return ["full" if (at + 1) % every == 0 else "state" for at in range(count)]
+    if isinstance(every := text.get("sliding_window_pattern"), int) and window:
+        return ["full" if (at + 1) % every == 0 else "sliding" for at in range(count)]
+    if kind == "gemma2":
+        return ["full" if at % 2 else "sliding" for at in range(count)]
+    return ["sliding" if window else "full"] * count
+
+
+def _window(text: Config) -> int | None:
+    """Return the tokens that a local layer keeps: of its window, or of a chunk (ChunkedLocalAttentionSpec)."""
+    size = text.get("sliding_window") or (text.get("attention_chunk_size") if text.get("model_type") == "llama4_text" else None)
+    return int(size) if size and text.get("use_sliding_window", True) is not False else None
+
+
+def _attention(text: Config, kinds: list[str]) -> list[AttentionLayers]:
+    # the last layers read the cache of those before them
+    shared = int(text.get("num_kv_shared_layers") or 0)
+    counts = Counter(kinds[: len(kinds) - shared])
+    kv_heads = int(text.get("num_key_value_heads") or (1 if text.get("multi_query") else heads(text)))
+    head_dim, value_dim = _head_dim(text), text.get("v_head_dim")
+    full, sliding = counts["full"] + counts["both"], counts["sliding"]
+    window = _window(text)
+    layers = []
+    if full:
+        layers.append(
+            AttentionLayers(
+                layers=full,
+                kv_heads=int((text.get("num_global_key_value_heads") if sliding else None) or kv_heads),
+                head_dim=int(text.get("global_head_dim") or head_dim),
+                value_dim=int(value_dim) if value_dim and value_dim != head_dim else None,
+            )
+        )
+    if sliding:
+        value_dim = text.get("swa_v_head_dim") or value_dim
+        head_dim = int(text.get("swa_head_dim") or head_dim)
+        layers.append(
+            AttentionLayers(
+                layers=sliding,
+                kv_heads=int(text.get("swa_num_key_value_heads") or kv_heads),
+                head_dim=head_dim,
+                value_dim=int(value_dim) if value_dim and value_dim != head_dim else None,
+                window=window,
+            )
+        )
+    return layers
+
+
+def _recurrent(text: Config, kinds: list[str]) -> RecurrentLayers | None:
+    layers = kinds.count("state") + kinds.count("both")
+    if not layers:
+        return None
+    get = lambda *names: next((int(text[name]) for name in names if text.get(name)), 0)  # noqa: E731
+    state_type = str(text.get("mamba_ssm_dtype") or text.get("mamba_ssm_cache_dtype") or "")
+    size = FP32 if state_type == "float32" else BF16
+    if get("linear_num_value_heads"):
+        # gated delta net (vllm/model_executor/layers/mamba/mamba_utils.py, gated_delta_net_state_shape)
+        keys, key_dim = get("linear_num_key_heads"), get("linear_key_head_dim")
+        values, value_dim = get("linear_num_value_heads"), get("linear_value_head_dim")
+        state = values * value_dim * key_dim * size
+        conv = (2 * keys * key_dim + values * value_dim) * (get("linear_conv_kernel_dim") - 1) * BF16
+    elif get("conv_L_cache"):
+        # short convolution (short_conv_state_shape)
+        state, conv = 0, get("conv_dim", "hidden_size") * (get("conv_L_cache") - 1) * BF16
+    elif get("mamba_num_heads", "mamba_n_heads", "num_heads"):
+        # Mamba 2 (mamba2_state_shape)
+        width = get("mamba_num_heads", "mamba_n_heads", "num_heads")
+        dim = get("mamba_head_dim", "mamba_d_head", "head_dim")
+        depth = get("ssm_state_size", "mamba_d_state", "state_size")
+        groups = get("n_groups", "mamba_n_groups") or 1
+        state = width * dim * depth * size
+        conv = (width * dim + 2 * groups * depth) * (get("conv_kernel", "mamba_d_conv") - 1) * BF16
+    else:
+        # Mamba 1 (mamba1_state_shape)
+        inner = get("mamba_expand", "expand") * get("hidden_size")
+        state, conv = inner * get("mamba_d_state", "state_size") * size, inner * (get("mamba_d_conv", "conv_kernel") - 1) * BF16
+    return RecurrentLayers(layers=layers, state_bytes=state + conv) if state + conv else None

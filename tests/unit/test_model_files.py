@@ -1,0 +1,492 @@
+"""`rayline model add`: a model says about itself what the plan has to know."""
+
+import json
+import pathlib
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rayline.models.catalog import read_models, shipped_models
+from rayline.models.model import GIB, Model
+from rayline.platform.plan import make_plan
+from rayline.schema.check import PlanError
+from rayline.service.types import ServicePlan
+from rayline_cli import cli
+from rayline_cli.model_files.layers import read_layers
+from tests.model_folders import decoder, write_model
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+    "max_position_embeddings": 131072, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+}  # fmt: skip
+TINY = LLAMA | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}  # fmt: skip
+PUBLISHED = pathlib.Path(__file__).with_name("published_models")
+
+
+@pytest.fixture
+def models(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "models"
+
+
+def run(*arguments: str | pathlib.Path) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, ["model", *map(str, arguments)])
+    return done.exit_code, done.output
+
+
+def add(folder: pathlib.Path, models: pathlib.Path, *options: str, name: str = "acme/model") -> Model:
+    code, text = run("add", folder, "--as", name, "--folder", models, *options)
+    assert code == 0, text
+    return read_models(models)[name]
+
+
+def planned(models: pathlib.Path, model: str = "acme/model", **service: Any) -> ServicePlan:
+    arguments = {"model": model, "accelerator": "l4"} | service
+    return make_plan({"cluster": {"mode": "existing"}, "models": str(models), "services": {"a": arguments}}).services[0]
+
+
+def refused(models: pathlib.Path, model: str = "acme/model", **service: Any) -> str:
+    with pytest.raises(PlanError) as error:
+        planned(models, model, **service)
+    return str(error.value)
+
+
+# --- a folder
+
+
+def test_a_llama_in_a_folder_is_counted_by_its_headers_and_planned(tmp_path, models):
+    added = add(write_model(tmp_path / "llama", LLAMA, decoder(LLAMA)), models)
+    # the published count of Llama 3.1 8B
+    assert added.parameters == 8_030_261_248
+    assert added.weights_bytes == 2 * added.parameters
+    assert [layer.model_dump(exclude_defaults=True) for layer in added.attention] == [
+        {"layers": 32, "kv_heads": 8, "head_dim": 128}
+    ]
+    assert planned(models).fit.weights_gib == pytest.approx(14.96, abs=0.01)
+
+
+def test_the_file_has_one_key_a_line_and_names_its_source(tmp_path, models):
+    add(write_model(tmp_path / "llama", LLAMA, decoder(LLAMA)), models)
+    text = (models / "acme--model.yaml").read_text()
+    assert text.startswith("model: acme/model\nsource: config.json and safetensors headers of the folder ")
+    assert re.search(r"read on 20\d\d-\d\d-\d\d\n", text)
+    assert "\nattention:\n- {layers: 32, kv_heads: 8, head_dim: 128}\n" in text
+
+
+def test_a_tied_head_and_a_prediction_layer_are_not_loaded(tmp_path, models):
+    config = TINY | {"tie_word_embeddings": True}
+    plain = add(write_model(tmp_path / "a", config, decoder(config)), models, name="acme/a")
+    more = {"mtp.layers.0.proj.weight": ("BF16", (64, 128))}
+    drafting = add(write_model(tmp_path / "b", config, decoder(config, **more)), models, name="acme/b")
+    assert plain.parameters == drafting.parameters
+    assert plain.parameters < sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for _, shape in decoder(config).values())
+    assert drafting.drafter_bytes == 64 * 128 * 2
+
+
+def test_a_fine_tune_takes_the_numbers_of_its_base_without_a_network(models):
+    code, text = run("add", "gs://my-bucket/tuned", "--like", "Qwen/Qwen3.5-4B", "--folder", models)
+    assert code == 0, text
+    tuned, base = read_models(models)["gs://my-bucket/tuned"], shipped_models()["Qwen/Qwen3.5-4B"]
+    assert (tuned.parameters, tuned.attention, tuned.tool_call_parser) == (
+        base.parameters,
+        base.attention,
+        base.tool_call_parser,
+    )
+    assert (models / "gs--my-bucket--tuned.yaml").read_text() == "model: gs://my-bucket/tuned\nlike: Qwen/Qwen3.5-4B\n"
+
+
+def test_a_file_is_not_overwritten_by_chance(tmp_path, models):
+    folder = write_model(tmp_path / "tiny", TINY, decoder(TINY))
+    add(folder, models)
+    code, text = run("add", folder, "--as", "acme/model", "--folder", models)
+    assert code == 2
+    assert "exists. Fix: --replace" in text
+    add(folder, models, "--replace", "--set", "licence=mit")
+    assert read_models(models)["acme/model"].licence == "mit"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config.json": None}, "no config.json. Fix: "),
+        ({"config.json": "{"}, "config.json is not JSON"),
+        ({"config.json": "[]"}, "config.json is not a map"),
+        ({"model.safetensors": None}, "no weights in safetensors files. Fix: "),
+        ({"model.safetensors": "\xff" * 64}, "model.safetensors: not a safetensors file"),
+    ],
+    ids=["no config", "half a config", "a list", "no weights", "no header"],
+)
+def test_a_folder_that_is_no_model_is_refused_with_a_fix(tmp_path, models, change, message):
+    folder = write_model(tmp_path / "tiny", TINY, decoder(TINY))
+    for name, text in change.items():
+        (folder / name).unlink()
+        if text is not None:
+            (folder / name).write_text(text, encoding="latin-1")
+    code, text = run("add", folder, "--folder", models)
+    assert code == 2
+    assert message in text
+    assert not models.exists()
+
+
+def test_a_number_that_the_files_do_not_say_can_be_set(tmp_path, models):
+    config = {key: value for key, value in TINY.items() if key != "vocab_size"}
+    folder = write_model(tmp_path / "tiny", config, decoder(TINY))
+    code, text = run("add", folder, "--folder", models, "--as", "acme/model")
+    assert code == 2
+    assert "vocab_size: its files do not say it. Fix: --set vocab_size=NUMBER" in text
+    assert add(folder, models, "--set", "vocab_size=512").vocab_size == 512
+
+
+@pytest.mark.parametrize("given", ["vocab", "vocabs=1", "model=x", "attention=[]"])
+def test_a_value_that_cannot_be_set_lists_those_that_can(tmp_path, models, given):
+    code, text = run("add", write_model(tmp_path / "tiny", TINY, decoder(TINY)), "--folder", models, "--set", given)
+    assert code == 2
+    assert f"--set {given}: KEY=VALUE with one of source, licence" in text
+
+
+# --- what an architecture keeps
+
+
+@pytest.mark.parametrize("file", sorted(PUBLISHED.glob("*.json")), ids=lambda file: file.stem)
+def test_a_published_configuration_is_read_as_vllm_reads_it(file):
+    row = json.loads(file.read_text())
+    attention, recurrent, unknown = read_layers(row["config"].get("text_config") or row["config"])
+    assert unknown is None
+    kinds = [[layer.layers, layer.token_bytes(1, 2), layer.window] for layer in attention]
+    assert kinds == row["vllm"]["attention"]
+    assert (recurrent and [recurrent.layers, recurrent.state_bytes]) == row["vllm"]["recurrent"]
+
+
+def test_at_least_fifteen_published_models_are_compared():
+    assert len(list(PUBLISHED.glob("*.json"))) >= 15
+
+
+def test_an_unknown_architecture_is_an_upper_bound_and_asks_for_one_number(tmp_path, models):
+    config = TINY | {"model_type": "quantum", "sliding_window": 16}
+    added = add(write_model(tmp_path / "tiny", config, decoder(config)), models)
+    assert added.unknown == (
+        "architecture quantum: the KV cache is counted as if every layer kept all keys and values of each token"
+    )
+    assert [layer.window for layer in added.attention] == [None]
+    message = refused(models)
+    assert "services.a.engine.max_model_len: required, as the plan cannot derive it: architecture quantum" in message
+    chosen = planned(models, engine={"max_model_len": 1024})
+    assert chosen.limits.max_model_len == 1024
+    assert any("what fits is a guess" in warning for warning in chosen.warnings)
+
+
+def test_an_encoder_keeps_no_cache_and_is_planned_by_its_weights(tmp_path, models):
+    config = {
+        "architectures": ["BertModel"], "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 2,
+        "num_attention_heads": 12, "vocab_size": 30522, "max_position_embeddings": 512, "torch_dtype": "float32",
+    }  # fmt: skip
+    tensors = {
+        "embeddings.word_embeddings.weight": ("F32", (30522, 384)),
+        "encoder.layer.0.output.dense.weight": ("F32", (384, 1536)),
+    }
+    added = add(write_model(tmp_path / "bert", config, tensors, modules__json="[]"), models)
+    assert (added.pooling, added.attention) == (True, [])
+    # vLLM loads float32 in 16 bits
+    assert added.weights_bytes == 2 * added.parameters
+    chosen = planned(models)
+    assert chosen.limits.max_model_len == 512
+    assert chosen.engine_kwargs["runner"] == "pooling"
+    assert chosen.fit.fits
+
+
+# --- parsers
+
+
+@pytest.mark.parametrize(
+    ("template", "reasoning", "tool"),
+    [("{{ tools }}<think>", "qwen3", "hermes"), ("{{ tools }}", None, "hermes"), ("{{ messages }}", None, None)],
+    ids=["reasons and calls tools", "calls tools", "talks"],
+)
+def test_parsers_are_those_that_the_chat_template_shows(tmp_path, models, template, reasoning, tool):
+    config = TINY | {"model_type": "qwen3"}
+    added = add(write_model(tmp_path / "tiny", config, decoder(config), chat_template__jinja=template), models)
+    assert (added.reasoning_parser, added.tool_call_parser) == (reasoning, tool)
+
+
+# --- quantization
+
+
+def quantized(tmp_path: pathlib.Path, **quantization: Any) -> pathlib.Path:
+    return write_model(tmp_path / "quantized", TINY | {"quantization_config": quantization}, decoder(TINY, "F8_E4M3"))
+
+
+def test_a_quantized_checkpoint_has_the_size_of_its_files(tmp_path, models):
+    whole = add(write_model(tmp_path / "whole", TINY, decoder(TINY)), models, name="acme/whole")
+    small = add(quantized(tmp_path, quant_method="fp8"), models, name="acme/small")
+    assert small.parameters == whole.parameters
+    assert small.weights_bytes == whole.weights_bytes - (whole.linear_parameters or 0)
+    assert (small.quantization, small.linear_parameters) == ("fp8", None)
+
+
+def test_four_bits_in_a_word_are_eight_parameters(tmp_path, models):
+    tensors = decoder(TINY) | {
+        "model.layers.0.mlp.up_proj.qweight": ("I32", (64, 16)),
+        "model.layers.0.mlp.up_proj.scales": ("F16", (1, 128)),
+    }
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    config = TINY | {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    whole = add(write_model(tmp_path / "whole", TINY, decoder(TINY)), models, name="acme/whole")
+    assert add(write_model(tmp_path / "awq", config, tensors), models).parameters == whole.parameters
+
+
+def test_a_quantization_that_vllm_lacks_is_refused(tmp_path, models):
+    code, text = run("add", quantized(tmp_path, quant_method="bitsandbytes"), "--folder", models)
+    assert code == 2
+    assert "vLLM 0.29 has no quantization bitsandbytes. Fix: a checkpoint in one of fp8" in text
+
+
+def test_nvfp4_below_blackwell_saves_memory_and_is_warned_of(tmp_path, models):
+    add(quantized(tmp_path, quant_method="modelopt", quant_algo="NVFP4"), models)
+    assert any("saves memory and no time" in warning for warning in planned(models).warnings)
+    assert not any("saves memory" in warning for warning in planned(models, accelerator="b200", nodes={}).warnings)
+
+
+def test_the_kv_cache_of_a_checkpoint_is_taken(tmp_path, models):
+    quantization = {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}
+    add(quantized(tmp_path, **quantization), models)
+    add(write_model(tmp_path / "whole", TINY, decoder(TINY)), models, name="acme/whole")
+    assert planned(models).fit.layout.block_bytes * 2 == planned(models, "acme/whole").fit.layout.block_bytes
+
+
+# --- the engine's arguments in the fit
+
+
+@pytest.fixture
+def qwen(tmp_path: pathlib.Path, models: pathlib.Path) -> pathlib.Path:
+    """Qwen3-8B by its published configuration."""
+    config = json.loads((PUBLISHED / "Qwen--Qwen3-8B.json").read_text())["config"]
+    add(write_model(tmp_path / "qwen", config, decoder(config)), models, name="Qwen/Qwen3-8B")
+    return models
+
+
+def test_a_quantized_load_and_cache_make_room(qwen):
+    def tokens(**kwargs: Any) -> int:
+        engine = {"max_model_len": 8192, "gpu_memory_utilization": 0.9, "kwargs": kwargs}
+        return planned(qwen, "Qwen/Qwen3-8B", engine=engine).fit.kv_cache_tokens
+
+    # akamaslabs/vllm-benchmark: 22,880, 67,424 and 134,864 tokens on an L4
+    assert tokens() == pytest.approx(22_880, rel=0.10)
+    assert tokens(quantization="fp8") == pytest.approx(67_424, rel=0.10)
+    assert tokens(quantization="fp8", kv_cache_dtype="fp8") == pytest.approx(134_864, rel=0.10)
+
+
+def test_a_drafter_takes_weights_and_a_cache_of_its_own(qwen):
+    def fit(**kwargs: Any):
+        return planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", engine={"kwargs": kwargs}).fit
+
+    drafting = {"method": "draft_model", "model": "Qwen/Qwen3-0.6B", "num_speculative_tokens": 4}
+    alone, with_drafter = fit(), fit(speculative_config=drafting)
+    assert with_drafter.weights_gib - alone.weights_gib == pytest.approx(1.12)
+    # 256 KiB a token for 144 (akamaslabs/vllm-benchmark 17)
+    assert (alone.layout.block_bytes, with_drafter.layout.block_bytes) == (16 * 144 * 1024, 16 * 256 * 1024)
+    assert fit(speculative_config={"method": "ngram", "num_speculative_tokens": 4}).weights_gib == alone.weights_gib
+
+
+def test_a_drafter_without_a_file_is_refused_with_the_command_that_writes_one(qwen):
+    config = {"method": "eagle3", "model": "acme/eagle", "num_speculative_tokens": 4}
+    message = refused(qwen, "Qwen/Qwen3-8B", engine={"kwargs": {"speculative_config": config}})
+    assert "engine.kwargs.speculative_config.model (got 'acme/eagle'): no file describes it" in message
+    assert "`rayline model add acme/eagle`" in message
+
+
+def test_a_model_without_a_prediction_layer_cannot_draft_with_it(qwen):
+    config = {"method": "mtp", "num_speculative_tokens": 1}
+    message = refused(qwen, "Qwen/Qwen3-8B", engine={"kwargs": {"speculative_config": config}})
+    assert "Qwen/Qwen3-8B has no multi-token-prediction layer" in message
+
+
+def test_lora_slots_take_memory_by_rank(qwen):
+    def weights(**kwargs: Any) -> float:
+        return planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", engine={"kwargs": kwargs}).fit.weights_gib
+
+    # 36 layers; inputs and outputs of q, k, v, o, gate, up and down at rank 16, in 16 bits
+    width = 36 * (3 * 4096 + 4096 + 2 * 1024 + 4096 + 4096 + 2 * 4096 + 2 * 12288 + 12288 + 4096)
+    assert weights(enable_lora=True) - weights() == pytest.approx(16 * width * 2 / GIB)
+    assert weights(enable_lora=True, max_loras=4, max_lora_rank=32) - weights() == pytest.approx(8 * 16 * width * 2 / GIB)
+    assert weights(max_loras=4) == weights()
+
+
+def test_several_gpus_leave_memory_beside_vllm(qwen):
+    engine = {"tensor_parallel_size": 2}
+    assert planned(qwen, "Qwen/Qwen3-8B", engine=engine).limits.gpu_memory_utilization == 0.88
+    assert planned(qwen, "Qwen/Qwen3-8B").limits.gpu_memory_utilization == 0.92
+    told = planned(qwen, "Qwen/Qwen3-8B", engine=engine | {"gpu_memory_utilization": 0.95}).warnings
+    assert any("0.88 is the most that leaves it" in warning for warning in told)
+
+
+# --- files with mistakes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n", "models/a.yaml: not a map"),
+        ("a: [\n", "models/a.yaml: cannot be read"),
+        ("model: acme/a\nlike: acme/none\n", "models/a.yaml: like (got 'acme/none'): no such model"),
+        ("model: acme/a\nlike: Qwen/Qwen3.5-4B\nheads: 0\n", "models/a.yaml: heads (got 0): at least 1"),
+        ("model: acme/a\nlike: Qwen/Qwen3.5-4B\nhead: 3\n", "models/a.yaml: head (got 3): no such key; did you mean heads?"),
+    ],
+)
+def test_a_mistake_in_a_models_file_names_the_file_and_the_key(models, text, message):
+    models.mkdir()
+    (models / "a.yaml").write_text(text)
+    assert message in refused(models, "Qwen/Qwen3.5-4B")
+
+
+def test_two_files_of_one_model_are_refused(models):
+    models.mkdir()
+    for name in ("a", "b"):
+        (models / f"{name}.yaml").write_text("model: acme/a\nlike: Qwen/Qwen3.5-4B\n")
+    assert "models/b.yaml: model (got 'acme/a'): models/a.yaml describes it already" in refused(models, "Qwen/Qwen3.5-4B")
+
+
+def test_a_folder_that_does_not_exist_is_refused(models):
+    assert f"models (got '{models}'): no such folder" in refused(models, "Qwen/Qwen3.5-4B")
+
+
+def test_a_model_without_a_file_names_the_command_that_writes_one(models):
+    models.mkdir()
+    assert "`rayline model add acme/none` writes a file with its numbers" in refused(models, "acme/none")
+
+
+def test_the_list_has_the_kits_models_and_those_of_the_folder(tmp_path, models):
+    add(write_model(tmp_path / "tiny", TINY, decoder(TINY)), models)
+    code, text = run("list", "--folder", models, "--json")
+    assert code == 0
+    assert {"acme/model", *shipped_models()} == {row["model"] for row in json.loads(text)}
+
+
+# --- the hub
+
+
+class _Hub(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    folder: pathlib.Path
+    gated_for: str | None = None
+    commit = "851bf6e8" * 5
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if self.gated_for and self.headers["Authorization"] != f"Bearer {self.gated_for}":
+            return self.answer(403, b"{}", **{"X-Error-Code": "GatedRepo"})
+        if re.fullmatch(r"/api/models/acme/model(/revision/(main|851bf6e8\w*))?", path):
+            info = {
+                "id": "acme/model", "sha": self.commit, "gated": "auto" if self.gated_for else False, "private": False,
+                "cardData": {"license": "llama3.1"}, "tags": [], "downloads": 0, "likes": 0,
+                "siblings": [{"rfilename": file.name} for file in self.folder.iterdir()],
+            }  # fmt: skip
+            return self.answer(200, json.dumps(info).encode())
+        if path.startswith("/api/models/acme/model/revision/"):
+            return self.answer(404, b"{}", **{"X-Error-Code": "RevisionNotFound"})
+        asked = re.fullmatch(r"/acme/model/resolve/[^/]+/(.+)", path)
+        file = self.folder / asked[1] if asked else None
+        if asked and file and file.is_file():
+            return self.content(file)
+        code = "EntryNotFound" if asked else "RepoNotFound"
+        return self.answer(404 if asked else 401, b"{}", **{"X-Error-Code": code})
+
+    def content(self, file: pathlib.Path) -> None:
+        size, span = file.stat().st_size, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
+        first, last = (int(span[1]), min(int(span[2]), size - 1)) if span else (0, size - 1)
+        with file.open("rb") as stream:
+            stream.seek(first)
+            # no more than the client asks for: the file is 16 GB of holes
+            body = stream.read(last - first + 1) if span or size < 1 << 20 else b""
+        headers = {"ETag": f'"{file.name}"', "X-Repo-Commit": self.commit, "Accept-Ranges": "bytes"}
+        if span:
+            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+        self.answer(206 if span else 200, body, **headers)
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Hub]]:
+    """A server that speaks as Hugging Face does, with Llama's shape; the environment points the client at it."""
+    pytest.importorskip("huggingface_hub")
+    from huggingface_hub import constants
+
+    handler = type("_OneHub", (_Hub,), {"folder": write_model(tmp_path / "hub", LLAMA, decoder(LLAMA))})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    yield handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_model_at_hugging_face_is_read_without_its_weights(hub, models):
+    code, text = run("add", "acme/model", "--folder", models)
+    assert code == 0, text
+    added = read_models(models)["acme/model"]
+    assert (added.parameters, added.licence, added.gated) == (8_030_261_248, "llama3.1", False)
+    assert "acme/model at 851bf6e8" in added.source
+    assert planned(models).fit.fits
+
+
+def test_a_gated_model_says_what_opens_it(hub, models, monkeypatch):
+    hub.gated_for = "hf_good"
+    code, text = run("add", "acme/model", "--folder", models)
+    assert code == 2
+    assert "gated, and there is no token that opens it. Fix: accept its licence" in text
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    code, text = run("add", "acme/model", "--folder", models)
+    assert code == 0, text
+    assert "hf_good" not in text
+    assert read_models(models)["acme/model"].gated
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("acme/other",), "no such model, or it is private. Fix: check the name"),
+        (("acme/model", "--revision", "v9"), "no revision v9. Fix: a commit, tag or branch"),
+        (("a/b/c",), "a/b/c: no Hugging Face id"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_said(hub, models, arguments, message):
+    code, text = run("add", *arguments, "--folder", models)
+    assert code == 2, text
+    assert message in text
+
+
+def test_a_hub_that_is_away_is_a_failure_with_its_address(hub, models, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    code, text = run("add", "acme/model", "--folder", models)
+    assert code == 1
+    assert "Fix: " in text
+    assert "Traceback" not in text
