@@ -84,10 +84,12 @@ def rule(description: str, *settings: str, of_stack: bool = False) -> Callable:
     return add
 
 
-def violations(resources: Sequence[Resource], settings: TeamSettings) -> list[tuple[str, Resource, str]]:
-    """Return rule, resource and message of each mistake in a stack."""
+def violations(
+    resources: Sequence[Resource], settings: TeamSettings, only: PolicyRule | None = None
+) -> list[tuple[str, Resource, str]]:
+    """Return rule, resource and message of each mistake in a stack; of one rule, where it is given."""
     mistakes: list[tuple[str, Resource, str]] = []
-    for each in RULES:
+    for each in [only] if only else RULES:
         if each.of_stack:
             mistakes += [(each.name, resource, message) for resource, message in each.check(resources, settings)]
         else:

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayline.facts.choices import ClusterMode
+from rayline.facts.choices import ClusterMode, OperatorSource
+from rayline.facts.defaults import OPERATOR_NAMESPACE
+from rayline.facts.labels import STACK_LABEL
 
 from . import preflight as preflights
 from .clients.kubernetes import Kubectl
@@ -50,6 +52,22 @@ def refuse_unready(program: Program) -> None:
                 kubectl("get", "pods", "-o", "name", seconds=LOOK_SECONDS)
             except NotSeen as error:
                 raise DeployError(f"the stack's cluster cannot be reached: {error}") from None
+            if program.plan.kuberay.source is OperatorSource.HELM:
+                _refuse_second_operator(kubectl, program.stack)
+
+
+def _refuse_second_operator(kubectl: Kubectl, stack: str) -> None:
+    """Raise DeployError where the cluster's operator is not this stack's: two of them would work on the same CRDs."""
+    try:
+        found = kubectl.get("namespaces", "-l", f"kubernetes.io/metadata.name={OPERATOR_NAMESPACE}")["items"]
+    except NotSeen:
+        # without rights to look, Pulumi finds out
+        return
+    owner = found[0]["metadata"].get("labels", {}).get(STACK_LABEL) if found else stack
+    if owner != stack:
+        whose = f"stack {owner}'s" if owner else "not this kit's"
+        fix = "kuberay.source preinstalled, and this namespace in kuberay.watch_namespaces of the stack that owns it"
+        raise DeployError(f"the cluster has a KubeRay operator in {OPERATOR_NAMESPACE}, and it is {whose}. Fix: {fix}")
 
 
 def is_terminal() -> bool:

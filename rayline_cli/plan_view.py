@@ -16,6 +16,7 @@ from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore
 from rayline.facts.labels import serve_service_name
 from rayline.facts.serve_flags import SWITCHES
+from rayline.facts.throughput import measured, usd_per_million
 from rayline.head.arguments import HeadArgs
 from rayline.isolation.arguments import IsolationArgs
 from rayline.platform.types import Plan
@@ -167,6 +168,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             f"{limits.max_num_seqs} requests a replica ({fit.concurrency:.1f} of full length), "
             f"{limits.max_num_batched_tokens:,} tokens a step"
         ),
+        "forecast": _forecast(service, pool) if on_gpus else "",
         "switches": ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES),
         "env": _own_variables(service),
         "runtime": f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {image}",
@@ -258,6 +260,20 @@ def _pool(pool: NodePool) -> str:
         f"GKE {pool.min_gke_version} or newer",
     ]
     return "; ".join(parts)
+
+
+def _forecast(service: ServicePlan, pool: NodePool | None) -> str:
+    row = measured(service.model_id, service.accelerator, service.gpus_per_replica)
+    if row is None:
+        return "not known: no measurement of this model on this GPU is on record"
+    span = f"{row.least:,}" if row.least == row.most else f"{row.least:,} to {row.most:,}"
+    text = f"{span} tokens/s for each busy GPU, prompts and answers, as measured elsewhere ({row.load}; {row.source})"
+    if pool is None or pool.hourly_usd is None:
+        return text
+    hourly = pool.hourly_usd / pool.machine.gpus
+    cheap, dear = (usd_per_million(tokens, hourly) for tokens in (row.most, row.least))
+    price = f"${cheap:.2f}" if round(cheap, 2) == round(dear, 2) else f"${cheap:.2f} to ${dear:.2f}"
+    return f"{text}; {price} for a million tokens at the planned price"
 
 
 def _price_note(pool: NodePool) -> str:

@@ -1,4 +1,4 @@
-"""Check a file for `--policy-config`: Pulumi itself ignores a rule or setting that the policy pack does not have."""
+"""The policy pack without Pulumi: check a file for `--policy-config`, whose unknown rules Pulumi ignores, and run the rules on a plan."""
 
 import importlib.util
 import json
@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .errors import UsageError
+from .offline import Program
 from .stack_names import PROJECT_ROOT
 
 # Pulumi's own words: beside a rule's settings, and instead of a rule's name.
@@ -42,12 +43,39 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
 
 
+def broken_rules(program: Program, path: pathlib.Path | None) -> list[str]:
+    """Return the rules that a recorded program breaks, each with the resource and what is wrong.
+
+    `path` is a file for `--policy-config`. Raises BadPolicyConfig. A rule that the file turns off or makes advisory breaks nothing.
+    """
+    if path:
+        refuse_unknown(path)
+    config = json.loads(path.read_text()) if path else {}
+    rules = _rules()
+    resources = [rules.Resource(r.type, r.name, r.inputs, r.protect) for r in program.resources]
+    broken = []
+    for rule in rules.RULES:
+        own = config.get(rule.name, config.get(_EVERY_RULE, {}))
+        level = own if isinstance(own, str) else own.get(_LEVEL, "mandatory")
+        if level != "mandatory":
+            continue
+        given = {name: own[name] for name in rule.settings if isinstance(own, dict) and name in own}
+        settings = rules.TeamSettings(program.stack, **given)
+        wrong = rules.violations(resources, settings, only=rule)
+        broken += [f"policy {name}: {resource.name}: {message}" for name, resource, message in wrong]
+    return broken
+
+
 def _settings() -> dict[str, tuple[str, ...]]:
-    """Return the settings of each rule. The pack is no package of the kit, so its rules are read from their file."""
+    return {_EVERY_RULE: ()} | {rule.name: rule.settings for rule in _rules().RULES}
+
+
+def _rules() -> Any:
+    """Return the module of the rules. The pack is no package of the kit, so it is read from its file."""
     spec = importlib.util.spec_from_file_location("rayline_policy_rules", PROJECT_ROOT / "policy" / "rules.py")
     assert spec and spec.loader  # noqa: PT018
     rules: Any = importlib.util.module_from_spec(spec)
     # dataclasses look their module up
     sys.modules[spec.name] = rules
     spec.loader.exec_module(rules)
-    return {_EVERY_RULE: ()} | {rule.name: rule.settings for rule in rules.RULES}
+    return rules

@@ -63,7 +63,10 @@ def program_arguments() -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _take(arguments: dict[str, Any], problems: list[Problem], key: str, value: Any) -> None:
-    """Put a value under its key: a map arrives as JSON, everything else as text."""
+    """Put a value under its key: a map arrives as JSON, everything else as text; a switch is read again."""
+    field = InferencePlatformArgs.model_fields.get(key)
+    if field and field.annotation is bool and value in ("true", "false"):
+        value = value == "true"
     if isinstance(value, str) and _is_map(key):
         try:
             value = _from_json(value)

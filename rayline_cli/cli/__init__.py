@@ -3,10 +3,25 @@
 from rayline_cli.signals import terminable
 
 # Importing a module registers its command. What a command needs beyond options and messages, it imports when it runs.
-from . import common, down, key, logs, model, permissions, plan, render, status, up, verify
+from . import advise, common, down, key, logs, model, permissions, plan, render, status, up, verify
 from .common import app
 
-__all__ = ["app", "common", "down", "key", "logs", "main", "model", "permissions", "plan", "render", "status", "up", "verify"]
+__all__ = [
+    "advise",
+    "app",
+    "common",
+    "down",
+    "key",
+    "logs",
+    "main",
+    "model",
+    "permissions",
+    "plan",
+    "render",
+    "status",
+    "up",
+    "verify",
+]
 
 
 def main() -> None:

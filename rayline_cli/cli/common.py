@@ -131,6 +131,10 @@ JsonOption = Annotated[
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Skip the confirmation. Required without a terminal, for a stack in a cluster.")
 ]
+PolicyConfigOption = Annotated[
+    pathlib.Path | None,
+    typer.Option("--policy-config", exists=True, dir_okay=False, help="Settings of the policy pack (docs/policy.md)."),
+]
 ServiceOption = Annotated[str | None, typer.Option("--service", help="One service of the stack; without it, all.")]
 ContextOption = Annotated[str | None, typer.Option("--context", help="kubectl context (default: the stack's own cluster).")]
 

@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from .common import EveryStackOption, JsonOption, app, console, end_with_refusals, print_stacks
+from rayline.facts.choices import ClusterMode
+
+from .common import EveryStackOption, JsonOption, PolicyConfigOption, app, console, end_with_refusals, print_stacks
 
 
 @app.command(epilog="Example: rayline plan --stack dev-l4")
@@ -13,13 +15,20 @@ def plan(
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a comment on a pull request.")] = False,
     tree: Annotated[bool, typer.Option(help="Show the tree of resources.")] = True,
+    policy_config: PolicyConfigOption = None,
 ) -> None:
     """Show what a stack would create: services, hardware, memory fit, concurrency, cost. Creates nothing."""
     from rayline_cli import offline, plan_view
+    from rayline_cli.policy_config import broken_rules
 
     if as_json and markdown:
         raise typer.BadParameter("--json and --markdown exclude each other. Fix: leave one out")
     programs, refused = offline.record_all(offline.stack_names() if stack is None else [stack])
+    for program in programs:
+        # `up` runs the policy pack for stacks in a cluster
+        in_cluster = program.plan.cluster.mode is not ClusterMode.LOCAL
+        if in_cluster and (broken := broken_rules(program, policy_config)):
+            refused[program.stack] = offline.ProgramError(f"stack {program.stack}: " + "\n  ".join(broken))
     if as_json:
         print_stacks("plans", [plan_view.program_json(program) for program in programs], refused)
     elif markdown:

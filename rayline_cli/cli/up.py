@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from rayline_cli.errors import FailedError
 from .checking import Checks, check_cluster, failed, show_checks, show_failed, show_services
 from .common import (
     JsonOption,
+    PolicyConfigOption,
     StackOption,
     YesOption,
     app,
@@ -33,13 +34,7 @@ _CHECK_FAILED = "a check failed: see services"
 
 @app.command(epilog="Example: rayline up --stack local, or rayline up --stack prod-l4 --yes --json in a pipeline")
 def up(
-    stack: StackOption = "local",
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-    policy_config: Annotated[
-        pathlib.Path | None,
-        typer.Option("--policy-config", exists=True, dir_okay=False, help="Settings of the policy pack (docs/policy.md)."),
-    ] = None,
+    stack: StackOption = "local", yes: YesOption = False, as_json: JsonOption = False, policy_config: PolicyConfigOption = None
 ) -> None:
     """Bring a stack up: on this machine for `cluster.mode: local`, else with `pulumi up`. Then verify it.
 

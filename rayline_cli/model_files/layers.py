@@ -190,7 +190,9 @@ def _recurrent(text: Config, kinds: list[str]) -> RecurrentLayers | None:
     if not layers:
         return None
     get = lambda *names: next((int(text[name]) for name in names if text.get(name)), 0)  # noqa: E731
-    state_type = str(text.get("mamba_ssm_dtype") or text.get("mamba_ssm_cache_dtype") or "")
+    # Nemotron-H keeps its state in float32 unless it says otherwise (vllm/model_executor/models/config.py)
+    usual = "float32" if text.get("model_type") == "nemotron_h" else ""
+    state_type = str(text.get("mamba_ssm_dtype") or text.get("mamba_ssm_cache_dtype") or usual)
     size = FP32 if state_type == "float32" else BF16
     if get("linear_num_value_heads"):
         # gated delta net (vllm/model_executor/layers/mamba/mamba_utils.py, gated_delta_net_state_shape)

@@ -148,6 +148,8 @@ class FakeCluster:
         self.refusals = {"nowhere": 'error: context "nowhere" does not exist'}
         """Context, or "*" for any -> what kubectl says in place of an answer."""
         self.namespaces = [NAMESPACE]
+        self.labels: dict[str, dict[str, str]] = {}
+        """Labels of other namespaces, by name."""
         self.save()
 
     def answers(self) -> dict[str, Any]:
@@ -193,6 +195,10 @@ class FakeCluster:
     def save(self) -> None:
         objects = {
             "namespace": [{"metadata": {"name": name}} for name in self.namespaces],
+            "namespaces": [
+                {"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name} | labels}}
+                for name, labels in self.labels.items()
+            ],
             "rayservice": [self.ray_service],
             "events": self.events,
             "pods": self.pods,

@@ -22,7 +22,7 @@ PULUMI = {"pulumi", "pulumi_gcp", "pulumi_kubernetes", "pulumi_random"}
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "facts": (set(), set()),
     "schema": (set(), {"pulumi", "pydantic", "pydantic_core"}),
-    "arguments": ({"arguments"}, {"pydantic"}),
+    "arguments": ({"arguments", "model", "catalog"}, {"pydantic", "yaml"}),
     "types": ({"types"}, set()),
     "plan": (
         {
@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "fit",
             "gpus",
             "limits",
+            "loading",
             "request",
             "scale",
         },

@@ -68,7 +68,9 @@ def test_every_class_of_arguments_has_one_place_in_a_stack_file_and_stands_in_a_
     for module in pkgutil.walk_packages(rayline.__path__, "rayline."):
         if module.name.endswith((".arguments", ".read", ".plan")):
             import_module(module.name)
-    assert sorted(CLASSES, key=name_of) == sorted(Arguments.__subclasses__(), key=name_of)
+    # models/model.py is the schema of a file of its own
+    others = [arguments for arguments in Arguments.__subclasses__() if not arguments.__module__.endswith(".models.model")]
+    assert sorted(CLASSES, key=name_of) == sorted(others, key=name_of)
     assert {arguments.__module__.rpartition(".")[2] for arguments in CLASSES} == {"arguments"}
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from rayline.facts.choices import OperatorSource
 from rayline.facts.runtimes import KUBERAY_CHART, KUBERAY_REPOSITORY, KUBERAY_VERSION
-from rayline.schema.base import Arguments, FromText, Line, form
+from rayline.schema.base import Arguments, DnsLabel, FromText, Line, form, items
 
 
 class KuberayArgs(Arguments):
@@ -22,5 +22,7 @@ class KuberayArgs(Arguments):
     """Chart name in the repository, or the path of a chart folder on this machine."""
     crds: Line | None = None
     """Folder or address with the CRD files of that version. Default: the chart folder's crds, or KubeRay's release on GitHub."""
+    watch_namespaces: Annotated[list[DnsLabel], items(100, "namespaces")] = []
+    """Further namespaces for the operator: of other stacks in the cluster, which have source preinstalled. They have to exist."""
     keep_crds: bool | None = None
     """Keep the CRDs when the stack is destroyed; their deletion deletes every RayService of the cluster. Default: true with mode existing."""

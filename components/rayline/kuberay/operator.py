@@ -7,13 +7,13 @@ import pulumi_kubernetes as kubernetes
 
 from rayline.facts import defaults
 from rayline.facts.choices import PodSecurity
-from rayline.facts.labels import POOL_LABEL
+from rayline.facts.labels import POOL_LABEL, STACK_LABEL
 from rayline.isolation.manifests import pod_security_labels
 from rayline.service.pods import cpu_quantity
 
 
 class KuberayOperatorArgs(TypedDict):
-    """The KubeRay operator, for one namespace."""
+    """The KubeRay operator."""
 
     version: str
     """Version of the chart and the image."""
@@ -23,8 +23,10 @@ class KuberayOperatorArgs(TypedDict):
     """Chart name, or the path of a chart folder on this machine."""
     namespace: str
     """Namespace of the operator; this component creates it."""
-    watch_namespace: str
-    """Only namespace in which the operator acts and has rights; it has to exist."""
+    watch_namespaces: list[str]
+    """Namespaces in which alone the operator acts and has rights; they have to exist."""
+    owner: str
+    """Name of the stack, as a label of the operator's namespace."""
     on_system_pool: bool
     """Run on the kit's CPU pool."""
 
@@ -40,7 +42,10 @@ class KuberayOperator(pulumi.ComponentResource):
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             # the chart's pod needs nothing that this standard forbids
-            metadata={"name": args["namespace"], "labels": pod_security_labels(PodSecurity.RESTRICTED)},
+            metadata={
+                "name": args["namespace"],
+                "labels": pod_security_labels(PodSecurity.RESTRICTED) | {STACK_LABEL: args["owner"]},
+            },
             opts=pulumi.ResourceOptions(parent=self),
         )
         repository = args.get("repository")
@@ -70,7 +75,7 @@ def chart_values(args: KuberayOperatorArgs) -> dict:
         "image": {"tag": f"v{args['version']}"},
         "resources": {"requests": size, "limits": size},
         "singleNamespaceInstall": True,
-        "watchNamespace": [args["watch_namespace"]],
+        "watchNamespace": args["watch_namespaces"],
     }
     if args["on_system_pool"]:
         values["nodeSelector"] = {POOL_LABEL: "system"}

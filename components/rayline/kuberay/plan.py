@@ -25,6 +25,7 @@ def plan_kuberay(check: Check, args: KuberayArgs, mode: ClusterMode) -> KuberayP
         crd_files=tuple(f"{crds.rstrip('/')}/{name}" for name in KUBERAY_CRD_FILES),
         # on a cluster that others use too, deleting a CRD deletes their RayServices
         keep_crds=mode is ClusterMode.EXISTING if args.keep_crds is None else args.keep_crds,
+        watch_namespaces=tuple(args.watch_namespaces),
     )
 
 

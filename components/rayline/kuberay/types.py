@@ -16,3 +16,5 @@ class KuberayPlan:
     chart: str
     crd_files: tuple[str, ...]
     keep_crds: bool
+    watch_namespaces: tuple[str, ...] = ()
+    """Further namespaces for the operator."""

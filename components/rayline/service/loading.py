@@ -6,6 +6,7 @@ from typing import Any
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.quantizations import KV_CACHE_BYTES, LEAST_FOR_FP8_KV_CACHE, QUANTIZATIONS
 from rayline.models.model import BF16, Model
+from rayline.schema.secret_values import may_show
 from rayline.service.request import ServiceRequest
 from rayline.service.types import LoadedModel
 
@@ -89,6 +90,7 @@ def _drafter(request: ServiceRequest, model: Model, config: Any) -> tuple[Model 
     if not isinstance(name, str):
         return None, False
     drafter = request.models.get(name)
-    if drafter is None:
+    # a secret in its place is refused with the other arguments
+    if drafter is None and may_show("", name):
         request.refuse(f"{where}.model", f"no file describes it. Fix: `rayline model add {name}` writes one", name)
     return drafter, False

@@ -14,6 +14,7 @@ from rayline.models.model import Model
 from rayline.models.plan import plan_service_weights
 from rayline.models.types import BucketPlan
 from rayline.schema.check import Check, version
+from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import meant
 from rayline.service.arguments import NodesArgs, ServiceArgs
 from rayline.service.engine_arguments import plan_engine_kwargs
@@ -77,7 +78,7 @@ def _model_and_runtime(request: ServiceRequest) -> tuple[Model | None, Runtime |
     model, runtime = request.models.get(name), RUNTIMES.get(request.arguments.pods.runtime)
     if model is None:
         near = meant(name, request.models)
-        add = f"`rayline model add {name}` writes a file with its numbers; known: {', '.join(request.models)}"
+        add = f"`rayline model add {name if may_show('', name) else 'MODEL'}` writes a file with its numbers; known: {', '.join(request.models)}"
         request.refuse("model", f"no file describes it. Fix: {f'{near}, or ' if near else ''}{add}")
     if runtime is None:
         request.refuse("pods.runtime", f"one of {', '.join(RUNTIMES)}: sets of Ray, vLLM and image that were seen together")
