@@ -18,7 +18,7 @@ WAYS = (Capacity.ON_DEMAND, Capacity.FLEX_START, Capacity.SPOT)
 
 
 @dataclass(frozen=True)
-class Load:
+class TrafficLoad:
     """What clients ask for: tokens of a prompt and of an answer, and requests a second; None for one replica."""
 
     tokens_in: int
@@ -50,7 +50,7 @@ class Advice:
     """Of the replicas that the load needs, or of one."""
 
 
-def compare(model: str, models: str | None, known: Mapping[str, Model], load: Load, region: str) -> list[Advice]:
+def compare(model: str, models: str | None, known: Mapping[str, Model], load: TrafficLoad, region: str) -> list[Advice]:
     """Return the advice for each GPU, the cheapest known price first. Raises PlanError for a model without a file."""
     if model not in known:
         make_plan(
@@ -64,12 +64,14 @@ def compare(model: str, models: str | None, known: Mapping[str, Model], load: Lo
     return sorted(advice, key=order)
 
 
-def _service(model: str, accelerator: Accelerator, tensor: int, load: Load) -> dict:
+def _service(model: str, accelerator: Accelerator, tensor: int, load: TrafficLoad) -> dict:
     engine = {"tensor_parallel_size": tensor, "max_model_len": load.tokens_in + load.tokens_out}
     return {"model": model, "accelerator": accelerator.value, "engine": engine}
 
 
-def _advice(model: str, models: str | None, accelerator: Accelerator, spec: AcceleratorSpec, load: Load, region: str) -> Advice:
+def _advice(
+    model: str, models: str | None, accelerator: Accelerator, spec: AcceleratorSpec, load: TrafficLoad, region: str
+) -> Advice:
     for plan in _plans(model, models, accelerator, spec, load):
         gpus, machine = plan.gpus_per_replica, plan.machine
         assert machine
@@ -97,7 +99,7 @@ def _advice(model: str, models: str | None, accelerator: Accelerator, spec: Acce
 
 
 def _plans(
-    model: str, models: str | None, accelerator: Accelerator, spec: AcceleratorSpec, load: Load
+    model: str, models: str | None, accelerator: Accelerator, spec: AcceleratorSpec, load: TrafficLoad
 ) -> Iterator[ServicePlan]:
     """Yield the plan of the fewest GPUs that hold the model and one request of the load."""
     most = max(machine.gpus for machine in spec.machines)

@@ -29,7 +29,7 @@ def write_model(folder: pathlib.Path, config: Mapping[str, Any], tensors: Tensor
     return folder
 
 
-def decoder(config: Mapping[str, Any], dtype: str = "BF16", **more: tuple[str, tuple[int, ...]]) -> Tensors:
+def decoder(config: Mapping[str, Any], dtype: str = "BF16") -> Tensors:
     """Return the tensors of a plain decoder, as Llama, Mistral and Qwen2 have them."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head = config.get("head_dim") or hidden // config["num_attention_heads"]
@@ -50,4 +50,4 @@ def decoder(config: Mapping[str, Any], dtype: str = "BF16", **more: tuple[str, t
         tensors |= {f"model.layers.{at}.{name}.weight": ("BF16", (hidden,)) for name in norms}
     tensors["model.norm.weight"] = ("BF16", (hidden,))
     tensors["lm_head.weight"] = ("BF16", (config["vocab_size"], hidden))
-    return tensors | more
+    return tensors

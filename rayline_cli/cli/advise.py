@@ -30,7 +30,7 @@ def advise(
     from rayline_cli import advise as advice
     from rayline_cli.errors import UsageError
 
-    load = advice.Load(tokens_in, tokens_out, requests_per_second)
+    load = advice.TrafficLoad(tokens_in, tokens_out, requests_per_second)
     try:
         rows = advice.compare(model, str(folder) if folder.is_dir() else None, read_models(folder), load, region)
     except PlanError as error:

@@ -11,57 +11,37 @@ from rayline.models.model import BF16, FP32, AttentionLayers, RecurrentLayers
 
 Config = Mapping[str, Any]
 
-# `model_type` of the text model -> how its layers are read. Each was compared with vLLM's own reading of a published config.json.
-PLAIN = frozenset(
+# `model_type` of the text models that are known. Each was compared with vLLM's own reading of a configuration
+# (tests/unit/published_models), or is a relative below.
+DECODERS = frozenset(
     {
         *(
             "llama",
             "mistral",
-            "mistral3",
-            "ministral3",
             "mixtral",
             "qwen2",
-            "qwen2_moe",
             "qwen3",
             "qwen3_moe",
+            "qwen3_vl_text",
             "phi3",
             "granite",
-        ),
-        *(
-            "granitemoe",
-            "glm4",
-            "glm4_moe",
             "minimax_m2",
-            "mimo",
-            "olmo2",
-            "starcoder2",
             "cohere",
-            "smollm3",
-            "seed_oss",
-            "llama4_text",
         ),
-        *("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"),
+        *("gemma2", "gemma3_text", "gemma4_text", "gpt_oss", "exaone4", "mimo_v2_flash"),
+        *("qwen3_next", "nemotron_h", "granitemoehybrid", "falcon_h1", "jamba"),
     }
 )
-WINDOWS = frozenset(
+LATENT = frozenset({"deepseek_v3", "kimi_k2"})
+# The text models of Qwen's vision models, and of Qwen3.5, whose start-up logs are in benchmarks/rayline_bench/vllm_logs.py.
+RELATIVES = frozenset(
     {
-        "gemma2",
-        "gemma3",
-        "gemma3_text",
-        "gemma3n_text",
-        "gemma4_text",
-        "gpt_oss",
-        "cohere2",
-        "exaone4",
-        "olmo3",
-        "mimo_v2_flash",
+        *("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl_moe_text"),
+        *("qwen3_5_text", "qwen3_5_moe_text"),
     }
 )
-LATENT = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2", "glm4_moe_lite", "longcat_flash"})
-LINEAR = frozenset({"qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"})
-MAMBA = frozenset({"nemotron_h", "granitemoehybrid", "bamba", "jamba", "falcon_h1", "mamba2", "lfm2", "lfm2_moe"})
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "distilbert"})
-KNOWN = PLAIN | WINDOWS | LATENT | LINEAR | MAMBA | ENCODERS
+KNOWN = DECODERS | LATENT | RELATIVES | ENCODERS
 
 Layers = tuple[list[AttentionLayers], RecurrentLayers | None, str | None]
 
@@ -101,10 +81,8 @@ def _head_dim(text: Config) -> int:
 
 def _latent(text: Config) -> AttentionLayers:
     """One vector of the KV rank and the rotary part for each token (vllm/model_executor/layers/attention/mla_attention.py)."""
-    # longcat_flash has two attentions in a layer
-    layers = int(text["num_layers"]) * 2 if text.get("model_type") == "longcat_flash" else _count(text)
     size = int(text["kv_lora_rank"]) + int(text.get("qk_rope_head_dim") or 0)
-    return AttentionLayers(layers=layers, kv_heads=1, head_dim=size, latent=True)
+    return AttentionLayers(layers=_count(text), kv_heads=1, head_dim=size, latent=True)
 
 
 # Words of `layer_types`, `layers_block_type` and the letters of `hybrid_override_pattern`.
@@ -143,7 +121,8 @@ def _kinds(text: Config) -> list[str]:
         return ["full" if (at + 1) % every == 0 else "sliding" for at in range(count)]
     if kind == "gemma2":
         return ["full" if at % 2 else "sliding" for at in range(count)]
-    return ["sliding" if window else "full"] * count
+    # Llama's attention reads `layer_types` alone: vLLM keeps the whole context of Mistral, whatever its sliding_window
+    return ["full"] * count
 
 
 def _window(text: Config) -> int | None:

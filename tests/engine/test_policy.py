@@ -26,9 +26,9 @@ def test_a_production_stack_passes_and_one_without_protection_is_stopped(product
     stopped = production.operate("preview", "--policy-pack", POLICY_PACK)
     assert stopped.code != 0
     assert "production-clusters-are-protected" in stopped.output
-    assert "deletionProtection has to be true" in stopped.output
+    assert "deletionProtection is not true" in stopped.output
     # an object in a cluster that is yet to be made, by a rule over the whole stack
-    assert "pod-security.kubernetes.io/enforce is privileged: restricted" in stopped.output
+    assert "pod-security.kubernetes.io/enforce is privileged. Fix: restricted" in stopped.output
 
 
 def test_a_platform_team_sets_a_limit_in_a_file(production: PulumiProject) -> None:

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tomllib
 import venv
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
@@ -213,3 +214,15 @@ def test_the_packages_dependencies_are_those_of_the_program() -> None:
     # policies judge programs, the components need none
     wanted = {re.split("[=>]=", line)[0] for line in program if line.startswith(("pulumi", "pydantic"))}
     assert {line.split(">=")[0] for line in package["project"]["dependencies"]} == wanted - {"pulumi-policy"}
+
+
+def test_a_built_package_has_the_files_that_it_reads(tmp_path: pathlib.Path):
+    source = tmp_path / "components"
+    shutil.copytree(ROOT / "components", source, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__", "build"))
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
+        packed = set(wheel.namelist())
+    read = {*(source / "rayline" / "models" / "files").glob("*.yaml"), source / "rayline" / "facts" / "runtime.json"}
+    assert len(read) > 10
+    assert {str(file.relative_to(source)) for file in read} <= packed

@@ -52,8 +52,7 @@ def test_a_budget_counts_every_replica_that_autoscaling_allows():
 def test_a_price_that_is_not_known_is_said_beside_a_budget():
     arguments = CREATE | {"region": "us-east4", "budget": {"usd_per_month": 1e6}}
     made = make_plan(
-        arguments
-        | {"services": {"b": {"model": "Qwen/Qwen3.5-4B", "accelerator": "b200", "nodes": {"capacity": "spot"}}}}
+        arguments | {"services": {"b": {"model": "Qwen/Qwen3.5-4B", "accelerator": "b200", "nodes": {"capacity": "spot"}}}}
     )
     assert made.unpriced
     assert f"budget: the price of {', '.join(made.unpriced)} is not known here and not counted" in made.warnings

@@ -192,6 +192,8 @@ FAILURES = [
     ("logs",),
     ("key",),
     ("key", "--previous"),
+    ("advise",),
+    ("advise", "--model", "acme/none"),
     ("verify", "--url", "llm.example.com"),
 ]
 

@@ -42,6 +42,6 @@ QUANTIZATIONS: dict[str, QuantizationRow] = {
 }
 
 # Bytes of one value of the KV cache by the engine's `kv_cache_dtype`; other values are 16 bits.
-KV_CACHE_BYTES = dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"), 1)
+KV_CACHE_BYTES: dict[str, int] = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1}
 # "an FP8 KV cache needs native fp8e4nv (SM89+)" (vllm 0.29.0 vllm/v1/attention/ops/triton_reshape_and_cache_flash.py:399)
 LEAST_FOR_FP8_KV_CACHE = 8.9

@@ -41,14 +41,16 @@ def kv_layout(loaded: LoadedModel, *, tensor_parallel_size: int, prefix_caching:
         token = sum(size * layers for (size, _), layers in kinds.items())
         return KvLayout(token * block_tokens, (("full", 1, block_tokens, None),) if kinds else (), prefix_caching)
 
-    layers_per_group = min([*kinds.values(), *([recurrent.layers] if recurrent else [])])
-    page_bytes = max((size for size, _ in kinds), default=0) * block_tokens
+    counts: list[int] = [*kinds.values(), *([recurrent.layers] if recurrent else [])]
+    layers_per_group = min(counts)
+    sizes: list[int] = [size for size, _ in kinds]
+    page_bytes = max(sizes, default=0) * block_tokens
     if recurrent:
         state = recurrent.state_bytes / tensor_parallel_size
         # the attention block grows until its page holds one state
-        needed = max((ceil(state / size) for size, _ in kinds), default=0)
+        needed = max((ceil(state / size) for size in sizes), default=0)
         block_tokens = max(block_tokens, ceil(needed / 16) * 16)
-        page_bytes = max((size * block_tokens for size, _ in kinds), default=ceil(state))
+        page_bytes = max(sizes) * block_tokens if sizes else ceil(state)
     groups: list[tuple[str, int, int, int | None]] = [
         ("full" if window is None else "sliding", ceil(layers / layers_per_group), page_bytes // size, window)
         for (size, window), layers in kinds.items()
