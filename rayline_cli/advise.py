@@ -19,7 +19,7 @@ WAYS = (Capacity.ON_DEMAND, Capacity.FLEX_START, Capacity.SPOT)
 
 @dataclass(frozen=True)
 class TrafficLoad:
-    """What clients ask for: tokens of a prompt and of an answer, and requests a second; None for one replica."""
+    """Load of clients: tokens of a prompt and of an answer, and requests a second; None for one replica."""
 
     tokens_in: int
     tokens_out: int

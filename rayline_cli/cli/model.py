@@ -7,7 +7,7 @@ import typer
 
 from .common import PROJECT_ROOT, JsonOption, app, print_json, print_line
 
-model = typer.Typer(help="Files of models: what the plan knows about each.", no_args_is_help=True)
+model = typer.Typer(help="Files of models: the numbers that the plan needs.", no_args_is_help=True)
 app.add_typer(model, name="model", epilog="Example: rayline model add Qwen/Qwen3-8B")
 
 FolderOption = Annotated[pathlib.Path, typer.Option("--folder", help="Folder with the files.", show_default="models/")]

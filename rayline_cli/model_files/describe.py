@@ -92,7 +92,7 @@ def _parsers(kind: str, template: str) -> tuple[str | None, str | None]:
 
 
 def _quantization(source: ModelSource) -> tuple[str | None, str | None]:
-    """Return the checkpoint's quantization and the KV cache that it asks for. Raises UsageError for one that vLLM lacks."""
+    """Return the quantization of a checkpoint and the type of its KV cache. Raises UsageError for one that vLLM lacks."""
     inner = source.config.get("text_config")
     config = source.config.get("quantization_config") or (inner.get("quantization_config") if isinstance(inner, dict) else None)
     extra = source.json_of("hf_quant_config.json")

@@ -62,10 +62,10 @@ def _values(file: pathlib.Path, where: str, problems: list[Problem]) -> dict[str
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        problems.append(Problem(where, None, f"cannot be read: {reason}. Fix: write it anew with `rayline model add`"))
+        problems.append(Problem(where, None, f"cannot be read: {reason}. Fix: replace it, with `rayline model add --replace`"))
         return {}
     if not isinstance(values, dict):
-        problems.append(Problem(where, None, "not a map. Fix: write it anew with `rayline model add`"))
+        problems.append(Problem(where, None, "not a map. Fix: replace it, with `rayline model add --replace`"))
         return {}
     return values
 

@@ -72,7 +72,7 @@ class Model(Arguments):
     quantization: Quantization | None = None
     """Quantization of the checkpoint."""
     kv_cache_dtype: Line | None = None
-    """Type of the KV cache that the checkpoint asks for; none for 16 bits."""
+    """Type of the KV cache that the checkpoint requires; none for 16 bits."""
     hidden_size: Count
     """Width of the residual stream."""
     intermediate_size: Count
