@@ -1,5 +1,6 @@
 """The Pulumi program: a stack's configuration becomes one InferencePlatform."""
 
+import os
 import pathlib
 
 import pulumi
@@ -17,7 +18,7 @@ try:
     arguments, problems = program_arguments()
     # where the program stands, not where it is called
     folder = pathlib.Path(__file__).parent / (arguments.get("models") or "models")
-    if "models" in arguments or folder.is_dir():
+    if "models" in arguments or os.path.isdir(folder):
         arguments["models"] = str(folder)
     plan = make_plan(arguments, name=stack)
 except PlanError as error:

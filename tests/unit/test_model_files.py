@@ -352,8 +352,9 @@ def test_two_files_of_one_model_are_refused(models):
     assert "models/b.yaml: model (got 'acme/a'): models/a.yaml describes it already" in refused(models, "Qwen/Qwen3.5-4B")
 
 
-def test_a_folder_that_does_not_exist_is_refused(models):
-    assert f"models (got '{models}'): no such folder" in refused(models, "Qwen/Qwen3.5-4B")
+@pytest.mark.parametrize("name", ["none", "x" * 300], ids=["missing", "too long"])
+def test_a_folder_that_does_not_exist_is_refused(tmp_path, name):
+    assert f"models (got '{tmp_path / name}'): no such folder" in refused(tmp_path / name, "Qwen/Qwen3.5-4B")
 
 
 def test_a_model_without_a_file_names_the_command_that_writes_one(models):

@@ -1,5 +1,6 @@
 """Read the files of models: those of the kit, and those of a folder that the caller names."""
 
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -26,8 +27,8 @@ def read_models(folder: str | pathlib.Path | None) -> Mapping[str, Model]:
 
     A folder that does not exist, and None, have none. Raises PlanError with every mistake of the files.
     """
-    own = pathlib.Path(folder) if folder else None
-    return {**shipped_models(), **(_models(own, shipped_models()) if own and own.is_dir() else {})}
+    own = _models(pathlib.Path(folder), shipped_models()) if folder and os.path.isdir(folder) else {}
+    return {**shipped_models(), **own}
 
 
 def file_name(model: str) -> str:

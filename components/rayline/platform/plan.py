@@ -3,7 +3,7 @@
 `make_plan` returns node pools, worker groups, engine limits, memory fits and costs. It reports all mistakes at once.
 """
 
-import pathlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -135,7 +135,8 @@ def _services(
 
 
 def _models(check: Check, args: InferencePlatformArgs) -> Mapping[str, Model]:
-    if args.models and not pathlib.Path(args.models).is_dir():
+    # of a name that is too long, too
+    if args.models and not os.path.isdir(args.models):
         check.refuse(
             "models", args.models, "no such folder. Fix: the folder with files of `rayline model add`, or leave it out"
         )
