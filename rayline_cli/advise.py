@@ -1,14 +1,14 @@
 """Compare GPUs for a model and a load: what fits, what it costs, and how many replicas the load needs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.facts.prices import HOURS_PER_MONTH, node_price
 from rayline.facts.throughput import MeasuredThroughput, measured, usd_per_million
-from rayline.models.model import Model
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
 from rayline.service.types import ServicePlan
@@ -50,12 +50,8 @@ class Advice:
     """Of the replicas that the load needs, or of one."""
 
 
-def compare(model: str, models: str | None, known: Mapping[str, Model], load: TrafficLoad, region: str) -> list[Advice]:
-    """Return the advice for each GPU, the cheapest known price first. Raises PlanError for a model without a file."""
-    if model not in known:
-        make_plan(
-            {"cluster": {"mode": "existing"}, "models": models, "services": {"model": _service(model, Accelerator.L4, 1, load)}}
-        )
+def compare(model: str, models: str | None, load: TrafficLoad, region: str) -> list[Advice]:
+    """Return the advice for each GPU, the cheapest known price first. Raises PlanError for a model without a file, or a context beyond its limit."""
     advice = [_advice(model, models, accelerator, spec, load, region) for accelerator, spec in ACCELERATORS.items()]
 
     def order(one: Advice) -> tuple[bool, float, float]:
@@ -64,9 +60,16 @@ def compare(model: str, models: str | None, known: Mapping[str, Model], load: Tr
     return sorted(advice, key=order)
 
 
-def _service(model: str, accelerator: Accelerator, tensor: int, load: TrafficLoad) -> dict:
+# Refusals of one GPU, or of one number of GPUs.
+_TOO_SMALL = ("does not fit", "split evenly", "has to divide", "needs a block of its own", "vLLM has no")
+
+
+def _trial(model: str, models: str | None, accelerator: Accelerator, tensor: int, load: TrafficLoad) -> dict[str, Any]:
     engine = {"tensor_parallel_size": tensor, "max_model_len": load.tokens_in + load.tokens_out}
-    return {"model": model, "accelerator": accelerator.value, "engine": engine}
+    # a model elsewhere, and a token for a gated one, make no difference here
+    service = {"model": model, "accelerator": accelerator.value, "engine": engine, "weights": {"location": "/models/trial"}}
+    trial = {"cluster": {"mode": "existing"}, "hugging_face": {"source": "existing-secret"}, "services": {"model": service}}
+    return trial | ({"models": models} if models else {})
 
 
 def _advice(
@@ -104,11 +107,12 @@ def _plans(
     """Yield the plan of the fewest GPUs that hold the model and one request of the load."""
     most = max(machine.gpus for machine in spec.machines)
     for tensor in (size for size in (1, 2, 4, 8) if size <= most):
-        arguments = {"cluster": {"mode": "existing"}, "services": {"model": _service(model, accelerator, tensor, load)}}
         try:
-            yield make_plan(arguments | ({"models": models} if models else {})).services[0]
-        except PlanError:
-            continue
+            yield make_plan(_trial(model, models, accelerator, tensor, load)).services[0]
+        except PlanError as error:
+            # anything else is wrong on every GPU
+            if not all(any(text in problem.message for text in _TOO_SMALL) for problem in error.problems):
+                raise
 
 
 def _price(machine: MachineType, region: str) -> tuple[float | None, Capacity | None]:

@@ -63,11 +63,11 @@ def _refuse_second_operator(kubectl: Kubectl, stack: str) -> None:
     except NotSeen:
         # without rights to look, Pulumi finds out
         return
-    owner = found[0]["metadata"].get("labels", {}).get(STACK_LABEL) if found else stack
-    if owner != stack:
-        whose = f"stack {owner}'s" if owner else "not this kit's"
-        fix = "kuberay.source preinstalled, and this namespace in kuberay.watch_namespaces of the stack that owns it"
-        raise DeployError(f"the cluster has a KubeRay operator in {OPERATOR_NAMESPACE}, and it is {whose}. Fix: {fix}")
+    # Helm refuses an operator without the label that is not its own
+    owner = found[0]["metadata"].get("labels", {}).get(STACK_LABEL) if found else None
+    if owner not in (None, stack):
+        fix = "kuberay.source preinstalled, and this namespace in kuberay.watch_namespaces of that stack"
+        raise DeployError(f"the KubeRay operator in {OPERATOR_NAMESPACE} belongs to stack {owner}. Fix: {fix}")
 
 
 def is_terminal() -> bool:

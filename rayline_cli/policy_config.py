@@ -55,8 +55,10 @@ def broken_rules(program: Program, path: pathlib.Path | None) -> list[str]:
     resources = [rules.Resource(r.type, r.name, r.inputs, r.protect) for r in program.resources]
     broken = []
     for rule in rules.RULES:
-        own = config.get(rule.name, config.get(_EVERY_RULE, {}))
-        level = own if isinstance(own, str) else own.get(_LEVEL, "mandatory")
+        own, every = config.get(rule.name, {}), config.get(_EVERY_RULE, "mandatory")
+        # the level of all holds for a rule that has none of its own
+        usual = every if isinstance(every, str) else every.get(_LEVEL, "mandatory")
+        level = own if isinstance(own, str) else own.get(_LEVEL, usual)
         if level != "mandatory":
             continue
         given = {name: own[name] for name in rule.settings if isinstance(own, dict) and name in own}

@@ -25,14 +25,13 @@ def advise(
     """Compare the GPUs for a model and a load: what fits, its price, and the replicas, from measurements of others."""
     from rich.table import Table
 
-    from rayline.models.catalog import read_models
     from rayline.schema.check import PlanError
     from rayline_cli import advise as advice
     from rayline_cli.errors import UsageError
 
     load = advice.TrafficLoad(tokens_in, tokens_out, requests_per_second)
     try:
-        rows = advice.compare(model, str(folder) if folder.is_dir() else None, read_models(folder), load, region)
+        rows = advice.compare(model, str(folder) if folder.is_dir() else None, load, region)
     except PlanError as error:
         raise UsageError(str(error)) from None
     if as_json:

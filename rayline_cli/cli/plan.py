@@ -30,7 +30,9 @@ def plan(
         if in_cluster and (broken := broken_rules(program, policy_config)):
             refused[program.stack] = offline.ProgramError(f"stack {program.stack}: " + "\n  ".join(broken))
     if as_json:
-        print_stacks("plans", [plan_view.program_json(program) for program in programs], refused)
+        print_stacks(
+            "plans", [plan_view.program_json(program) for program in programs if program.stack not in refused], refused
+        )
     elif markdown:
         from rayline_cli import plan_markdown
 

@@ -49,18 +49,18 @@ def add(
     if file.exists() and not replace:
         raise UsageError(f"{file} exists. Fix: --replace to overwrite it, or edit it")
     if like is not None:
-        if like not in known(folder):
-            raise UsageError(f"--like {like}: no file describes it. Fix: `rayline model add {like}` first")
         values: dict[str, Any] = {"model": model, "like": like}
     else:
         here = pathlib.Path(source)
+        if here.is_dir() and model == source:
+            raise UsageError(f"{source} is a folder here. Fix: --as with the service's model, such as gs://my-bucket/my-model")
         values = describe(model, from_folder(here.resolve()) if here.is_dir() else from_hub(source, revision))
     values |= _given(given)
     if like is None:
         _check(file.name, values)
     text = _text(values)
     folder.mkdir(parents=True, exist_ok=True)
-    before = file.read_text() if file.exists() else None
+    before = file.read_bytes() if file.exists() else None
     file.write_text(text)
     try:
         read_models(folder)
@@ -68,7 +68,7 @@ def add(
         if before is None:
             file.unlink()
         else:
-            file.write_text(before)
+            file.write_bytes(before)
         raise UsageError(str(error)) from None
     return AddedModel(model, file, text)
 
@@ -94,7 +94,12 @@ def _given(given: Iterable[str]) -> dict[str, Any]:
         if not sign or key not in Model.model_fields or key in ("model", "attention", "recurrent"):
             plain = [name for name in Model.model_fields if name not in ("model", "attention", "recurrent")]
             raise UsageError(f"--set {one}: KEY=VALUE with one of {', '.join(plain)}. Fix: edit other keys in the file")
-        values[key] = yaml.safe_load(value)
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(
+                f"--set {one}: the value is not YAML. Fix: quote it, such as --set 'licence=\"my licence\"'"
+            ) from None
     return values
 
 

@@ -1,15 +1,15 @@
 """Make a model's file from what its own files say."""
 
 import datetime
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from rayline.facts.parsers import PARSERS
 from rayline.facts.quantizations import KV_CACHE_BYTES, QUANTIZATIONS
+from rayline.models.catalog import is_hub_id
 from rayline_cli.errors import UsageError
 
-from .layers import ENCODERS, heads, read_layers
+from .layers import CLASS_DEFAULTS, CONTEXT, ENCODERS, WIDTH, heads, number, read_layers
 from .sources import ModelSource
 from .weights import active_experts, count
 
@@ -21,10 +21,18 @@ IMAGE_PROFILING_GIB = 1.0
 
 def describe(model: str, source: ModelSource) -> dict[str, Any]:
     """Return the values of a model's file, in its order. Raises UsageError for a model that vLLM cannot load."""
+    try:
+        return _describe(model, source)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise UsageError(f"{source.place}: config.json has a value of another type ({error}). Fix: download it again") from None
+
+
+def _describe(model: str, source: ModelSource) -> dict[str, Any]:
     whole = source.config
     # the text model of Qwen2.5-Omni is under thinker_config
     outer = whole.get("thinker_config") or whole
     text = {**next((outer[part] for part in _TEXT_PARTS if isinstance(outer.get(part), dict)), outer)}
+    text = {**CLASS_DEFAULTS.get(str(text.get("model_type")), {}), **text}
     quantization, kv_cache_dtype = _quantization(source)
     if quantization:
         whole = {**whole, "quantization_config": whole.get("quantization_config") or {"quant_method": quantization}}
@@ -49,38 +57,46 @@ def describe(model: str, source: ModelSource) -> dict[str, Any]:
         "drafter_bytes": weights.drafter_bytes,
         "quantization": quantization,
         "kv_cache_dtype": kv_cache_dtype,
-        "hidden_size": _number(text, "hidden_size", "n_embd", "d_model"),
+        "hidden_size": number(text, WIDTH),
         "intermediate_size": _width(text),
-        "vocab_size": _number(text, "vocab_size") or _number(outer, "vocab_size"),
+        "vocab_size": number(text, ("vocab_size",)) or number(outer, ("vocab_size",)),
         "heads": heads(text),
         "attention": [layer.model_dump(exclude_defaults=True) for layer in attention],
         "recurrent": recurrent.model_dump() if recurrent else None,
-        "max_context": _number(text, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length") or 2048,
+        "max_context": _context(text, source),
         "encoder_profiling_gib": IMAGE_PROFILING_GIB if vision else None,
         "gated": source.gated,
         "vision": vision,
         "pooling": pooling,
         "reasoning_parser": None if pooling else reasoning,
         "tool_call_parser": None if pooling else tool,
-        "at_hugging_face": None if re.fullmatch(r"[\w.-]+/[\w.-]+", model) else False,
+        "at_hugging_face": None if is_hub_id(model) else False,
         "unknown": unknown,
     }
     return {key: value for key, value in values.items() if value is not None and (value or key == "at_hugging_face")}
 
 
-def _number(values: Mapping[str, Any], *names: str) -> int | None:
-    return next((int(values[name]) for name in names if isinstance(values.get(name), int)), None)
+def _context(text: Mapping[str, Any], source: ModelSource) -> int | None:
+    """Return the longest context, which the files of an encoder bound further (vllm 0.29.0 vllm/config/model.py:2471)."""
+    bounds = [number(text, CONTEXT)]
+    if isinstance(transformer := source.json_of("sentence_bert_config.json"), dict):
+        bounds.append(number(transformer, ("max_seq_length",)))
+    if text.get("model_type") in ENCODERS and isinstance(tokenizer := source.json_of("tokenizer_config.json"), dict):
+        bounds.append(number(tokenizer, ("model_max_length",)))
+    return min((bound for bound in bounds if bound), default=None)
 
 
 def _width(text: Mapping[str, Any]) -> int | None:
     """Return the width of the MLP for one token: the widest dense one, or all active experts and the shared one."""
     dense = text.get("intermediate_size") or text.get("n_inner") or text.get("ffn_dim")
     dense = max(dense) if isinstance(dense, list) else dense
+    # Gemma 4's layers that share a KV cache have an MLP of twice the width
+    dense = dense * 2 if dense and text.get("use_double_wide_mlp") else dense
     expert = text.get("moe_intermediate_size") or (dense if active_experts(text) else 0)
     expert = max(expert) if isinstance(expert, list) else expert
     names = ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size")
-    shared = _number(text, *names) or int(text.get("n_shared_experts") or 0) * int(expert or 0)
-    return max(int(dense or 0), active_experts(text) * int(expert or 0) + shared) or _number(text, "hidden_size")
+    shared = number(text, names) or int(text.get("n_shared_experts") or 0) * int(expert or 0)
+    return max(int(dense or 0), active_experts(text) * int(expert or 0) + shared) or number(text, WIDTH)
 
 
 def _parsers(kind: str, template: str) -> tuple[str | None, str | None]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayline.models.model import BF16, FP32, AttentionLayers, RecurrentLayers
+from rayline_cli.errors import UsageError
 
 Config = Mapping[str, Any]
 
@@ -66,30 +67,62 @@ def read_layers(text: Config) -> Layers:
     return attention, None, unknown
 
 
+# Names of a number in the configurations of different families.
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+HEADS = ("num_attention_heads", "n_head", "n_heads")
+WIDTH = ("hidden_size", "n_embd", "d_model")
+CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
+# What config.json leaves out where it is the default of the class in transformers 5.
+CLASS_DEFAULTS: dict[str, Config] = {
+    "gemma3_text": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 6,
+        "vocab_size": 262208,
+    }
+}
+
+
+def number(values: Config, names: tuple[str, ...]) -> int | None:
+    """Return the first of these keys that has a whole number; None where none has."""
+    return next((values[name] for name in names if type(values.get(name)) is int), None)
+
+
+def _needed(text: Config, names: tuple[str, ...]) -> int:
+    value = number(text, names)
+    if not value:
+        fix = "add the key to a copy of the model in a folder, with the value of its class in transformers"
+        raise UsageError(f"config.json has no {names[0]}. Fix: {fix}")
+    return value
+
+
 def heads(text: Config) -> int:
-    """Return the attention heads of one layer."""
-    return int(text.get("num_attention_heads") or text.get("n_head") or 1)
+    """Return the attention heads of one layer. Raises UsageError."""
+    return _needed(text, HEADS)
 
 
 def _count(text: Config) -> int:
-    return int(text.get("num_hidden_layers") or text.get("n_layer") or text.get("num_layers") or 1)
+    return _needed(text, LAYERS)
 
 
 def _head_dim(text: Config) -> int:
-    return int(text.get("head_dim") or int(text.get("hidden_size") or text.get("n_embd") or 1) // heads(text))
+    return number(text, ("head_dim",)) or _needed(text, WIDTH) // heads(text)
 
 
 def _latent(text: Config) -> AttentionLayers:
     """One vector of the KV rank and the rotary part for each token (vllm/model_executor/layers/attention/mla_attention.py)."""
-    size = int(text["kv_lora_rank"]) + int(text.get("qk_rope_head_dim") or 0)
+    size = _needed(text, ("kv_lora_rank",)) + int(text.get("qk_rope_head_dim") or 0)
     return AttentionLayers(layers=_count(text), kv_heads=1, head_dim=size, latent=True)
 
 
 # Words of `layer_types`, `layers_block_type` and the letters of `hybrid_override_pattern`.
 _WORDS = {
     **dict.fromkeys(("full_attention", "attention", "global_attention", "full", "*"), "full"),
-    **dict.fromkeys(("sliding_attention", "local_attention", "chunked_attention"), "sliding"),
-    **dict.fromkeys(("linear_attention", "mamba", "mamba2", "conv", "hybrid", "M"), "state"),
+    **dict.fromkeys(("sliding_attention", "local_attention"), "sliding"),
+    **dict.fromkeys(("linear_attention", "mamba", "mamba2", "M"), "state"),
 }
 
 
@@ -99,8 +132,6 @@ def _kinds(text: Config) -> list[str]:
     window = _window(text)
     if kind == "falcon_h1":
         return ["both"] * count
-    if kind == "mamba2":
-        return ["state"] * count
     if isinstance(pattern := text.get("hybrid_override_pattern"), str):
         return [_WORDS.get(letter, "none") for letter in pattern]
     if isinstance(pattern := text.get("hybrid_layer_pattern"), list):
@@ -108,10 +139,6 @@ def _kinds(text: Config) -> list[str]:
     if isinstance(words := text.get("layer_types") or text.get("layers_block_type"), list):
         found = [_WORDS.get(str(word), "none") for word in words]
         return ["full" if word == "sliding" and not window else word for word in found]
-    if kind == "llama4_text":
-        # layers without rotary embedding see everything (vllm/model_executor/models/llama4.py)
-        every = int(text.get("no_rope_layer_interval") or 4)
-        return ["full" if (at + 1) % every == 0 else "sliding" for at in range(count)]
     if isinstance(text.get("attn_layer_period"), int):
         offset = int(text.get("attn_layer_offset") or 0)
         return ["full" if at % text["attn_layer_period"] == offset else "state" for at in range(count)]
@@ -126,8 +153,7 @@ def _kinds(text: Config) -> list[str]:
 
 
 def _window(text: Config) -> int | None:
-    """Return the tokens that a local layer keeps: of its window, or of a chunk (ChunkedLocalAttentionSpec)."""
-    size = text.get("sliding_window") or (text.get("attention_chunk_size") if text.get("model_type") == "llama4_text" else None)
+    size = text.get("sliding_window")
     return int(size) if size and text.get("use_sliding_window", True) is not False else None
 
 
@@ -135,7 +161,8 @@ def _attention(text: Config, kinds: list[str]) -> list[AttentionLayers]:
     # the last layers read the cache of those before them
     shared = int(text.get("num_kv_shared_layers") or 0)
     counts = Counter(kinds[: len(kinds) - shared])
-    kv_heads = int(text.get("num_key_value_heads") or (1 if text.get("multi_query") else heads(text)))
+    # every head its own where the configuration does not say: an upper bound
+    kv_heads = number(text, ("num_key_value_heads", "num_kv_heads", "n_head_kv")) or heads(text)
     head_dim, value_dim = _head_dim(text), text.get("v_head_dim")
     full, sliding = counts["full"] + counts["both"], counts["sliding"]
     window = _window(text)
@@ -179,9 +206,6 @@ def _recurrent(text: Config, kinds: list[str]) -> RecurrentLayers | None:
         values, value_dim = get("linear_num_value_heads"), get("linear_value_head_dim")
         state = values * value_dim * key_dim * size
         conv = (2 * keys * key_dim + values * value_dim) * (get("linear_conv_kernel_dim") - 1) * BF16
-    elif get("conv_L_cache"):
-        # short convolution (short_conv_state_shape)
-        state, conv = 0, get("conv_dim", "hidden_size") * (get("conv_L_cache") - 1) * BF16
     elif get("mamba_num_heads", "mamba_n_heads", "num_heads"):
         # Mamba 2 (mamba2_state_shape)
         width = get("mamba_num_heads", "mamba_n_heads", "num_heads")

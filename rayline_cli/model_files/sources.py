@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,10 @@ from rayline_cli.errors import FailedError, UsageError
 from .weights import Tensor, headers_of
 
 # Small files that are fetched; the headers of the weights come by requests for a range of bytes.
-SMALL_FILES = ("config.json", "hf_quant_config.json", "modules.json", "tokenizer_config.json", "chat_template.jinja")
+SMALL_FILES = (
+    *("config.json", "hf_quant_config.json", "modules.json", "sentence_bert_config.json"),
+    *("tokenizer_config.json", "chat_template.jinja"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def from_hub(model: str, revision: str | None) -> ModelSource:
 
     if constants.HF_HUB_OFFLINE:
         return _from_cache(model, revision)
-    at = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{model}"
+    # a mirror's address may begin with a user and a password
+    at = re.sub("//[^/@]*@", "//", f"{os.environ.get('HF_ENDPOINT') or 'https://huggingface.co'}/{model}")
     try:
         api = hub.HfApi()
         info = api.model_info(model, revision=revision)
@@ -60,6 +65,8 @@ def from_hub(model: str, revision: str | None) -> ModelSource:
         files = {name: pathlib.Path(path).read_text(errors="replace") for name, path in paths.items()}
         config = _config(files, at)
         found = api.get_safetensors_metadata(model, revision=info.sha)
+    except UsageError:
+        raise
     except errors.GatedRepoError:
         fix = "accept its licence on that page, and set HF_TOKEN to a token of the account"
         raise UsageError(f"{at}: gated, and there is no token that opens it. Fix: {fix}") from None

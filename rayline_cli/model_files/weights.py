@@ -55,9 +55,9 @@ class Weights:
 
 
 def headers_of(folder: pathlib.Path) -> list[Tensor]:
-    """Return the tensors of a folder's safetensors files. Raises UsageError for a file that is none."""
+    """Return the tensors of a folder's safetensors files. Raises UsageError for a file that is none, or is missing."""
     tensors: list[Tensor] = []
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in _files(folder):
         try:
             with file.open("rb") as stream:
                 size = int.from_bytes(stream.read(8), "little")
@@ -67,9 +67,24 @@ def headers_of(folder: pathlib.Path) -> list[Tensor]:
             tensors += [
                 Tensor(name, entry["dtype"], tuple(entry["shape"])) for name, entry in header.items() if name != "__metadata__"
             ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file}: not a safetensors file ({error}). Fix: download it again") from None
     return tensors
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files of the index, else all: a folder may hold the same weights in another form beside."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        single = folder / "model.safetensors"
+        return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{index}: not an index of safetensors files ({error}). Fix: download it again") from None
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise UsageError(f"{folder}: {', '.join(missing)} of its index is missing. Fix: download the whole model")
+    return [folder / name for name in names]
 
 
 def count(tensors: Iterable[Tensor], text: Mapping[str, Any], whole: Mapping[str, Any]) -> Weights:

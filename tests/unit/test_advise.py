@@ -129,6 +129,12 @@ def test_advice_about_a_model_without_a_file_names_the_command_that_writes_one(t
     assert "`rayline model add acme/none`" in text
 
 
+def test_advice_beyond_the_models_context_says_so_once():
+    code, text = run("advise", "--model", "Qwen/Qwen3-0.6B", "--input", "50000")
+    assert code == 2
+    assert "1 to 40960, which is the limit of Qwen/Qwen3-0.6B" in text
+
+
 # --- the policy
 
 

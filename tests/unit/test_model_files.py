@@ -127,7 +127,7 @@ def test_a_folder_that_is_no_model_is_refused_with_a_fix(tmp_path, models, chang
         (folder / name).unlink()
         if text is not None:
             (folder / name).write_text(text, encoding="latin-1")
-    code, text = run("add", folder, "--folder", models)
+    code, text = run("add", folder, "--as", "acme/model", "--folder", models)
     assert code == 2
     assert message in text
     assert not models.exists()
@@ -144,9 +144,88 @@ def test_a_number_that_the_files_do_not_say_can_be_set(tmp_path, models):
 
 @pytest.mark.parametrize("given", ["vocab", "vocabs=1", "model=x", "attention=[]"])
 def test_a_value_that_cannot_be_set_lists_those_that_can(tmp_path, models, given):
-    code, text = run("add", write_model(tmp_path / "tiny", TINY, decoder(TINY)), "--folder", models, "--set", given)
+    code, text = run(
+        "add", write_model(tmp_path / "tiny", TINY, decoder(TINY)), "--as", "a/x", "--folder", models, "--set", given
+    )
     assert code == 2
     assert f"--set {given}: KEY=VALUE with one of source, licence" in text
+
+
+def test_an_address_is_a_model_of_a_service_without_a_further_key(tmp_path, models):
+    folder = write_model(tmp_path / "tiny", TINY, decoder(TINY))
+    for name in ("gs://my-bucket/tiny", "/models/tiny"):
+        add(folder, models, name=name)
+        assert planned(models, name).weights.uri == name
+
+
+def test_a_folder_needs_the_name_under_which_the_service_finds_it(tmp_path, models):
+    folder = write_model(tmp_path / "tiny", TINY, decoder(TINY))
+    code, text = run("add", folder, "--folder", models)
+    assert code == 2
+    assert "is a folder here. Fix: --as" in text
+
+
+def test_the_index_decides_which_files_are_the_weights(tmp_path, models):
+    folder = write_model(tmp_path / "tiny", TINY, decoder(TINY))
+    alone = add(folder, models, name="acme/alone").weights_bytes
+    (folder / "consolidated.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").rename(folder / "part-1.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "part-1.safetensors"}}))
+    assert add(folder, models, name="acme/indexed").weights_bytes == alone
+    index.write_text(json.dumps({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}))
+    code, text = run("add", folder, "--as", "acme/half", "--folder", models)
+    assert code == 2
+    assert "part-2.safetensors of its index is missing. Fix: download the whole model" in text
+
+
+def test_the_defaults_of_a_class_count_where_config_leaves_them_out(tmp_path, models):
+    text = {
+        "model_type": "gemma3_text",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 12,
+        "sliding_window": 1024,
+    }
+    config = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text}
+    added = add(write_model(tmp_path / "gemma", config, decoder(TINY)), models)
+    assert [(layer.layers, layer.kv_heads, layer.head_dim, layer.window) for layer in added.attention] == [
+        (2, 4, 256, None),
+        (10, 4, 256, 1024),
+    ]
+    assert added.max_context == 131072
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": None}, "config.json has no num_hidden_layers. Fix: "),
+        ({"num_attention_heads": None}, "config.json has no num_attention_heads. Fix: "),
+        ({"max_position_embeddings": None}, "max_context: its files do not say it. Fix: --set max_context=NUMBER"),
+        ({"quantization_config": "fp8"}, "config.json has a value of another type"),
+        ({"architectures": 5}, "config.json has a value of another type"),
+        ({"model_type": "deepseek_v3"}, "config.json has no kv_lora_rank. Fix: "),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_a_configuration_with_a_gap_is_refused_and_never_guessed(tmp_path, models, change, message):
+    config = {key: value for key, value in (TINY | change).items() if value is not None}
+    code, text = run("add", write_model(tmp_path / "tiny", config, decoder(TINY)), "--as", "acme/x", "--folder", models)
+    assert code == 2
+    assert message in text
+
+
+def test_a_sentence_transformer_bounds_the_context(tmp_path, models):
+    folder = write_model(
+        tmp_path / "tiny", TINY, decoder(TINY), modules__json="[]", sentence_bert_config__json='{"max_seq_length": 256}'
+    )
+    assert add(folder, models).max_context == 256
+
+
+def test_a_broken_file_can_be_replaced(tmp_path, models):
+    models.mkdir()
+    (models / "acme--model.yaml").write_bytes(b"\xff- 1")
+    add(write_model(tmp_path / "tiny", TINY, decoder(TINY)), models, "--replace")
 
 
 # --- what an architecture keeps
@@ -242,7 +321,7 @@ def test_four_bits_in_a_word_are_eight_parameters(tmp_path, models):
 
 
 def test_a_quantization_that_vllm_lacks_is_refused(tmp_path, models):
-    code, text = run("add", quantized(tmp_path, quant_method="bitsandbytes"), "--folder", models)
+    code, text = run("add", quantized(tmp_path, quant_method="bitsandbytes"), "--as", "acme/x", "--folder", models)
     assert code == 2
     assert "vLLM 0.29 has no quantization bitsandbytes. Fix: a checkpoint in one of fp8" in text
 
@@ -301,10 +380,25 @@ def test_a_drafter_without_a_file_is_refused_with_the_command_that_writes_one(qw
     assert "`rayline model add acme/eagle`" in message
 
 
-def test_a_model_without_a_prediction_layer_cannot_draft_with_it(qwen):
+def test_a_prediction_layer_without_a_size_is_warned_of(qwen):
     config = {"method": "mtp", "num_speculative_tokens": 1}
-    message = refused(qwen, "Qwen/Qwen3-8B", engine={"kwargs": {"speculative_config": config}})
-    assert "Qwen/Qwen3-8B has no multi-token-prediction layer" in message
+    warnings = planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", engine={"kwargs": {"speculative_config": config}}).warnings
+    assert any("has no drafter_bytes" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("config", [{"method": "ngram"}, {"method": "[ngram]"}, {"model": "ngram"}], ids=str)
+def test_drafting_from_the_prompt_needs_no_model(qwen, config):
+    kwargs = {"speculative_config": config | {"num_speculative_tokens": 4}}
+    assert planned(qwen, "Qwen/Qwen3-8B", engine={"kwargs": kwargs}).fit.fits
+
+
+def test_a_quantization_for_one_family_of_gpus_is_refused_on_others(qwen):
+    engine = {"kwargs": {"quantization": "nvfp4_per_token"}}
+    assert "vLLM has no nvfp4_per_token kernels for l4" in refused(qwen, "Qwen/Qwen3-8B", engine=engine)
+    assert "vLLM has no nvfp4_per_token kernels for rtx-pro-6000" in refused(
+        qwen, "Qwen/Qwen3-8B", engine=engine, accelerator="rtx-pro-6000"
+    )
+    assert planned(qwen, "Qwen/Qwen3-8B", engine=engine, accelerator="b200").fit.fits
 
 
 def test_lora_slots_take_memory_by_rank(qwen):
@@ -333,6 +427,8 @@ def test_several_gpus_leave_memory_beside_vllm(qwen):
     ("text", "message"),
     [
         ("- 1\n", "models/a.yaml: not a map"),
+        ("1: x\n", "models/a.yaml: not a map"),
+        ("model: acme/a\nlike: [a]\n", "models/a.yaml: like"),
         ("a: [\n", "models/a.yaml: cannot be read"),
         ("model: acme/a\nlike: acme/none\n", "models/a.yaml: like (got 'acme/none'): no such model"),
         ("model: acme/a\nlike: Qwen/Qwen3.5-4B\nheads: 0\n", "models/a.yaml: heads (got 0): at least 1"),

@@ -112,6 +112,15 @@ def _check_network(check: Check, network: NetworkArgs, region: str) -> None:
         if region and f"/regions/{region}/" not in network.existing.subnetwork:
             path = "cluster.network.existing.subnetwork"
             check.refuse(path, network.existing.subnetwork, f"not in {region}. Fix: a subnet of the stack's region")
+        if network.existing.network.split("/")[1] != network.existing.subnetwork.split("/")[1]:
+            path, says = (
+                "cluster.network.existing.subnetwork",
+                "another project than the network's. Fix: a subnet of the network",
+            )
+            check.refuse(path, network.existing.subnetwork, says)
+        if network.existing.pods_range == network.existing.services_range:
+            path, says = "cluster.network.existing.services_range", "the range of the pods. Fix: a secondary range of its own"
+            check.refuse(path, network.existing.services_range, says)
         return
     ranges = {key: ipaddress.IPv4Network(getattr(network, key)) for key in _RANGES}
     for (key, first), (other, second) in itertools.combinations(ranges.items(), 2):

@@ -12,9 +12,9 @@ AGENT_PORT = 52365  # the dashboard agent, which answers the kubelet's probes
 SERVICE_LABEL = "rayline/service"
 # Every object of a benchmark's run carries it; the value is the run's name. Never SERVICE_LABEL: that would let its Job into all
 # of Ray's ports.
+BENCH_LABEL = "rayline/bench"
 # Name of the stack that owns the operator.
 STACK_LABEL = "rayline/stack"
-BENCH_LABEL = "rayline/bench"
 # Every object of the kit carries it.
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
 # Nodes of this kit's pools carry it; the value is "system" or the GPU pool's name.

@@ -15,6 +15,8 @@ class QuantizationRow:
     least: float
     source: str
     fast: float | None = None
+    below: float | None = None
+    """Compute capability from which on there are no kernels again."""
     bytes_per_weight: float | None = None
     """Of a weight of a linear layer, scales included, where the engine quantizes as it loads; None for checkpoints alone."""
 
@@ -25,12 +27,12 @@ QUANTIZATIONS: dict[str, QuantizationRow] = {
     # one FP32 scale for 128 x 128 weights, or for a channel: under one in a thousand
     "fp8_per_block": QuantizationRow(7.5, "online/base.py:116", fast=8.9, bytes_per_weight=1),
     "fp8_per_channel": QuantizationRow(7.5, "online/base.py:116", fast=8.9, bytes_per_weight=1),
-    "int8_per_channel_weight_only": QuantizationRow(7.5, "online/base.py:116", bytes_per_weight=1),
+    # these two quantize experts alone (vllm/config/quantization.py:139-147), whose share is not in a model's file: counted whole
+    "int8_per_channel_weight_only": QuantizationRow(7.5, "online/base.py:116"),
     "experts_int8": QuantizationRow(8.0, "experts_int8.py:43"),
     # one byte of scale for 32 weights
     "mxfp8": QuantizationRow(7.5, "online/base.py:116", fast=10.0, bytes_per_weight=1 + 1 / 32),
-    # half a byte, and one byte of scale for 16 weights
-    "nvfp4_per_token": QuantizationRow(7.5, "online/base.py:116", fast=10.0, bytes_per_weight=0.5 + 1 / 16),
+    "nvfp4_per_token": QuantizationRow(10.0, "online/nvfp4.py:92", below=11.0),
     "nvfp4": QuantizationRow(7.5, "modelopt.py:1060", fast=10.0),
     "mxfp4": QuantizationRow(8.0, "mxfp4.py:62", fast=10.0),
     "modelopt": QuantizationRow(8.0, "modelopt.py:407", fast=8.9),

@@ -15,6 +15,8 @@ def plan_kuberay(check: Check, args: KuberayArgs, mode: ClusterMode) -> KuberayP
     if args.source is not OperatorSource.HELM:
         for key in sorted(args.model_fields_set - {"source"}):
             check.only_with(f"kuberay.{key}", getattr(args, key), "kuberay.source helm", args.source)
+    if args.watch_namespaces and mode is ClusterMode.LOCAL:
+        check.only_with("kuberay.watch_namespaces", args.watch_namespaces, "a cluster", mode)
     folder = args.chart.startswith((".", "/", "~"))
     crds = args.crds or (f"{args.chart}/crds" if folder else KUBERAY_CRDS.format(version=args.version))
     return KuberayPlan(

@@ -36,6 +36,11 @@ def file_name(model: str) -> str:
     return re.sub(r"[^\w.-]+", "--", model.strip("/")) + ".yaml"
 
 
+def is_hub_id(model: Any) -> bool:
+    """Return whether a model's id is one of Hugging Face, OWNER/NAME, and no address or folder."""
+    return isinstance(model, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model) is not None
+
+
 def _models(folder: pathlib.Path, known: Mapping[str, Model]) -> dict[str, Model]:
     problems: list[Problem] = []
     raw: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -65,8 +70,10 @@ def _values(file: pathlib.Path, where: str, problems: list[Problem]) -> dict[str
         reason = " ".join(str(error).split())
         problems.append(Problem(where, None, f"cannot be read: {reason}. Fix: replace it, with `rayline model add --replace`"))
         return {}
-    if not isinstance(values, dict):
-        problems.append(Problem(where, None, "not a map. Fix: replace it, with `rayline model add --replace`"))
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        problems.append(
+            Problem(where, None, "not a map of texts to values. Fix: replace it, with `rayline model add --replace`")
+        )
         return {}
     return values
 
@@ -82,13 +89,13 @@ def _with_base(
     base = values.get("like")
     if base is None:
         return values
-    if base in raw and "like" not in raw[base][1]:
+    if isinstance(base, str) and base in raw and "like" not in raw[base][1]:
         inherited = raw[base][1]
-    elif base in known:
+    elif isinstance(base, str) and base in known:
         inherited = known[base].model_dump(exclude_unset=True)
     else:
         problems.append(Problem(f"{where}: like", base, "no such model. Fix: the id of one that has a file with all numbers"))
         inherited = {}
     # a copy of another repository is a model of its own
-    ours = {"gated": False, "bundled": False, "source": f"as {base}"}
+    ours = {"gated": False, "bundled": False, "at_hugging_face": is_hub_id(values.get("model")), "source": f"as {base}"}
     return {**inherited, **ours, **{key: value for key, value in values.items() if key != "like"}}

@@ -18,7 +18,7 @@ from rayline.service.types import ServicePlan
 # Folder of mounted models in a worker.
 MOUNT = "/models"
 # Addresses from which Ray downloads (ray/llm/_internal/common/utils/cloud_filesystem/pyarrow_filesystem.py).
-_CLOUDS = ("gs://", "s3://", "abfss://", "azure://")
+CLOUDS = ("gs://", "s3://", "abfss://", "azure://")
 
 
 def plan_bucket(check: Check, arguments: BucketArgs | None, cluster: ClusterPlan) -> BucketPlan | None:
@@ -45,6 +45,10 @@ def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> 
     if source is WeightsSource.HUB:
         return ServiceWeights(source, location or service.model, revision=revision)
 
+    if service.model.startswith(("/", *CLOUDS)):
+        request.refuse(
+            "model", f"it is an address, and weights.source {source.value} has a copy of a model at Hugging Face: hub"
+        )
     if mode is not ClusterMode.CREATE:
         request.refuse(
             "weights.source",
@@ -112,7 +116,7 @@ def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> li
     warnings = []
     for service in services:
         uri = service.weights.uri
-        if service.weights.source is WeightsSource.HUB and uri.startswith(_CLOUDS) and "//anonymous@" not in uri:
+        if service.weights.source is WeightsSource.HUB and uri.startswith(CLOUDS) and "//anonymous@" not in uri:
             warnings.append(
                 f"{service.name}: weights.location {uri}: the kit grants the workers no rights on this bucket; "
                 'docs/operations.md, "Where weights come from", lists what they need'

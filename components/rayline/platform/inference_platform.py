@@ -139,7 +139,7 @@ class InferencePlatform(pulumi.ComponentResource):
                 "repository": kuberay.repository,
                 "chart": kuberay.chart,
                 "namespace": defaults.OPERATOR_NAMESPACE,
-                "watch_namespaces": [self.plan.namespace, *kuberay.watch_namespaces],
+                "watch_namespaces": list(dict.fromkeys([self.plan.namespace, *kuberay.watch_namespaces])),
                 "owner": self._name,
                 "on_system_pool": mode is ClusterMode.CREATE,
             },

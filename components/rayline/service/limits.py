@@ -13,6 +13,10 @@ from rayline.service.types import EngineLimits, MemoryFit
 
 def _fit_on(service: KnownService, limits: EngineLimits, spec: AcceleratorSpec, tensor_parallel_size: int) -> MemoryFit:
     engine = service.arguments.engine
+    if not engine.said("gpu_memory_utilization"):
+        gpus = tensor_parallel_size * engine.pipeline_parallel_size
+        share = utilization(spec.memory_gib, service.model.vocab_size, limits.max_num_seqs, engine.gpu_memory_utilization, gpus)
+        limits = replace(limits, gpu_memory_utilization=share)
     return memory_fit(
         service.loaded,
         limits,

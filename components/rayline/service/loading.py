@@ -20,8 +20,10 @@ WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix")
 def plan_loading(request: ServiceRequest, model: Model, kwargs: Mapping[str, Any], warnings: list[str]) -> LoadedModel:
     """Return how the engine loads the model. Refuses what the GPU or the model has not, and warns of what it does slowly."""
     _check_unknown(request, model, warnings)
-    drafter, multi_token = _drafter(request, model, kwargs.get("speculative_config"))
+    drafter, multi_token = _drafter(request, model, kwargs.get("speculative_config"), warnings)
     lora = kwargs.get("enable_lora") is True
+    if lora and model.active_parameters:
+        warnings.append("enable_lora: the plan does not count the LoRA slots of a mixture's experts; leave memory for them")
     return LoadedModel(
         model,
         bytes_per_weight=_bytes_per_weight(request, model, kwargs.get("quantization"), warnings),
@@ -53,9 +55,9 @@ def _bytes_per_weight(request: ServiceRequest, model: Model, wanted: Any, warnin
     spec = ACCELERATORS.get(request.arguments.accelerator)
     place = "engine.kwargs.quantization" if isinstance(wanted, str) else "model"
     shown = wanted if isinstance(wanted, str) else request.arguments.model
-    if row and spec and spec.compute_capability < row.least:
+    if row and spec and not row.least <= spec.compute_capability < (row.below or 1e9):
         why = f"vLLM has no {name} kernels for {request.arguments.accelerator.value} (compute capability {spec.compute_capability})"
-        request.refuse(place, f"{why}: from {row.least} on, or another checkpoint", shown)
+        request.refuse(place, f"{why}. Fix: a GPU of {row.least} on, or another quantization", shown)
     elif row and spec and row.fast and spec.compute_capability < row.fast:
         warnings.append(
             f"{name} on {request.arguments.accelerator.value}: the GPU has no such arithmetic, so vLLM unpacks the weights to 16 bits "
@@ -75,17 +77,21 @@ def _kv_value_bytes(request: ServiceRequest, model: Model, wanted: Any) -> int:
     return size
 
 
-def _drafter(request: ServiceRequest, model: Model, config: Any) -> tuple[Model | None, bool]:
+def _drafter(request: ServiceRequest, model: Model, config: Any, warnings: list[str]) -> tuple[Model | None, bool]:
     """Return the model that drafts tokens, and whether the model's own layer does."""
     if not isinstance(config, Mapping):
         return None, False
-    method, name = str(config.get("method") or ""), config.get("model")
+    name = config.get("model")
+    # vLLM takes `model: ngram` and `method: "[ngram]"` as well (vllm/config/speculative.py)
+    method = str(config.get("method") or name or "").strip("[]")
     if method in WITHOUT_WEIGHTS:
         return None, False
     where = "engine.kwargs.speculative_config"
-    if method.endswith("mtp"):
+    if method.endswith("mtp") and not isinstance(name, str):
         if model.drafter_bytes is None:
-            request.refuse(where, f"{request.arguments.model} has no multi-token-prediction layer: another method", method)
+            warnings.append(
+                "speculative_config: the model's file has no drafter_bytes, so the weights of its drafter do not count"
+            )
         return None, True
     if not isinstance(name, str):
         return None, False

@@ -11,7 +11,7 @@ from rayline.facts.variables import HUB_CACHE, HUB_CACHE_INSTEAD
 from rayline.hugging_face.types import HuggingFacePlan
 from rayline.kuberay.types import KuberayPlan
 from rayline.models.model import Model
-from rayline.models.plan import plan_service_weights
+from rayline.models.plan import CLOUDS, plan_service_weights
 from rayline.models.types import BucketPlan
 from rayline.schema.check import Check, version
 from rayline.schema.secret_values import may_show
@@ -46,7 +46,8 @@ def plan_service(
     downloads = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
     if model and model.gated and downloads and hugging_face.source is TokenSource.NONE:
         request.refuse("model", "a gated model needs a token: set hugging_face.source")
-    if model and not (model.at_hugging_face or request.on_this_machine or arguments.weights.location) and downloads:
+    elsewhere = request.on_this_machine or arguments.weights.location or arguments.model.startswith(("/", *CLOUDS))
+    if model and downloads and not (model.at_hugging_face or elsewhere):
         request.refuse(
             "model",
             "Hugging Face does not have it, and only this machine makes it: another model, or weights.location with a copy",
