@@ -44,8 +44,8 @@ _MODULES = {
     "ProjectApis": "cluster.project_apis",
     "SecretManagerToken": "hugging_face.secret_manager_token",
     "ServiceRoute": "endpoint.gateway",
-    "WeightsBucket": "weights.bucket",
-    "WeightsMirror": "weights.mirror",
+    "WeightsBucket": "models.bucket",
+    "WeightsMirror": "models.mirror",
 }
 
 __all__ = list(_MODULES)
