@@ -416,6 +416,9 @@ def test_several_gpus_leave_memory_beside_vllm(qwen):
     engine = {"tensor_parallel_size": 2}
     assert planned(qwen, "Qwen/Qwen3-8B", engine=engine).limits.gpu_memory_utilization == 0.88
     assert planned(qwen, "Qwen/Qwen3-8B").limits.gpu_memory_utilization == 0.92
+    # with few sequences, too, the manifest has the share that the fit counts
+    large = planned(qwen, "google/gemma-4-31B-it", engine={"tensor_parallel_size": 4})
+    assert large.fit.usable_gib / large.fit.memory_gib == pytest.approx(large.limits.gpu_memory_utilization)
     told = planned(qwen, "Qwen/Qwen3-8B", engine=engine | {"gpu_memory_utilization": 0.95}).warnings
     assert any("0.88 is the most that leaves it" in warning for warning in told)
 

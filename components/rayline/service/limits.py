@@ -14,9 +14,7 @@ from rayline.service.types import EngineLimits, MemoryFit
 def _fit_on(service: KnownService, limits: EngineLimits, spec: AcceleratorSpec, tensor_parallel_size: int) -> MemoryFit:
     engine = service.arguments.engine
     if not engine.said("gpu_memory_utilization"):
-        gpus = tensor_parallel_size * engine.pipeline_parallel_size
-        share = utilization(spec.memory_gib, service.model.vocab_size, limits.max_num_seqs, engine.gpu_memory_utilization, gpus)
-        limits = replace(limits, gpu_memory_utilization=share)
+        limits = replace(limits, gpu_memory_utilization=_share(service, spec, tensor_parallel_size))
     return memory_fit(
         service.loaded,
         limits,
@@ -25,6 +23,14 @@ def _fit_on(service: KnownService, limits: EngineLimits, spec: AcceleratorSpec, 
         pipeline_parallel_size=engine.pipeline_parallel_size,
         prefix_caching=engine.enable_prefix_caching,
     )
+
+
+def _share(service: KnownService, spec: AcceleratorSpec, tensor_parallel_size: int) -> float:
+    """Return vLLM's share of the memory for the most sequences that the plan may choose, so that fewer do not change it."""
+    engine = service.arguments.engine
+    sequences = engine.max_num_seqs or spec.max_num_seqs
+    gpus = tensor_parallel_size * engine.pipeline_parallel_size
+    return utilization(spec.memory_gib, service.model.vocab_size, sequences, engine.gpu_memory_utilization, gpus)
 
 
 def engine_limits(service: KnownService, spec: AcceleratorSpec) -> tuple[EngineLimits, MemoryFit]:
@@ -37,9 +43,7 @@ def engine_limits(service: KnownService, spec: AcceleratorSpec) -> tuple[EngineL
     most = service.limits(
         max_model_len=defaults.MAX_MODEL_LEN, max_num_seqs=spec.max_num_seqs, max_num_batched_tokens=spec.max_num_batched_tokens
     )
-    share = utilization(
-        spec.memory_gib, service.model.vocab_size, most.max_num_seqs, most.gpu_memory_utilization, service.gpus_per_replica
-    )
+    share = _share(service, spec, service.tensor)
     if not engine.said("gpu_memory_utilization"):
         most = replace(most, gpu_memory_utilization=share)
     elif share < most.gpu_memory_utilization:
