@@ -9,7 +9,8 @@ from rayline.facts.quantizations import KV_CACHE_BYTES, QUANTIZATIONS
 from rayline.models.catalog import is_hub_id
 from rayline_cli.errors import UsageError
 
-from .layers import CLASS_DEFAULTS, CONTEXT, ENCODERS, WIDTH, heads, number, read_layers
+from .layers import CLASS_DEFAULTS, ENCODERS, heads, read_layers
+from .numbers import CONTEXT, WIDTH, number
 from .sources import ModelSource
 from .weights import active_experts, count
 

@@ -4,31 +4,18 @@ Names of keys are those of huggingface/transformers 5 and of vLLM 0.29.0's vllm/
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 from rayline.models.model import BF16, FP32, AttentionLayers, RecurrentLayers
 from rayline_cli.errors import UsageError
 
-Config = Mapping[str, Any]
+from .numbers import HEADS, LAYERS, WIDTH, Config, number
 
 # `model_type` of the text models that are known. Each was compared with vLLM's own reading of a configuration
 # (tests/unit/published_models), or is a relative below.
 DECODERS = frozenset(
     {
-        *(
-            "llama",
-            "mistral",
-            "mixtral",
-            "qwen2",
-            "qwen3",
-            "qwen3_moe",
-            "qwen3_vl_text",
-            "phi3",
-            "granite",
-            "minimax_m2",
-            "cohere",
-        ),
+        *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_text"),
+        *("phi3", "granite", "minimax_m2", "cohere"),
         *("gemma2", "gemma3_text", "gemma4_text", "gpt_oss", "exaone4", "mimo_v2_flash"),
         *("qwen3_next", "nemotron_h", "granitemoehybrid", "falcon_h1", "jamba"),
     }
@@ -67,11 +54,6 @@ def read_layers(text: Config) -> Layers:
     return attention, None, unknown
 
 
-# Names of a number in the configurations of different families.
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HEADS = ("num_attention_heads", "n_head", "n_heads")
-WIDTH = ("hidden_size", "n_embd", "d_model")
-CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 # What config.json leaves out where it is the default of the class in transformers 5.
 CLASS_DEFAULTS: dict[str, Config] = {
     "gemma3_text": {
@@ -84,11 +66,6 @@ CLASS_DEFAULTS: dict[str, Config] = {
         "vocab_size": 262208,
     }
 }
-
-
-def number(values: Config, names: tuple[str, ...]) -> int | None:
-    """Return the first of these keys that has a whole number; None where none has."""
-    return next((values[name] for name in names if type(values.get(name)) is int), None)
 
 
 def _needed(text: Config, names: tuple[str, ...]) -> int:
@@ -195,7 +172,10 @@ def _recurrent(text: Config, kinds: list[str]) -> RecurrentLayers | None:
     layers = kinds.count("state") + kinds.count("both")
     if not layers:
         return None
-    get = lambda *names: next((int(text[name]) for name in names if text.get(name)), 0)  # noqa: E731
+
+    def get(*names: str) -> int:
+        return number(text, names) or 0
+
     # Nemotron-H keeps its state in float32 unless it says otherwise (vllm/model_executor/models/config.py)
     usual = "float32" if text.get("model_type") == "nemotron_h" else ""
     state_type = str(text.get("mamba_ssm_dtype") or text.get("mamba_ssm_cache_dtype") or usual)

@@ -10,6 +10,8 @@ from typing import Any
 
 from rayline_cli.errors import UsageError
 
+from .numbers import LAYERS, number
+
 # Bits of one value by its name in a header (huggingface/safetensors, safetensors/src/tensor.rs, Dtype).
 BITS = {
     **{"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "BF16": 16, "F16": 16, "I16": 16, "U16": 16},
@@ -89,7 +91,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def count(tensors: Iterable[Tensor], text: Mapping[str, Any], whole: Mapping[str, Any]) -> Weights:
     """Count the weights of a model. `text` is its text configuration, `whole` all of config.json."""
-    layers = int(text.get("num_hidden_layers") or text.get("n_layer") or 1 << 30)
+    layers = number(text, LAYERS) or 1 << 30
     quantization = whole.get("quantization_config") or text.get("quantization_config") or {}
     packed = _values_in_a_byte(quantization)
     tied = bool(text.get("tie_word_embeddings", whole.get("tie_word_embeddings", False)))
@@ -133,14 +135,14 @@ def count(tensors: Iterable[Tensor], text: Mapping[str, Any], whole: Mapping[str
 def active_share(text: Mapping[str, Any]) -> float | None:
     """Return the share of the experts that compute one token; None for a dense model."""
     names = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
-    total = next((text[name] for name in names if isinstance(text.get(name), int) and text[name] > 1), None)
-    return active_experts(text) / total if total else None
+    total = number(text, names) or 1
+    return active_experts(text) / total if total > 1 else None
 
 
 def active_experts(text: Mapping[str, Any]) -> int:
     """Return the routed experts that compute one token; 0 for a dense model."""
     names = ("num_experts_per_tok", "experts_per_token", "top_k_experts", "moe_top_k", "moe_topk", "num_selected_experts")
-    return next((text[name] for name in names if isinstance(text.get(name), int)), 0)
+    return number(text, names) or 0
 
 
 def _values_in_a_byte(quantization: Mapping[str, Any]) -> Any:
