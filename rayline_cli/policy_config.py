@@ -5,6 +5,7 @@ import json
 import pathlib
 import sys
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from .errors import UsageError
@@ -20,8 +21,8 @@ class BadPolicyConfig(UsageError):
     """The file names a rule or a setting that the policy pack does not have."""
 
 
-def refuse_unknown(path: pathlib.Path) -> None:
-    """Raise BadPolicyConfig with every rule and setting of the file that the policy pack does not have."""
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """Return the settings in a file. Raises BadPolicyConfig with every rule and setting that the policy pack does not have."""
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -36,6 +37,7 @@ def refuse_unknown(path: pathlib.Path) -> None:
                 unknown.append(f"{rule}.{name}: no such setting. Fix: {_nearest(name, [*settings, _LEVEL])}")
     if unknown:
         raise BadPolicyConfig("\n  ".join([f"--policy-config {path}:", *unknown]))
+    return config
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -48,9 +50,7 @@ def broken_rules(program: Program, path: pathlib.Path | None) -> list[str]:
 
     `path` is a file for `--policy-config`. Raises BadPolicyConfig. A rule that the file turns off or makes advisory breaks nothing.
     """
-    if path:
-        refuse_unknown(path)
-    config = json.loads(path.read_text()) if path else {}
+    config = read_config(path) if path else {}
     rules = _rules()
     resources = [rules.Resource(r.type, r.name, r.inputs, r.protect) for r in program.resources]
     broken = []
@@ -72,6 +72,7 @@ def _settings() -> dict[str, tuple[str, ...]]:
     return {_EVERY_RULE: ()} | {rule.name: rule.settings for rule in _rules().RULES}
 
 
+@cache
 def _rules() -> Any:
     """Return the module of the rules. The pack is no package of the kit, so it is read from its file."""
     spec = importlib.util.spec_from_file_location("rayline_policy_rules", PROJECT_ROOT / "policy" / "rules.py")

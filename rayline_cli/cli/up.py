@@ -74,7 +74,7 @@ def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, 
     stack = program.stack
     deploy.need_yes("up", stack, yes=yes, as_json=as_json)
     if policy_config:
-        policy.refuse_unknown(policy_config)
+        policy.read_config(policy_config)
     terminal = deploy.is_terminal() and not as_json
     arguments = deploy.arguments("up", stack, yes=yes, policy_config=policy_config, terminal=terminal)
     done = deploy.Deployed(stack, "up", exit_code=1)
