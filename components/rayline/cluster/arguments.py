@@ -48,6 +48,11 @@ class ExistingNetworkArgs(Arguments):
     services_range: DnsLabel = SERVICES_RANGE
     """Name of the subnet's secondary range for Kubernetes Services."""
 
+    @property
+    def project(self) -> str:
+        """Project of the VPC: the host project of a Shared VPC."""
+        return self.network.split("/")[1]
+
 
 class NetworkArgs(Arguments):
     """Address ranges of the VPC, fixed after creation. Change them where they overlap with a peered network."""

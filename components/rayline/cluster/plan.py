@@ -5,7 +5,7 @@ import itertools
 import re
 from dataclasses import replace
 
-from rayline.cluster.arguments import ClusterArgs, MonitoringArgs, NetworkArgs, SystemPoolArgs
+from rayline.cluster.arguments import ClusterArgs, ExistingNetworkArgs, MonitoringArgs, NetworkArgs, SystemPoolArgs
 from rayline.cluster.maintenance import check_maintenance
 from rayline.cluster.types import ClusterPlan, SystemPool
 from rayline.facts.accelerators import SYSTEM_MACHINES
@@ -105,28 +105,29 @@ _RANGES = ("nodes_cidr", "pods_cidr", "services_cidr")
 
 def _check_network(check: Check, network: NetworkArgs, region: str) -> None:
     if network.existing:
-        for key in _RANGES:
-            if network.said(key):
-                says = "the subnet of cluster.network.existing has its ranges already. Fix: leave it out"
-                check.refuse(f"cluster.network.{key}", getattr(network, key), says)
-        if region and f"/regions/{region}/" not in network.existing.subnetwork:
-            path = "cluster.network.existing.subnetwork"
-            check.refuse(path, network.existing.subnetwork, f"not in {region}. Fix: a subnet of the stack's region")
-        if network.existing.network.split("/")[1] != network.existing.subnetwork.split("/")[1]:
-            path, says = (
-                "cluster.network.existing.subnetwork",
-                "another project than the network's. Fix: a subnet of the network",
-            )
-            check.refuse(path, network.existing.subnetwork, says)
-        if network.existing.pods_range == network.existing.services_range:
-            path, says = "cluster.network.existing.services_range", "the range of the pods. Fix: a secondary range of its own"
-            check.refuse(path, network.existing.services_range, says)
+        _check_existing(check, network, network.existing, region)
         return
     ranges = {key: ipaddress.IPv4Network(getattr(network, key)) for key in _RANGES}
     for (key, first), (other, second) in itertools.combinations(ranges.items(), 2):
         if first.overlaps(second):
             says = f"overlaps cluster.network.{key} {first}. Fix: a range of its own"
             check.refuse(f"cluster.network.{other}", str(second), says)
+
+
+def _check_existing(check: Check, network: NetworkArgs, existing: ExistingNetworkArgs, region: str) -> None:
+    path = "cluster.network.existing"
+    for key in _RANGES:
+        if network.said(key):
+            says = f"the subnet of {path} has its ranges already. Fix: leave it out"
+            check.refuse(f"cluster.network.{key}", getattr(network, key), says)
+    if region and f"/regions/{region}/" not in existing.subnetwork:
+        check.refuse(f"{path}.subnetwork", existing.subnetwork, f"not in {region}. Fix: a subnet of the stack's region")
+    if not existing.subnetwork.startswith(f"projects/{existing.project}/"):
+        says = "another project than the network's. Fix: a subnet of the network"
+        check.refuse(f"{path}.subnetwork", existing.subnetwork, says)
+    if existing.pods_range == existing.services_range:
+        says = "the range of the pods. Fix: a secondary range of its own"
+        check.refuse(f"{path}.services_range", existing.services_range, says)
 
 
 def check_sizes(check: Check, cluster: ClusterPlan, gpu_nodes: int) -> None:

@@ -41,7 +41,7 @@ class ClusterPlan:
     def network_project(self) -> str | None:
         """Return the project of a network that exists; None where the kit makes the network."""
         existing = self.args.network.existing
-        return existing.network.split("/")[1] if existing else None
+        return existing.project if existing else None
 
     @property
     def mode(self) -> ClusterMode:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from rayline.cluster.arguments import NetworkArgs
 from rayline.cluster.gke_cluster import GkeCluster, GkeClusterArgs
 from rayline.cluster.network import PlatformNetwork
 from rayline.cluster.project_apis import ProjectApis
@@ -33,17 +32,13 @@ from rayline.pools.manifests import compute_class
 from rayline.pools.types import NodePool
 
 
-class NetworkIds(NamedTuple):
-    """A VPC and a subnet that exist."""
+class ClusterNetwork(NamedTuple):
+    """The VPC and the subnet of the cluster, and the subnet's secondary ranges."""
 
-    network_id: str
-    subnetwork_id: str
-
-    @classmethod
-    def of(cls, network: NetworkArgs) -> "NetworkIds":
-        """Return those of `cluster.network.existing`."""
-        assert network.existing
-        return cls(network.existing.network, network.existing.subnetwork)
+    network_id: pulumi.Input[str]
+    subnetwork_id: pulumi.Input[str]
+    pods_range: str = PODS_RANGE
+    services_range: str = SERVICES_RANGE
 
 
 class GoogleCloud:
@@ -55,10 +50,15 @@ class GoogleCloud:
         self.project, self.region = plan.cluster.project, plan.cluster.region
         self._platform, self._name, self._plan = platform, name, plan
         apis = self._apis()
-        network = None if plan.cluster.args.network.existing else self._network(apis)
-        self.network = network or NetworkIds.of(plan.cluster.args.network)
         # the NAT has to be there before nodes without public addresses pull their images
-        self.cluster = GkeCluster(name, self._cluster(), opts=self._after(*apis, *([network] if network else [])))
+        needed = [*apis]
+        if existing := plan.cluster.args.network.existing:
+            self.network = ClusterNetwork(existing.network, existing.subnetwork, existing.pods_range, existing.services_range)
+        else:
+            made = self._network(apis)
+            self.network = ClusterNetwork(made.network_id, made.subnetwork_id)
+            needed.append(made)
+        self.cluster = GkeCluster(name, self._cluster(), opts=self._after(*needed))
         self.pools = self._pools()
 
     def _after(self, *resources: pulumi.Resource, provider: kubernetes.Provider | None = None) -> pulumi.ResourceOptions:
@@ -90,8 +90,8 @@ class GoogleCloud:
             "location": cluster.location,
             "network_id": self.network.network_id,
             "subnetwork_id": self.network.subnetwork_id,
-            "pods_range": args.network.existing.pods_range if args.network.existing else PODS_RANGE,
-            "services_range": args.network.existing.services_range if args.network.existing else SERVICES_RANGE,
+            "pods_range": self.network.pods_range,
+            "services_range": self.network.services_range,
             "zones": list(cluster.zones),
             "release_channel": args.release_channel,
             "maintenance_start": args.maintenance.start,
