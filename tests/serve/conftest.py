@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from tests.serve.serving import Served, UpProcess
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.serve)
+            # One process has the tests of the shared session. Another one runs the other files beside it.
+            shares = "served" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("served" if shares else item.path.stem))
             item.add_marker(pytest.mark.slow)
             # `up` ends by itself when nothing moves any more; a test may bring up two sessions, on a busy machine
             item.add_marker(pytest.mark.timeout(3600))
@@ -44,15 +48,6 @@ def second(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     from tests.serve.serving import SECOND, ray_service, run
 
     with run(tmp_path_factory.mktemp("direct-off"), ray_service(**SECOND)) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Every switch declared off, HAProxy too, and no API key."""
-    from tests.serve.serving import BARE, ray_service, run
-
-    with run(tmp_path_factory.mktemp("all-off"), ray_service(**BARE)) as one:
         yield one
 
 

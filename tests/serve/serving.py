@@ -31,6 +31,8 @@ from rayline_cli import offline, render  # noqa: E402
 from rayline_cli.local import runtime, session, waiting  # noqa: E402
 from rayline_cli.local.runtime import Running  # noqa: E402
 from rayline_cli.local.target import LocalTarget  # noqa: E402
+from rayline_cli.verify import CheckResult, Outcome, check_switches  # noqa: E402
+from rayline_cli.verify.outside import UrlTarget  # noqa: E402
 
 PATIENCE = 300.0
 """Seconds for one request. No test is about how long an answer takes, and a machine may be busy."""
@@ -81,6 +83,16 @@ BARE: dict[str, Any] = {
     "pods": {"env": {}},
 }
 """Every switch off: Ray Serve as it is without this kit."""
+SWITCHED = {
+    "HAProxy: managers and processes",
+    "HAProxy: replicas as servers",
+    "direct streaming: deployments",
+    "direct streaming: router in HAProxy",
+    "direct streaming: path of the tokens",
+    "throughput settings of Serve",
+    "vLLM's Ray executor V2",
+}
+"""The checks that belong to a switch."""
 
 
 def stack_file(path: Path, **service: Any) -> Path:
@@ -174,6 +186,14 @@ def run(state_dir: Path, manifest: dict) -> Iterator[Served]:
         yield Served(state_dir, manifest, running, report)
     finally:
         runtime.down(state_dir, Recorder())
+
+
+def found(target: LocalTarget | UrlTarget) -> dict[str, CheckResult]:
+    return {check.name: check for check in check_switches(target)}
+
+
+def failed(checks: dict[str, CheckResult]) -> dict[str, str]:
+    return {name: check.evidence for name, check in checks.items() if check.outcome is Outcome.FAIL}
 
 
 def takes_ctrl_c() -> None:

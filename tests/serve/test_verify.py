@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import pytest
-from typer.testing import CliRunner
-
-from rayline_cli import cli
-from rayline_cli.cli import checking
 from rayline_cli.local.session import SESSION_VARIABLE
-from rayline_cli.local.target import LocalTarget
-from rayline_cli.verify import CheckResult, Outcome, check_switches
+from rayline_cli.verify import Outcome
 from rayline_cli.verify.outside import UrlTarget
-from tests.serve.serving import API_KEY, BARE, SECRETS, Served, ray_service, stack_file
-
-SWITCHED = {
-    "HAProxy: managers and processes",
-    "HAProxy: replicas as servers",
-    "direct streaming: deployments",
-    "direct streaming: router in HAProxy",
-    "direct streaming: path of the tokens",
-    "throughput settings of Serve",
-    "vLLM's Ray executor V2",
-}
-"""The checks that belong to a switch."""
-
-
-def found(target: LocalTarget | UrlTarget) -> dict[str, CheckResult]:
-    return {check.name: check for check in check_switches(target)}
-
-
-def failed(checks: dict[str, CheckResult]) -> dict[str, str]:
-    return {name: check.evidence for name, check in checks.items() if check.outcome is Outcome.FAIL}
+from tests.serve.serving import API_KEY, Served, failed, found, ray_service
 
 
 def test_a_session_that_another_process_started_is_verified(served: Served):
@@ -125,39 +98,3 @@ def test_an_address_with_a_wrong_key_fails_and_says_where_the_key_belongs(served
     checks = found(UrlTarget(served.running.url, "sk-wrong"))
     assert set(failed(checks)) == {"direct streaming: deployments", "model list", "streamed completion", "API key"}
     assert "RAYLINE_API_KEY" in checks["model list"].fix
-
-
-def test_every_switch_declared_off_is_seen_off(bare: Served):
-    checks = {check.name: check for check in bare.running.checks}
-    assert failed(checks) == {}
-    assert {name for name, check in checks.items() if check.outcome is Outcome.OFF} == SWITCHED
-
-
-def test_every_switch_off_fails_where_it_is_expected_on(bare: Served):
-    target = bare.target()
-    target.expected = target.expected.all_on()
-    assert set(failed(found(target))) == SWITCHED
-
-
-def test_an_open_service_without_direct_streaming_fails_from_outside(bare: Served):
-    problems = failed(found(UrlTarget(bare.running.url, None)))
-    assert set(problems) == {"direct streaming: deployments", "API key"}
-    assert "OpenAiIngress answers" in problems["direct streaming: deployments"]
-
-
-@pytest.mark.parametrize(("options", "exit_code"), [([], 0), (["--all-on"], 1)])
-def test_the_command_reads_the_session_from_its_folder(
-    bare: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], exit_code: int
-):
-    path = stack_file(tmp_path / "Pulumi.bare.yaml", **BARE)
-    secrets: dict[str, dict[str, str]] = {}
-    for (name, key), value in SECRETS.items():
-        secrets.setdefault(name, {})[key] = value
-    (bare.state_dir / "secrets.json").write_text(json.dumps(secrets))
-    monkeypatch.setattr(checking, "state_dir", lambda stack: bare.state_dir)
-    result = CliRunner().invoke(cli.app, ["verify", "--stack", "bare", "--config-file", str(path), "--json", *options])
-    assert result.exit_code == exit_code, result.output
-    said = json.loads(result.stdout)
-    assert said["passed"] is (exit_code == 0)
-    outcomes = {check["name"]: check["outcome"] for check in said["services"]["tiny"]}
-    assert {name for name, outcome in outcomes.items() if outcome == ("off", "fail")[exit_code]} == SWITCHED
