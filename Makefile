@@ -57,7 +57,7 @@ bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and 
 
 .PHONY: test
 test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones say why
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --durations 20
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20
 
 .PHONY: rehearse
 rehearse: $(BIN)/.installed-all ## Deploy and destroy STACK with a real Pulumi engine and stand-ins for the clouds

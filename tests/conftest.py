@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +19,20 @@ STACKS = ["dev-l4", "kind", "local", "prod-b200", "prod-l4"]
 # Colours and widths of the terminal that happens to run the tests are no part of what is tested.
 os.environ.setdefault("NO_COLOR", "1")
 os.environ.setdefault("COLUMNS", "160")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests that share a session to one process. Files with sessions of their own, and all other tests, run beside it."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/serve/own_session/"):
+                return nodeid.split("::")[0]
+            return "serve" if nodeid.startswith("tests/serve/") else nodeid
+
+    return Scheduling(config, log)
 
 
 def stacks_of(*modes: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Sessions of the serve tier. Few of them, used by many tests: each takes a minute to start.
 
+Files in own_session/ do not use the shared session, so another process can run them beside it (tests/conftest.py).
+
 `serving` is imported inside the fixtures: without the `local` extra it skips the module that imports it, by name.
 """
 
@@ -20,14 +22,10 @@ if TYPE_CHECKING:
     from tests.serve.serving import Served, UpProcess
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.serve)
-            # One process has the tests of the shared session. Another one runs the other files beside it.
-            shares = "served" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("served" if shares else item.path.stem))
             item.add_marker(pytest.mark.slow)
             # `up` ends by itself when nothing moves any more; a test may bring up two sessions, on a busy machine
             item.add_marker(pytest.mark.timeout(3600))
