@@ -175,7 +175,10 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         "access": _access(service),
     }
     if in_cluster:
-        lines["upgrade"] = f"{service.upgrade.value}{_surge(service)}; streams of up to {stream} s survive"
+        lines["upgrade"] = (
+            f"{service.upgrade.value}{_more(service, service.workers.surge_workers)}; streams of up to {stream} s survive"
+        )
+        lines["in place"] = _in_place(service)
         lines["outside"] = plan.endpoint.urls[service.name] if plan.endpoint.exposure is not Exposure.NONE else ""
         lines["endpoint"] = f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"
     if pool:
@@ -221,13 +224,19 @@ def _workers(service: ServicePlan) -> str:
     return f"{parked}{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB){most}"
 
 
-def _surge(service: ServicePlan) -> str:
-    """Return the hardware that a change needs beside what runs."""
-    group = service.workers
-    if not group.surge_workers:
+def _more(service: ServicePlan, workers: int) -> str:
+    """Return the hardware of so many workers that a change needs beside those that run."""
+    if not workers:
         return ""
-    count = group.surge_workers * (group.gpus or 1)
-    return f", with {count} {'GPU' if group.gpus else 'worker'}{'s' if count > 1 else ''} more while it lasts"
+    count, gpus = workers * (service.workers.gpus or 1), service.workers.gpus
+    return f", with {count} {'GPU' if gpus else 'worker'}{'s' if count > 1 else ''} more while it lasts"
+
+
+def _in_place(service: ServicePlan) -> str:
+    spare = service.spare_replicas
+    if not spare:
+        return "a change of model or engine stops replicas before new ones start"
+    return f"a change of model or engine starts {spare} spare replica{'s' if spare > 1 else ''} first{_more(service, service.workers.spare_workers)}"
 
 
 def _highest_cost(service: ServicePlan) -> str:

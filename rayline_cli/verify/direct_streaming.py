@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from rayline.facts.labels import ROUTER
 from rayline.facts.serve_flags import DIRECT_STREAMING, HA_PROXY
 from rayline_cli.clients.serve import every_deployment
 from rayline_cli.verify.check import Verdict, declared_off, verdict
@@ -14,7 +15,6 @@ from rayline_cli.verify.endpoint import KEY_FIX, completion, status_text, why_br
 from rayline_cli.verify.haproxy import INGRESS, safe_name
 from rayline_cli.verify.target import View, entrances
 
-ROUTER = "LLMRouter"
 SWITCH = "direct_streaming"
 _FIX = f'set {DIRECT_STREAMING} and {HA_PROXY} to exactly "1" on the head and on every worker'
 

@@ -1,20 +1,23 @@
-"""A second replica joins while the first goes on; then parts of the service with two replicas are killed under load.
+"""A second replica joins while the first goes on; sessions and limits; then parts of the service are killed under load.
 
 Counts and kinds only: how long things take depends on the machine, and stands in the receipt of `rayline faults`, which also
-has what takes minutes: a rolled model, a drain, lost nodes. Scaling under load is in test_autoscaling.py.
+has what takes minutes: a rolled model, a drain, lost nodes. Scaling and a changed engine under load are in own_session/test_changes_under_load.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import httpx
 import pytest
 
 from rayline_bench.faults.rows import FAULTS
 from rayline_bench.faults.scenes import LONG_TOKENS, Scene, observe
 from rayline_cli.local import runtime
-from tests.serve.serving import API_KEY, Served, ray_service, replicas_of_the_model
+from rayline_cli.verify.inside import haproxy_counters
+from tests.serve.serving import API_KEY, Served, post, ray_service, replicas_of_the_model
 
 
 @dataclass
@@ -58,6 +61,49 @@ def test_a_second_replica_joins_and_the_first_goes_on(scaled_up: ScaledUp):
     replicas = runtime.status(served.state_dir).replicas
     assert replicas is not None
     assert replicas["LLMServer:tiny"] == "2/2"
+
+
+def requests_by_replica(served: Served) -> dict[str, int]:
+    """HAProxy's count of requests for each replica of the model."""
+    rows = haproxy_counters(next(served.session.folder.glob("h/*/admin.sock")))
+    return {
+        row["svname"]: int(row["req_tot"] or 0) for row in rows if "LLMServer" in row["svname"] and "-via-" in row["pxname"]
+    }
+
+
+def ask(served: Served, tokens: int = 1, **headers: str) -> httpx.Response:
+    body = {"model": "tiny", "prompt": "a", "max_tokens": tokens, "ignore_eos": True}
+    return post(f"{served.running.url}/v1/completions", json=body, headers={"Authorization": f"Bearer {API_KEY}"} | headers)
+
+
+def test_a_session_stays_on_one_replica_and_sessions_use_both(scaled_up: ScaledUp):
+    served, before = scaled_up.served, replicas_of_the_model(scaled_up.served)
+    served.up(ray_service(replicas=2, traffic={"routing": "sessions"}))
+    assert replicas_of_the_model(served) == before, "routing changes without a new replica"
+    replicas_of_sessions = []
+    for session in range(16):
+        counted = requests_by_replica(served)
+        assert {ask(served, **{"x-session-id": f"session-{session}"}).status_code for _ in range(3)} == {200}
+        now = requests_by_replica(served)
+        replicas_of_sessions.append({name for name in now if now[name] > counted[name]})
+    assert {len(replicas) for replicas in replicas_of_sessions} == {1}
+    assert len(set().union(*replicas_of_sessions)) == 2
+
+
+def test_what_is_beyond_the_limits_is_refused_at_once_and_nothing_else_fails(scaled_up: ScaledUp):
+    served, before = scaled_up.served, replicas_of_the_model(scaled_up.served)
+    served.up(ray_service(replicas=2, traffic={"max_in_progress": 2, "max_queued": 2, "retry_after_seconds": 7}))
+    assert replicas_of_the_model(served) == before, "limits change without a new replica"
+    with ThreadPoolExecutor(24) as clients:
+        answers = list(clients.map(lambda _: ask(served, tokens=400), range(24)))
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {answer.status_code for answer in refused} == {429}
+    assert {answer.headers["retry-after"] for answer in refused} == {"7"}
+    assert len(answers) - len(refused) >= 8, "two in progress and two in the queue of each replica"
+    served.up(ray_service(replicas=2))
+    with ThreadPoolExecutor(24) as clients:
+        answers = list(clients.map(lambda _: ask(served), range(24)))
+    assert {answer.status_code for answer in answers} == {200}, "without limits all wait"
 
 
 def test_a_killed_replica_takes_its_own_streams_and_no_others(scene: Scene):

@@ -1,5 +1,6 @@
 """How many replicas a service has, how it grows, how it changes, and what that asks of the node pool."""
 
+from math import ceil
 from typing import Any
 
 import pytest
@@ -64,9 +65,13 @@ def cost(made) -> tuple[float, float]:
 
 def override(service: dict[str, Any]) -> dict[str, Any]:
     """What stands beside the arguments of the application: the replicas."""
+    return {key: value for key, value in deployments(service)[0].items() if key not in ("name", "max_surge_percent")}
+
+
+def deployments(service: dict[str, Any]) -> list[dict[str, Any]]:
+    """The settings of deployments in a RayService: the model's, and the router's."""
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
-    (deployment,) = application["deployments"]
-    return {key: value for key, value in deployment.items() if key != "name"}
+    return application["deployments"]
 
 
 def card(**service) -> dict[str, str]:
@@ -98,6 +103,10 @@ def test_the_default_target_is_no_more_than_the_kv_cache_holds():
     held = plan(gemma=many).services[0].fit.sequences(131072 // 8)
     assert held < 4096
     assert target(**many) == pytest.approx(0.75 * held, abs=1)
+
+
+def test_the_default_target_is_no_more_than_a_replica_gets():
+    assert target(**QWEN | ONE_TO_FOUR | {"traffic": {"max_in_progress": 20}}) == 15
 
 
 def test_the_smallest_target_is_one_request():
@@ -284,3 +293,39 @@ def test_an_older_operator_can_neither_park_nor_upgrade_in_steps():
     assert problem.startswith("services.qwen.park (got true): needs KubeRay 1.7")
     plan(None, {"version": "1.7.1"}, qwen=QWEN | {"park": True})
     plan(None, {"version": "1.10.0"}, qwen=QWEN | {"park": True})
+
+
+@pytest.mark.parametrize(
+    ("replicas", "spare", "percent"), [(1, 1, 100), (3, 1, 33), (8, 1, 12), (8, 2, 25), (99, 1, 1), (4, 4, 100)]
+)
+def test_serve_starts_exactly_the_spare_replicas(replicas: int, spare: int, percent: int):
+    model, router = deployments(manifest(replicas=replicas, rollout={"spare_replicas": spare}))
+    assert model["max_surge_percent"] == percent
+    assert ceil(percent * replicas / 100) == spare, "Serve rounds up"
+    assert router == {"name": "LLMRouter", "max_surge_percent": 100}, "no request may find no router"
+
+
+def test_without_spare_replicas_old_ones_stop_first():
+    (model,) = deployments(manifest(replicas=2, rollout={"spare_replicas": 0}))
+    assert "max_surge_percent" not in model
+
+
+def test_a_reserved_machine_has_no_spare_replica_unless_the_stack_has_one():
+    made = plan(qwen=QWEN | {"replicas": 2} | IN_PLACE)
+    assert made.pools[0].max_nodes == made.pools[0].most_nodes == 2
+    spare = plan(qwen=QWEN | {"replicas": 2, "rollout": {"strategy": "none", "spare_replicas": 1}})
+    assert (spare.pools[0].most_nodes, spare.pools[0].max_nodes) == (2, 3)
+
+
+def test_a_second_cluster_has_room_for_the_spare_replica():
+    made = plan(qwen=QWEN | {"replicas": 2})
+    assert made.pools[0].max_nodes == 4, "no more than the second cluster"
+    assert "starts 1 spare replica first, with 1 GPU more" in card(replicas=2)["in place"]
+
+
+def test_sessions_and_limits_are_settings_that_change_in_place():
+    model = deployments(manifest(traffic={"routing": "sessions", "max_in_progress": 48}))[0]
+    assert model["request_router_config"]["request_router_class"].endswith("ConsistentHashRouter")
+    assert (model["max_ongoing_requests"], model["max_queued_requests"]) == (48, 48)
+    assert model["backpressure_config"] == {"status_code": 429, "retry_after_s": 5}
+    assert "max_ongoing_requests" not in deployments(manifest())[0], "no limit unless the stack has one"

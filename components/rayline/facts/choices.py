@@ -33,6 +33,13 @@ class TaintEffect(str, Enum):
     NO_EXECUTE = "NoExecute"
 
 
+class Routing(str, Enum):
+    """Choice of a replica for a request: in turn, or one replica for each session."""
+
+    ROUND_ROBIN = "round-robin"
+    SESSIONS = "sessions"
+
+
 class ClusterMode(str, Enum):
     """Place of the services: a GKE cluster that this program creates, a cluster that exists, or this machine."""
 

@@ -48,6 +48,11 @@ MIN_RAY_VERSION = "2.56.0"
 # (ray-project/ray #64978, #65477); 2.60 gives the address (vllm_engine.py, _resolve_hf_model_id_from_mirror).
 MIN_RAY_VERSION_FOR_BUCKETS = "2.60.0"
 
+# `max_surge_percent` of a deployment (ray-project/ray #66267, #66290).
+MIN_RAY_VERSION_FOR_SURGE = "2.60.0"
+# Sessions and limits were tried with this version on the direct path; `backpressure_config` came with 2.58.
+MIN_RAY_VERSION_FOR_TRAFFIC = "2.60.0"
+
 KUBERAY_VERSION = "1.7.0"  # the release whose CRDs the manifests are checked against
 KUBERAY_CHART = "kuberay-operator"
 KUBERAY_CRDS = "https://raw.githubusercontent.com/ray-project/kuberay/v{version}/helm-chart/kuberay-operator/crds"

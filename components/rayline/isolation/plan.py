@@ -88,7 +88,7 @@ def plan_quota(services: Sequence[ServicePlan], pools: Sequence[NodePool]) -> Qu
     GPUs end where the planned pools end; in an existing cluster with the services' own count. Pods count twice, because pods
     that drain for their last stream count until they are gone.
     """
-    workers = {service.name: service.workers.most_workers + service.workers.surge_workers for service in services}
+    workers = {service.name: service.workers.most_workers + service.workers.workers_beside for service in services}
     heads = sum(2 if service.workers.surge_workers else 1 for service in services)
     used = sum(workers[service.name] * service.workers.gpus for service in services)
     gpus = sum(pool.max_nodes * pool.machine.gpus for pool in pools) if pools else used

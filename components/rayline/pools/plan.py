@@ -49,7 +49,7 @@ def _pool(key: PoolKey, services: list[ServicePlan], cluster: ClusterPlan) -> No
     running = sum(service.running_workers * service.workers.gpus for service in services)
     # parked services count: resuming one is then a change of that service alone
     most = ceil(sum(group.most_workers * group.gpus for group in groups) / machine.gpus)
-    surge = sum(ceil(group.surge_workers * group.gpus / machine.gpus) for group in groups)
+    surge = sum(ceil(group.workers_beside * group.gpus / machine.gpus) for group in groups)
     disk = max(sum(group.ephemeral_gib * machine.gpus // group.gpus for group in groups), 1)
     return NodePool(
         **vars(key),

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from rayline.facts import defaults
 from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
-from rayline.facts.choices import Accelerator, Capacity, TaintEffect, UpgradeStrategy
+from rayline.facts.choices import Accelerator, Capacity, Routing, TaintEffect, UpgradeStrategy
 from rayline.facts.runtimes import DEFAULT_RUNTIME
 from rayline.models.arguments import WeightsArgs
 from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form, items
@@ -203,6 +203,8 @@ class RolloutArgs(Arguments):
 
     strategy: Annotated[UpgradeStrategy, FromText] | None = None
     """How a change of image, switches or resources is rolled out. Default new-cluster (needs the GPUs twice); none with a reservation."""
+    spare_replicas: Annotated[int, between(0, defaults.MOST_WORKERS, "replicas")] | None = None
+    """Replicas that start beside the running ones when the model or `engine` changes; with 0, replicas stop first. Default 1; 0 with strategy none, here and with Ray before 2.60."""
     gateway_class: Line | None = None
     """With strategy incremental, required: class of the Gateway that KubeRay makes for the service, for example istio; none of GKE's own."""
     # surge is KubeRay's default
@@ -229,6 +231,19 @@ class ApiArgs(Arguments):
     """Require an API key on every path. Needs switches.direct_streaming."""
     key_generation: Count = 1
     """Raise it by one for a new API key. The previous key stays valid until the next raise. No pod restarts."""
+
+
+class TrafficArgs(Arguments):
+    """Choice of the replica for a request, and limits of the requests of a replica. All change in place."""
+
+    routing: Annotated[Routing, FromText] = Routing.ROUND_ROBIN
+    """round-robin, or sessions: requests with the same header x-session-id go to the same replica, whose prefix cache has their beginning."""
+    max_in_progress: Count | None = None
+    """Requests that a replica works on or holds in vLLM's queue; others wait in front of it. Default: no limit."""
+    max_queued: Annotated[int, between(0, 1_000_000, "requests")] | None = None
+    """Requests that wait in front of a replica; more are refused with HTTP 429. Default: as many as max_in_progress."""
+    retry_after_seconds: Annotated[int, between(1, 3600, "seconds")] = 5
+    """Header Retry-After of such a refusal."""
 
 
 class SwitchesArgs(Arguments):
@@ -273,3 +288,5 @@ class ServiceArgs(Arguments):
     """Model name, hostname and API key."""
     switches: SwitchesArgs = SwitchesArgs()
     """The four switches of the high-throughput mode."""
+    traffic: TrafficArgs = TrafficArgs()
+    """Choice of the replica, and limits."""

@@ -16,7 +16,7 @@ from rayline.schema.spelling import hint, meant
 from rayline.service.arguments import NodesArgs
 from rayline.service.limits import check_batch, engine_limits, refuse_fit
 from rayline.service.request import KnownService
-from rayline.service.scale import group_maximum, plan_autoscaling, start_timeout, surge_workers, workers_for
+from rayline.service.scale import group_maximum, plan_autoscaling, spare_workers, start_timeout, surge_workers, workers_for
 from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup
 
 # Of what is left, the share that a worker requests; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
@@ -213,6 +213,7 @@ def _workers(service: KnownService, machine: MachineType, gpus_per_worker: int, 
         workers=workers_for(scale.replicas, gpus_per_replica, gpus_per_worker),
         most_workers=most_workers,
         surge_workers=surge_workers(scale, surge, gpus_per_replica, gpus_per_worker),
+        spare_workers=spare_workers(scale, gpus_per_replica, gpus_per_worker),
         max_workers=group_maximum(service.cluster.mode, most_workers),
         gpus=gpus_per_worker,
         ray_cpus=0,

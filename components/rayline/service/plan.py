@@ -24,7 +24,8 @@ from rayline.service.gpus import EXISTING_NODES, plan_on_gpus
 from rayline.service.limits import check_batch
 from rayline.service.loading import plan_loading
 from rayline.service.request import KnownService, ServiceRequest
-from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers
+from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, spare_workers, start_timeout, surge_workers
+from rayline.service.traffic import check_traffic
 from rayline.service.types import Draft, ServicePlan, WorkerGroup
 
 
@@ -56,6 +57,7 @@ def plan_service(
     env, warnings = plan_environment(request, runtime)
     engine_kwargs = plan_engine_kwargs(request)
     _check_api(request)
+    check_traffic(request)
     _check_volumes(request)
     if request.on_this_machine and not request.on_cpu:
         request.refuse("accelerator", "this machine's mode runs on the CPU: accelerator cpu, or another stack")
@@ -134,6 +136,7 @@ def _plan_on_cpu(service: KnownService) -> Draft:
     workers = WorkerGroup(
         workers=service.scale.replicas, most_workers=service.scale.most_replicas,
         surge_workers=surge_workers(service.scale, arguments.rollout.max_surge_percent, 0, 0),
+        spare_workers=spare_workers(service.scale, 0, 0),
         max_workers=group_maximum(cluster.mode, service.scale.most_replicas), gpus=0, ray_cpus=1,
         cpus=arguments.workers.cpus or defaults.CPU_WORKER_CPUS, memory_gib=memory, ephemeral_gib=2, replicas_per_worker=1,
     )  # fmt: skip

@@ -88,6 +88,7 @@ class KnownService(ServiceRequest):
             "runtime": self.runtime,
             "replicas": self.scale.replicas,
             "upgrade": self.scale.upgrade,
+            "spare_replicas": self.scale.spare_replicas,
             "env": _with_haproxy_threads(self.env, workers.cpus),
             "workers": workers,
             "engine_kwargs": self.engine_kwargs,

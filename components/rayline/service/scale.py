@@ -5,6 +5,7 @@ from math import ceil, floor
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, OperatorSource, UpgradeStrategy
+from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_SURGE, RUNTIMES
 from rayline.kuberay.types import KuberayPlan
 from rayline.schema.check import version
 from rayline.service.arguments import AutoscalingArgs, ServiceArgs
@@ -32,29 +33,63 @@ def plan_scale(request: ServiceRequest) -> Scale:
         )
     scaling = service.autoscaling
     if scaling is None:
-        return Scale(service.replicas, service.replicas, upgrade)
+        return Scale(service.replicas, service.replicas, upgrade, _spare_replicas(request, upgrade, service.replicas))
     if service.said("replicas"):
         request.refuse("replicas", "with autoscaling the count follows the load: leave it out, or leave autoscaling out")
     if scaling.max_replicas < scaling.min_replicas:
         request.refuse("autoscaling.max_replicas", f"at least min_replicas, which is {scaling.min_replicas}")
-    return Scale(scaling.min_replicas, max(scaling.min_replicas, scaling.max_replicas), upgrade)
+    most = max(scaling.min_replicas, scaling.max_replicas)
+    return Scale(scaling.min_replicas, most, upgrade, _spare_replicas(request, upgrade, most))
+
+
+def _spare_replicas(request: ServiceRequest, upgrade: UpgradeStrategy, most: int) -> int:
+    """Return the replicas that start beside the running ones in a change in place."""
+    spare, ray = request.arguments.rollout.spare_replicas, request.arguments.pods.runtime
+    if ray in RUNTIMES and version(RUNTIMES[ray].ray_version) < version(MIN_RAY_VERSION_FOR_SURGE):
+        if spare:
+            request.refuse(
+                "rollout.spare_replicas", f"needs Ray {MIN_RAY_VERSION_FOR_SURGE}, and pods.runtime is {ray}: leave it out"
+            )
+        return 0
+    if spare is not None:
+        if spare > most:
+            request.refuse("rollout.spare_replicas", f"Serve starts no more than the service has, which is {most}")
+        return spare
+    return 0 if upgrade is UpgradeStrategy.NONE or request.on_this_machine else 1
+
+
+def surge_percent(spare_replicas: int, most_replicas: int) -> int:
+    """Return Serve's max_surge_percent for so many spare replicas; Serve rounds up (_surge_replicas_to_start in deployment_state.py).
+
+    With fewer replicas than `most_replicas` it allows as many or fewer, and at least one.
+    """
+    return min(100, max(1, 100 * spare_replicas // most_replicas)) if spare_replicas else 0
+
+
+def spare_workers(scale: Scale, gpus_per_replica: int, gpus_per_worker: int) -> int:
+    """Return the worker pods that the spare replicas need beside those of the others."""
+    most = scale.most_replicas
+    spare = ceil(surge_percent(scale.spare_replicas, most) * most / 100)
+    return workers_for(most + spare, gpus_per_replica, gpus_per_worker) - workers_for(most, gpus_per_replica, gpus_per_worker)
 
 
 def plan_autoscaling(service: ServiceArgs, limits: EngineLimits, fit: MemoryFit) -> AutoscalingArgs | None:
     """Return the autoscaling of a service with its target; None where the count is fixed."""
     scaling = service.autoscaling
-    target = scaling and float(scaling.target_ongoing_requests or default_target(limits, fit))
+    limit = service.traffic.max_in_progress
+    target = scaling and float(scaling.target_ongoing_requests or default_target(limits, fit, limit))
     return scaling and scaling.model_copy(update={"target_ongoing_requests": target})
 
 
-def default_target(limits: EngineLimits, fit: MemoryFit) -> int:
+def default_target(limits: EngineLimits, fit: MemoryFit, max_in_progress: int | None = None) -> int:
     """Return the requests in progress that autoscaling keeps a replica near: a share of those that it works on at once.
 
     A replica works on `max_num_seqs` at most, and on no more typical requests than the KV cache holds; others wait inside vLLM.
+    It gets no more than `max_in_progress`.
     With a target at that number a replica would be added when requests wait already, and it takes minutes to load.
     """
     typical = max(1, limits.max_model_len // TYPICAL_SHARE_OF_CONTEXT)
-    at_once = min(limits.max_num_seqs, int(fit.sequences(typical)))
+    at_once = min(limits.max_num_seqs, int(fit.sequences(typical)), max_in_progress or limits.max_num_seqs)
     return max(1, floor(at_once * defaults.TARGET_SHARE_OF_CONCURRENCY))
 
 
@@ -140,6 +175,11 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
     workers = service.workers
     if service.upgrade is UpgradeStrategy.NONE:
         warnings.append(f"{change} takes effect only when the RayCluster is deleted")
+        if cluster.mode is ClusterMode.EXISTING and workers.gpus and workers.spare_workers:
+            warnings.append(
+                f"rollout.spare_replicas {service.spare_replicas}: a change of model or engine needs "
+                f"{workers.spare_workers * workers.gpus} free GPUs beside those in use"
+            )
     elif cluster.mode is ClusterMode.EXISTING and workers.gpus:
         at_once = (workers.most_workers + workers.surge_workers) * workers.gpus
         warnings.append(

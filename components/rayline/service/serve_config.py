@@ -4,10 +4,12 @@ from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator
-from rayline.facts.labels import APPLICATION, SERVE_PORT, llm_deployment
+from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
 from rayline.service.api_key import GATE_MIDDLEWARE
 from rayline.service.drain import drain_times
+from rayline.service.scale import surge_percent
+from rayline.service.traffic import traffic_settings
 from rayline.service.types import ServicePlan
 
 
@@ -40,17 +42,28 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
                 "route_prefix": "/",
                 "import_path": "ray.serve.llm:build_openai_app",
                 "args": {"llm_configs": [llm]},
-                "deployments": [{"name": llm_deployment(service.served_model_name)} | _replicas(service)],
+                "deployments": _deployments(service),
             }
         ],
     }
 
 
+def _deployments(service: ServicePlan) -> list[dict[str, Any]]:
+    """Return the settings of deployments that change without a new replica."""
+    model = {"name": llm_deployment(service.served_model_name)} | _replicas(service) | traffic_settings(service.asked.traffic)
+    if not service.spare_replicas:
+        return [model]
+    most = service.autoscaling.max_replicas if service.autoscaling else service.replicas
+    model["max_surge_percent"] = surge_percent(service.spare_replicas, most)
+    # The router holds the engine's arguments too. It must not stop before the next one answers: requests would get 503.
+    return [model, {"name": ROUTER, "max_surge_percent": 100}] if service.on("direct_streaming") else [model]
+
+
 def _replicas(service: ServicePlan) -> dict[str, Any]:
     """Return the fixed count, or the bounds and the target of Serve's autoscaling.
 
-    `max_ongoing_requests` stays at the 1e9 of Ray Serve LLM: a replica does not count what waits for a slot, so a limit
-    would hide load from the autoscaling; vLLM has its own queue.
+    Without `traffic.max_in_progress`, `max_ongoing_requests` stays at the 1e9 of Ray Serve LLM: a replica does not count
+    what waits for a slot, so a limit hides load from the autoscaling; vLLM has its own queue.
     """
     scaling = service.autoscaling
     if scaling is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from rayline.facts.labels import SERVE_PORT, llm_deployment
@@ -86,15 +87,20 @@ class ServeApplication:
 
     @property
     def most_engines(self) -> int:
-        """Return the number of vLLM engines; with autoscaling the highest number."""
+        """Return the number of vLLM engines: the highest with autoscaling, and with the spare ones of a change."""
         overrides = {
-            deployment.get("name"): deployment.get("num_replicas")
-            or mapping(deployment, "autoscaling_config").get("max_replicas", 1)
+            deployment.get("name"): _most_replicas(deployment)
             for deployment in self.deployments
             if "num_replicas" in deployment or "autoscaling_config" in deployment
         }
         counts = [overrides.get(config.deployment, config.replicas) for config in self.llm_configs]
         return sum(count if isinstance(count, int) else 1 for count in counts)
+
+
+def _most_replicas(deployment: Mapping[str, Any]) -> Any:
+    count = deployment.get("num_replicas") or mapping(deployment, "autoscaling_config").get("max_replicas", 1)
+    surge = deployment.get("max_surge_percent")
+    return count + ceil(count * surge / 100) if isinstance(count, int) and isinstance(surge, int) else count
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,8 @@ class WorkerGroup:
     """Workers under the highest load; equal to `workers` with a fixed count."""
     surge_workers: int
     """Workers of the second cluster during a rollout."""
+    spare_workers: int
+    """Workers of the spare replicas during a change in place."""
     max_workers: int
     """`maxReplicas` of the group, which never changes on a live RayCluster."""
     gpus: int
@@ -144,6 +146,11 @@ class WorkerGroup:
     ephemeral_gib: int
     replicas_per_worker: float
 
+    @property
+    def workers_beside(self) -> int:
+        """Return the workers that a change needs beside those that run: in a second cluster, or in place."""
+        return max(self.surge_workers, self.spare_workers)
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -152,6 +159,7 @@ class Scale:
     replicas: int
     most_replicas: int
     upgrade: UpgradeStrategy
+    spare_replicas: int
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,8 @@ class ServicePlan:
     """Cost of the workers without load; 0 while parked."""
     start_timeout_seconds: int
     autoscaling: AutoscalingArgs | None = None
+    spare_replicas: int = 0
+    """Replicas that start beside the running ones when the model or the engine changes."""
     warnings: tuple[str, ...] = ()
 
     @property

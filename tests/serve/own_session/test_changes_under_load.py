@@ -1,0 +1,112 @@
+"""Changes under load: the replica count follows the load, and a changed engine starts before the old one stops."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from rayline_cli.local import runtime
+from rayline_cli.local.runtime import LocalRuntimeError
+from tests.serve.serving import API_KEY, PATIENCE, Served, ray_service, replicas_of_the_model, run, wait_until, with_model
+
+SCALING = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}
+UNHURRIED = SCALING | {"downscale_delay_seconds": 600}
+"""What the load has asked for stays while it loads, also without the load."""
+
+
+def declared(scaling: dict[str, Any], most: int, **service: Any) -> dict:
+    """The RayService with an autoscaled model, which has a spare replica for changes."""
+    return ray_service(autoscaling=scaling | {"max_replicas": most}, rollout={"spare_replicas": 1}, **service)
+
+
+@pytest.fixture(scope="module")
+def autoscaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A session of its own: from a fixed count to autoscaling and back Serve loads every replica anew, which takes minutes."""
+    with run(tmp_path_factory.mktemp("autoscaled"), declared(SCALING, 1)) as one:
+        yield one
+
+
+@contextmanager
+def load(served: Served, clients: int, tokens: int, pause: float = 0) -> Iterator[list[int]]:
+    """So many clients, each asking for an answer again and again, over HAProxy and the direct path. None may fail.
+
+    Yields the answers' numbers of tokens, as they come.
+    """
+    enough = threading.Event()
+    answers: list[int] = []
+    failures: list[str] = []
+
+    def client() -> None:
+        body = {"model": "tiny", "prompt": "a", "max_tokens": tokens, "ignore_eos": True}
+        while not enough.is_set():
+            answer = httpx.post(
+                f"{served.running.url}/v1/completions",
+                json=body,
+                headers={"Authorization": f"Bearer {API_KEY}"},
+                timeout=PATIENCE,
+                trust_env=False,
+            )
+            if answer.status_code == 200:
+                answers.append(answer.json()["usage"]["completion_tokens"])
+            else:
+                failures.append(f"{answer.status_code} {answer.text[:200]}")
+            enough.wait(pause)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(autoscaled: Served):
+    before = replicas_of_the_model(autoscaled)
+    autoscaled.up(declared(UNHURRIED, 2))
+    assert replicas_of_the_model(autoscaled) == before, "other bounds must not reload what serves"
+
+    def count() -> str:
+        replicas = runtime.status(autoscaled.state_dir).replicas or {}
+        return replicas.get("LLMServer:tiny", "")
+
+    with load(autoscaled, clients=4, tokens=900):
+        assert wait_until(lambda: count().endswith("/2"), 120), f"no second replica asked for under load: {count()}"
+    with load(autoscaled, clients=1, tokens=10, pause=3):
+        assert wait_until(lambda: count() == "2/2", 300), f"the second replica does not come: {count()}"
+        assert before < replicas_of_the_model(autoscaled)
+    autoscaled.up(declared(SCALING, 2))
+    assert wait_until(lambda: count() == "1/1", 300), f"the second replica stays without load: {count()}"
+
+
+def test_an_engine_that_cannot_start_leaves_the_old_replica_serving(autoscaled: Served):
+    before = replicas_of_the_model(autoscaled)
+    with load(autoscaled, clients=1, tokens=10, pause=0.2) as answers:
+        with pytest.raises(LocalRuntimeError, match=r"max_model_len \(100000\) is greater than"):
+            autoscaled.up(with_model(declared(SCALING, 1), engine_kwargs={"max_model_len": 100000}))
+        answered = len(answers)
+        assert wait_until(lambda: len(answers) > answered + 5, 60), "it answers after the failure, too"
+    assert before <= replicas_of_the_model(autoscaled)
+
+
+def test_a_changed_engine_starts_before_the_old_one_stops_and_no_request_fails(autoscaled: Served):
+    before = replicas_of_the_model(autoscaled)
+    with load(autoscaled, clients=3, tokens=40, pause=0.2) as answers:
+        autoscaled.up(declared(SCALING, 1, engine={"max_model_len": 8192}))
+        answered = len(answers)
+        assert wait_until(lambda: len(answers) > answered + 5, 60)
+    after = replicas_of_the_model(autoscaled)
+    assert len(after) == 1
+    assert before.isdisjoint(after)
+    models = httpx.get(
+        f"{autoscaled.running.url}/v1/models", headers={"Authorization": f"Bearer {API_KEY}"}, timeout=PATIENCE, trust_env=False
+    )
+    assert models.json()["data"][0]["max_model_len"] == 8192
