@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rayline_cli.clients.serve import State, replica_counts, rollout
 from rayline_cli.verify import direct_streaming, endpoint, haproxy, processes
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
+from rayline_cli.verify.expected import Expected
 from rayline_cli.verify.target import NotSeen, Target, View
 
 
@@ -28,6 +29,8 @@ class ServiceCheck:
     """Whether the check needs a declared model. The models of a bare address are unknown, so there the check is made."""
     settles: bool = False
     """Whether a failure is looked at again for Target.settles_seconds."""
+    is_declared: Callable[[Expected], bool] = lambda _: True
+    """Whether the stack has what the check looks for; without it the check is left out."""
 
     def result(self, view: View) -> CheckResult:
         """Return the result; a check that cannot be made is a failure with the reason, never an exception."""
@@ -50,11 +53,12 @@ class ServiceCheck:
 def check_switches(target: Target) -> list[CheckResult]:
     """Return the results of all checks, in the order of the table."""
     view = View(target)
-    results = {check.name: check.result(view) for check in CHECKS}
+    checks = [check for check in CHECKS if check.is_declared(target.expected)]
+    results = {check.name: check.result(view) for check in checks}
     # from here on: in a cluster the first look may take a minute
     end = time.monotonic() + target.settles_seconds
     while time.monotonic() < end:
-        again = [check for check in CHECKS if check.settles and results[check.name].outcome is Outcome.FAIL]
+        again = [check for check in checks if check.settles and results[check.name].outcome is Outcome.FAIL]
         if not again:
             break
         time.sleep(0.5)
@@ -79,6 +83,7 @@ CHECKS = (
     ServiceCheck("direct streaming: deployments", direct_streaming.deployments, looks_inside=False),
     ServiceCheck("direct streaming: router in HAProxy", direct_streaming.lua_router, settles=True),
     ServiceCheck("direct streaming: path of the tokens", direct_streaming.token_path, settles=True),
+    ServiceCheck("sessions", direct_streaming.sessions, settles=True, is_declared=lambda expected: expected.routes_by_session),
     ServiceCheck("throughput settings of Serve", processes.throughput, is_about_a_model=False),
     ServiceCheck("vLLM's Ray executor V2", processes.executor),
     ServiceCheck("environment parity", processes.parity, is_about_a_model=False),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
-from rayline.facts.labels import ROUTER
-from rayline.facts.serve_flags import DIRECT_STREAMING, HA_PROXY
+from rayline.facts.labels import ROUTER, Role
+from rayline.facts.serve_flags import DIRECT_STREAMING, HA_PROXY, SERVE_FLAGS, SESSION_HEADER
 from rayline_cli.clients.serve import every_deployment
-from rayline_cli.verify.check import Verdict, declared_off, verdict
+from rayline_cli.verify.check import Verdict, declared_off, not_applicable, verdict
 from rayline_cli.verify.endpoint import KEY_FIX, completion, status_text, why_broken
 from rayline_cli.verify.haproxy import INGRESS, safe_name
 from rayline_cli.verify.target import View, entrances
@@ -109,16 +110,55 @@ def _counted(said: Mapping[str, Any], servers: set[str]) -> tuple[int, int, int]
 
     The third number is the number of requests to the former. Streams of other clients count too.
     """
-    before = {(row["pxname"], row["svname"]): row for haproxy in said["before"] for row in haproxy["stat"]}
-    direct = other = requests = 0
-    for row in (row for haproxy in said["after"] for row in haproxy["stat"]):
-        if row["svname"] in ("FRONTEND", "BACKEND", ""):
-            continue
-        old = before.get((row["pxname"], row["svname"]), {})
-        grown = int(row["bout"] or 0) - int(old.get("bout") or 0)
+    direct = other = 0
+    for row, grown, _ in _grown(said):
         if row["svname"] in servers and row["pxname"].endswith(_VIA_ROUTER):
             direct += grown
-            requests += int(row["req_tot"] or 0) - int(old.get("req_tot") or 0)
         else:
             other += grown
-    return direct, other, requests
+    return direct, other, sum(_requests(said, servers).values())
+
+
+def _requests(said: Mapping[str, Any], servers: set[str]) -> dict[str, int]:
+    """Return the requests that came to each of the model's servers behind the router during a stream."""
+    return {
+        row["svname"]: requests
+        for row, _, requests in _grown(said)
+        if row["svname"] in servers and row["pxname"].endswith(_VIA_ROUTER)
+    }
+
+
+def _grown(said: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], int, int]]:
+    """Yield HAProxy's row of each server, with the bytes from it and the requests to it during a stream."""
+    before = {(row["pxname"], row["svname"]): row for haproxy in said["before"] for row in haproxy["stat"]}
+    for row in (row for haproxy in said["after"] for row in haproxy["stat"]):
+        if row["svname"] not in ("FRONTEND", "BACKEND", ""):
+            old = before.get((row["pxname"], row["svname"]), {})
+            yield row, *(int(row[key] or 0) - int(old.get(key) or 0) for key in ("bout", "req_tot"))
+
+
+_SESSIONS, _TURNS = 3, 3
+
+
+def sessions(view: View) -> Verdict:
+    """Check that the requests of a session reach one replica, by HAProxy's counters of one node.
+
+    Requests of other clients count too, so a session passes if one replica got a request with each of its turns.
+    """
+    servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.llm_deployments)}
+    if len(servers) < 2:
+        return not_applicable("one replica gets every session")
+    node = entrances([node for node, look in view.looks if look["haproxy"]])[0]
+    header = view.expected.environment[Role.WORKER].get(SESSION_HEADER) or SERVE_FLAGS[SESSION_HEADER].default
+    job = {"do": "stream", "base": "serve", "path": "/v1/completions", "body": completion(view), "counters": True}
+    moved, used = [], set()
+    for _ in range(_SESSIONS):
+        turns = [node.run(job | {"headers": {header: session}}) for session in [uuid4().hex] * _TURNS]
+        if broken := next(filter(None, map(why_broken, turns)), None):
+            return verdict(False, f"{node.name}: {broken}", "look at the replica's log")
+        got = [{name for name, count in _requests(turn, servers).items() if count} for turn in turns]
+        used |= (stayed := set.intersection(*got))
+        moved += [] if stayed else [" then ".join("/".join(sorted(names)) or "no replica" for names in got)]
+    evidence = f"{node.name}: {_SESSIONS} sessions of {_TURNS} turns, each on one of {len(used)} replica(s)"
+    evidence = f"{node.name}: the turns of a session went to {moved[0]}" if moved else evidence
+    return verdict(not moved, evidence, "bring the stack up again: Serve routes otherwise than declared")

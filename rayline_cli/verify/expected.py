@@ -45,6 +45,11 @@ class Expected:
         return {config.deployment for config in ServeConfig(self.serve_config).llm_configs}
 
     @property
+    def routes_by_session(self) -> bool:
+        """Whether a session has to stay on one replica."""
+        return ServeConfig(self.serve_config).routes_by_session
+
+    @property
     def port(self) -> int:
         """Return the port of every node's proxy."""
         return int(ServeConfig(self.serve_config).port)

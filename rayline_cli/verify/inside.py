@@ -259,8 +259,9 @@ def _ask(place, base, path, method="GET", body=None, auth=True):
         return {"status": 0, "text": f"{type(error).__name__}: {error}", "server": ""}
 
 
-def _open(place, base, path, method, body, auth, seconds=60):
+def _open(place, base, path, method, body, auth, seconds=60, more_headers=None):
     headers = {"Content-Type": "application/json"} if body is not None else {}
+    headers |= more_headers or {}
     secret = (_token(place) if base == "dashboard" else _key(place)) if auth else None
     if secret:
         headers["Authorization"] = f"Bearer {secret}"
@@ -278,7 +279,7 @@ def _key(place):
     return _read(place["key_file"]).strip() if place["key"] is None else place["key"]
 
 
-def stream(place, base, path, body, counters=False):
+def stream(place, base, path, body, counters=False, headers=None):
     """Run one streamed completion. With `counters` also return HAProxy's rows from before and after it.
 
     {"status", "events", "done", "bytes", "text", "seconds", "before", "after"}: number of server-sent events with choices,
@@ -289,7 +290,7 @@ def stream(place, base, path, body, counters=False):
     if counters:
         said["before"] = _haproxies(place)
     try:
-        with _open(place, base, path, "POST", {**body, "stream": True}, True, seconds=180) as answer:
+        with _open(place, base, path, "POST", {**body, "stream": True}, True, seconds=180, more_headers=headers) as answer:
             said["status"] = answer.status
             if answer.status != 200:
                 said["text"] = answer.read(500).decode(errors="replace")

@@ -16,6 +16,7 @@ import pytest
 from rayline_bench.faults.rows import FAULTS
 from rayline_bench.faults.scenes import LONG_TOKENS, Scene, observe
 from rayline_cli.local import runtime
+from rayline_cli.verify import Outcome, check_switches
 from rayline_cli.verify.inside import haproxy_counters
 from tests.serve.serving import API_KEY, Served, post, ray_service, replicas_of_the_model
 
@@ -78,7 +79,8 @@ def ask(served: Served, tokens: int = 1, **headers: str) -> httpx.Response:
 
 def test_a_session_stays_on_one_replica_and_sessions_use_both(scaled_up: ScaledUp):
     served, before = scaled_up.served, replicas_of_the_model(scaled_up.served)
-    served.up(ray_service(replicas=2, traffic={"routing": "sessions"}))
+    declared = ray_service(replicas=2, traffic={"routing": "sessions"})
+    served.up(declared)
     assert replicas_of_the_model(served) == before, "routing changes without a new replica"
     replicas_of_sessions = []
     for session in range(16):
@@ -88,6 +90,11 @@ def test_a_session_stays_on_one_replica_and_sessions_use_both(scaled_up: ScaledU
         replicas_of_sessions.append({name for name in now if now[name] > counted[name]})
     assert {len(replicas) for replicas in replicas_of_sessions} == {1}
     assert len(set().union(*replicas_of_sessions)) == 2
+    result = {check.name: check for check in check_switches(served.target())}["sessions"]
+    assert result.outcome is Outcome.PASS, result.evidence
+    served.up(ray_service(replicas=2))
+    in_turn = {check.name: check for check in check_switches(served.target(declared))}["sessions"]
+    assert in_turn.outcome is Outcome.FAIL, "round-robin is seen"
 
 
 def test_what_is_beyond_the_limits_is_refused_at_once_and_nothing_else_fails(scaled_up: ScaledUp):

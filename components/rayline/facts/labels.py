@@ -3,6 +3,7 @@
 from enum import Enum
 
 APPLICATION = "llm"
+SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 ROUTER = "LLMRouter"  # Ray Serve LLM's name of the deployment that HAProxy asks for a replica
 SERVE_PORT = 8000
 DASHBOARD_PORT = 8265

@@ -75,6 +75,7 @@ DIRECT_STREAMING = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
 HAPROXY_METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
 HAPROXY_STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 HAPROXY_THREADS = "RAY_SERVE_HAPROXY_NBTHREAD"
+SESSION_HEADER = "RAY_SERVE_SESSION_ID_HEADER_KEY"
 RAY_EXECUTOR_V2 = "VLLM_USE_RAY_V2_EXECUTOR_BACKEND"
 
 # Ports that HAProxy's own must not take: those of Ray and Serve in a pod, and the ranges of the replicas, HTTP and gRPC
@@ -296,7 +297,7 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
         value="67108864",
         least=1,
     ),
-    "RAY_SERVE_SESSION_ID_HEADER_KEY": ServeFlag(
+    SESSION_HEADER: ServeFlag(
         Kind.TEXT,
         "x-session-id",
         "header that keeps a session on one replica",

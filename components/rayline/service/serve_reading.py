@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from rayline.facts.labels import SERVE_PORT, llm_deployment
+from rayline.facts.labels import SERVE_PORT, SESSION_ROUTER, llm_deployment
 
 
 def mapping(value: Any, *path: str) -> Mapping[str, Any]:
@@ -133,6 +133,14 @@ class ServeConfig:
     def most_engines(self) -> int:
         """Return the number of vLLM engines; with autoscaling the highest number."""
         return sum(application.most_engines for application in self.applications)
+
+    @property
+    def routes_by_session(self) -> bool:
+        """Whether a session stays on one replica."""
+        routers = [
+            mapping(d, "request_router_config").get("request_router_class") for a in self.applications for d in a.deployments
+        ]
+        return SESSION_ROUTER in routers
 
     @property
     def port(self) -> Any:

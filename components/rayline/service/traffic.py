@@ -3,12 +3,11 @@
 from typing import Any
 
 from rayline.facts.choices import Routing
+from rayline.facts.labels import SESSION_ROUTER
 from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_TRAFFIC, RUNTIMES
 from rayline.schema.check import version
 from rayline.service.arguments import TrafficArgs
 from rayline.service.request import ServiceRequest
-
-SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 def check_traffic(request: ServiceRequest) -> None:
