@@ -83,7 +83,7 @@ def test_no_machine_carries_two_cards():
     assert len(set(names)) == len(names)
 
 
-# Nobody here has seen a price for these. A row in prices.py takes the name off this list.
+# Nobody here has seen a price for these. A row in prices.json takes the name off this list.
 WITHOUT_A_PRICE: set[str] = set()
 
 
@@ -109,13 +109,23 @@ def test_what_is_not_sold_on_demand_is_not_priced_so_where_google_names_no_price
     assert prices.FLEX_START[b200.name] > 0
 
 
-def test_more_gpus_of_a_card_never_cost_less():
+def test_more_gpus_of_a_card_never_cost_less_in_any_region():
     for spec in ACCELERATORS.values():
-        known = [m for m in spec.machines if "us-central1" in prices.PRICES.get(m.name, {})]
-        for few, many in itertools.pairwise(known):
-            a, b = (prices.PRICES[m.name]["us-central1"][0] for m in (few, many))
-            if a and b and many.gpus > few.gpus and many.vcpus > few.vcpus:
-                assert b > a, (few.name, many.name)
+        for few, many in itertools.pairwise(spec.machines):
+            for region in prices.PRICES[few.name].keys() & prices.PRICES[many.name].keys():
+                a, b = (prices.PRICES[machine.name][region][0] for machine in (few, many))
+                if a and b and many.gpus > few.gpus and many.vcpus > few.vcpus:
+                    assert b > a, (few.name, many.name, region)
+
+
+# Priced from Google's page, which was copied for one region.
+ONE_REGION = {"a3-ultragpu-8g", "a4-highgpu-8g"}
+@pytest.mark.parametrize("machine", [m for m in MACHINES if m.name not in ONE_REGION], ids=lambda machine: machine.name)
+def test_a_machine_has_a_price_in_every_region_that_lists_it(machine):
+    spec = next(spec for spec in ACCELERATORS.values() if machine in spec.machines)
+    listed = {zone.rsplit("-", 1)[0] for zone in spec.zones}
+    # the zones list H100 in Milan, the prices do not
+    assert listed - prices.PRICES[machine.name].keys() <= ({"europe-west8"} if machine.name.startswith("a3-highgpu") else set())
 
 
 def test_the_default_cpu_machine_has_a_row():
