@@ -224,6 +224,9 @@ def test_a_built_package_has_the_files_that_it_reads(tmp_path: pathlib.Path):
     with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
         packed = set(wheel.namelist())
     package = source / "rayline"
-    read = {*(package / "models" / "files").glob("*.yaml"), *(package / "facts" / name for name in ("runtime.json", "prices.json"))}
+    read = {
+        *(package / "models" / "files").glob("*.yaml"),
+        *(package / "facts" / name for name in ("runtime.json", "prices.json")),
+    }
     assert len(read) > 10
     assert {str(file.relative_to(source)) for file in read} <= packed

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rayline.facts import choices, google, prices
-from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
+from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES, other_accelerator
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.facts.defaults import SYSTEM_MACHINE_TYPE
 from rayline.facts.runtimes import DEFAULT_RUNTIME, MIN_RAY_VERSION, RUNTIMES
@@ -65,6 +65,31 @@ def test_every_accelerator_but_the_cpu_has_a_row():
     assert set(ACCELERATORS) == set(Accelerator) - {Accelerator.CPU}
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a100", "it has 40 or 80 GB. Fix: a100-40gb or a100-80gb"),
+        ("a100-80", "it has 40 or 80 GB. Fix: a100-40gb or a100-80gb"),
+        ("A100-80GB", "did you mean a100-80gb?"),
+        ("nvidia-tesla-a100", "did you mean a100-40gb?"),
+        ("a2-ultragpu-4g", "did you mean a100-80gb?"),
+        ("RTX-PRO-6000", "did you mean rtx-pro-6000?"),
+        ("L40S", "no list of Google's machines here has it. Fix: l4 (24 GB), or rtx-pro-6000 (96 GB)"),
+        ("h100-mega-80gb", "its machine a3-megagpu-8g has no row here. Fix: h100"),
+        ("gb200", "its machines have no row here. Fix: b200"),
+        *((name, "a TPU is out of scope") for name in ("tpu-v5e", "v5e", "v6e-8", "v5litepod-4", "TPU7x", "ct6e-standard-4t")),
+        *((name, "vLLM 0.29 has bfloat16") for name in ("t4", "nvidia-tesla-t4", "V100", "nvidia-tesla-p4")),
+    ],
+)
+def test_an_accelerator_without_a_row_leads_to_the_nearest_card(name, reason):
+    assert (other_accelerator(name) or "").startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "l5", "mi300x", "h300", "4"])
+def test_an_unknown_name_is_no_accelerator_of_another_kind(name):
+    assert other_accelerator(name) is None
+
+
 @pytest.mark.parametrize("card", ACCELERATORS)
 def test_machines_stand_from_few_gpus_to_many_and_zones_belong_to_regions(card):
     spec = ACCELERATORS[card]
@@ -120,6 +145,8 @@ def test_more_gpus_of_a_card_never_cost_less_in_any_region():
 
 # Priced from Google's page, which was copied for one region.
 ONE_REGION = {"a3-ultragpu-8g", "a4-highgpu-8g"}
+
+
 @pytest.mark.parametrize("machine", [m for m in MACHINES if m.name not in ONE_REGION], ids=lambda machine: machine.name)
 def test_a_machine_has_a_price_in_every_region_that_lists_it(machine):
     spec = next(spec for spec in ACCELERATORS.values() if machine in spec.machines)
