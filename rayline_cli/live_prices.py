@@ -88,7 +88,7 @@ def _compare(now: float | None, dated: float | None) -> str:
 
 
 def compare_all(programs: Iterable[Program]) -> dict[str, LivePrices]:
-    """Return a comparison for each stack that buys machines. Never raises: a plan goes on without it."""
+    """Return a comparison for each stack that buys machines. Never raises: a plan continues without it."""
     buying = [program for program in programs if program.plan.cluster.system_pool]
     try:
         rates = read_rates() if buying else Rates()
