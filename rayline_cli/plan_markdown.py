@@ -1,7 +1,7 @@
 """Write the plan as a comment on a pull request: GitHub-flavoured Markdown from the same texts as the terminal's card."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .offline import Program
 from .plan_view import StackCard, stack_card
@@ -20,9 +20,13 @@ def escaped(text: str) -> str:
     return _REFERENCE.sub(lambda match: f"&#{ord(match[1])};", plain)
 
 
-def markdown(programs: Iterable[Program], limit: int = LIMIT) -> str:
-    """Return a comment of at most `limit` characters. Lines that do not fit are left out at the end, with their count."""
-    return bounded([line for program in programs for line in _stack(stack_card(program))], limit)
+def markdown(programs: Iterable[Program], limit: int = LIMIT, notes: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return a comment of at most `limit` characters. Lines that do not fit are left out at the end, with their count.
+
+    `notes` are texts about the prices of a stack.
+    """
+    lines = [line for program in programs for line in _stack(stack_card(program), (notes or {}).get(program.stack, ()))]
+    return bounded(lines, limit)
 
 
 def bounded(lines: Sequence[str], limit: int) -> str:
@@ -44,11 +48,13 @@ def _left_out(count: int) -> str:
     return f"\n_{count} more lines do not fit into a comment: `rayline plan` shows them._\n"
 
 
-def _stack(card: StackCard) -> Iterator[str]:
+def _stack(card: StackCard, prices: Sequence[str]) -> Iterator[str]:
     """Yield the lines of one stack. Cost and warnings come first, so that they are never left out."""
     yield from (f"## {escaped(card.stack)}", "", escaped(card.where), "")
     if card.cost:
         yield from (f"**{escaped(card.cost)}**", "")
+    if prices:
+        yield from _listed("Prices", prices)
     if card.warnings:
         count = len(card.warnings)
         yield from _listed(f"{count} warning{'s' if count > 1 else ''}", card.warnings)

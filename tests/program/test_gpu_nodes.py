@@ -30,6 +30,23 @@ def test_a_flex_start_pool_meets_googles_conditions(record_file):
     assert "spot" not in pool["nodeConfig"]
 
 
+@pytest.mark.parametrize(
+    ("card", "tensor", "gke_type", "local_ssds"),
+    [
+        ("a100-40gb", 2, "nvidia-tesla-a100", None),
+        ("a100-80gb", 2, "nvidia-a100-80gb", 2),
+        ("a100-80gb", 8, "nvidia-a100-80gb", 8),
+    ],
+)
+def test_an_a2_pool_names_its_gpus_and_the_local_ssds_that_come_with_them(record_file, card, tensor, gke_type, local_ssds):
+    wide = f"accelerator: {card}, engine: {{tensor_parallel_size: {tensor}}}, nodes"
+    config = gpu_pool(record_file(STACK.replace("accelerator: l4, nodes", wide) % "capacity: spot")).inputs["nodeConfig"]
+    (accelerator,) = config["guestAccelerators"]
+    assert (accelerator["type"], accelerator["count"]) == (gke_type, tensor)
+    assert config.get("ephemeralStorageLocalSsdConfig", {}).get("localSsdCount") == local_ssds
+    assert config["bootDisk"]["diskType"] == "pd-balanced"
+
+
 @pytest.mark.parametrize("capacity", ["on-demand", "spot", "any-reservation"])
 def test_other_pools_are_repaired_and_end_by_themselves_never(record_file, capacity):
     pool = gpu_pool(record_file(STACK % f"capacity: {capacity}")).inputs

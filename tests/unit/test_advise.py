@@ -100,7 +100,7 @@ def test_advice_compares_every_gpu_and_prices_the_load():
     code, text = run("advise", "--model", "Qwen/Qwen3.5-9B", "--requests-per-second", "40", "--json")
     assert code == 0, text
     rows = {row["accelerator"]: row for row in json.loads(text)}
-    assert set(rows) == {"l4", "rtx-pro-6000", "h100", "h200", "b200"}
+    assert set(rows) == {"l4", "a100-40gb", "a100-80gb", "rtx-pro-6000", "h100", "h200", "b200"}
     # 40 requests of 1,280 tokens a second for 34,470 tokens a second
     assert (rows["h100"]["tokens_per_second"], rows["h100"]["replicas"]) == (34470, 2)
     assert rows["l4"]["tokens_per_second"] is None

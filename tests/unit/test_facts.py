@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rayline.facts import choices, google, prices
-from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES
+from rayline.facts.accelerators import ACCELERATORS, SYSTEM_MACHINES, other_accelerator
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.facts.defaults import SYSTEM_MACHINE_TYPE
 from rayline.facts.runtimes import DEFAULT_RUNTIME, MIN_RAY_VERSION, RUNTIMES
@@ -65,6 +65,31 @@ def test_every_accelerator_but_the_cpu_has_a_row():
     assert set(ACCELERATORS) == set(Accelerator) - {Accelerator.CPU}
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a100", "it has 40 or 80 GB. Fix: a100-40gb or a100-80gb"),
+        ("a100-80", "it has 40 or 80 GB. Fix: a100-40gb or a100-80gb"),
+        ("A100-80GB", "did you mean a100-80gb?"),
+        ("nvidia-tesla-a100", "did you mean a100-40gb?"),
+        ("a2-ultragpu-4g", "did you mean a100-80gb?"),
+        ("RTX-PRO-6000", "did you mean rtx-pro-6000?"),
+        ("L40S", "no list of Google's machines here has it. Fix: l4 (24 GB), or rtx-pro-6000 (96 GB)"),
+        ("h100-mega-80gb", "its machine a3-megagpu-8g has no row here. Fix: h100"),
+        ("gb200", "its machines have no row here. Fix: b200"),
+        *((name, "a TPU is out of scope") for name in ("tpu-v5e", "v5e", "v6e-8", "v5litepod-4", "TPU7x", "ct6e-standard-4t")),
+        *((name, "vLLM 0.29 has bfloat16") for name in ("t4", "nvidia-tesla-t4", "V100", "nvidia-tesla-p4")),
+    ],
+)
+def test_an_accelerator_without_a_row_leads_to_the_nearest_card(name, reason):
+    assert (other_accelerator(name) or "").startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "l5", "mi300x", "h300", "4"])
+def test_an_unknown_name_is_no_accelerator_of_another_kind(name):
+    assert other_accelerator(name) is None
+
+
 @pytest.mark.parametrize("card", ACCELERATORS)
 def test_machines_stand_from_few_gpus_to_many_and_zones_belong_to_regions(card):
     spec = ACCELERATORS[card]
@@ -83,7 +108,7 @@ def test_no_machine_carries_two_cards():
     assert len(set(names)) == len(names)
 
 
-# Nobody here has seen a price for these. A row in prices.py takes the name off this list.
+# Nobody here has seen a price for these. A row in prices.json takes the name off this list.
 WITHOUT_A_PRICE: set[str] = set()
 
 
@@ -109,13 +134,25 @@ def test_what_is_not_sold_on_demand_is_not_priced_so_where_google_names_no_price
     assert prices.FLEX_START[b200.name] > 0
 
 
-def test_more_gpus_of_a_card_never_cost_less():
+def test_more_gpus_of_a_card_never_cost_less_in_any_region():
     for spec in ACCELERATORS.values():
-        known = [m for m in spec.machines if "us-central1" in prices.PRICES.get(m.name, {})]
-        for few, many in itertools.pairwise(known):
-            a, b = (prices.PRICES[m.name]["us-central1"][0] for m in (few, many))
-            if a and b and many.gpus > few.gpus and many.vcpus > few.vcpus:
-                assert b > a, (few.name, many.name)
+        for few, many in itertools.pairwise(spec.machines):
+            for region in prices.PRICES[few.name].keys() & prices.PRICES[many.name].keys():
+                a, b = (prices.PRICES[machine.name][region][0] for machine in (few, many))
+                if a and b and many.gpus > few.gpus and many.vcpus > few.vcpus:
+                    assert b > a, (few.name, many.name, region)
+
+
+# Priced from Google's page, which was copied for one region.
+ONE_REGION = {"a3-ultragpu-8g", "a4-highgpu-8g"}
+
+
+@pytest.mark.parametrize("machine", [m for m in MACHINES if m.name not in ONE_REGION], ids=lambda machine: machine.name)
+def test_a_machine_has_a_price_in_every_region_that_lists_it(machine):
+    spec = next(spec for spec in ACCELERATORS.values() if machine in spec.machines)
+    listed = {zone.rsplit("-", 1)[0] for zone in spec.zones}
+    # the zones list H100 in Milan, the prices do not
+    assert listed - prices.PRICES[machine.name].keys() <= ({"europe-west8"} if machine.name.startswith("a3-highgpu") else set())
 
 
 def test_the_default_cpu_machine_has_a_row():

@@ -580,3 +580,12 @@ services:
 def test_the_upgrade_strategy_is_always_said(record_file, strategy, kind):
     service = the_service(record_file(L4 + f"    rollout: {{strategy: {strategy}}}\n"))
     assert service["spec"]["upgradeStrategy"] == {"type": kind}
+
+
+@pytest.mark.parametrize(("card", "label"), [("a100-40gb", "nvidia-tesla-a100"), ("a100-80gb", "nvidia-a100-80gb")])
+def test_both_a100_are_one_type_for_ray_and_two_for_kubernetes(record_file, card, label):
+    service = the_service(record_file(L4.replace("accelerator: l4", f"accelerator: {card}")))
+    assert llm(service)["accelerator_type"] == "A100"
+    workers = cluster(service)["workerGroupSpecs"][0]
+    assert workers["resources"] == {"accelerator_type:A100": "1"}
+    assert workers["template"]["spec"]["nodeSelector"]["cloud.google.com/gke-accelerator"] == label

@@ -225,6 +225,19 @@ def test_limits_are_the_cards_defaults_where_the_memory_allows():
     assert service.limits.max_num_seqs == 1024
 
 
+@pytest.mark.parametrize(("card", "machine"), [("a100-40gb", "a2-highgpu-1g"), ("a100-80gb", "a2-ultragpu-1g")])
+def test_an_a100_gets_vllms_smaller_limits_whatever_its_memory(card, machine):
+    service, pool = one(accelerator=card, model="Qwen/Qwen3.5-0.8B")
+    assert (service.limits.max_num_batched_tokens, service.limits.max_num_seqs) == (2048, 256)
+    assert pool.machine.name == machine
+    assert pool.hourly_usd
+
+
+def test_an_fp8_checkpoint_on_an_a100_saves_memory_and_no_time():
+    made = plan(qwen=QWEN | {"model": "Qwen/Qwen3-0.6B-FP8", "accelerator": "a100-40gb"})
+    assert any("fp8 on a100-40gb" in warning and "Marlin" in warning for warning in made.warnings)
+
+
 def test_a_context_that_nobody_asked_for_shrinks_to_what_fits():
     service, _ = one(model="Qwen/Qwen3.5-9B")
     assert 1024 < service.limits.max_model_len < 16384

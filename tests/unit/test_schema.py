@@ -199,7 +199,7 @@ def refusal(arguments: dict[str, Any]) -> list[str]:
         ("services.qwen.replicas", 0, " (got 0): 1 to 1000 replicas"),
         ("services.qwen.engine.max_num_seqs", 0, " (got 0): at least 1"),
         ("services.qwen.engine.gpu_memory_utilization", 1.0, " (got 1): 0.1 to 0.98"),
-        ("services.qwen.accelerator", "L4", " (got 'L4'): one of l4, rtx-pro-6000, h100, h200, b200, cpu"),
+        ("services.qwen.accelerator", "L4", " (got 'L4'): did you mean l4?"),
         ("cluster.mode", "cloud", " (got 'cloud'): one of create, existing, local"),
         ("cluster.context", "two\nlines", " (got 'two\\nlines'): one line of text, not empty, without spaces around it"),
         # nothing
@@ -220,7 +220,7 @@ def test_a_mistake_is_said_with_its_place_its_value_and_what_would_be_right(plac
 def test_required_keys_are_named_with_their_choices():
     assert refusal(platform("services.qwen", {})) == [
         "services.qwen.model: required, for example Qwen/Qwen3.5-4B",
-        "services.qwen.accelerator: required: one of l4, rtx-pro-6000, h100, h200, b200, cpu",
+        "services.qwen.accelerator: required: one of l4, a100-40gb, a100-80gb, rtx-pro-6000, h100, h200, b200, cpu",
     ]
     assert refusal({}) == [
         "cluster: required, for example {mode: create}",

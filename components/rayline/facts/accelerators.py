@@ -2,6 +2,7 @@
 
 Sources, unless a row says otherwise:
 - vCPU and memory: `gcloud compute machine-types list`, dump of 2026-07-01 in Cyclenerd/google-cloud-pricing-cost-calculator.
+- A2 machines: Google's GPU page; capacities: accelerated-platforms' ComputeClasses for both A100; flex-start: their SKUs in the catalog.
 - zones: skypilot-org/skypilot-catalog, gcp/vms.csv at 006059e; RTX PRO 6000 regions: cloudpilot-ai/karpenter-provider-gcp
   initial-prices.json of 2026-08-03, which names regions only, so that row has no zones and a stack must name them.
 - capacities, boot disks, local SSD: GoogleCloudPlatform/cluster-toolkit at 1047080 (2026-06-25) and Google's GPU pages.
@@ -11,12 +12,13 @@ Sources, unless a row says otherwise:
   stated so that a change of card never changes them silently.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from rayline.facts.choices import Accelerator, Capacity
 
 GPU_RESOURCE = "nvidia.com/gpu"
-# G2, G4: every way (accelerated-platforms' ComputeClasses list reservation, on-demand, flex-start and spot for L4 and RTX PRO 6000).
+# G2, G4, A2: every way (accelerated-platforms' ComputeClasses list reservation, on-demand, flex-start and spot for these GPUs).
 ANY_CAPACITY = frozenset(set(Capacity) - {Capacity.LADDER})
 # GKE's price page lists no on-demand price for A4, and a quota page quoted on 2026-09-17 calls its standard quota "Not available".
 # Both A4 and A3 Ultra are reserved by name (cluster-toolkit's gke-a4.yaml); flex-start and spot are its own examples, too.
@@ -111,6 +113,59 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         driver_version="LATEST",  # the KubeRay high-throughput guide requires gpu-driver-version=latest
         min_gke_version="1.30",
         source="24 GB card; 22.03 GiB in PyTorch messages from G2 and g6 machines",
+    ),
+    Accelerator.A100_40GB: AcceleratorSpec(
+        gke_type="nvidia-tesla-a100",
+        ray_type="A100",  # from "NVIDIA A100-SXM4-40GB"; Ray adds the longer A100-40G to no node by itself
+        compute_capability=8.0,
+        memory_gib=39.38,
+        max_num_batched_tokens=2048,
+        max_num_seqs=256,
+        # a2-megagpu-16g is left out: tensor parallelism over 16 GPUs divides the heads of few models.
+        machines=(
+            MachineType("a2-highgpu-1g", 1, 12, 85),
+            MachineType("a2-highgpu-2g", 2, 24, 170),
+            MachineType("a2-highgpu-4g", 4, 48, 340),
+            MachineType("a2-highgpu-8g", 8, 96, 680),
+        ),
+        zones=_zones(
+            asia_northeast1="ac",
+            asia_northeast3="ab",
+            asia_southeast1="abc",
+            europe_west4="ab",
+            me_west1="ac",
+            us_central1="abcf",
+            us_east1="b",
+            us_west1="b",
+            us_west3="b",
+            us_west4="b",
+        ),
+        boot_disk_type="pd-balanced",
+        driver_version="LATEST",  # as accelerated-platforms' classes for it
+        min_gke_version="1.30",
+        source="40 GB card; 39.38 to 39.59 GiB in PyTorch messages, the least is taken",
+    ),
+    Accelerator.A100_80GB: AcceleratorSpec(
+        gke_type="nvidia-a100-80gb",
+        ray_type="A100",
+        compute_capability=8.0,
+        memory_gib=79.14,
+        # not H100's: vLLM leaves every A100 out of its larger defaults, as they cost it throughput (arg_utils.py, pull request 17885)
+        max_num_batched_tokens=2048,
+        max_num_seqs=256,
+        machines=(
+            MachineType("a2-ultragpu-1g", 1, 12, 170),
+            MachineType("a2-ultragpu-2g", 2, 24, 340),
+            MachineType("a2-ultragpu-4g", 4, 48, 680),
+            MachineType("a2-ultragpu-8g", 8, 96, 1360),
+        ),
+        zones=_zones(asia_southeast1="c", europe_west4="a", us_central1="ac", us_east4="c", us_east5="ab"),
+        boot_disk_type="pd-balanced",
+        driver_version="LATEST",
+        min_gke_version="1.30",
+        source="80 GB card; 79.14 to 79.35 GiB in PyTorch messages, the least is taken",
+        # 375 GiB for each GPU
+        local_ssds={"a2-ultragpu-1g": 1, "a2-ultragpu-2g": 2, "a2-ultragpu-4g": 4, "a2-ultragpu-8g": 8},
     ),
     Accelerator.RTX_PRO_6000: AcceleratorSpec(
         gke_type="nvidia-rtx-pro-6000",
@@ -250,3 +305,35 @@ SYSTEM_MACHINES: dict[str, MachineType] = {
 # Boot disks of their nodes. N4 machines take Hyperdisk alone (kubernetes-sigs/gcp-compute-persistent-disk-csi-driver #1819; hashicorp/
 # terraform-provider-google #19890), and E2 and N2 none.
 SYSTEM_BOOT_DISKS = {name: "hyperdisk-balanced" if name.startswith("n4-") else "pd-balanced" for name in SYSTEM_MACHINES}
+
+_BEFORE_AMPERE = (
+    "vLLM 0.29 has bfloat16, FlashAttention and FlashInfer from compute capability 8.0 on, and its Triton attention lacks shared "
+    "memory for some models below (vllm-project/vllm issues 36802 and 57712). Fix: l4"
+)
+_NOT_SOLD = "no list of Google's machines here has it. Fix: l4 (24 GB), or rtx-pro-6000 (96 GB)"
+# Accelerators without a row: a pattern of their names, the reason and the nearest card.
+OTHER_ACCELERATORS: tuple[tuple[str, str], ...] = (
+    (r"a100.*", "it has 40 or 80 GB. Fix: a100-40gb or a100-80gb"),
+    (r"(t4|v100|p100|p4|k80)\b.*", _BEFORE_AMPERE),
+    (r"(l40s?|a10g?|a30|a40|rtx[-_ ].*)", _NOT_SOLD),
+    (r"h100[-_](mega|plus).*", "its machine a3-megagpu-8g has no row here. Fix: h100"),
+    (r"(b300|gb[23]00).*", "its machines have no row here. Fix: b200"),
+    (
+        r"(tpu.*|v\d+(e|p|x|litepod)?(-\d+)?|ct\d.*|trillium|ironwood)",
+        "a TPU is out of scope: this kit serves on NVIDIA GPUs. Fix: a GPU, the smallest is l4",
+    ),
+)
+
+
+def other_accelerator(name: str) -> str | None:
+    """Return the card that another name of Google's or Ray's stands for, or the reason for no row; None for an unknown name."""
+    word = name.strip().lower()
+    cards = [
+        card.value
+        for card, spec in ACCELERATORS.items()
+        if word in {card.value, spec.gke_type, spec.ray_type.lower(), *(machine.name for machine in spec.machines)}
+    ]
+    if len(cards) == 1:
+        return f"did you mean {cards[0]}?"
+    plain = re.sub(r"^(nvidia[-_ ])?(tesla[-_ ])?", "", word)
+    return next((reason for pattern, reason in OTHER_ACCELERATORS if re.fullmatch(pattern, plain)), None)

@@ -7,6 +7,8 @@ class Accelerator(str, Enum):
     """GPU of a replica. `cpu` runs the same service without one, for trials and tests."""
 
     L4 = "l4"
+    A100_40GB = "a100-40gb"
+    A100_80GB = "a100-80gb"
     RTX_PRO_6000 = "rtx-pro-6000"
     H100 = "h100"
     H200 = "h200"

@@ -1,296 +1,38 @@
-"""Prices in USD per hour for a whole machine, on demand and spot.
+"""Prices in USD per hour for a whole machine, on demand and spot, from prices.json, which has their source and remarks."""
 
-Rows without a remark: cloudpilot-ai/karpenter-provider-gcp, initial-prices.json of 2026-08-03 (taken from Google's price
-pages). A3 Ultra and A4: Google's accelerator-optimized price page as copied in 2026; A4 has no on-demand price, and what a
-reservation costs is in its own contract. Spot prices change daily. Disks, network, load balancers and licences are not
-in these numbers.
-"""
+import json
+import pathlib
 
 from rayline.facts.choices import Capacity
 
-PRICED_ON = "2026-08-03"
-SOURCE = "cloudpilot-ai/karpenter-provider-gcp initial-prices.json"
+FILE = pathlib.Path(__file__).with_name("prices.json")
+_TABLE = json.loads(FILE.read_text())
+PRICED_ON: str = _TABLE["date"]
+SOURCE: str = _TABLE["source"]
 HOURS_PER_MONTH = 730
 # GKE's management fee for one Standard cluster, USD per hour (Google's GKE price page).
 GKE_CLUSTER_FEE = 0.10
 
 # machine type -> region -> (on demand, spot); None where Google sells it not that way.
 PRICES: dict[str, dict[str, tuple[float | None, float | None]]] = {
-    "e2-standard-4": {
-        "us-central1": (0.134, 0.0804),
-        "us-east1": (0.134, 0.0804),
-        "us-east4": (0.1509, 0.0828),
-        "us-east5": (0.134, 0.0465),
-        "us-south1": (0.1581, 0.051),
-        "us-west1": (0.134, 0.0804),
-        "us-west4": (0.1509, 0.0182),
-        "europe-west1": (0.1474, 0.0714),
-        "europe-west4": (0.1475, 0.0705),
-        "asia-northeast1": (0.1719, 0.1032),
-        "asia-southeast1": (0.1653, 0.0863),
-    },
-    "e2-standard-8": {
-        "us-central1": (0.268, 0.1608),
-        "us-east1": (0.268, 0.1608),
-        "us-east4": (0.3019, 0.1655),
-        "us-east5": (0.268, 0.093),
-        "us-south1": (0.3163, 0.1019),
-        "us-west1": (0.268, 0.1608),
-        "us-west4": (0.3019, 0.0364),
-        "europe-west1": (0.2949, 0.1428),
-        "europe-west4": (0.2951, 0.1411),
-        "asia-northeast1": (0.3439, 0.2063),
-        "asia-southeast1": (0.3307, 0.1727),
-    },
-    "e2-standard-16": {
-        "us-central1": (0.5361, 0.3217),
-        "us-east1": (0.5361, 0.3217),
-        "us-east4": (0.6038, 0.331),
-        "us-east5": (0.5361, 0.186),
-        "us-south1": (0.6326, 0.2038),
-        "us-west1": (0.5361, 0.3217),
-        "us-west4": (0.6038, 0.0727),
-        "europe-west1": (0.5897, 0.2856),
-        "europe-west4": (0.5902, 0.2821),
-        "asia-northeast1": (0.6877, 0.4127),
-        "asia-southeast1": (0.6613, 0.3453),
-    },
-    "n2-standard-8": {
-        "us-central1": (0.3885, 0.1842),
-        "us-east1": (0.3885, 0.1842),
-        "us-east4": (0.4375, 0.1001),
-        "us-east5": (0.3885, 0.1838),
-        "us-south1": (0.4584, 0.1021),
-        "us-west1": (0.3885, 0.1842),
-        "us-west4": (0.4375, 0.2244),
-        "europe-west1": (0.4273, 0.0938),
-        "europe-west4": (0.4277, 0.1555),
-        "asia-northeast1": (0.4984, 0.1308),
-        "asia-southeast1": (0.4792, 0.1866),
-    },
-    "n2-standard-16": {
-        "us-central1": (0.7769, 0.3685),
-        "us-east1": (0.7769, 0.3685),
-        "us-east4": (0.875, 0.2003),
-        "us-east5": (0.7769, 0.3676),
-        "us-south1": (0.9168, 0.2042),
-        "us-west1": (0.7769, 0.3685),
-        "us-west4": (0.875, 0.4488),
-        "europe-west1": (0.8547, 0.1876),
-        "europe-west4": (0.8553, 0.3109),
-        "asia-northeast1": (0.9967, 0.2616),
-        "asia-southeast1": (0.9584, 0.3733),
-    },
-    "n4-standard-8": {
-        "us-central1": (0.3628, 0.1791),
-        "us-east1": (0.3628, 0.1791),
-        "us-east4": (0.3628, 0.1609),
-        "us-east5": (0.3628, 0.1019),
-        "us-south1": (0.4281, 0.0848),
-        "us-west1": (0.3628, 0.1791),
-        "us-west4": (0.4086, 0.2237),
-        "europe-west1": (0.3995, 0.0588),
-        "europe-west4": (0.3809, 0.0855),
-        "asia-northeast1": (0.4659, 0.2439),
-        "asia-southeast1": (0.4476, 0.2035),
-    },
-    "n4-standard-16": {
-        "us-central1": (0.7256, 0.3583),
-        "us-east1": (0.7256, 0.3583),
-        "us-east4": (0.7256, 0.3218),
-        "us-east5": (0.7256, 0.2038),
-        "us-south1": (0.8562, 0.1696),
-        "us-west1": (0.7256, 0.3583),
-        "us-west4": (0.8172, 0.4474),
-        "europe-west1": (0.799, 0.1177),
-        "europe-west4": (0.7619, 0.171),
-        "asia-northeast1": (0.9318, 0.4878),
-        "asia-southeast1": (0.8952, 0.4069),
-    },
-    "g2-standard-8": {
-        "us-central1": (0.8536, 0.4799),
-        "us-east1": (0.8536, 0.4799),
-        "us-east4": (0.8508, 0.3751),
-        "us-west1": (0.8536, 0.4799),
-        "us-west4": (0.9614, 0.5585),
-        "europe-west1": (0.9399, 0.4317),
-        "europe-west4": (0.8972, 0.4708),
-        "asia-northeast1": (1.0962, 0.6577),
-        "asia-southeast1": (1.0531, 0.6319),
-    },
-    "g2-standard-12": {
-        "us-central1": (1.0004, 0.5624),
-        "us-east1": (1.0004, 0.5624),
-        "us-east4": (0.9971, 0.4396),
-        "us-west1": (1.0004, 0.5624),
-        "us-west4": (1.1268, 0.6545),
-        "europe-west1": (1.1016, 0.506),
-        "europe-west4": (1.0515, 0.5518),
-        "asia-northeast1": (1.2847, 0.7708),
-        "asia-southeast1": (1.2342, 0.7406),
-    },
-    "g2-standard-16": {
-        "us-central1": (1.1472, 0.6449),
-        "us-east1": (1.1472, 0.6449),
-        "us-east4": (1.1435, 0.5041),
-        "us-west1": (1.1472, 0.6449),
-        "us-west4": (1.2921, 0.7506),
-        "europe-west1": (1.2632, 0.5802),
-        "europe-west4": (1.2058, 0.6327),
-        "asia-northeast1": (1.4732, 0.8839),
-        "asia-southeast1": (1.4153, 0.8493),
-    },
-    "g2-standard-24": {
-        "us-central1": (2.0008, 1.1248),
-        "us-east1": (2.0008, 1.1248),
-        "us-east4": (1.9943, 0.8792),
-        "us-west1": (2.0008, 1.1248),
-        "us-west4": (2.2535, 1.309),
-        "europe-west1": (2.2031, 1.0119),
-        "europe-west4": (2.103, 1.1036),
-        "asia-northeast1": (2.5695, 1.5416),
-        "asia-southeast1": (2.4684, 1.4812),
-    },
-    "g2-standard-32": {
-        "us-central1": (1.7344, 0.9751),
-        "us-east1": (1.7344, 0.9751),
-        "us-east4": (1.7287, 0.7621),
-        "us-west1": (1.7344, 0.9751),
-        "us-west4": (1.9534, 1.1347),
-        "europe-west1": (1.9097, 0.8772),
-        "europe-west4": (1.8229, 0.9566),
-        "asia-northeast1": (2.2273, 1.3363),
-        "asia-southeast1": (2.1397, 1.284),
-    },
-    "g2-standard-48": {
-        "us-central1": (4.0017, 2.2496),
-        "us-east1": (4.0017, 2.2496),
-        "us-east4": (3.9886, 1.7584),
-        "us-west1": (4.0017, 2.2496),
-        "us-west4": (4.5071, 2.6181),
-        "europe-west1": (4.4062, 2.0239),
-        "europe-west4": (4.206, 2.2071),
-        "asia-northeast1": (5.1389, 3.0832),
-        "asia-southeast1": (4.9369, 2.9625),
-    },
-    "g2-standard-96": {
-        "us-central1": (8.0033, 4.4993),
-        "us-east1": (8.0033, 4.4993),
-        "us-east4": (7.9771, 3.5167),
-        "us-west1": (8.0033, 4.4993),
-        "us-west4": (9.0142, 5.2362),
-        "europe-west1": (8.8125, 4.0477),
-        "europe-west4": (8.4119, 4.4142),
-        "asia-northeast1": (10.2779, 6.1663),
-        "asia-southeast1": (9.8737, 5.9249),
-    },
-    "a3-highgpu-1g": {
-        "us-central1": (11.0612, 6.3262),
-        "us-east4": (11.0695, 4.5401),
-        "us-east5": (12.4479, 4.6598),
-        "us-west1": (11.0612, 6.3262),
-        "us-west4": (12.4561, 4.6595),
-        "europe-west1": (12.1712, 4.7583),
-        "europe-west4": (14.0676, 5.5148),
-        "asia-northeast1": (15.8304, 3.2388),
-        "asia-southeast1": (14.2848, 6.4023),
-    },
-    "a3-highgpu-2g": {
-        "us-central1": (22.1225, 12.6524),
-        "us-east4": (22.1389, 9.0802),
-        "us-east5": (24.8958, 9.3195),
-        "us-west1": (22.1225, 12.6524),
-        "us-west4": (24.9122, 9.3189),
-        "europe-west1": (24.3425, 9.5165),
-        "europe-west4": (28.1351, 11.0297),
-        "asia-northeast1": (31.6608, 6.4775),
-        "asia-southeast1": (28.5696, 12.8047),
-    },
-    "a3-highgpu-4g": {
-        "us-central1": (44.245, 25.3048),
-        "us-east4": (44.2779, 18.1604),
-        "us-east5": (49.7916, 18.6391),
-        "us-west1": (44.245, 25.3048),
-        "us-west4": (49.8245, 18.6378),
-        "europe-west1": (48.6849, 19.0331),
-        "europe-west4": (56.2702, 22.0594),
-        "asia-northeast1": (63.3217, 12.955),
-        "asia-southeast1": (57.1391, 25.6093),
-    },
-    "a3-highgpu-8g": {
-        "us-central1": (88.49, 50.6095),
-        "us-east4": (88.5558, 36.3208),
-        "us-east5": (99.5832, 37.2781),
-        "us-west1": (88.49, 50.6095),
-        "us-west4": (99.649, 37.2756),
-        "europe-west1": (97.3698, 38.0662),
-        "europe-west4": (112.5405, 44.1188),
-        "asia-northeast1": (126.6434, 25.91),
-        "asia-southeast1": (114.2783, 51.2187),
-    },
-    "g4-standard-48": {
-        "us-central1": (4.4999, 1.7998),
-        "us-east1": (4.4999, 1.7998),
-        "us-east4": (4.4999, 1.7998),
-        "us-east5": (4.9499, 1.98),
-        "us-south1": (4.4999, 1.7998),
-        "us-west1": (4.4999, 1.7998),
-        "us-west4": (4.9499, 1.98),
-        "europe-west1": (4.9499, 1.98),
-        "europe-west4": (4.9499, 1.98),
-        "asia-southeast1": (5.3999, 2.1602),
-    },
-    "g4-standard-96": {
-        "us-central1": (8.9999, 3.5996),
-        "us-east1": (8.9999, 3.5996),
-        "us-east4": (8.9999, 3.5996),
-        "us-east5": (9.8998, 3.96),
-        "us-south1": (8.9999, 3.5996),
-        "us-west1": (8.9999, 3.5996),
-        "us-west4": (9.8998, 3.96),
-        "europe-west1": (9.8998, 3.96),
-        "europe-west4": (9.8998, 3.96),
-        "asia-southeast1": (10.7998, 4.3204),
-    },
-    "g4-standard-192": {
-        "us-central1": (17.9997, 7.1993),
-        "us-east1": (17.9997, 7.1993),
-        "us-east4": (17.9997, 7.1993),
-        "us-east5": (19.7997, 7.92),
-        "us-south1": (17.9997, 7.1993),
-        "us-west1": (17.9997, 7.1993),
-        "us-west4": (19.7997, 7.92),
-        "europe-west1": (19.7997, 7.92),
-        "europe-west4": (19.7997, 7.92),
-        "asia-southeast1": (21.5997, 8.6407),
-    },
-    "g4-standard-384": {
-        "us-central1": (35.9994, 14.3986),
-        "us-east1": (35.9994, 14.3986),
-        "us-east4": (35.9994, 14.3986),
-        "us-east5": (39.5994, 15.84),
-        "us-south1": (35.9994, 14.3986),
-        "us-west1": (35.9994, 14.3986),
-        "us-west4": (39.5994, 15.84),
-        "europe-west1": (39.5994, 15.84),
-        "europe-west4": (39.5994, 15.84),
-        "asia-southeast1": (43.1993, 17.2814),
-    },
-    "a3-ultragpu-8g": {"us-central1": (84.81, 50.87)},
-    "a4-highgpu-8g": {"us-central1": (None, 39.63)},
+    machine: {region: (on_demand, spot) for region, (on_demand, spot) in regions.items()}
+    for machine, regions in _TABLE["usd_per_hour"].items()
 }
-
 # What an hour of A4 capacity that is neither spot nor reserved costs: DWS flex-start list price, 2026-08.
 # Shown beside a reservation, whose own price only the contract tells.
-FLEX_START: dict[str, float] = {"a4-highgpu-8g": 64.44}
+FLEX_START: dict[str, float] = _TABLE["flex_start"]
 
 
 def node_price(machine: str, region: str, ways: tuple[Capacity, ...]) -> float | None:
-    """Return USD per hour: the list price, of a ladder its dearest rung's that is known.
+    """Return USD per hour in the table: the list price, of a ladder its dearest rung's that is known."""
+    return price_of(machine, ways, *PRICES.get(machine, {}).get(region, (None, None)))
+
+
+def price_of(machine: str, ways: tuple[Capacity, ...], on_demand: float | None, spot: float | None) -> float | None:
+    """Return USD per hour of a machine with these prices, of a ladder its dearest rung's that is known.
 
     A reservation is shown at the flex-start list price where only that is known, else at the on-demand price.
     """
-    on_demand, spot = PRICES.get(machine, {}).get(region, (None, None))
     flex_start = FLEX_START.get(machine)
     known = {
         Capacity.ON_DEMAND: on_demand,

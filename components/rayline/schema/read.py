@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from rayline.facts.accelerators import other_accelerator
+from rayline.facts.choices import Accelerator
 from rayline.schema.base import Arguments, Secret
 from rayline.schema.check import IN_CLEAR_TEXT, Problem, secret_kind
 from rayline.schema.secret_values import may_show, secret_key
@@ -163,7 +165,7 @@ def _message(arguments: type[Arguments], mistake: Any, place: list[Any], key: st
     if kind == "missing":
         return f"required: {choices}" if choices else f"required, for example {example}" if example else "required"
     if kind == "enum":
-        return choices
+        return (other_accelerator(str(value)) if at is Accelerator else None) or choices
     if kind == "extra_forbidden":
         return f"no such key; {_advice(arguments, place[:-1], key)}"
     if kind == "domain":
