@@ -53,13 +53,16 @@ def stack_card(program: Program) -> StackCard:
     plan, cluster = program.plan, program.plan.cluster
     where = {
         ClusterMode.LOCAL: "this machine, no Kubernetes",
-        ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.args.context or '(the current one)'}",
+        ClusterMode.EXISTING: f"{_existing(cluster)} of kubeconfig context {cluster.args.context or '(the current one)'}",
         ClusterMode.CREATE: f"new GKE cluster in {cluster.location}, project {cluster.project}",
     }[cluster.mode]
     facts = [_isolation(plan.isolation.args)] if plan.isolation else []
     cost = ""
     if cluster.system_pool:
-        facts += [_system_pool(cluster), _control_plane(cluster), _endpoint(plan), _head_store(plan.head.args)]
+        facts += [_system_pool(cluster), _control_plane(cluster)]
+    if cluster.on_google:
+        facts += [_endpoint(plan), _head_store(plan.head.args)]
+    if cluster.system_pool:
         if cluster.args.labels:
             facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.args.labels.items()))
         unpriced = f"the rest (price of {', '.join(plan.unpriced)} not known for {cluster.region})"
@@ -74,6 +77,10 @@ def stack_card(program: Program) -> StackCard:
 
 
 # --- a stack
+
+
+def _existing(cluster: ClusterPlan) -> str:
+    return f"GKE cluster in {cluster.region}, project {cluster.project}," if cluster.on_google else "cluster"
 
 
 def _system_pool(cluster: ClusterPlan) -> str:

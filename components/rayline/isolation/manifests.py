@@ -107,7 +107,7 @@ def _service_policies(
         _policy(f"{service.name}-ray", namespace, _pods(service), ingress=[_rule("from", same)], egress=[_rule("to", same)]),
         _policy(f"{service.name}-head", namespace, _pods(service, Role.HEAD), ingress=to_head),
     ]
-    api_server = () if plan.cluster.mode is ClusterMode.CREATE else API_SERVER_PORTS
+    api_server = () if plan.cluster.on_google else API_SERVER_PORTS
     from_head = [*api_server, *([plan.head.port] if plan.head.port else [])]
     if from_head:
         # the autoscaler calls the API server, the GCS its Redis; the Job that clears that Redis is neither head nor worker
