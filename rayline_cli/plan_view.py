@@ -25,6 +25,7 @@ from rayline.schema.secret_values import may_show
 from rayline.service.types import ServicePlan
 
 from .offline import Declared, Program
+from .prerequisites import needed_objects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ def stack_card(program: Program) -> StackCard:
         unpriced = f"the rest (price of {', '.join(plan.unpriced)} not known for {cluster.region})"
         priced = unpriced if plan.unpriced else "everything"
         cost = f"{_money(plan.hourly_usd)} for {priced} at the planned sizes ({plan.price_source})"
+    facts += [f"must exist before the pods start: {needed}; {needed.make}" for needed in needed_objects(program)]
     pools = {pool.name: pool for pool in plan.pools}
     services = [
         Card(f"{service.name}  {service.model_id} on {_hardware(service)}", rows(plan, service, pools.get(service.pool or "")))
