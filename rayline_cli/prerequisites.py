@@ -198,13 +198,13 @@ def missing(kubectl: Kubectl, program: Program, *, services: bool = True) -> lis
     `services` false is a deployment without pods: what lies in the namespace of the services may come later.
     """
     plan = program.plan
-    lacking: list[tuple[Needed, str]] = []
-    for needed in needed_objects(program):
-        if needed.kind in GROUPS and (services or needed.namespace != plan.namespace):
-            if lack := _lack(kubectl, needed):
-                lacking.append((needed, lack))
-    problems = [f"{lack}. Fix: {needed.make}" for needed, lack in lacking]
-    if plan.create_namespace and any(needed.namespace == plan.namespace for needed, _ in lacking):
+    seen = [
+        (needed, _lack(kubectl, needed))
+        for needed in needed_objects(program)
+        if needed.kind in GROUPS and (services or needed.namespace != plan.namespace)
+    ]
+    problems = [lack for _, lack in seen if lack]
+    if plan.create_namespace and any(lack and needed.namespace == plan.namespace for needed, lack in seen):
         namespace = Needed("Namespace", plan.namespace, "")
         if _lack(kubectl, namespace):
             fix = f"first `rayline up --stack {program.stack} --without-services`, which makes it"
@@ -216,18 +216,22 @@ def missing(kubectl: Kubectl, program: Program, *, services: bool = True) -> lis
 
 
 def _lack(kubectl: Kubectl, needed: Needed) -> str:
-    """Return what is missing of an object; empty where it exists, or nobody may look."""
+    """Return what is missing of an object, and its fix; empty where it exists, or nobody may look."""
     there = replace(kubectl, namespace=needed.namespace) if needed.namespace else kubectl
     kind = ".".join(filter(None, [needed.kind.lower(), GROUPS[needed.kind]]))
     form = f"go-template={_KEYS}" if needed.kind == "Secret" else "name"
     try:
         lines = there("get", kind, needed.name, "--ignore-not-found", "-o", form).split()
     except NotSeen as error:
-        return f"{needed} cannot exist: the cluster does not know its kind" if "have a resource type" in str(error) else ""
+        unknown = "have a resource type" in str(error)
+        return f"{needed} cannot exist: the cluster does not know its kind. Fix: {needed.make}" if unknown else ""
     if not lines:
-        return f"{needed} does not exist"
-    absent = [key for key in needed.keys if key not in lines[1:]]
-    return f"{needed.kind} {needed.name} in {needed.namespace} has no key {' and '.join(absent)}" if absent else ""
+        return f"{needed} does not exist. Fix: {needed.make}"
+    if absent := [key for key in needed.keys if key not in lines[1:]]:
+        lack = f"{needed.kind} {needed.name} in {needed.namespace} has no key {' and '.join(absent)}"
+        # it adds keys and leaves the others
+        return f"{lack}. Fix: {needed.make} --dry-run=client -o yaml | {needed.make.partition(' create ')[0]} apply -f -"
+    return ""
 
 
 def _other_owner(kubectl: Kubectl, program: Program) -> Iterator[str]:

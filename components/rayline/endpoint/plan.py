@@ -116,7 +116,8 @@ def _check_internal(check: Check, args: EndpointArgs, cluster: ClusterPlan) -> N
         return
     if cluster.mode is ClusterMode.EXISTING:
         says = "required with endpoint.exposure internal: the address and the proxies lie in the cluster's network"
-        check.refuse("cluster.network.existing", None, f"{says}. Fix: its network and its subnetwork")
+        if not check.told("cluster.network"):
+            check.refuse("cluster.network.existing", None, f"{says}. Fix: its network and its subnetwork")
         return
     if not args.create_proxy_subnet:
         says = "only with cluster.network.existing: a new network has no such subnet. Fix: leave it out"

@@ -43,7 +43,7 @@ def plan_head(check: Check, args: HeadArgs, cluster: ClusterPlan, kuberay: Kuber
         if not cluster.on_google:
             says = f"only with a GKE cluster, whose network it lies in, and cluster.mode is {mode.value}"
             check.refuse("head.store", store, f"{says}. Fix: redis, with the address of your Redis")
-        elif mode is ClusterMode.EXISTING and not cluster.args.network.existing:
+        elif mode is ClusterMode.EXISTING and not cluster.args.network.existing and not check.told("cluster.network"):
             says = "required with head.store memorystore, which lies in the cluster's network"
             check.refuse("cluster.network.existing", None, f"{says}. Fix: its network and its subnetwork")
         elif cluster.network_project not in (None, cluster.project):

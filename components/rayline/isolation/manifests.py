@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rayline.facts.accelerators import GPU_RESOURCE
-from rayline.facts.choices import ClusterMode, OperatorSource, PodSecurity
+from rayline.facts.choices import OperatorSource, PodSecurity
 from rayline.facts.labels import (
     DASHBOARD_PORT,
     MANAGED_BY,
