@@ -129,8 +129,8 @@ def _references(value: Any) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             yield from _reference(field, inner)
         elif isinstance(inner, str) and field in _TEXTS:
             yield _TEXTS[field], inner, ()
-        elif field == "certificateRefs":
-            yield from (("Secret", each["name"], TLS_KEYS) for each in inner)
+        elif isinstance(inner, list) and field == "certificateRefs":
+            yield from (("Secret", str(each["name"]), TLS_KEYS) for each in inner)
         yield from _references(inner)
 
 

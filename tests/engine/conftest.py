@@ -197,7 +197,7 @@ LIVES: dict[str, tuple[str, Any, Callable[[Life], None]]] = {
             "endpoint": {"exposure": "public", "domain": "llm.example.com"},
             "hugging_face": {"source": "secret-manager", "secret": "hf"},
             "weights": {"bucket": "my-models"},
-            "services": {"chat": {"weights": {"source": "gcs-fuse"}}},
+            "services": {"chat": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "weights": {"source": "gcs-fuse"}}},
         },
         life_in_two_steps,
     ),
