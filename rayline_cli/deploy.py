@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayline.facts.choices import ClusterMode, OperatorSource
-from rayline.facts.defaults import OPERATOR_NAMESPACE
-from rayline.facts.labels import STACK_LABEL
+from rayline.facts.choices import ClusterMode
 
 from . import preflight as preflights
+from . import prerequisites
 from .clients.kubernetes import Kubectl
 from .errors import FailedError, UsageError
 from .offline import Program
@@ -41,8 +40,8 @@ class NotConfirmed(UsageError):
     """A command that changes a stack has no confirmation."""
 
 
-def refuse_unready(program: Program) -> None:
-    """Raise DeployError with everything that this machine lacks for a deployment of the stack."""
+def refuse_unready(program: Program, *, services: bool = True) -> None:
+    """Raise DeployError with everything that this machine, or the cluster that exists, lacks for a deployment of the stack."""
     if missing := preflights.missing(program):
         raise DeployError("\n  ".join(["this machine is not ready to deploy:", *missing]))
     if program.plan.cluster.mode is ClusterMode.EXISTING:
@@ -52,22 +51,8 @@ def refuse_unready(program: Program) -> None:
                 kubectl("get", "pods", "-o", "name", seconds=LOOK_SECONDS)
             except NotSeen as error:
                 raise DeployError(f"the stack's cluster cannot be reached: {error}") from None
-            if program.plan.kuberay.source is OperatorSource.HELM:
-                _refuse_second_operator(kubectl, program.stack)
-
-
-def _refuse_second_operator(kubectl: Kubectl, stack: str) -> None:
-    """Raise DeployError where the cluster's operator is not this stack's: two of them would work on the same CRDs."""
-    try:
-        found = kubectl.get("namespaces", "-l", f"kubernetes.io/metadata.name={OPERATOR_NAMESPACE}")["items"]
-    except NotSeen:
-        # without rights to look, Pulumi finds out
-        return
-    # Helm refuses an operator without the label that is not its own
-    owner = found[0]["metadata"].get("labels", {}).get(STACK_LABEL) if found else None
-    if owner not in (None, stack):
-        fix = "kuberay.source preinstalled, and this namespace in kuberay.watch_namespaces of that stack"
-        raise DeployError(f"the KubeRay operator in {OPERATOR_NAMESPACE} belongs to stack {owner}. Fix: {fix}")
+            if lacking := prerequisites.missing(kubectl, program, services=services):
+                raise DeployError("\n  ".join(["the stack's cluster is not ready for it:", *lacking]))
 
 
 def is_terminal() -> bool:
@@ -120,11 +105,22 @@ def run_pulumi(arguments: list[str]) -> int:
                 running.interrupted = True
 
 
+# The resources with pods, which wait for objects that the stack names and does not make; their children are in the patterns too.
+PODS = tuple(f"**rayline:index:{component}**" for component in ("LlmService", "ServiceRoute", "WeightsMirror"))
+
+
 def arguments(
-    command: str, stack: str, *, yes: bool = False, policy_config: pathlib.Path | None = None, terminal: bool = True
+    command: str,
+    stack: str,
+    *,
+    yes: bool = False,
+    policy_config: pathlib.Path | None = None,
+    terminal: bool = True,
+    services: bool = True,
 ) -> list[str]:
-    """Return Pulumi's command line for `up`, `preview` or `destroy` of a stack."""
+    """Return Pulumi's command line for `up`, `preview` or `destroy` of a stack; `services` false leaves out what has pods."""
     line = [command, "--stack", stack]
+    line += [] if services else [word for pattern in PODS for word in ("--exclude", pattern)]
     if command != "destroy":
         # the rules are for resources that stay
         line += ["--policy-pack", POLICY_PACK]

@@ -7,11 +7,12 @@ from typing import Any, get_args
 
 from rayline.endpoint.arguments import Member
 from rayline.facts import deployer
-from rayline.facts.choices import ClusterMode
+from rayline.facts.choices import ClusterMode, OperatorSource
 from rayline.facts.deployer import Needs, Rule
 
 from .errors import FailedError
 from .offline import Declared, Program
+from .prerequisites import GROUPS, needed_objects
 from .render import dump
 
 MEMBER = "serviceAccount:deployer@{project}.iam.gserviceaccount.com"
@@ -189,6 +190,19 @@ def _rules(program: Program) -> Iterator[tuple[str, Rule]]:
             yield here, Rule(group, plural(resource.inputs["kind"]), deployer.VERBS)
     for rule in deployer.VERIFY:
         yield namespace, rule
+    yield from _looks(program)
+
+
+def _looks(program: Program) -> Iterator[tuple[str, Rule]]:
+    """Yield what `rayline up` looks at before Pulumi runs."""
+    plan = program.plan
+    for needed in needed_objects(program):
+        if needed.kind in GROUPS:
+            yield needed.namespace, Rule(GROUPS[needed.kind], plural(needed.kind), ("get",))
+    if plan.kuberay.source is OperatorSource.PREINSTALLED and plan.isolation:
+        yield plan.isolation.operator_namespace, Rule("", "pods", ("get", "list"))
+    if plan.cluster.on_google:
+        yield "", Rule("", "nodes", ("get", "list"))
 
 
 def plural(kind: str) -> str:

@@ -25,6 +25,7 @@ from rayline.schema.secret_values import may_show
 from rayline.service.types import ServicePlan
 
 from .offline import Declared, Program
+from .prerequisites import needed_objects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +54,22 @@ def stack_card(program: Program) -> StackCard:
     plan, cluster = program.plan, program.plan.cluster
     where = {
         ClusterMode.LOCAL: "this machine, no Kubernetes",
-        ClusterMode.EXISTING: f"cluster of kubeconfig context {cluster.args.context or '(the current one)'}",
+        ClusterMode.EXISTING: f"{_existing(cluster)} of kubeconfig context {cluster.args.context or '(the current one)'}",
         ClusterMode.CREATE: f"new GKE cluster in {cluster.location}, project {cluster.project}",
     }[cluster.mode]
     facts = [_isolation(plan.isolation.args)] if plan.isolation else []
     cost = ""
     if cluster.system_pool:
-        facts += [_system_pool(cluster), _control_plane(cluster), _endpoint(plan), _head_store(plan.head.args)]
+        facts += [_system_pool(cluster), _control_plane(cluster)]
+    if cluster.on_google:
+        facts += [_endpoint(plan), _head_store(plan.head.args)]
+    if cluster.system_pool:
         if cluster.args.labels:
             facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.args.labels.items()))
         unpriced = f"the rest (price of {', '.join(plan.unpriced)} not known for {cluster.region})"
         priced = unpriced if plan.unpriced else "everything"
         cost = f"{_money(plan.hourly_usd)} for {priced} at the planned sizes ({plan.price_source})"
+    facts += [f"must exist before the pods start: {needed}; {needed.make}" for needed in needed_objects(program)]
     pools = {pool.name: pool for pool in plan.pools}
     services = [
         Card(f"{service.name}  {service.model_id} on {_hardware(service)}", rows(plan, service, pools.get(service.pool or "")))
@@ -74,6 +79,10 @@ def stack_card(program: Program) -> StackCard:
 
 
 # --- a stack
+
+
+def _existing(cluster: ClusterPlan) -> str:
+    return f"GKE cluster in {cluster.region}, project {cluster.project}," if cluster.on_google else "cluster"
 
 
 def _system_pool(cluster: ClusterPlan) -> str:

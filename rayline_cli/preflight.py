@@ -104,17 +104,17 @@ def missing(program: Program, machine: Machine | None = None, root: pathlib.Path
     machine = machine or Machine.this()
     stack = _StackFile.read(program.stack, root)
     backend = backend_url(machine, root)
-    created = program.plan.cluster.mode is ClusterMode.CREATE
+    created, on_google = program.plan.cluster.mode is ClusterMode.CREATE, program.plan.cluster.on_google
     problems = [] if machine.which("kubectl") else [KUBECTL]
-    if created and program.plan.cluster.project == "my-project":
+    if on_google and program.plan.cluster.project == "my-project":
         fix = f"pulumi config set gcp:project YOUR-PROJECT --stack {program.stack}"
         problems.append(f"gcp:project is my-project, the example's. Fix: {fix}")
     if created and not machine.which("gke-gcloud-auth-plugin"):
         problems.append(PLUGIN)
     problems += [*_backend(machine, backend), *_secrets(machine, stack, backend)]
     # state and key in Google Cloud need credentials, whatever the cluster is
-    if created or (backend or "").startswith("gs://") or stack.secrets_provider.startswith("gcpkms://"):
-        problems += google_credentials(machine, stack.config if created else {})
+    if on_google or (backend or "").startswith("gs://") or stack.secrets_provider.startswith("gcpkms://"):
+        problems += google_credentials(machine, stack.config if on_google else {})
     return list(dict.fromkeys(problems))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,17 @@ _CHECK_FAILED = "a check failed: see services"
 
 @app.command(epilog="Example: rayline up --stack local, or rayline up --stack prod-l4 --yes --json in a pipeline")
 def up(
-    stack: StackOption = "local", yes: YesOption = False, as_json: JsonOption = False, policy_config: PolicyConfigOption = None
+    stack: StackOption = "local",
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    policy_config: PolicyConfigOption = None,
+    without_services: Annotated[
+        bool,
+        typer.Option(
+            "--without-services",
+            help="Cluster, namespace and operator alone: before Secrets and claims that the services need are made in the namespace.",
+        ),
+    ] = False,
 ) -> None:
     """Bring a stack up: on this machine for `cluster.mode: local`, else with `pulumi up`. Then verify it.
 
@@ -46,7 +56,9 @@ def up(
 
     program = offline.record(stack)
     if program.plan.cluster.mode is not ClusterMode.LOCAL:
-        raise typer.Exit(_deploy(program, policy_config, yes=yes, as_json=as_json))
+        raise typer.Exit(_deploy(program, policy_config, yes=yes, as_json=as_json, services=not without_services))
+    if without_services:
+        raise typer.BadParameter("--without-services is for a cluster, and cluster.mode is local. Fix: leave it out")
     running = _run_here(program)
     raise typer.Exit((_print_running if as_json else _show_running)(program, running))
 
@@ -66,7 +78,7 @@ def _run_here(program: Program) -> Any:
         return runtime.up(render.ray_services(program)[0], state_dir=folder, secrets=secrets, report=report)
 
 
-def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, as_json: bool) -> int:
+def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, as_json: bool, services: bool) -> int:
     """Run `pulumi up` and the checks. Print the result, for a script as one object. Return the exit code."""
     from rayline_cli import deploy, plan_view
     from rayline_cli import policy_config as policy
@@ -76,20 +88,20 @@ def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, 
     if policy_config:
         policy.read_config(policy_config)
     terminal = deploy.is_terminal() and not as_json
-    arguments = deploy.arguments("up", stack, yes=yes, policy_config=policy_config, terminal=terminal)
+    arguments = deploy.arguments("up", stack, yes=yes, policy_config=policy_config, terminal=terminal, services=services)
     done = deploy.Deployed(stack, "up", exit_code=1)
-    services: Checks = {}
+    checks: Checks = {}
     try:
-        deploy.refuse_unready(program)
+        deploy.refuse_unready(program, services=services)
         if as_json:
             done = deploy.operate(arguments)
         else:
             console.print(plan_view.program_view(program, tree=False, plain=not console.is_terminal))
             done = replace(done, exit_code=deploy.run_pulumi(arguments))
-        if done.exit_code == 0:
+        if done.exit_code == 0 and services:
             with deploy.cluster_access(program, None) as kubectl:
-                services = check_cluster(program, kubectl, wait=True)
-            if any(failed(checks) for checks in services.values()):
+                checks = check_cluster(program, kubectl, wait=True)
+            if any(failed(of_service) for of_service in checks.values()):
                 done = replace(done, exit_code=1, errors=[_CHECK_FAILED])
     except (FailedError, KeyboardInterrupt) as error:
         going_on = "interrupted: the deployment continues in the cluster. Check it with: "
@@ -99,9 +111,9 @@ def _deploy(program: Program, policy_config: pathlib.Path | None, *, yes: bool, 
         print_error(message)
         done = replace(done, exit_code=code, errors=[message])
     if as_json:
-        print_json({**vars(done), "services": services})
+        print_json({**vars(done), "services": checks})
     else:
-        show_services(services)
+        show_services(checks)
     return done.exit_code
 
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from rayline.facts.choices import ClusterMode
+from rayline_cli import deploy
 from tests.conftest import recorded, stacks_of
 from tests.engine import plugin
 from tests.engine.fake_provider import PROVIDERS, Cloud, Object
@@ -173,10 +174,33 @@ def short_life(life: Life) -> None:
     life.do("destroy", "destroy")
 
 
+def life_in_two_steps(life: Life) -> None:
+    """Up without what has pods, up with it, up again and gone."""
+    line = deploy.arguments("up", life.stack, services=False)
+    excluded = [word for word in line if word == "--exclude" or word.startswith("**")]
+    life.must("up without services", "up", *excluded)
+    life.must("up", "up")
+    life.do("up again", "up", "--expect-no-changes")
+    life.do("destroy", "destroy")
+
+
 # The lives: the stack, what is laid over its configuration, and what it goes through.
 LIVES: dict[str, tuple[str, Any, Callable[[Life], None]]] = {
     **{stack: (stack, None, life_of_a_stack) for stack in stacks_of("create", "existing")},
     "token": ("kind", {"hugging_face": {"source": "pulumi-secret"}}, life_with_tokens),
+    "two steps": (
+        "kind",
+        {
+            "gcp:project": "my-project",
+            "gcp:region": "us-central1",
+            "cluster": {"gke": True, "deletion_protection": False},
+            "endpoint": {"exposure": "public", "domain": "llm.example.com"},
+            "hugging_face": {"source": "secret-manager", "secret": "hf"},
+            "weights": {"bucket": "my-models"},
+            "services": {"chat": {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "weights": {"source": "gcs-fuse"}}},
+        },
+        life_in_two_steps,
+    ),
     "all": (
         "dev-l4",
         {
@@ -194,7 +218,12 @@ LIVES: dict[str, tuple[str, Any, Callable[[Life], None]]] = {
 def asked_for(item: pytest.Item) -> set[str]:
     """The lives that a test reads."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    names = {"life": parameters.get("life"), "life_with_a_token": "token", "life_with_all_of_it": "all"}
+    names = {
+        "life": parameters.get("life"),
+        "life_with_a_token": "token",
+        "life_with_all_of_it": "all",
+        "life_in_a_gke_cluster": "two steps",
+    }
     return {names[fixture] for fixture in getattr(item, "fixturenames", ()) if fixture in names}
 
 
@@ -232,6 +261,12 @@ def life(request: pytest.FixtureRequest, lives: Callable[[str], Life]) -> Life:
 def life_with_a_token(lives: Callable[[str], Life]) -> Life:
     """`kind` with the Hugging Face token in Pulumi's configuration."""
     return lives("token")
+
+
+@pytest.fixture(scope="session")
+def life_in_a_gke_cluster(lives: Callable[[str], Life]) -> Life:
+    """`kind` in a GKE cluster that exists, with what Google has around it, in two steps."""
+    return lives("two steps")
 
 
 @pytest.fixture(scope="session")

@@ -470,7 +470,13 @@ def dns_name(cluster: Object) -> str:
 
 
 # Kinds that every cluster has although neither the SDK nor a stack brings them: GKE's own.
-GKE_GROUPS = ("gateway.networking.k8s.io", "networking.gke.io", "monitoring.googleapis.com", "cloud.google.com")
+GKE_GROUPS = (
+    "gateway.networking.k8s.io",
+    "networking.gke.io",
+    "monitoring.googleapis.com",
+    "cloud.google.com",
+    "secrets-store.csi.x-k8s.io",
+)
 
 
 class Kubernetes(Provider):

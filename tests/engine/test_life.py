@@ -18,6 +18,7 @@ NETWORK = "gcp:compute/network:Network"
 OPERATOR = "kubernetes:helm.sh/v3:Release"
 RAY_SERVICE = "kubernetes:ray.io/v1:RayService"
 MIRROR_JOB = "kubernetes:batch/v1:Job"
+BUCKET_GRANT = "gcp:storage/bucketIAMMember:BucketIAMMember"
 BUDGET = "kubernetes:policy/v1:PodDisruptionBudget"
 SECRET = "kubernetes:core/v1:Secret"
 # What may follow the size of a service: its pool's maximum, what bounds its namespace, how many of its pods may be missing.
@@ -146,6 +147,25 @@ def test_a_stack_with_more_of_the_kit_settles_and_leaves_nothing(life_with_all_o
     assert life_with_all_of_it.operations["up again"] == []
     assert life_with_all_of_it.runs["destroy"].code == 0, life_with_all_of_it.runs["destroy"].output
     assert [one.id for one in life_with_all_of_it.left["destroy"]] == []
+
+
+def test_the_first_of_two_steps_makes_everything_but_the_pods(life_in_a_gke_cluster: Life) -> None:
+    pods = {RAY_SERVICE, MIRROR_JOB, "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute"}
+    first = {one.type for one in life_in_a_gke_cluster.left["up without services"]}
+    # the redirect of the endpoint is a route as well
+    assert not first & (pods - {"kubernetes:gateway.networking.k8s.io/v1:HTTPRoute"})
+    assert {"kubernetes:core/v1:Namespace", OPERATOR, "gcp:storage/bucket:Bucket", BUCKET_GRANT} <= first
+    assert pods <= {one.type for one in life_in_a_gke_cluster.left["up"]}
+
+
+def test_a_gke_cluster_that_exists_gets_what_is_around_it_and_keeps_its_own(life_in_a_gke_cluster: Life) -> None:
+    life = life_in_a_gke_cluster
+    assert not {CLUSTER, NETWORK, POOL} & {one.type for one in life.left["up"]}
+    assert life.runs["up again"].code == 0, life.runs["up again"].output
+    assert life.operations["up again"] == []
+    assert life.runs["destroy"].code == 0, life.runs["destroy"].output
+    # CRDs stay for others in the cluster, and Google's APIs are never turned off
+    assert {one.type for one in life.left["destroy"]} <= {CRD}
 
 
 def test_no_plugin_outlives_its_engine(life: Life) -> None:

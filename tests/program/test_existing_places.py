@@ -1,11 +1,15 @@
-"""A VPC, a namespace and nodes that exist before the stack: what the kit leaves out, and what it puts on them."""
+"""A VPC, a namespace, nodes and a GKE cluster that exist before the stack: what the kit leaves out, and what it puts on them."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 
 from rayline_cli import render
 from rayline_cli.offline import Program, ProgramError
+from rayline_cli.permissions import roles_for
+from tests.conftest import ROOT
+from tests.program.test_program import needs, urns
 
 CREATE = "gcp:project: my-project\ngcp:region: us-central1\n"
 VPC = "projects/host-project/global/networks/shared"
@@ -128,3 +132,111 @@ def test_the_kits_own_nodes_take_no_selector(record_file):
     with pytest.raises(ProgramError) as error:
         record_file(f"{CREATE}cluster: {{mode: create}}\n{QWEN % service}")
     assert str(error.value).count("only with cluster.mode existing") == 2
+
+
+# --- a GKE cluster
+
+GKE = "gcp:project: my-project\ngcp:region: us-central1\ncluster: {mode: existing, context: shared, gke: true%s}\n"
+ITS_NETWORK = f", network: {{existing: {{network: {VPC}, subnetwork: {SUBNET}}}}}"
+
+
+@pytest.fixture
+def in_gke(record_file: Callable[..., Program]) -> Callable[..., Program]:
+    def record(more: str, service: str = "", cluster: str = "") -> Program:
+        return record_file(f"{GKE % cluster}{more}{QWEN % service}")
+
+    return record
+
+
+def of_a_cluster(program: Program) -> list[str]:
+    """The declared parts of a cluster: none of them, where it exists."""
+    made = (
+        "compute/network:Network",
+        "router:Router",
+        "cluster:Cluster",
+        "nodePool:NodePool",
+        "account:Account",
+        "iAMMember:IAMMember",
+    )
+    return [resource.type for resource in program.resources if resource.type.endswith(made)]
+
+
+def test_the_example_of_the_page_declares_what_is_around_the_cluster_and_no_cluster(record_file):
+    page = (ROOT / "docs" / "platform-teams.md").read_text().partition("## A GKE cluster that exists")[2]
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example
+    program = record_file(example[1])
+    assert of_a_cluster(program) == []
+    assert {resource.type.partition(":")[2].partition("/")[0] for resource in program.resources if resource.type.startswith("gcp:")} == {
+        "certificatemanager", "compute", "projects", "redis", "secretmanager", "storage",
+    }  # fmt: skip
+    assert {resource.type.rpartition(":")[2] for resource in program.resources} >= {
+        "Gateway",
+        "HTTPRoute",
+        "SecretProviderClass",
+        "Job",
+    }
+
+
+def test_pods_of_a_gke_cluster_have_the_identities_of_its_project(in_gke):
+    program = in_gke(
+        "weights: {bucket: my-models}\nhugging_face: {source: secret-manager, secret: hf}\n", ", weights: {source: gcs-fuse}"
+    )
+    grants = [*program.of_type(":BucketIAMMember"), *program.of_type(":SecretIamMember")]
+    assert grants
+    assert all(
+        "/workloadIdentityPools/my-project.svc.id.goog/subject/ns/rayline/sa/" in grant.inputs["member"] for grant in grants
+    )
+    # the API that answers with the project's number is on before that
+    apis = urns(program.of_type("projects/service:Service"))
+    assert all(apis <= needs(program, grant) for grant in grants)
+
+
+def test_a_copy_runs_on_any_node_of_a_gke_cluster(in_gke):
+    (job,) = in_gke("weights: {bucket: my-models}\n", ", weights: {source: gcs-fuse}").of_type("batch/v1:Job")
+    assert "nodeSelector" not in job.inputs["spec"]["template"]["spec"]
+
+
+def test_pods_of_a_gke_cluster_reach_its_metadata_server(in_gke, existing):
+    def egress(program: Program) -> str:
+        return str(
+            next(policy for policy in render.network_policies(program) if policy["metadata"]["name"] == "internet-egress")
+        )
+
+    assert "169.254.169.254/32" in egress(in_gke(""))
+    assert "169.254.169.254/32" not in egress(existing())
+
+
+def test_a_public_endpoint_of_a_gke_cluster_needs_no_network(in_gke):
+    program = in_gke("endpoint: {exposure: public, domain: llm.example.com, rate_limit_per_minute: 60}\n")
+    assert {resource.type.rpartition(":")[2] for resource in program.resources if resource.type.startswith("gcp:compute")} == {
+        "GlobalAddress", "SSLPolicy", "SecurityPolicy",
+    }  # fmt: skip
+    (gateway,) = program.of_type(":Gateway")
+    assert urns(program.of_type("GlobalAddress")) <= needs(program, gateway)
+
+
+def test_an_internal_endpoint_of_a_gke_cluster_lies_in_its_network(in_gke):
+    program = in_gke("endpoint: {exposure: internal, domain: llm.example.com, proxy_cidr: 10.9.0.0/23}\n", cluster=ITS_NETWORK)
+    assert program.of_type("compute/address:Address")[0].inputs["subnetwork"] == SUBNET
+    (proxies,) = program.of_type("compute/subnetwork:Subnetwork")
+    assert (proxies.inputs["project"], proxies.inputs["network"]) == ("host-project", VPC)
+
+
+def test_a_bucket_beside_a_gke_cluster_stays_unless_the_stack_says_so(in_gke):
+    weights = ("weights: {bucket: my-models}\n", ", weights: {source: gcs-fuse}")
+    assert in_gke(*weights).of_type("storage/bucket:Bucket")[0].protect
+    assert not in_gke(*weights, ", deletion_protection: false").of_type("storage/bucket:Bucket")[0].protect
+
+
+def test_apis_of_a_gke_cluster_stay_as_they_are_on_wish(in_gke):
+    assert in_gke("", cluster=", enable_apis: false").of_type("projects/service:Service") == []
+
+
+def test_a_deployer_beside_a_gke_cluster_needs_no_rights_on_clusters(in_gke):
+    roles = {
+        role.role
+        for role in roles_for(in_gke("endpoint: {exposure: public, domain: llm.example.com, rate_limit_per_minute: 60}\n"))
+    }
+    assert {"roles/compute.networkAdmin", "roles/compute.securityAdmin", "roles/certificatemanager.owner"} <= roles
+    assert roles.isdisjoint({"roles/container.admin", "roles/iam.serviceAccountAdmin"})

@@ -126,16 +126,18 @@ class ClusterArgs(Arguments):
     """mode existing: kubeconfig context. Default: the current one."""
     kubeconfig: Line | None = None
     """mode existing: path of a kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config."""
+    gke: bool = False
+    """mode existing: it is a GKE cluster, of gcp:project in gcp:region. `endpoint`, `weights` and Google's Secret Manager need that."""
     release_channel: Annotated[ReleaseChannel, FromText] = ReleaseChannel.REGULAR
     """mode create: GKE release channel."""
     private_nodes: bool = True
     """mode create: nodes without public addresses, behind Cloud NAT."""
     deletion_protection: bool = True
-    """mode create: refuse to delete the cluster."""
+    """mode create: refuse to delete the cluster. With `gke`: keep the bucket of `weights` and the head store."""
     system_pool: SystemPoolArgs = SystemPoolArgs()
     """mode create: the CPU pool."""
     network: NetworkArgs = NetworkArgs()
-    """mode create: address ranges."""
+    """mode create: address ranges. With `gke`: `existing`, the network of the cluster."""
     zones: list[Zone] | None = None
     """mode create, regional: zones of the CPU pool. Default: Google picks. GPU pools follow `services.*.nodes.zones`."""
     dns_endpoint: bool = True
@@ -159,4 +161,4 @@ class ClusterArgs(Arguments):
     ] = {}
     """mode create: labels of the cluster and its Google resources, for the bill."""
     enable_apis: bool = True
-    """mode create: turn on the Google APIs that the stack needs. They stay on when the stack is destroyed."""
+    """mode create, or `gke`: turn on the Google APIs that the stack needs. They stay on when the stack is destroyed."""

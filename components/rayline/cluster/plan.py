@@ -16,6 +16,7 @@ from rayline.facts.google import (
     GPU_METRICS,
     IMAGE_STREAMING_API,
     PODS_PREFIX_OF_A_NODE,
+    PROJECT_API,
     SYSTEM_METRICS,
     UNUSABLE_ADDRESSES,
     WORKLOAD_METRICS,
@@ -25,7 +26,9 @@ from rayline.facts.prices import node_price
 from rayline.platform.arguments import InferencePlatformArgs
 from rayline.schema.check import DNS_LABEL, Check
 
-EXISTING_ONLY = ("context", "kubeconfig")
+EXISTING_ONLY = ("context", "kubeconfig", "gke")
+# Keys of a new cluster that the Google resources around an existing GKE cluster need as well.
+WITH_GKE = ("deletion_protection", "enable_apis", "network")
 
 
 def plan_cluster(check: Check, platform: InferencePlatformArgs, name: str) -> ClusterPlan:
@@ -33,16 +36,19 @@ def plan_cluster(check: Check, platform: InferencePlatformArgs, name: str) -> Cl
     args, mode = platform.cluster, platform.cluster.mode
     for key in sorted(args.model_fields_set - {"mode"}):
         needed = ClusterMode.EXISTING if key in EXISTING_ONLY else ClusterMode.CREATE
-        if needed is not mode:
+        if needed is not mode and not (mode is ClusterMode.EXISTING and args.gke and key in WITH_GKE):
             check.only_with(f"cluster.{key}", None, f"cluster.mode {needed.value}", mode)
-    if mode is not ClusterMode.CREATE:
-        return ClusterPlan(args, region=platform.region)
-
-    for key, value, example in (("project", platform.project, "my-project"), ("region", platform.region, "us-central1")):
-        if not value:
-            fix = f"`pulumi config set gcp:{key} {example}`"
-            check.refuse(f"gcp:{key}", None, f"required with cluster.mode create. Fix: {fix}")
     region = platform.region or ""
+    if mode is not ClusterMode.CREATE:
+        if not (mode is ClusterMode.EXISTING and args.gke):
+            return ClusterPlan(args, region=platform.region)
+        _check_place(check, platform, "cluster.gke true")
+        _check_name(check, name)
+        _check_network_of_gke(check, args.network, region)
+        apis = (PROJECT_API,) if args.enable_apis else ()
+        return ClusterPlan(args, project=platform.project, region=platform.region, apis=apis)
+
+    _check_place(check, platform, "cluster.mode create")
     _check_name(check, name)
     location = _location(check, args, region)
     _check_network(check, args.network, region)
@@ -63,6 +69,13 @@ def plan_cluster(check: Check, platform: InferencePlatformArgs, name: str) -> Cl
 def add_api(cluster: ClusterPlan, api: str) -> ClusterPlan:
     """Return the cluster with one more API turned on; unchanged with cluster.enable_apis false."""
     return replace(cluster, apis=(*cluster.apis, api)) if cluster.apis and api not in cluster.apis else cluster
+
+
+def _check_place(check: Check, platform: InferencePlatformArgs, needed_with: str) -> None:
+    for key, value, example in (("project", platform.project, "my-project"), ("region", platform.region, "us-central1")):
+        if not value:
+            fix = f"`pulumi config set gcp:{key} {example}`"
+            check.refuse(f"gcp:{key}", None, f"required with {needed_with}. Fix: {fix}")
 
 
 def _check_name(check: Check, name: str) -> None:
@@ -112,6 +125,19 @@ def _check_network(check: Check, network: NetworkArgs, region: str) -> None:
         if first.overlaps(second):
             says = f"overlaps cluster.network.{key} {first}. Fix: a range of its own"
             check.refuse(f"cluster.network.{other}", str(second), says)
+
+
+def _check_network_of_gke(check: Check, network: NetworkArgs, region: str) -> None:
+    """Refuse what a cluster that exists has decided itself: its ranges."""
+    says = "the cluster has its ranges already. Fix: leave it out"
+    for key in _RANGES if network.existing is None else ():
+        if network.said(key):
+            check.refuse(f"cluster.network.{key}", getattr(network, key), says)
+    if network.existing:
+        _check_existing(check, network, network.existing, region)
+        for key in ("pods_range", "services_range"):
+            if network.existing.said(key):
+                check.refuse(f"cluster.network.existing.{key}", getattr(network.existing, key), says)
 
 
 def _check_existing(check: Check, network: NetworkArgs, existing: ExistingNetworkArgs, region: str) -> None:

@@ -18,9 +18,12 @@ class ProjectApisArgs(TypedDict):
 class ProjectApis(pulumi.ComponentResource):
     """APIs that are turned on and never off: other resources of the project may use them when the stack is destroyed."""
 
+    project: pulumi.Output[str]
+    """The project, known once its APIs are on."""
+
     def __init__(self, name: str, args: ProjectApisArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("rayline:index:ProjectApis", name, dict(args), opts)
-        for api in args["apis"]:
+        services = [
             gcp.projects.Service(
                 f"{name}-{api.partition('.')[0]}",
                 project=args["project"],
@@ -29,4 +32,7 @@ class ProjectApis(pulumi.ComponentResource):
                 disable_dependent_services=False,
                 opts=pulumi.ResourceOptions(parent=self),
             )
-        self.register_outputs({})
+            for api in args["apis"]
+        ]
+        self.project = pulumi.Output.all(*(service.id for service in services)).apply(lambda _: args["project"])
+        self.register_outputs({"project": self.project})

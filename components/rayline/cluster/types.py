@@ -47,3 +47,8 @@ class ClusterPlan:
     def mode(self) -> ClusterMode:
         """Return whether the cluster is created, exists, or is this machine."""
         return self.args.mode
+
+    @property
+    def on_google(self) -> bool:
+        """Return whether it is a GKE cluster, created or existing, so that Google's resources can lie around it."""
+        return self.mode is ClusterMode.CREATE or (self.mode is ClusterMode.EXISTING and self.args.gke)

@@ -23,7 +23,7 @@ Member = Annotated[
 
 
 class EndpointArgs(Arguments):
-    """Gateway (a Google load balancer) in front of all services, with cluster.mode create. It routes /v1 and nothing else."""
+    """Gateway (a Google load balancer) in front of all services of a GKE cluster. It routes /v1 and nothing else."""
 
     exposure: Annotated[Exposure, FromText] = Exposure.NONE
     """none (clients in the cluster), internal (clients in the VPC and networks connected to it) or public (the internet)."""

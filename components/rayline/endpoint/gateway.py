@@ -31,10 +31,10 @@ class EndpointGatewayArgs(TypedDict):
     """Google Cloud project."""
     region: str
     """Region of the cluster."""
-    network_id: pulumi.Input[str]
-    """Id of the VPC."""
-    subnetwork_id: pulumi.Input[str]
-    """Id of the subnet of an internal address."""
+    network_id: NotRequired[pulumi.Input[str] | None]
+    """internal: id of the VPC."""
+    subnetwork_id: NotRequired[pulumi.Input[str] | None]
+    """internal: id of the subnet of the address."""
     exposure: Exposure
     """internal or public."""
     resource_name: str
@@ -145,14 +145,14 @@ class EndpointGateway(pulumi.ComponentResource):
             proxies.append(
                 gcp.compute.Subnetwork(
                     f"{name}-proxies",
-                    network=args["network_id"],
+                    network=args.get("network_id"),
                     ip_cidr_range=args.get("proxy_cidr"),
                     purpose="REGIONAL_MANAGED_PROXY",
                     role="ACTIVE",
                     **named | {"project": args.get("proxy_project") or args["project"]},
                 )
             )
-        address = gcp.compute.Address(f"{name}-address", address_type="INTERNAL", subnetwork=args["subnetwork_id"], **named)
+        address = gcp.compute.Address(f"{name}-address", address_type="INTERNAL", subnetwork=args.get("subnetwork_id"), **named)
         self.address = address.address
         needed: list[pulumi.Resource] = [*proxies, address]
         if Tls(args["tls"]) is not Tls.NONE:

@@ -26,13 +26,11 @@ def plan_endpoint(
         if not check.told("endpoint"):
             _refuse_without_exposure(check, args, services)
         return EndpointPlan(args)
-    if cluster.mode is not ClusterMode.CREATE:
-        check.refuse(
-            "endpoint.exposure",
-            args.exposure,
-            f"only with cluster.mode create, and it is {cluster.mode.value}: the load balancer needs a GKE cluster with the Gateway "
-            "API in this kit's own VPC. Fix: point your own gateway at <service>-serve-svc:8000 and let it pass /v1",
-        )
+    if not cluster.on_google:
+        says = f"only with a GKE cluster, whose Gateway API makes the load balancer, and cluster.mode is {cluster.mode.value}"
+        gke = "; cluster.gke true where it is a GKE cluster" if cluster.mode is ClusterMode.EXISTING else ""
+        fix = f"point your own gateway at <service>-serve-svc:8000 and let it pass /v1{gke}"
+        check.refuse("endpoint.exposure", args.exposure, f"{says}. Fix: {fix}")
     for service, asked in services.items():
         if asked.rollout.strategy is UpgradeStrategy.INCREMENTAL:
             check.refuse(
@@ -105,7 +103,7 @@ def _check_internal(check: Check, args: EndpointArgs, cluster: ClusterPlan) -> N
         if args.said(key):
             says = "only with exposure public: an internal endpoint has neither Cloud Armor nor IAP. Fix: leave it out"
             check.refuse(f"endpoint.{key}", _shown(args, key), says)
-    if cluster.mode is not ClusterMode.CREATE:
+    if not cluster.on_google:
         return
     proxies = ipaddress.IPv4Network(args.proxy_cidr)
     if proxies.prefixlen > PROXY_SUBNET_MAX_PREFIX:
@@ -115,6 +113,11 @@ def _check_internal(check: Check, args: EndpointArgs, cluster: ClusterPlan) -> N
         if not args.said("proxy_cidr"):
             says = "required in a network that exists. Fix: a free range of it, or that of its proxy-only subnet in the region"
             check.refuse("endpoint.proxy_cidr", None, says)
+        return
+    if cluster.mode is ClusterMode.EXISTING:
+        says = "required with endpoint.exposure internal: the address and the proxies lie in the cluster's network"
+        if not check.told("cluster.network"):
+            check.refuse("cluster.network.existing", None, f"{says}. Fix: its network and its subnetwork")
         return
     if not args.create_proxy_subnet:
         says = "only with cluster.network.existing: a new network has no such subnet. Fix: leave it out"

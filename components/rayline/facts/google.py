@@ -20,12 +20,14 @@ NODE_ROLES = (
     "roles/artifactregistry.reader",
 )
 
+# Answers with the number of a project, which the names of pods' identities hold.
+PROJECT_API = "cloudresourcemanager.googleapis.com"
 # APIs of the project that the stack calls itself or that its cluster calls for it, and what for.
 APIS = {
     "compute.googleapis.com": "network, NAT and nodes",
     "container.googleapis.com": "cluster and node pools",
     "iam.googleapis.com": "the nodes' service account",
-    "cloudresourcemanager.googleapis.com": "the account's roles in the project",
+    PROJECT_API: "the account's roles in the project",
     "logging.googleapis.com": "logs of nodes and pods",
     "monitoring.googleapis.com": "metrics, and Managed Service for Prometheus",
     "artifactregistry.googleapis.com": "images",

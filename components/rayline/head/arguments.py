@@ -11,7 +11,7 @@ class HeadArgs(Arguments):
     """Ray head of each service, and its fault tolerance."""
 
     store: Annotated[HeadStore, FromText] = HeadStore.NONE
-    """Store of Ray's GCS. none: every replica loads again after the loss of a head. memorystore (mode create) or redis: replicas serve on."""
+    """Store of Ray's GCS. none: every replica loads again after the loss of a head. memorystore (a GKE cluster) or redis: replicas serve on."""
     # the GCS of a platform's services holds little: the smallest instance of Memorystore
     memorystore_gib: Annotated[int, between(*MEMORYSTORE_SIZES, "GiB")] = 1
     """With store memorystore: size in GiB."""

@@ -40,9 +40,12 @@ def plan_head(check: Check, args: HeadArgs, cluster: ClusterPlan, kuberay: Kuber
         says = "needs KubeRay 1.3 or newer, and GKE decides the add-on's version. Fix: kuberay.source helm"
         check.refuse("head.store", store, says)
     if store is HeadStore.MEMORYSTORE:
-        if mode is not ClusterMode.CREATE:
-            says = f"only with cluster.mode create, whose network it lies in, and it is {mode.value}"
+        if not cluster.on_google:
+            says = f"only with a GKE cluster, whose network it lies in, and cluster.mode is {mode.value}"
             check.refuse("head.store", store, f"{says}. Fix: redis, with the address of your Redis")
+        elif mode is ClusterMode.EXISTING and not cluster.args.network.existing and not check.told("cluster.network"):
+            says = "required with head.store memorystore, which lies in the cluster's network"
+            check.refuse("cluster.network.existing", None, f"{says}. Fix: its network and its subnetwork")
         elif cluster.network_project not in (None, cluster.project):
             # "Networking", Connection modes: https://cloud.google.com/memorystore/docs/redis/networking
             says = "a Shared VPC reaches Memorystore through private services access alone, which the kit does not set up"

@@ -10,7 +10,7 @@ class HuggingFaceArgs(Arguments):
     """Access to gated models."""
 
     source: Annotated[TokenSource, FromText] = TokenSource.NONE
-    """pulumi-secret (from `hugging_face_token`), existing-secret, secret-manager (cluster mode create), or none."""
+    """pulumi-secret (from `hugging_face_token`), existing-secret, secret-manager (a GKE cluster), or none."""
     secret: str | None = None
     """With source secret-manager: the secret, as NAME (of the cluster's project) or projects/P/secrets/NAME, with /versions/V for one version, else the latest."""
     token: Annotated[Any, Secret()] = None

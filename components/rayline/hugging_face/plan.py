@@ -33,9 +33,10 @@ def plan_hugging_face(check: Check, args: HuggingFaceArgs, cluster: ClusterPlan)
 
 
 def _secret_manager(check: Check, args: HuggingFaceArgs, cluster: ClusterPlan) -> SecretManagerSecret | None:
-    if cluster.mode is not ClusterMode.CREATE:
-        fix = "$HF_TOKEN with pulumi-secret" if cluster.mode is ClusterMode.LOCAL else "existing-secret"
-        says = f"the add-on and the pods' identities need a cluster of this kit, and cluster.mode is {cluster.mode.value}"
+    if not cluster.on_google:
+        local = cluster.mode is ClusterMode.LOCAL
+        fix = "$HF_TOKEN with pulumi-secret" if local else "existing-secret, or cluster.gke true where it is a GKE cluster"
+        says = f"the add-on and the pods' identities are GKE's, and cluster.mode is {cluster.mode.value}"
         check.refuse("hugging_face.source", args.source, f"{says}. Fix: {fix}")
     if args.secret_name:
         says = "a Secret of Kubernetes. Fix: with source secret-manager name Secret Manager's in hugging_face.secret"

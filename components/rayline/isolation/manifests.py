@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rayline.facts.accelerators import GPU_RESOURCE
-from rayline.facts.choices import ClusterMode, OperatorSource, PodSecurity
+from rayline.facts.choices import OperatorSource, PodSecurity
 from rayline.facts.labels import (
     DASHBOARD_PORT,
     MANAGED_BY,
@@ -107,7 +107,7 @@ def _service_policies(
         _policy(f"{service.name}-ray", namespace, _pods(service), ingress=[_rule("from", same)], egress=[_rule("to", same)]),
         _policy(f"{service.name}-head", namespace, _pods(service, Role.HEAD), ingress=to_head),
     ]
-    api_server = () if plan.cluster.mode is ClusterMode.CREATE else API_SERVER_PORTS
+    api_server = () if plan.cluster.on_google else API_SERVER_PORTS
     from_head = [*api_server, *([plan.head.port] if plan.head.port else [])]
     if from_head:
         # the autoscaler calls the API server, the GCS its Redis; the Job that clears that Redis is neither head nor worker

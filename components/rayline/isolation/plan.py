@@ -37,15 +37,14 @@ def plan_isolation(
     operator = args.operator_namespace
     if operator and kuberay.source is not OperatorSource.PREINSTALLED:
         check.only_with("isolation.operator_namespace", operator, "kuberay.source preinstalled", kuberay.source)
-    on_google = cluster.mode is ClusterMode.CREATE
-    managed_prometheus = on_google and cluster.args.monitoring.managed_prometheus
+    managed_prometheus = cluster.mode is ClusterMode.CREATE and cluster.args.monitoring.managed_prometheus
     collectors = defaults.GOOGLE_COLLECTOR_NAMESPACES if managed_prometheus else ()
     named = args.allow_metrics_from_namespaces
     return IsolationPlan(
         args,
         metrics_namespaces=collectors if named is None else tuple(named),
         operator_namespace=operator or OPERATOR_NAMESPACES[kuberay.source],
-        metadata_server=on_google,
+        metadata_server=cluster.on_google,
         managed_prometheus=managed_prometheus,
     )
 

@@ -7,7 +7,7 @@ from rayline.schema.base import Arguments, FromText, form
 
 
 class BucketArgs(Arguments):
-    """A Cloud Storage bucket with weights, for the services with weights.source gcs-stream or gcs-fuse. Only with cluster mode create."""
+    """A Cloud Storage bucket with weights, for the services with weights.source gcs-stream or gcs-fuse. Only with a GKE cluster."""
 
     # https://cloud.google.com/storage/docs/buckets#naming, without names that hold a dot: those are domains to be verified
     bucket: Annotated[

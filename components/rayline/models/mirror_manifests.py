@@ -69,14 +69,16 @@ def mirror_prerequisites(namespace: str) -> list[dict[str, Any]]:
 
 
 def mirror_jobs(
-    mirrors: Iterable[Mirror], *, bucket: str, namespace: str, hugging_face: HuggingFacePlan
+    mirrors: Iterable[Mirror], *, bucket: str, namespace: str, hugging_face: HuggingFacePlan, on_system_pool: bool = True
 ) -> list[dict[str, Any]]:
     """Return the Job of each copy."""
-    return [mirror_job(mirror, bucket=bucket, namespace=namespace, hugging_face=hugging_face) for mirror in mirrors]
+    return [_mirror_job(mirror, bucket, namespace, hugging_face, on_system_pool) for mirror in mirrors]
 
 
-def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: HuggingFacePlan) -> dict[str, Any]:
-    """Return the Job of one model and revision, on the CPU pool with the image of the Ray heads."""
+def _mirror_job(
+    mirror: Mirror, bucket: str, namespace: str, hugging_face: HuggingFacePlan, on_system_pool: bool
+) -> dict[str, Any]:
+    """Return the Job of one model and revision, on the kit's CPU pool or any node, with the image of the Ray heads."""
     options = {"model": mirror.model_id, "revision": mirror.revision, "bucket": bucket, "folder": mirror.folder}
     container: dict[str, Any] = {
         "name": "mirror",
@@ -120,7 +122,7 @@ def mirror_job(mirror: Mirror, *, bucket: str, namespace: str, hugging_face: Hug
                     "serviceAccountName": ACCOUNT,
                     "automountServiceAccountToken": False,
                     "priorityClassName": priority_class(namespace, Role.BATCH),
-                    "nodeSelector": {POOL_LABEL: "system"},
+                    **({"nodeSelector": {POOL_LABEL: "system"}} if on_system_pool else {}),
                     "containers": [container],
                     "volumes": volumes,
                     "securityContext": NON_ROOT,

@@ -25,12 +25,10 @@ def plan_bucket(check: Check, arguments: BucketArgs | None, cluster: ClusterPlan
     """Decide about the platform's bucket; None where the stack has none."""
     if arguments is None:
         return None
-    if cluster.mode is not ClusterMode.CREATE:
-        check.refuse(
-            "weights",
-            None,
-            f"needs cluster.mode create (GCS FUSE driver, Workload Identity), and the mode is {cluster.mode.value}. Fix: remove `weights`",
-        )
+    if not cluster.on_google:
+        gke = ", or cluster.gke true where it is a GKE cluster" if cluster.mode is ClusterMode.EXISTING else ""
+        says = f"needs a GKE cluster (GCS FUSE driver, Workload Identity), and cluster.mode is {cluster.mode.value}"
+        check.refuse("weights", None, f"{says}. Fix: remove `weights`{gke}")
     return BucketPlan(arguments.bucket, arguments.create, arguments.mirror, keep=cluster.args.deletion_protection)
 
 
@@ -49,10 +47,10 @@ def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> 
         request.refuse(
             "model", f"it is an address, and weights.source {source.value} has a copy of a model at Hugging Face: hub"
         )
-    if mode is not ClusterMode.CREATE:
+    if not request.cluster.on_google:
         request.refuse(
             "weights.source",
-            f"only with cluster.mode create, and it is {mode.value}: hub, or weights.location with a folder of `pods.volumes`",
+            f"only with a GKE cluster, and cluster.mode is {mode.value}: hub, or weights.location with a folder of `pods.volumes`",
         )
     elif bucket is None and not request.check.told("weights"):
         request.refuse("weights.source", "needs a bucket: `weights: {bucket: my-models}` beside `services`")

@@ -45,7 +45,7 @@ class InferencePlatformArgs(Arguments):
         Annotated[str, form(PROJECT, "a project's id such as my-project-1: 6 to 30 lower-case letters, digits and dashes")]
         | None
     ) = None
-    """Google Cloud project; required with cluster mode create."""
+    """Google Cloud project of the cluster; required with cluster mode create and with cluster.gke."""
     region: (
         Annotated[
             str,
@@ -53,7 +53,7 @@ class InferencePlatformArgs(Arguments):
         ]
         | None
     ) = None
-    """Google Cloud region; required with cluster mode create."""
+    """Google Cloud region of the cluster; required with cluster mode create and with cluster.gke."""
     namespace: DnsLabel = defaults.NAMESPACE
     """Kubernetes namespace of the services."""
     create_namespace: bool = True

@@ -1,6 +1,7 @@
 """Google Cloud resources of a platform: network, cluster, node pools, and the services around them.
 
-This is the seam for another cloud: a class with `cluster` (kubeconfig and cluster_id), `pools`, and the public methods below.
+This is the seam for another cloud: a class with `cluster` (kubeconfig and cluster_id, or None for a cluster that exists), `pools`,
+`ready` and the public methods below.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from rayline.cluster.network import PlatformNetwork
 from rayline.cluster.project_apis import ProjectApis
 from rayline.endpoint.gateway import EndpointGateway, EndpointGatewayArgs
 from rayline.endpoint.manifests import gateway, gateway_extras
-from rayline.facts.choices import Capacity, Exposure, OperatorSource, WeightsSource
+from rayline.facts.choices import Capacity, ClusterMode, Exposure, OperatorSource, WeightsSource
 from rayline.facts.google import PODS_RANGE, SERVICES_RANGE
 from rayline.facts.labels import Role, service_account
 from rayline.head.head_store import HeadStoreInstance
@@ -33,42 +34,47 @@ from rayline.pools.types import NodePool
 
 
 class ClusterNetwork(NamedTuple):
-    """The VPC and the subnet of the cluster, and the subnet's secondary ranges."""
+    """The VPC and the subnet of the cluster, and the subnet's secondary ranges. Empty where the plan needs none of them."""
 
-    network_id: pulumi.Input[str]
-    subnetwork_id: pulumi.Input[str]
+    network_id: pulumi.Input[str] = ""
+    subnetwork_id: pulumi.Input[str] = ""
     pods_range: str = PODS_RANGE
     services_range: str = SERVICES_RANGE
 
 
 class GoogleCloud:
-    """Network, GKE cluster and GPU pools of a platform; its methods create what else a plan needs from Google."""
+    """Network, GKE cluster and GPU pools of a platform, unless the cluster exists. The methods create what else a plan needs from Google."""
 
     def __init__(self, platform: pulumi.Resource, name: str, plan: Plan):
         # the plan refused a cluster without them
         assert plan.cluster.project and plan.cluster.region  # noqa: PT018
         self.project, self.region = plan.cluster.project, plan.cluster.region
         self._platform, self._name, self._plan = platform, name, plan
-        apis = self._apis()
-        # the NAT has to be there before nodes without public addresses pull their images
-        needed = [*apis]
+        self._apis = self._project_apis()
+        self.ready: list[pulumi.Resource] = [self._apis] if self._apis else []
+        """What everything in the cluster waits for."""
+        self.network, self.cluster, self.pools = ClusterNetwork(), None, list[pulumi.Resource]()
+        create = plan.cluster.mode is ClusterMode.CREATE
         if existing := plan.cluster.args.network.existing:
             self.network = ClusterNetwork(existing.network, existing.subnetwork, existing.pods_range, existing.services_range)
-        else:
-            made = self._network(apis)
+        elif create:
+            made = self._network()
             self.network = ClusterNetwork(made.network_id, made.subnetwork_id)
-            needed.append(made)
-        self.cluster = GkeCluster(name, self._cluster(), opts=self._after(*needed))
-        self.pools = self._pools()
+            # the NAT has to be there before nodes without public addresses pull their images
+            self.ready.append(made)
+        if create:
+            self.cluster = GkeCluster(name, self._cluster(), opts=self._after(*self.ready))
+            self.ready = [self.cluster]
+            self.pools = self._pools(self.cluster)
 
     def _after(self, *resources: pulumi.Resource, provider: kubernetes.Provider | None = None) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self._platform, provider=provider, depends_on=list(resources))
 
-    def _apis(self) -> list[pulumi.Resource]:
+    def _project_apis(self) -> ProjectApis | None:
         apis = list(self._plan.cluster.apis)
-        return [ProjectApis(f"{self._name}-apis", {"project": self.project, "apis": apis}, opts=self._after())] if apis else []
+        return ProjectApis(f"{self._name}-apis", {"project": self.project, "apis": apis}, opts=self._after()) if apis else None
 
-    def _network(self, apis: list[pulumi.Resource]) -> PlatformNetwork:
+    def _network(self) -> PlatformNetwork:
         network = self._plan.cluster.args.network
         return PlatformNetwork(
             self._name,
@@ -79,7 +85,7 @@ class GoogleCloud:
                 "pods_cidr": network.pods_cidr,
                 "services_cidr": network.services_cidr,
             },
-            opts=self._after(*apis),
+            opts=self._after(*self.ready),
         )
 
     def _cluster(self) -> GkeClusterArgs:
@@ -120,23 +126,23 @@ class GoogleCloud:
             "system_disk_gib": args.system_pool.disk_gib,
         }
 
-    def _pools(self) -> list[pulumi.Resource]:
+    def _pools(self, cluster: GkeCluster) -> list[pulumi.Resource]:
         made: list[pulumi.Resource] = []
         for pool in self._plan.pools:
             # GKE creates the pools of a ladder
             if pool.capacity is not Capacity.LADDER:
                 # CPU pool first, then one after the other: GKE refuses two operations on pools at a time
-                after = made[-1:] or [self.cluster]
-                made.append(GpuNodePool(f"{self._name}-{pool.name}", self._pool(pool), opts=self._after(*after)))
+                after = made[-1:] or [cluster]
+                made.append(GpuNodePool(f"{self._name}-{pool.name}", self._pool(pool, cluster), opts=self._after(*after)))
         return made
 
-    def _pool(self, pool: NodePool) -> GpuNodePoolArgs:
+    def _pool(self, pool: NodePool, made: GkeCluster) -> GpuNodePoolArgs:
         cluster = self._plan.cluster
         return {
             "project": self.project,
             "location": cluster.location or "",
-            "cluster": self.cluster.cluster_name,
-            "service_account": self.cluster.node_service_account,
+            "cluster": made.cluster_name,
+            "service_account": made.node_service_account,
             "pool": pool.name,
             "accelerator": pool.accelerator,
             "machine_type": pool.machine.name,
@@ -156,12 +162,14 @@ class GoogleCloud:
         }
 
     def ladders(self, provider: kubernetes.Provider) -> list[pulumi.Resource]:
-        """Create the ComputeClass of each ladder, whose node pools GKE creates."""
-        args = self._plan.cluster.args
+        """Create the ComputeClass of each ladder, whose node pools GKE creates; none in a cluster that exists."""
+        args, cluster = self._plan.cluster.args, self.cluster
+        if cluster is None:
+            return []
         manifests = {
             pool.name: compute_class(
                 pool,
-                service_account=self.cluster.node_service_account,
+                service_account=cluster.node_service_account,
                 private_nodes=args.private_nodes,
                 image_streaming=args.image_streaming,
             )
@@ -169,7 +177,7 @@ class GoogleCloud:
             if pool.capacity is Capacity.LADDER
         }
         return [
-            ComputeClass(f"{self._name}-{name}", {"manifest": manifest}, opts=self._after(self.cluster, provider=provider))
+            ComputeClass(f"{self._name}-{name}", {"manifest": manifest}, opts=self._after(cluster, provider=provider))
             for name, manifest in manifests.items()
         ]
 
@@ -199,8 +207,8 @@ class GoogleCloud:
         arguments: EndpointGatewayArgs = {
             "project": self.project,
             "region": self.region,
-            "network_id": self.network.network_id,
-            "subnetwork_id": self.network.subnetwork_id,
+            "network_id": self.network.network_id or None,
+            "subnetwork_id": self.network.subnetwork_id or None,
             "exposure": args.exposure,
             "resource_name": endpoint.resource_name,
             "certificate_name": endpoint.certificate_name,
@@ -236,11 +244,17 @@ class GoogleCloud:
                 "namespace": plan.namespace,
                 "grants": grants | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {}),
             },
-            opts=self._after(self.cluster),
+            opts=self._after(*self.ready),
         )
         if not plan.mirrors:
             return [bucket]
-        jobs = mirror_jobs(plan.mirrors, bucket=plan.bucket.name, namespace=plan.namespace, hugging_face=plan.hugging_face)
+        jobs = mirror_jobs(
+            plan.mirrors,
+            bucket=plan.bucket.name,
+            namespace=plan.namespace,
+            hugging_face=plan.hugging_face,
+            on_system_pool=self.cluster is not None,
+        )
         copies = WeightsMirror(
             f"{self._name}-mirror",
             {"prerequisites": mirror_prerequisites(plan.namespace), "jobs": jobs},
@@ -266,10 +280,12 @@ class GoogleCloud:
                 "namespace": plan.namespace,
                 "service_accounts": accounts + ([MIRROR_ACCOUNT] if plan.mirrors else []),
             },
-            opts=self._after(self.cluster, namespace, provider=provider),
+            opts=self._after(*self.ready, namespace, provider=provider),
         )
 
-    def _project_with_a_cluster(self) -> pulumi.Output[str]:
+    def _project_with_a_cluster(self) -> pulumi.Input[str]:
         """Return the project once there is a cluster: the identity pool comes with it, and before that an API may be off."""
         project = self.project
-        return self.cluster.cluster_name.apply(lambda _: project)
+        if self.cluster:
+            return self.cluster.cluster_name.apply(lambda _: project)
+        return self._apis.project if self._apis else project

@@ -57,8 +57,9 @@ class InferencePlatform(pulumi.ComponentResource):
             raise pulumi.RunError(f"the configuration of {name} cannot work:\n{error}") from None
         super().__init__("rayline:index:InferencePlatform", name, {}, opts)
         # the only cloud so far; another one is a class with the same attributes and methods
-        self._cloud = GoogleCloud(self, name, self.plan) if self.plan.cluster.mode is ClusterMode.CREATE else None
-        self._cluster: list[pulumi.Resource] = [self._cloud.cluster] if self._cloud else []
+        self._cloud = GoogleCloud(self, name, self.plan) if self.plan.cluster.on_google else None
+        self._gke = self._cloud.cluster if self._cloud else None
+        self._cluster: list[pulumi.Resource] = self._cloud.ready if self._cloud else []
         self._kubernetes = self._kubernetes_provider("kubernetes")
         self._namespace = self._make_namespace()
 
@@ -79,13 +80,13 @@ class InferencePlatform(pulumi.ComponentResource):
         self._register(endpoint, services)
 
     def _kubernetes_provider(self, ending: str, *, takes_over: bool = False) -> kubernetes.Provider:
-        cloud, args = self._cloud, self.plan.cluster.args
+        gke, args = self._gke, self.plan.cluster.args
         return kubernetes.Provider(
             f"{self._name}-{ending}",
-            kubeconfig=cloud.cluster.kubeconfig if cloud else args.kubeconfig,
-            context=None if cloud else args.context,
+            kubeconfig=gke.kubeconfig if gke else args.kubeconfig,
+            context=None if gke else args.context,
             # without it the provider replaces itself, and all its objects, where a preview does not know the kubeconfig
-            cluster_identifier=cloud.cluster.cluster_id if cloud else None,
+            cluster_identifier=gke.cluster_id if gke else None,
             # without it a new key replaces the Secret, which is then missing for a moment
             enable_secret_mutable=True,
             upsert_existing_objects=True if takes_over else None,
@@ -217,7 +218,7 @@ class InferencePlatform(pulumi.ComponentResource):
             )
 
     def _register(self, endpoint: EndpointGateway | None, services: Mapping[str, LlmService]) -> None:
-        cluster, known = self._cloud and self._cloud.cluster, pulumi.Output.from_input
+        cluster, known = self._gke, pulumi.Output.from_input
         self.cluster_name = cluster.cluster_name if cluster else known("")
         self.kubeconfig = cluster.kubeconfig if cluster else known("")
         self.endpoints = pulumi.Output.all(**{name: service.endpoint for name, service in services.items()})

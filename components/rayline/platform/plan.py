@@ -63,7 +63,7 @@ def make_plan(args: Mapping[str, Any] | InferencePlatformArgs, *, name: str = ""
 def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None:
     cluster = plan_cluster(check, args, name)
     hugging_face = plan_hugging_face(check, args.hugging_face, cluster)
-    if hugging_face.secret and cluster.mode is ClusterMode.CREATE:
+    if hugging_face.secret and cluster.on_google:
         cluster = add_api(replace(cluster, secret_manager=True), SECRET_MANAGER_API)
     bucket = plan_bucket(check, args.weights, cluster)
     kuberay = plan_kuberay(check, args.kuberay, cluster.mode)
