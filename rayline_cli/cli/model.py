@@ -15,7 +15,9 @@ FolderOption = Annotated[pathlib.Path, typer.Option("--folder", help="Folder wit
 
 @model.command(epilog="Example: rayline model add meta-llama/Llama-3.1-8B-Instruct")
 def add(
-    source: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder with the model.")],
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Hugging Face id, a folder with the model, or gs://BUCKET/FOLDER.")
+    ],
     name: Annotated[
         str | None, typer.Option("--as", help="The service's `model`, such as gs://my-bucket/my-model. Default: MODEL.")
     ] = None,

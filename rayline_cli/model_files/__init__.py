@@ -14,7 +14,7 @@ from rayline.schema.read import read
 from rayline_cli.errors import UsageError
 
 from .describe import describe
-from .sources import from_folder, from_hub
+from .sources import read_source
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ def add(
     if like is not None:
         values: dict[str, Any] = {"model": model, "like": like}
     else:
-        here = pathlib.Path(source)
-        if here.is_dir() and model == source:
+        if model == source and pathlib.Path(source).is_dir():
             raise UsageError(f"{source} is a folder here. Fix: --as with the service's model, such as gs://my-bucket/my-model")
-        values = describe(model, from_folder(here.resolve()) if here.is_dir() else from_hub(source, revision))
+        values = describe(model, read_source(source, revision))
     values |= _given(given)
     if like is None:
         _check(file.name, values)
