@@ -35,7 +35,7 @@ def add(
     """Read a model's config.json and safetensors headers, and write its file. No weights are downloaded."""
     from rayline_cli import model_files
 
-    added = model_files.add(source, name or source, folder, like=like, revision=revision, given=given or (), replace=replace)
+    added = model_files.add(source, folder, name=name, like=like, revision=revision, given=given or (), replace=replace)
     if as_json:
         print_json(added)
         return

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from rayline.models.catalog import read_models, shipped_models
+from rayline.models.catalog import FILES, SCHEMA, read_models, shipped_models
 from rayline.models.model import GIB, Model
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
+from rayline.schema.read import read
 from rayline.service.types import ServicePlan
-from rayline_cli import cli
+from rayline_cli import cli, model_files
 from rayline_cli.model_files.layers import DECODERS, LATENT, read_layers
 from tests.model_folders import decoder, write_model
 
@@ -421,6 +424,62 @@ def test_several_gpus_leave_memory_beside_vllm(qwen):
     assert large.fit.usable_gib / large.fit.memory_gib == pytest.approx(large.limits.gpu_memory_utilization)
     told = planned(qwen, "Qwen/Qwen3-8B", engine=engine | {"gpu_memory_utilization": 0.95}).warnings
     assert any("0.88 is the most that leaves it" in warning for warning in told)
+
+
+# --- for editors
+
+
+@pytest.fixture(scope="module")
+def editor() -> jsonschema.Draft202012Validator:
+    """The check that an editor makes by the shipped schema."""
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("file", sorted(FILES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_an_editor_accepts_a_shipped_file_which_names_the_schema(editor, file):
+    text = file.read_text()
+    assert text.startswith("# yaml-language-server: $schema=schema.json\n")
+    assert list(editor.iter_errors(yaml.safe_load(text))) == []
+    # YAML 1.2, which editors read, has no such numbers
+    assert not re.search(r": \d+_\d", text)
+
+
+def test_an_editor_accepts_what_the_command_writes_into_the_project(editor, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_files, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(model_files, "SCHEMA", tmp_path / "components" / "schema.json")
+    models = tmp_path / "stack" / "models"
+    add(write_model(tmp_path / "tiny", TINY, decoder(TINY)), models)
+    assert run("add", "acme/tuned", "--like", "acme/model", "--folder", models)[0] == 0
+    for file in models.iterdir():
+        text = file.read_text()
+        assert text.startswith("# yaml-language-server: $schema=../../components/schema.json\nmodel: ")
+        assert list(editor.iter_errors(yaml.safe_load(text))) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"heads": 0},
+        {"head": 3},
+        {"quantization": "none"},
+        {"heads": None},
+        {"attention": [{"layers": 1}]},
+        {"vocab_size": "1_024"},
+    ],
+    ids=str,
+)
+def test_an_editor_refuses_what_the_plan_refuses(editor, change):
+    file = yaml.safe_load((FILES / "Qwen--Qwen3.5-4B.yaml").read_text())
+    assert list(editor.iter_errors(file | change))
+    _, problems = read(Model, file | change)
+    assert problems
+
+
+def test_an_editor_needs_all_numbers_or_the_model_that_has_them(editor):
+    assert list(editor.iter_errors({"model": "acme/tuned"}))
+    assert list(editor.iter_errors({"model": "acme/tuned", "like": "Qwen/Qwen3.5-4B", "licence": "mit"})) == []
 
 
 # --- files with mistakes
