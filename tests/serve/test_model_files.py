@@ -22,11 +22,10 @@ ADDRESS = f"gs://anonymous@{BUCKET}/gemma/v1"
 TOKENIZER = "rayline/tiny-random-qwen3"
 
 
-def written(name: str, folder: Path) -> Path:
-    """The folder of a model of tiny_models, written by a process of its own."""
+def write_models(folder: Path) -> None:
+    """Writes the models of tiny_models into a folder, by a process of their own."""
     tokenizer = bundled_models.prepare(TOKENIZER, bundled_models.default_cache_dir(), Recorder())
-    subprocess.run([sys.executable, "-P", tiny_models.__file__, name, str(folder), str(tokenizer)], check=True)
-    return folder
+    subprocess.run([sys.executable, "-P", tiny_models.__file__, str(folder), str(tokenizer)], check=True)
 
 
 def add(models: Path, *arguments: str) -> None:
@@ -53,12 +52,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hybrid(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A session with a hybrid of a folder. An emulator of Cloud Storage runs beside it, of which its processes know."""
-    folder = written("granite", models.parent / "granite")
+    folder = models.parent / "granite"
+    write_models(models.parent)
     add(models, str(folder), "--as", str(folder))
     with emulator() as address, pytest.MonkeyPatch.context() as environment:
         environment.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)
         environment.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
-        upload(address, written("gemma", models.parent / "gemma"), "gemma/v1")
+        upload(address, models.parent / "gemma", "gemma/v1")
         with run(tmp_path_factory.mktemp("state"), manifest_of(models, str(folder))) as served:
             yield served
 

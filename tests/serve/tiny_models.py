@@ -1,8 +1,8 @@
-"""Write a tiny random model of another architecture than the bundled ones. A script, so that torch's memory ends with the process.
+"""Write tiny random models of other architectures than the bundled ones. A script, so that torch's memory ends with the process.
 
-    python -P tests/serve/tiny_models.py granite|gemma FOLDER TOKENIZER
+    python -P tests/serve/tiny_models.py FOLDER TOKENIZER
 
-TOKENIZER is the folder of a model with 1,024 tokens, whose tokenizer is copied.
+Writes FOLDER/granite and FOLDER/gemma. TOKENIZER is the folder of a model with 1,024 tokens, whose tokenizer is copied.
 """
 
 from __future__ import annotations
@@ -52,15 +52,17 @@ def gemma() -> Any:
     return Gemma3ForCausalLM(Gemma3TextConfig(**COMMON, head_dim=32, sliding_window=64, layer_types=kinds))
 
 
-def main(name: str, folder: Path, tokenizer: Path) -> None:
-    """Write the model and the tokenizer."""
+def main(folder: Path, tokenizer: Path) -> None:
+    """Write each model with the tokenizer."""
     import torch
 
     torch.manual_seed(20260601)
-    {"granite": granite, "gemma": gemma}[name]().to(torch.bfloat16).save_pretrained(folder)
-    for file in (*tokenizer.glob("*token*.json"), *tokenizer.glob("*.jinja")):
-        shutil.copy(file, folder / file.name)
+    for make in (granite, gemma):
+        here = folder / make.__name__
+        make().to(torch.bfloat16).save_pretrained(here)
+        for file in (*tokenizer.glob("*token*.json"), *tokenizer.glob("*.jinja")):
+            shutil.copy(file, here / file.name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -383,6 +383,34 @@ def test_a_drafter_without_a_file_is_refused_with_the_command_that_writes_one(qw
     assert "`rayline model add acme/eagle`" in message
 
 
+def test_a_drafter_that_reads_the_models_own_cache_takes_weights_alone(tmp_path, models):
+    text = TINY | {"model_type": "gemma4_text", "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 64}
+    config = {"architectures": ["Gemma4AssistantForCausalLM"], "model_type": "gemma4_assistant", "text_config": text}
+    added = add(write_model(tmp_path / "assistant", config, decoder(TINY)), models, name="acme/assistant")
+    assert (added.attention, added.unknown) == ([], None)
+
+    def fit(**kwargs: Any):
+        return planned(models, "google/gemma-4-E2B-it", engine={"kwargs": kwargs}).fit
+
+    alone, drafting = fit(), fit(speculative_config={"model": "acme/assistant", "num_speculative_tokens": 2})
+    assert drafting.weights_gib - alone.weights_gib == pytest.approx(added.weights_bytes / GIB)
+    assert drafting.layout == alone.layout
+
+
+@pytest.mark.parametrize("size", ["0.8B", "2B", "4B", "9B", "27B"])
+def test_the_own_prediction_layer_of_qwen_takes_its_weights_and_a_cache(models, size):
+    def fit(**kwargs: Any):
+        engine = {"max_model_len": 8192, "kwargs": kwargs}
+        return planned(models, f"Qwen/Qwen3.5-{size}", accelerator="h200", engine=engine).fit
+
+    models.mkdir()
+    drafter, alone = shipped_models()[f"Qwen/Qwen3.5-{size}"].drafter_bytes, fit()
+    drafting = fit(speculative_config={"method": "mtp", "num_speculative_tokens": 1})
+    assert drafter
+    assert drafting.weights_gib - alone.weights_gib == pytest.approx(drafter / GIB)
+    assert drafting.sequences(8192) < alone.sequences(8192)
+
+
 def test_a_prediction_layer_without_a_size_is_warned_of(qwen):
     config = {"method": "mtp", "num_speculative_tokens": 1}
     warnings = planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", engine={"kwargs": {"speculative_config": config}}).warnings
