@@ -25,6 +25,8 @@ _EMBEDDING = re.compile(r"(^|\.)(embed\w*|lm_head|wte|word_embeddings|shared)\."
 INDEX = "model.safetensors.index.json"
 # Of the first request for a header, as huggingface_hub has it (SAFETENSORS_MAX_HEADER_LENGTH is what the format allows).
 HEADER_BYTES = 100_000
+# Routed experts, one tensor each or all in one; Granite's have a name of their own.
+_EXPERTS = re.compile(r"\.(experts|block_sparse_moe\.(input|output)_linear)\.")
 _LAYER = re.compile(r"(^|\.)(layers|layer|h|blocks)\.(\d+)\.")
 
 
@@ -123,7 +125,7 @@ def count(tensors: Iterable[Tensor], text: Mapping[str, Any], whole: Mapping[str
             continue
         values = tensor.values * (packed(tensor) if packed else 1)
         parameters += values
-        if ".experts." in name and "shared" not in name:
+        if _EXPERTS.search(name) and "shared" not in name:
             experts += values
         if (
             tensor.dtype in ("BF16", "F16", "F32")

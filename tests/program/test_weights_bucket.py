@@ -163,7 +163,9 @@ def test_the_stacks_own_bucket_is_not_granted_twice(stack):
 
 
 @pytest.mark.parametrize(
-    "service", [location("gs://acme"), location("gs://acme/qwen", load_format="runai_streamer")], ids=["no folder", "streamer"]
+    "service",
+    [location("gs://acme"), location("gs://acme/"), location("gs://acme/qwen", load_format="runai_streamer")],
+    ids=["no folder", "a slash", "streamer"],
 )
 def test_who_reads_the_bucket_itself_may_see_it_as_well(elsewhere, service):
     roles = [role for _, _, role in grants_of(elsewhere(service))]

@@ -263,6 +263,21 @@ def test_an_unknown_architecture_is_an_upper_bound_and_asks_for_one_number(tmp_p
     assert any("what fits is a guess" in warning for warning in chosen.warnings)
 
 
+@pytest.mark.parametrize(
+    "experts",
+    [
+        {f"model.layers.0.mlp.experts.{at}.up_proj.weight": ("BF16", (128, 64)) for at in range(4)},
+        {"model.layers.0.mlp.experts.gate_up_proj": ("BF16", (4, 64, 128))},
+        {"model.layers.0.block_sparse_moe.input_linear.weight": ("BF16", (4, 128, 64))},
+    ],
+    ids=["one tensor each", "all in one", "Granite"],
+)
+def test_half_of_the_experts_compute_a_token(tmp_path, models, experts):
+    config = TINY | {"num_local_experts": 4, "num_experts_per_tok": 2}
+    added = add(write_model(tmp_path / "moe", config, {**decoder(config), **experts}), models)
+    assert added.active_parameters == added.parameters - 2 * 128 * 64
+
+
 def test_an_encoder_keeps_no_cache_and_is_planned_by_its_weights(tmp_path, models):
     config = {
         "architectures": ["BertModel"], "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 2,

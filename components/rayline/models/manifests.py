@@ -109,6 +109,6 @@ def bucket_grants(services: Iterable[ServicePlan]) -> dict[str, dict[str, list[s
 def _bucket_roles(service: ServicePlan) -> list[str]:
     # the streamer's Python part gets the bucket before its objects (runai-model-streamer-gcs 0.17.1, files.py), and so does
     # Arrow, with which Ray downloads, where the model has no folder of its own (arrow/filesystem/gcsfs.cc, GetFileInfo)
-    bare = service.weights.uri == f"gs://{service.weights.read_bucket}"
+    bare = service.weights.uri.rstrip("/") == f"gs://{service.weights.read_bucket}"
     streams = service.weights.source is WeightsSource.GCS_STREAM or service.engine_kwargs.get("load_format") in STREAMED
     return ["roles/storage.objectViewer", *(["roles/storage.bucketViewer"] if bare or streams else [])]
