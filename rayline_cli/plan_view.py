@@ -245,7 +245,7 @@ def _weights(plan: Plan, service: ServicePlan) -> str:
         copied = "copied there from Hugging Face before the first start" if plan.mirrors else "already there"
         return f"{size} from gs://{weights.bucket}/{weights.folder} ({weights.source.value}); {copied}"
     if weights.read_bucket and plan.cluster.mode is ClusterMode.CREATE:
-        return f"{size} from {weights.uri}, by each worker; the stack grants them the bucket"
+        return f"{size} from {weights.uri}, by each worker; the stack lets them read the bucket"
     if weights.uri != service.model_id or service.model.bundled or not is_hub_id(weights.uri):
         return f"{size} from {weights.uri}"
     return f"{size} from Hugging Face{f' at {weights.revision}' if weights.revision else ''}, by each worker"

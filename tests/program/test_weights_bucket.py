@@ -11,6 +11,7 @@ from rayline.models.mirror_manifests import job_name
 from rayline.models.types import Mirror
 from rayline_cli.offline import Declared, Program
 from rayline_cli.permissions import roles_for
+from rayline_cli.plan_view import stack_card
 from tests.program.test_program import needs
 
 FUSE = "qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: {source: gcs-fuse}}"
@@ -170,6 +171,15 @@ def test_the_stacks_own_bucket_is_not_granted_twice(stack):
 def test_who_reads_the_bucket_itself_may_see_it_as_well(elsewhere, service):
     roles = [role for _, _, role in grants_of(elsewhere(service))]
     assert roles == ["roles/storage.bucketViewer", "roles/storage.objectViewer"]
+
+
+def test_the_plan_names_the_bucket_and_says_who_lets_the_workers_read_it(elsewhere):
+    def weights(program: Program) -> str:
+        return dict(stack_card(program).services[0].rows)["weights"]
+
+    read = "8.5 GiB from gs://acme/qwen, by each worker; the stack lets them read the bucket"
+    assert weights(elsewhere(location("gs://acme/qwen"))) == read
+    assert weights(elsewhere(location("gs://anonymous@acme/qwen"))) == "8.5 GiB from gs://anonymous@acme/qwen"
 
 
 @pytest.mark.parametrize("uri", ["gs://anonymous@public/qwen", "s3://acme/qwen", "acme/qwen"])
