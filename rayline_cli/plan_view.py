@@ -19,6 +19,7 @@ from rayline.facts.serve_flags import SWITCHES
 from rayline.facts.throughput import measured, usd_per_million
 from rayline.head.arguments import HeadArgs
 from rayline.isolation.arguments import IsolationArgs
+from rayline.models.catalog import is_hub_id
 from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
 from rayline.schema.secret_values import may_show
@@ -261,7 +262,9 @@ def _weights(plan: Plan, service: ServicePlan) -> str:
     if weights.bucket:
         copied = "copied there from Hugging Face before the first start" if plan.mirrors else "already there"
         return f"{size} from gs://{weights.bucket}/{weights.folder} ({weights.source.value}); {copied}"
-    if weights.uri != service.model_id or service.model.bundled:
+    if weights.read_bucket and plan.cluster.on_google:
+        return f"{size} from {weights.uri}, by each worker; the stack lets them read the bucket"
+    if weights.uri != service.model_id or service.model.bundled or not is_hub_id(weights.uri):
         return f"{size} from {weights.uri}"
     return f"{size} from Hugging Face{f' at {weights.revision}' if weights.revision else ''}, by each worker"
 

@@ -112,7 +112,8 @@ def _named(program: Program) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
             for kind, name, keys in _references(resource.inputs):
                 yield kind, name, namespace if kind in _NAMESPACED else "", keys
     cluster = plan.cluster
-    if cluster.on_google and (plan.bucket or cluster.secret_manager):
+    reads = plan.bucket or any(service.weights.read_bucket for service in plan.services)
+    if cluster.on_google and (reads or cluster.secret_manager):
         # it answers pods on nodes with Workload Identity
         yield "DaemonSet", METADATA_SERVER, "kube-system", ()
 

@@ -32,6 +32,8 @@ class LoggedStart:
     tensor_parallel_size: int = 1
     served: str = ""
     """The model that ran, where it is another one of the same shape."""
+    loaded: LoadedModel | None = None
+    """The model as this start loaded it. Default: the model's file without a change."""
 
     @property
     def reserve_gib(self) -> float:
@@ -49,7 +51,7 @@ class LoggedStart:
             batches_in_flight=2 if int(self.vllm.split(".")[1]) >= 26 else 1,
         )
         return memory_fit(
-            LoadedModel(MODELS[self.model_id]),
+            self.loaded or LoadedModel(MODELS[self.model_id]),
             limits,
             memory_gib=self.card_gib,
             tensor_parallel_size=self.tensor_parallel_size,
@@ -90,6 +92,26 @@ LOGGED_STARTS: tuple[LoggedStart, ...] = (
         "Qwen/Qwen3.5-27B", "RTX PRO 6000", 94.97, "0.29.0", 0.90, 8192, 256, 8192, True, 31.24, 38.35,
         "measured on Qwen3.8-27B, which has the same shape",
         served="Qwen3.8-27B",
+    ),
+    LoggedStart(
+        "Qwen/Qwen3.5-27B", "2 x RTX 5090", 31.37, "0.26.1", 0.92, 262144, 256, 2048, True, 11.75, 1.44,
+        "KV cache computed from the concurrency: 491 blocks, of which a request holds 341. These are the numbers of a 16-bit cache; "
+        "with the FP8 cache that the page names beside it a request would hold 174",
+        tensor_parallel_size=2,
+        served="Qwen3.8-27B-FP8",
+        loaded=LoadedModel(MODELS["Qwen/Qwen3.5-27B"], bytes_per_weight=1.0),
+    ),
+    LoggedStart(
+        "Qwen/Qwen3.5-27B", "2 x RTX 5090", 31.37, "0.26.1", 0.92, 262144, 256, 2048, True, 14.62, 3.51,
+        "NVFP4 and FP8 mixed, FP8 KV cache: 611 blocks, 174 a request. The weights are the logged 10.64 GiB a GPU",
+        tensor_parallel_size=2,
+        served="Qwen3.8-27B-NVFP4 (unsloth)",
+        loaded=LoadedModel(MODELS["Qwen/Qwen3.5-27B"].model_copy(update={"loaded_gib": 2 * 10.64}), kv_value_bytes=1),
+    ),
+    LoggedStart(
+        "Qwen/Qwen3-30B-A3B-FP8", "4 x L4", 22.03, "0.29.0", 0.85, 40960, 256, 2048, True, 9.2, 9.81,
+        "weights logged as 7.4 GiB a GPU; context and sequences are not printed: defaults of the model and of the card",
+        tensor_parallel_size=4,
     ),
     LoggedStart(
         "Qwen/Qwen3-0.6B", "RTX 3060", 11.63, "0.19.0", 0.60, 4096, 8, 1024, True, 5.68, 12.98,

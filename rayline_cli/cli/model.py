@@ -15,7 +15,9 @@ FolderOption = Annotated[pathlib.Path, typer.Option("--folder", help="Folder wit
 
 @model.command(epilog="Example: rayline model add meta-llama/Llama-3.1-8B-Instruct")
 def add(
-    source: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder with the model.")],
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Hugging Face id, a folder with the model, or gs://BUCKET/FOLDER.")
+    ],
     name: Annotated[
         str | None, typer.Option("--as", help="The service's `model`, such as gs://my-bucket/my-model. Default: MODEL.")
     ] = None,
@@ -33,7 +35,7 @@ def add(
     """Read a model's config.json and safetensors headers, and write its file. No weights are downloaded."""
     from rayline_cli import model_files
 
-    added = model_files.add(source, name or source, folder, like=like, revision=revision, given=given or (), replace=replace)
+    added = model_files.add(source, folder, name=name, like=like, revision=revision, given=given or (), replace=replace)
     if as_json:
         print_json(added)
         return

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rayline.models.catalog import is_hub_id
 from rayline_cli.clients.openai import Answer
 from rayline_cli.clients.serve import ServeApi, ServeUnreachable
 from rayline_cli.local import bundled_models, diagnosis, failures, memory
@@ -236,5 +237,9 @@ def prepare_models(node: SingleNode, cache_dir: Path, report: Report) -> dict[st
         phase.waits_for(source)
         if folder := bundled_models.prepare(source, cache_dir, report):
             folders[source] = folder
-    phase.done(", ".join(f"{source}{'' if source in folders else ' (from Hugging Face)'}" for source in sources))
+    phase.done(
+        ", ".join(
+            f"{source}{' (from Hugging Face)' if source not in folders and is_hub_id(source) else ''}" for source in sources
+        )
+    )
     return folders

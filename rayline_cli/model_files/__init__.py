@@ -1,5 +1,6 @@
 """Files of models: read what a model says about itself, and write it for the plan."""
 
+import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,14 +8,15 @@ from typing import Any
 
 import yaml
 
-from rayline.models.catalog import file_name, read_models
+from rayline.models.catalog import SCHEMA, file_name, read_models
 from rayline.models.model import Model
 from rayline.schema.check import PlanError, Problem
 from rayline.schema.read import read
 from rayline_cli.errors import UsageError
+from rayline_cli.stack_names import PROJECT_ROOT
 
 from .describe import describe
-from .sources import from_folder, from_hub
+from .sources import read_source
 
 
 @dataclass(frozen=True)
@@ -36,29 +38,33 @@ def known(folder: pathlib.Path) -> Mapping[str, Model]:
 
 def add(
     source: str,
-    model: str,
     folder: pathlib.Path,
     *,
+    name: str | None,
     like: str | None,
     revision: str | None,
     given: Iterable[str],
     replace: bool,
 ) -> AddedModel:
-    """Write a model's file. Raises UsageError for a model that cannot be described, or a file that exists."""
+    """Write a model's file. `name` is the service's `model`, the source where it is None.
+
+    Raises UsageError for a model that cannot be described, or a file that exists.
+    """
+    model = name or source
     file = folder / file_name(model)
     if file.exists() and not replace:
         raise UsageError(f"{file} exists. Fix: --replace to overwrite it, or edit it")
     if like is not None:
         values: dict[str, Any] = {"model": model, "like": like}
     else:
-        here = pathlib.Path(source)
-        if here.is_dir() and model == source:
-            raise UsageError(f"{source} is a folder here. Fix: --as with the service's model, such as gs://my-bucket/my-model")
-        values = describe(model, from_folder(here.resolve()) if here.is_dir() else from_hub(source, revision))
+        if name is None and pathlib.Path(source).is_dir():
+            fix = "--as with the service's model, such as gs://my-bucket/my-model, or the folder's own path for a stack on this machine"
+            raise UsageError(f"{source} is a folder here. Fix: {fix}")
+        values = describe(model, read_source(source, revision))
     values |= _given(given)
     if like is None:
         _check(file.name, values)
-    text = _text(values)
+    text = _schema_line(folder) + _text(values)
     folder.mkdir(parents=True, exist_ok=True)
     before = file.read_bytes() if file.exists() else None
     file.write_text(text)
@@ -101,6 +107,14 @@ def _given(given: Iterable[str]) -> dict[str, Any]:
                 f"--set {one}: the value is not YAML. Fix: quote it, such as --set 'licence=\"my licence\"'"
             ) from None
     return values
+
+
+def _schema_line(folder: pathlib.Path) -> str:
+    """Return the comment by which editors find the schema; nothing for a folder outside of this project."""
+    here = folder.resolve()
+    if not here.is_relative_to(PROJECT_ROOT):
+        return ""
+    return f"# yaml-language-server: $schema={pathlib.PurePath(os.path.relpath(SCHEMA, here)).as_posix()}\n"
 
 
 def _text(values: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from rayline.facts.quantizations import KV_CACHE_BYTES, QUANTIZATIONS
 from rayline.models.catalog import is_hub_id
 from rayline_cli.errors import UsageError
 
-from .layers import CLASS_DEFAULTS, ENCODERS, heads, read_layers
-from .numbers import CONTEXT, WIDTH, number
+from .layers import ASSISTANTS, CLASS_DEFAULTS, ENCODERS, heads, read_layers
+from .numbers import CONTEXT, LAYERS, WIDTH, number
 from .sources import ModelSource
 from .weights import active_experts, count
 
@@ -34,6 +34,8 @@ def _describe(model: str, source: ModelSource) -> dict[str, Any]:
     outer = whole.get("thinker_config") or whole
     text = {**next((outer[part] for part in _TEXT_PARTS if isinstance(outer.get(part), dict)), outer)}
     text = {**CLASS_DEFAULTS.get(str(text.get("model_type")), {}), **text}
+    if whole.get("model_type") in ASSISTANTS:
+        text["num_kv_shared_layers"] = number(text, LAYERS)
     quantization, kv_cache_dtype = _quantization(source)
     if quantization:
         whole = {**whole, "quantization_config": whole.get("quantization_config") or {"quant_method": quantization}}

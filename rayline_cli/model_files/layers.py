@@ -29,6 +29,8 @@ RELATIVES = frozenset(
     }
 )
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "distilbert"})
+# Drafters of Gemma 4: every layer reads the cache of the model that they draft for (vllm/model_executor/models/gemma4_mtp.py).
+ASSISTANTS = frozenset({"gemma4_assistant", "gemma4_unified_assistant"})
 KNOWN = DECODERS | LATENT | RELATIVES | ENCODERS
 
 Layers = tuple[list[AttentionLayers], RecurrentLayers | None, str | None]

@@ -1,4 +1,4 @@
-"""Fetch what a model's files say without its weights: from Hugging Face, a mirror of it, its cache, or a folder."""
+"""Fetch what a model's files say without its weights: from Hugging Face, a mirror of it, its cache, a folder, or a bucket."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 from rayline_cli.errors import FailedError, UsageError
 
+from .folders import BucketFolder, LocalFolder, ModelFolder
 from .weights import Tensor, headers_of
 
 # Small files that are fetched; the headers of the weights come by requests for a range of bytes.
@@ -38,10 +39,25 @@ class ModelSource:
             return None
 
 
-def from_folder(folder: pathlib.Path, place: str | None = None) -> ModelSource:
+def read_source(source: str, revision: str | None) -> ModelSource:
+    """Read a model in a folder here, in a bucket, or at Hugging Face. Raises UsageError or FailedError with the reason."""
+    folder = pathlib.Path(source)
+    address = "://" in source
+    if revision is not None and (address or folder.is_dir()):
+        raise UsageError(f"--revision {revision}: is Hugging Face's, and {source} is none of its ids. Fix: leave it out")
+    if source.startswith("gs://"):
+        return from_folder(BucketFolder(source))
+    if address:
+        fix = f"copy the model to a folder here, then `rayline model add FOLDER --as {source}`; or --like BASE"
+        raise UsageError(f"{source}: of buckets, only those of Cloud Storage (gs://) are read. Fix: {fix}")
+    return from_folder(LocalFolder(folder.resolve())) if folder.is_dir() else from_hub(source, revision)
+
+
+def from_folder(folder: ModelFolder) -> ModelSource:
     """Read a model in a folder. Raises UsageError where it has no config.json or no safetensors files."""
-    files = {name: (folder / name).read_text(errors="replace") for name in SMALL_FILES if (folder / name).is_file()}
-    return ModelSource(place or f"the folder {folder}", _config(files, str(folder)), headers_of(folder), files)
+    sizes = folder.sizes()
+    files = {name: folder.read(name, sizes[name]).decode(errors="replace") for name in SMALL_FILES if sizes.get(name)}
+    return ModelSource(folder.place, _config(files, folder.place), headers_of(folder, sizes), files)
 
 
 def from_hub(model: str, revision: str | None) -> ModelSource:
@@ -105,7 +121,7 @@ def _from_cache(model: str, revision: str | None) -> ModelSource:
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         fix = "unset HF_HUB_OFFLINE, or download it with `hf download`"
         raise UsageError(f"{model}: HF_HUB_OFFLINE is set, and the cache has no such model. Fix: {fix}") from None
-    return from_folder(pathlib.Path(folder), f"{model} in the Hugging Face cache")
+    return from_folder(LocalFolder(pathlib.Path(folder), f"{model} in the Hugging Face cache"))
 
 
 def _config(files: Mapping[str, str], place: str) -> Mapping[str, Any]:

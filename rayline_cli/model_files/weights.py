@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from rayline_cli.errors import UsageError
 
+from .folders import ModelFolder
 from .numbers import LAYERS, number
 
 # Bits of one value by its name in a header (huggingface/safetensors, safetensors/src/tensor.rs, Dtype).
@@ -22,6 +22,11 @@ _BESIDE = re.compile(r"(scale|scales|scale_inv|scale_2|qzeros|g_idx|zero_point|i
 _PACKED = re.compile(r"(qweight|weight_packed|_blocks)$")
 _VISION = re.compile(r"(^|\.)(visual|vision\w*|audio\w*|multi_modal_projector|embed_vision|embed_audio)\.")
 _EMBEDDING = re.compile(r"(^|\.)(embed\w*|lm_head|wte|word_embeddings|shared)\.")
+INDEX = "model.safetensors.index.json"
+# Of the first request for a header, as huggingface_hub has it (SAFETENSORS_MAX_HEADER_LENGTH is what the format allows).
+HEADER_BYTES = 100_000
+# Routed experts, one tensor each or all in one; Granite's have a name of their own.
+_EXPERTS = re.compile(r"\.(experts|block_sparse_moe\.(input|output)_linear)\.")
 _LAYER = re.compile(r"(^|\.)(layers|layer|h|blocks)\.(\d+)\.")
 
 
@@ -56,37 +61,41 @@ class Weights:
     vision: bool
 
 
-def headers_of(folder: pathlib.Path) -> list[Tensor]:
+def headers_of(folder: ModelFolder, sizes: Mapping[str, int]) -> list[Tensor]:
     """Return the tensors of a folder's safetensors files. Raises UsageError for a file that is none, or is missing."""
     tensors: list[Tensor] = []
-    for file in _files(folder):
+    for name in _files(folder, sizes):
         try:
-            with file.open("rb") as stream:
-                size = int.from_bytes(stream.read(8), "little")
-                if size > file.stat().st_size:
-                    raise ValueError("its header is longer than the file")
-                header = json.loads(stream.read(size))
+            beginning = folder.read(name, HEADER_BYTES)
+            size = 8 + int.from_bytes(beginning[:8], "little")
+            if size > sizes[name]:
+                raise ValueError("its header is longer than the file")
+            # most headers are within the first request
+            header = json.loads((beginning if size <= len(beginning) else folder.read(name, size))[8:size])
             tensors += [
-                Tensor(name, entry["dtype"], tuple(entry["shape"])) for name, entry in header.items() if name != "__metadata__"
+                Tensor(tensor, entry["dtype"], tuple(entry["shape"]))
+                for tensor, entry in header.items()
+                if tensor != "__metadata__"
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{file}: not a safetensors file ({error}). Fix: download it again") from None
+            raise UsageError(f"{folder.place}: {name}: not a safetensors file ({error}). Fix: download it again") from None
     return tensors
 
 
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+def _files(folder: ModelFolder, sizes: Mapping[str, int]) -> list[str]:
     """Return the files of the index, else all: a folder may hold the same weights in another form beside."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        single = folder / "model.safetensors"
-        return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    if INDEX not in sizes:
+        single = "model.safetensors"
+        return [single] if single in sizes else sorted(name for name in sizes if name.endswith(".safetensors"))
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(json.loads(folder.read(INDEX, sizes[INDEX]))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{index}: not an index of safetensors files ({error}). Fix: download it again") from None
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise UsageError(f"{folder}: {', '.join(missing)} of its index is missing. Fix: download the whole model")
-    return [folder / name for name in names]
+        raise UsageError(
+            f"{folder.place}: {INDEX}: not an index of safetensors files ({error}). Fix: download it again"
+        ) from None
+    if missing := [name for name in names if name not in sizes]:
+        raise UsageError(f"{folder.place}: {', '.join(missing)} of its index is missing. Fix: download the whole model")
+    return names
 
 
 def count(tensors: Iterable[Tensor], text: Mapping[str, Any], whole: Mapping[str, Any]) -> Weights:
@@ -116,7 +125,7 @@ def count(tensors: Iterable[Tensor], text: Mapping[str, Any], whole: Mapping[str
             continue
         values = tensor.values * (packed(tensor) if packed else 1)
         parameters += values
-        if ".experts." in name and "shared" not in name:
+        if _EXPERTS.search(name) and "shared" not in name:
             experts += values
         if (
             tensor.dtype in ("BF16", "F16", "F32")

@@ -10,6 +10,8 @@ from rayline.models.in_pods import mirror_model
 from rayline.models.mirror_manifests import job_name
 from rayline.models.types import Mirror
 from rayline_cli.offline import Declared, Program
+from rayline_cli.permissions import roles_for
+from rayline_cli.plan_view import stack_card
 from tests.program.test_program import needs
 
 FUSE = "qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: {source: gcs-fuse}}"
@@ -94,6 +96,106 @@ def test_the_cluster_has_the_driver_where_a_service_mounts_and_only_there(stack)
 
     assert addons(stack(FUSE))["gcsFuseCsiDriverConfig"] == {"enabled": True}
     assert "gcsFuseCsiDriverConfig" not in addons(stack(STREAM))
+
+
+# --- buckets of others
+
+
+def location(uri: str, name: str = "qwen", **more: str) -> str:
+    engine = f", engine: {{kwargs: {{load_format: {more['load_format']}}}}}" if more else ""
+    return f"{name}: {{model: Qwen/Qwen3.5-4B, accelerator: l4, weights: {{location: '{uri}'}}{engine}}}"
+
+
+@pytest.fixture
+def elsewhere(record_file: Callable[..., Program]) -> Callable[..., Program]:
+    """The program of services without a bucket of the stack's own."""
+
+    def record(*services: str, more: str = "", cluster: str = "mode: create") -> Program:
+        listed = "".join(f"  {service}\n" for service in services)
+        return record_file(
+            f"gcp:project: my-project\ngcp:region: us-central1\ncluster: {{{cluster}}}\n{more}services:\n{listed}"
+        )
+
+    return record
+
+
+def grants_of(program: Program) -> list[tuple[str, str, str]]:
+    """(bucket, account, role) of every grant."""
+    grants = [grant.inputs for grant in program.of_type("BucketIAMMember")]
+    return sorted((grant["bucket"], grant["member"].rpartition("/sa/")[2], grant["role"]) for grant in grants)
+
+
+def test_each_worker_may_read_the_bucket_that_its_service_names_and_no_other(elsewhere):
+    program = elsewhere(
+        location("gs://acme/qwen"),
+        location("gs://acme/tuned", "tuned"),
+        location("gs://others.example.com/q", "third"),
+        "hub: {model: Qwen/Qwen3.5-0.8B, accelerator: l4}",
+    )
+    assert grants_of(program) == [
+        ("acme", "qwen-worker", "roles/storage.objectViewer"),
+        ("acme", "tuned-worker", "roles/storage.objectViewer"),
+        ("others.example.com", "third-worker", "roles/storage.objectViewer"),
+    ]
+    assert program.of_type("storage/bucket:Bucket") == []
+    assert "storage.googleapis.com" in [api.inputs["service"] for api in program.of_type("projects/service:Service")]
+
+
+def test_a_service_waits_for_its_rights_on_a_bucket_of_others(elsewhere):
+    program = elsewhere(location("gs://acme/qwen"))
+    (service,) = program.of_type(":RayService")
+    assert {grant.urn for grant in program.of_type("BucketIAMMember")} <= needs(program, service)
+
+
+def test_a_model_that_is_an_address_has_its_bucket_granted(elsewhere, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "a.yaml").write_text("model: gs://acme/qwen\nlike: Qwen/Qwen3.5-4B\n")
+    program = elsewhere("qwen: {model: 'gs://acme/qwen', accelerator: l4}", more=f"models: {models}\n")
+    assert grants_of(program) == [("acme", "qwen-worker", "roles/storage.objectViewer")]
+
+
+def test_the_stacks_own_bucket_is_not_granted_twice(stack):
+    program = stack(FUSE, location("gs://my-models/mine", "mine"), bucket="bucket: my-models, mirror: false")
+    assert grants_of(program) == [
+        ("my-models", "mine-worker", "roles/storage.objectViewer"),
+        ("my-models", "qwen-worker", "roles/storage.objectViewer"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [location("gs://acme"), location("gs://acme/"), location("gs://acme/qwen", load_format="runai_streamer")],
+    ids=["no folder", "a slash", "streamer"],
+)
+def test_who_reads_the_bucket_itself_may_see_it_as_well(elsewhere, service):
+    roles = [role for _, _, role in grants_of(elsewhere(service))]
+    assert roles == ["roles/storage.bucketViewer", "roles/storage.objectViewer"]
+
+
+def test_the_plan_names_the_bucket_and_says_who_lets_the_workers_read_it(elsewhere):
+    def weights(program: Program) -> str:
+        return dict(stack_card(program).services[0].rows)["weights"]
+
+    read = "8.5 GiB from gs://acme/qwen, by each worker; the stack lets them read the bucket"
+    assert weights(elsewhere(location("gs://acme/qwen"))) == read
+    assert weights(elsewhere(location("gs://anonymous@acme/qwen"))) == "8.5 GiB from gs://anonymous@acme/qwen"
+
+
+@pytest.mark.parametrize("uri", ["gs://anonymous@public/qwen", "s3://acme/qwen", "acme/qwen"])
+def test_public_data_and_other_clouds_have_no_grant(elsewhere, uri):
+    assert grants_of(elsewhere(location(uri))) == []
+
+
+def test_a_cluster_of_others_gets_no_grant(record_file):
+    assert grants_of(record_file(f"cluster: {{mode: existing}}\nservices:\n  {location('gs://acme/qwen')}\n")) == []
+
+
+def test_the_deployer_needs_the_right_to_grant_on_each_bucket(elsewhere):
+    roles = roles_for(elsewhere(location("gs://acme/qwen"), location("gs://others/q", "other")))
+    admin = [role for role in roles if role.role == "roles/storage.admin"]
+    assert [(role.scope.kind, role.scope.name) for role in admin] == [("bucket", "acme"), ("bucket", "others")]
+    assert admin[0].permissions == ("storage.buckets.getIamPolicy", "storage.buckets.setIamPolicy")
 
 
 # --- copies

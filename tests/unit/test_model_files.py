@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from rayline.models.catalog import read_models, shipped_models
+from rayline.models.catalog import FILES, SCHEMA, read_models, shipped_models
 from rayline.models.model import GIB, Model
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
+from rayline.schema.read import read
 from rayline.service.types import ServicePlan
-from rayline_cli import cli
+from rayline_cli import cli, model_files
 from rayline_cli.model_files.layers import DECODERS, LATENT, read_layers
 from tests.model_folders import decoder, write_model
 
@@ -260,6 +263,21 @@ def test_an_unknown_architecture_is_an_upper_bound_and_asks_for_one_number(tmp_p
     assert any("what fits is a guess" in warning for warning in chosen.warnings)
 
 
+@pytest.mark.parametrize(
+    "experts",
+    [
+        {f"model.layers.0.mlp.experts.{at}.up_proj.weight": ("BF16", (128, 64)) for at in range(4)},
+        {"model.layers.0.mlp.experts.gate_up_proj": ("BF16", (4, 64, 128))},
+        {"model.layers.0.block_sparse_moe.input_linear.weight": ("BF16", (4, 128, 64))},
+    ],
+    ids=["one tensor each", "all in one", "Granite"],
+)
+def test_half_of_the_experts_compute_a_token(tmp_path, models, experts):
+    config = TINY | {"num_local_experts": 4, "num_experts_per_tok": 2}
+    added = add(write_model(tmp_path / "moe", config, {**decoder(config), **experts}), models)
+    assert added.active_parameters == added.parameters - 2 * 128 * 64
+
+
 def test_an_encoder_keeps_no_cache_and_is_planned_by_its_weights(tmp_path, models):
     config = {
         "architectures": ["BertModel"], "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 2,
@@ -380,6 +398,34 @@ def test_a_drafter_without_a_file_is_refused_with_the_command_that_writes_one(qw
     assert "`rayline model add acme/eagle`" in message
 
 
+def test_a_drafter_that_reads_the_models_own_cache_takes_weights_alone(tmp_path, models):
+    text = TINY | {"model_type": "gemma4_text", "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 64}
+    config = {"architectures": ["Gemma4AssistantForCausalLM"], "model_type": "gemma4_assistant", "text_config": text}
+    added = add(write_model(tmp_path / "assistant", config, decoder(TINY)), models, name="acme/assistant")
+    assert (added.attention, added.unknown) == ([], None)
+
+    def fit(**kwargs: Any):
+        return planned(models, "google/gemma-4-E2B-it", engine={"kwargs": kwargs}).fit
+
+    alone, drafting = fit(), fit(speculative_config={"model": "acme/assistant", "num_speculative_tokens": 2})
+    assert drafting.weights_gib - alone.weights_gib == pytest.approx(added.weights_bytes / GIB)
+    assert drafting.layout == alone.layout
+
+
+@pytest.mark.parametrize("size", ["0.8B", "2B", "4B", "9B", "27B"])
+def test_the_own_prediction_layer_of_qwen_takes_its_weights_and_a_cache(models, size):
+    def fit(**kwargs: Any):
+        engine = {"max_model_len": 8192, "kwargs": kwargs}
+        return planned(models, f"Qwen/Qwen3.5-{size}", accelerator="h200", engine=engine).fit
+
+    models.mkdir()
+    drafter, alone = shipped_models()[f"Qwen/Qwen3.5-{size}"].drafter_bytes, fit()
+    drafting = fit(speculative_config={"method": "mtp", "num_speculative_tokens": 1})
+    assert drafter
+    assert drafting.weights_gib - alone.weights_gib == pytest.approx(drafter / GIB)
+    assert drafting.sequences(8192) < alone.sequences(8192)
+
+
 def test_a_prediction_layer_without_a_size_is_warned_of(qwen):
     config = {"method": "mtp", "num_speculative_tokens": 1}
     warnings = planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", engine={"kwargs": {"speculative_config": config}}).warnings
@@ -421,6 +467,62 @@ def test_several_gpus_leave_memory_beside_vllm(qwen):
     assert large.fit.usable_gib / large.fit.memory_gib == pytest.approx(large.limits.gpu_memory_utilization)
     told = planned(qwen, "Qwen/Qwen3-8B", engine=engine | {"gpu_memory_utilization": 0.95}).warnings
     assert any("0.88 is the most that leaves it" in warning for warning in told)
+
+
+# --- for editors
+
+
+@pytest.fixture(scope="module")
+def editor() -> jsonschema.Draft202012Validator:
+    """The check that an editor makes by the shipped schema."""
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("file", sorted(FILES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_an_editor_accepts_a_shipped_file_which_names_the_schema(editor, file):
+    text = file.read_text()
+    assert text.startswith("# yaml-language-server: $schema=schema.json\n")
+    assert list(editor.iter_errors(yaml.safe_load(text))) == []
+    # YAML 1.2, which editors read, has no such numbers
+    assert not re.search(r": \d+_\d", text)
+
+
+def test_an_editor_accepts_what_the_command_writes_into_the_project(editor, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_files, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(model_files, "SCHEMA", tmp_path / "components" / "schema.json")
+    models = tmp_path / "stack" / "models"
+    add(write_model(tmp_path / "tiny", TINY, decoder(TINY)), models)
+    assert run("add", "acme/tuned", "--like", "acme/model", "--folder", models)[0] == 0
+    for file in models.iterdir():
+        text = file.read_text()
+        assert text.startswith("# yaml-language-server: $schema=../../components/schema.json\nmodel: ")
+        assert list(editor.iter_errors(yaml.safe_load(text))) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"heads": 0},
+        {"head": 3},
+        {"quantization": "none"},
+        {"heads": None},
+        {"attention": [{"layers": 1}]},
+        {"vocab_size": "1_024"},
+    ],
+    ids=str,
+)
+def test_an_editor_refuses_what_the_plan_refuses(editor, change):
+    file = yaml.safe_load((FILES / "Qwen--Qwen3.5-4B.yaml").read_text())
+    assert list(editor.iter_errors(file | change))
+    _, problems = read(Model, file | change)
+    assert problems
+
+
+def test_an_editor_needs_all_numbers_or_the_model_that_has_them(editor):
+    assert list(editor.iter_errors({"model": "acme/tuned"}))
+    assert list(editor.iter_errors({"model": "acme/tuned", "like": "Qwen/Qwen3.5-4B", "licence": "mit"})) == []
 
 
 # --- files with mistakes

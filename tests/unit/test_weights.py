@@ -6,6 +6,7 @@ import pytest
 
 from rayline.facts.choices import WeightsSource
 from rayline.platform.plan import make_plan
+from rayline.schema.check import PlanError
 from rayline.service.manifest import ray_service
 from rayline.service.serve_config import serve_config
 
@@ -89,8 +90,9 @@ def test_a_revision_is_what_vllm_asks_hugging_face_for():
 @pytest.mark.parametrize(
     ("uri", "warned"),
     [
-        ("gs://acme/qwen", True),
+        ("gs://acme/qwen", False),
         ("s3://acme/qwen", True),
+        ("abfss://qwen@acme.dfs.core.windows.net/qwen", True),
         ("gs://anonymous@public/qwen", False),
         ("acme/qwen-tuned", False),
         ("/models/qwen", False),
@@ -99,6 +101,28 @@ def test_a_revision_is_what_vllm_asks_hugging_face_for():
 def test_the_plan_says_that_a_bucket_of_ones_own_has_to_grant_its_workers_rights(uri, warned):
     said = [one for one in planned(QWEN | {"weights": {"location": uri}}).warnings if "grants the workers no rights" in one]
     assert [uri in one for one in said] == [True] * warned
+
+
+def test_in_a_cluster_of_others_a_bucket_has_to_grant_its_readers_rights_itself():
+    for service in (QWEN | {"weights": {"location": "gs://acme/qwen"}}, QWEN | {"weights": {"location": "s3://acme/qwen"}}):
+        (warning,) = [
+            one
+            for one in make_plan({"cluster": {"mode": "existing"}, "services": {"qwen": service}}).warnings
+            if "grants the workers no rights" in one
+        ]
+        assert "Fix: let the ServiceAccount qwen-worker read it" in warning
+
+
+@pytest.mark.parametrize("uri", ["gs:///qwen", "gs://Acme/qwen", "gs://me@acme/qwen", "gs://anonymous@/qwen"])
+def test_an_address_without_the_name_of_a_bucket_is_refused(uri):
+    with pytest.raises(PlanError, match=r"services\.qwen\.weights\.location .*no bucket of Cloud Storage has this name"):
+        planned(QWEN | {"weights": {"location": uri}})
+
+
+def test_an_address_has_no_revision(tmp_path):
+    (tmp_path / "a.yaml").write_text("model: gs://acme/qwen\nlike: Qwen/Qwen3.5-4B\n")
+    with pytest.raises(PlanError, match=r"weights\.revision .*the model is an address: leave it out"):
+        planned(QWEN | {"model": "gs://acme/qwen", "weights": {"revision": "v1"}}, models=str(tmp_path))
 
 
 def test_the_plan_has_nothing_to_say_about_the_bucket_that_the_stack_names():

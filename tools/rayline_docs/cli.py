@@ -13,7 +13,7 @@ def docs(
         bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale or breaks the rules of words.")
     ] = False,
 ) -> None:
-    """Write the generated parts of docs/, stacks/schema.json and the facts of an updated Ray or vLLM. For developers of this repository."""
+    """Write the generated parts of docs/, the schemas for editors and the facts of an updated Ray or vLLM. For developers of this repository."""
     from . import pages, words
 
     if not check:

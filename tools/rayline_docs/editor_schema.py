@@ -1,8 +1,12 @@
-"""Write the JSON Schema of stack files. Editors complete and check the files with it (yaml-language-server)."""
+"""Write the JSON Schemas of stack files and of models' files. Editors complete and check them (yaml-language-server)."""
 
 import json
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from rayline.models.catalog import SCHEMA as MODEL_FILE
+from rayline.models.model import AttentionLayers, Model, RecurrentLayers
 from rayline.platform.arguments import InferencePlatformArgs
 from rayline.schema.base import Arguments
 from rayline.schema.read import PROVIDER_KEYS, TOKEN_KEY
@@ -11,6 +15,7 @@ from rayline_cli.stack_names import PROJECT_ROOT
 from rayline_docs.keys import places
 
 FILE = PROJECT_ROOT / "stacks" / "schema.json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema(project: str = "rayline") -> dict[str, Any]:
@@ -35,7 +40,7 @@ def schema(project: str = "rayline") -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DIALECT,
         "title": "Stack file of rayline",
         "type": "object",
         "properties": {
@@ -60,6 +65,22 @@ def _describe(arguments: type[Arguments], properties: dict[str, Any]) -> None:
             properties[name]["additionalProperties"] = False
 
 
-def text() -> str:
-    """Return the file's content."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+def model_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a model's file: all numbers, or `like` and those that differ from the other model's."""
+    made = Model.model_json_schema()
+    for arguments in (Model, AttentionLayers, RecurrentLayers):
+        _describe(arguments, (made if arguments is Model else made["$defs"][arguments.__name__])["properties"])
+    like = {**made["properties"]["model"], "description": "Model whose numbers this file takes where it has none of its own."}
+    made["properties"] = {**made["properties"], "like": like}
+    complete = [key for key in made.pop("required") if key != "model"]
+    either = [{"required": ["like"]}, {"required": complete}]
+    return made | {"$schema": DIALECT, "title": "Model file of rayline", "required": ["model"], "anyOf": either}
+
+
+def texts() -> Mapping[pathlib.Path, str]:
+    """Return the content of each schema's file."""
+    return {FILE: _text(schema()), MODEL_FILE: _text(model_schema())}
+
+
+def _text(made: Mapping[str, Any]) -> str:
+    return json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

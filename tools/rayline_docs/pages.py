@@ -57,7 +57,7 @@ def filled(page: str, text: str) -> str:
 
 def pages() -> dict[pathlib.Path, str]:
     """Return the current text of every page with generated parts."""
-    wanted = {editor_schema.FILE: editor_schema.text()}
+    wanted = dict(editor_schema.texts())
     if runtime_facts.outdated():
         wanted[runtime_facts.FILE] = runtime_facts.text()
     for page in PARTS:

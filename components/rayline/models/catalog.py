@@ -14,6 +14,8 @@ from rayline.schema.check import PlanError, Problem
 from rayline.schema.read import read
 
 FILES = pathlib.Path(__file__).with_name("files")
+SCHEMA = FILES / "schema.json"
+"""JSON Schema of a model's file, for editors."""
 
 
 @cache

@@ -5,10 +5,12 @@ gcs-stream: vLLM's Run:ai streamer, from the bucket into the GPU; nothing on dis
 gcs-fuse: the model's folder of the bucket, mounted read-only by GKE's driver, whose cache is on the ephemeral storage too.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from rayline.facts.choices import WeightsSource
 from rayline.facts.google import FUSE_ANNOTATION, FUSE_DRIVER
+from rayline.facts.labels import Role, service_account
 from rayline.service.types import ServicePlan
 
 # Under /tmp, where every container may write: the head has the variable without the volume.
@@ -28,6 +30,8 @@ FUSE_OPTIONS = (
     "metadata-cache:stat-cache-max-size-mb:-1",
     "metadata-cache:type-cache-max-size-mb:-1",
 )
+# Load formats of the streamer (vllm/model_executor/model_loader/__init__.py).
+STREAMED = ("runai_streamer", "runai_streamer_sharded")
 # "0" takes the sidecar's limits away, as there: 256 MiB and 250m would throttle the loading of every model.
 FUSE_LIMITS = ("cpu-limit", "memory-limit", "ephemeral-storage-limit")
 
@@ -93,10 +97,18 @@ def mounts(service: ServicePlan) -> list[dict[str, Any]]:
     return [{"name": BUCKET_VOLUME, "mountPath": service.weights.uri, "readOnly": True}]
 
 
-def bucket_roles(service: ServicePlan) -> list[str]:
-    """Return the workers' roles on the bucket; none where they read no bucket."""
-    if service.weights.source is WeightsSource.HUB:
-        return []
-    # the streamer's Python part gets the bucket before its objects (runai-model-streamer-gcs 0.17.1, files.py)
-    streamer = ["roles/storage.bucketViewer"] if service.weights.source is WeightsSource.GCS_STREAM else []
-    return ["roles/storage.objectViewer", *streamer]
+def bucket_grants(services: Iterable[ServicePlan]) -> dict[str, dict[str, list[str]]]:
+    """Return the roles of each worker's ServiceAccount by bucket; only services that read a bucket have any."""
+    grants: dict[str, dict[str, list[str]]] = {}
+    for service in services:
+        if bucket := service.weights.read_bucket:
+            grants.setdefault(bucket, {})[service_account(service.name, Role.WORKER)] = _bucket_roles(service)
+    return grants
+
+
+def _bucket_roles(service: ServicePlan) -> list[str]:
+    # the streamer's Python part gets the bucket before its objects (runai-model-streamer-gcs 0.17.1, files.py), and so does
+    # Arrow, with which Ray downloads, where the model has no folder of its own (arrow/filesystem/gcsfs.cc, GetFileInfo)
+    bare = service.weights.uri.rstrip("/") == f"gs://{service.weights.read_bucket}"
+    streams = service.weights.source is WeightsSource.GCS_STREAM or service.engine_kwargs.get("load_format") in STREAMED
+    return ["roles/storage.objectViewer", *(["roles/storage.bucketViewer"] if bare or streams else [])]

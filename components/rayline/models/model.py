@@ -10,7 +10,9 @@ FP32 = 4
 GIB = 2**30
 
 Version = Annotated[str, form(r"\d+\.\d+(\.\d+)?", "a version such as 0.29.0", 20)]
-Quantization = Annotated[str, Domain(f"one of {', '.join(QUANTIZATIONS)}", lambda value: value in QUANTIZATIONS)]
+Quantization = Annotated[
+    str, Domain(f"one of {', '.join(QUANTIZATIONS)}", lambda value: value in QUANTIZATIONS, {"enum": sorted(QUANTIZATIONS)})
+]
 
 
 class AttentionLayers(Arguments):

@@ -1,11 +1,13 @@
-"""Plan where weights come from: Hugging Face, or a bucket that replicas stream from or mount."""
+"""Plan where weights come from: Hugging Face, or a bucket that replicas download, stream from or mount."""
 
+import re
 from collections.abc import Iterable
 from math import ceil
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, WeightsSource
+from rayline.facts.labels import Role, service_account
 from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_BUCKETS, RUNTIMES
 from rayline.models.arguments import BucketArgs
 from rayline.models.model import GIB
@@ -19,6 +21,8 @@ from rayline.service.types import ServicePlan
 MOUNT = "/models"
 # Addresses from which Ray downloads (ray/llm/_internal/common/utils/cloud_filesystem/pyarrow_filesystem.py).
 CLOUDS = ("gs://", "s3://", "abfss://", "azure://")
+# A bucket of any project, dots included (cloud.google.com/storage/docs/buckets#naming). Ray reads one under anonymous@ without rights.
+_BUCKET = re.compile(r"gs://(anonymous@)?([a-z0-9][-_.a-z0-9]{1,220}[a-z0-9])(/.*)?")
 
 
 def plan_bucket(check: Check, arguments: BucketArgs | None, cluster: ClusterPlan) -> BucketPlan | None:
@@ -36,12 +40,15 @@ def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> 
     """Decide where the replicas of a service read the model from."""
     service, mode = request.arguments, request.cluster.mode
     source, revision, location = service.weights.source, service.weights.revision, service.weights.location
+    address = location or service.model
     if revision is not None and location:
         request.refuse("weights.revision", "is Hugging Face's, and weights.location takes its place: leave one out")
+    elif revision is not None and address.startswith(("/", *CLOUDS)):
+        request.refuse("weights.revision", "is Hugging Face's, and the model is an address: leave it out")
     elif revision is not None and request.on_this_machine:
         request.refuse("weights.revision", "this machine has one copy of each model: leave it out")
     if source is WeightsSource.HUB:
-        return ServiceWeights(source, location or service.model, revision=revision)
+        return ServiceWeights(source, address, revision=revision, read_bucket=_bucket_to_read(request, address))
 
     if service.model.startswith(("/", *CLOUDS)):
         request.refuse(
@@ -65,7 +72,20 @@ def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> 
     folder = f"{service.model}/{revision or defaults.REVISION}"
     name = bucket.name if bucket else ""
     uri = f"gs://{name}/{folder}" if source is WeightsSource.GCS_STREAM else f"{MOUNT}/{service.model}"
-    return ServiceWeights(source, uri, bucket=name, folder=folder)
+    return ServiceWeights(source, uri, bucket=name, folder=folder, read_bucket=name)
+
+
+def _bucket_to_read(request: ServiceRequest, address: str) -> str:
+    """Return the bucket of a gs:// address whose readers need rights; empty for another address, and for public data."""
+    if not address.startswith("gs://"):
+        return ""
+    parts = _BUCKET.fullmatch(address)
+    if parts is None:
+        key = "weights.location" if request.arguments.weights.location else "model"
+        request.refuse(
+            key, "no bucket of Cloud Storage has this name. Fix: gs://BUCKET/FOLDER, or gs://anonymous@BUCKET/FOLDER"
+        )
+    return "" if parts is None or parts[1] else parts[2]
 
 
 def _check_stream(request: ServiceRequest) -> None:
@@ -108,16 +128,17 @@ def plan_mirrors(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> 
 
 
 def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> list[str]:
-    """Warn of each weights.location in a bucket that has to grant rights. Ray reads one under //anonymous@ without any."""
+    """Warn of each bucket whose owner has to grant rights. The kit does it for Cloud Storage in a GKE cluster."""
     if cluster.mode is ClusterMode.LOCAL:
         return []
     warnings = []
     for service in services:
-        uri = service.weights.uri
-        if service.weights.source is WeightsSource.HUB and uri.startswith(CLOUDS) and "//anonymous@" not in uri:
+        uri, granted = service.weights.uri, service.weights.read_bucket and cluster.on_google
+        if service.weights.source is WeightsSource.HUB and uri.startswith(CLOUDS) and "//anonymous@" not in uri and not granted:
             warnings.append(
-                f"{service.name}: weights.location {uri}: the kit grants the workers no rights on this bucket; "
-                'docs/operations.md, "Where weights come from", lists what they need'
+                f"{service.name}: {uri}: the kit grants the workers no rights on this bucket. Fix: let the ServiceAccount "
+                f"{service_account(service.name, Role.WORKER)} read it; "
+                'docs/operations.md, "Where weights come from", has the commands'
             )
     return warnings
 
@@ -130,7 +151,7 @@ def on_disk_gib(source: WeightsSource, weights_gib: float) -> int:
 def bucket_warnings(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> list[str]:
     """Warn of a bucket that no service reads, and of one that is deleted with the stack."""
     warnings = []
-    if bucket and not any(service.weights.bucket for service in services):
+    if bucket and not any(service.weights.read_bucket == bucket.name for service in services):
         warnings.append(
             f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"
         )

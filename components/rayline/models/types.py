@@ -10,8 +10,8 @@ from rayline.facts.choices import WeightsSource
 class ServiceWeights:
     """Source of a service's weights.
 
-    `uri` is Ray Serve LLM's model_source. `folder` is the model's folder in the bucket, MODEL/REVISION. `folder` and `bucket` are
-    empty where no bucket is read. `revision` is the one at Hugging Face, None for its default.
+    `uri` is Ray Serve LLM's model_source. `folder` is the model's folder in the platform's bucket, MODEL/REVISION. `folder` and
+    `bucket` are empty with source hub. `revision` is the one at Hugging Face, None for its default.
     """
 
     source: WeightsSource
@@ -19,6 +19,8 @@ class ServiceWeights:
     revision: str | None = None
     bucket: str = ""
     folder: str = ""
+    read_bucket: str = ""
+    """Cloud Storage bucket on which the workers need rights: the platform's, or that of a gs:// address."""
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from rayline.head.head_store import HeadStoreInstance
 from rayline.hugging_face.manifests import secret_provider_class
 from rayline.hugging_face.secret_manager_token import SecretManagerToken
 from rayline.models.bucket import WeightsBucket
-from rayline.models.manifests import bucket_roles
+from rayline.models.manifests import bucket_grants
 from rayline.models.mirror import WeightsMirror
 from rayline.models.mirror_manifests import ACCOUNT as MIRROR_ACCOUNT
 from rayline.models.mirror_manifests import BUCKET_ROLES as MIRROR_ROLES
 from rayline.models.mirror_manifests import mirror_jobs, mirror_prerequisites
+from rayline.models.types import BucketPlan
 from rayline.platform.types import Plan
 from rayline.pools.compute_class import ComputeClass
 from rayline.pools.gpu_node_pool import GpuNodePool, GpuNodePoolArgs
@@ -226,28 +227,20 @@ class GoogleCloud:
         return EndpointGateway(f"{self._name}-{args.exposure.value}-endpoint", arguments, opts=in_namespace)
 
     def weights(self, provider: kubernetes.Provider, needed: list[pulumi.Resource]) -> list[pulumi.Resource]:
-        """Create the bucket with weights and the Jobs that fill it; nothing where the plan has no bucket."""
-        plan = self._plan
+        """Create the bucket with weights, the Jobs that fill it, and the workers' rights on each bucket that they read."""
+        plan, grants = self._plan, bucket_grants(self._plan.services)
+        own = grants.pop(plan.bucket.name, {}) if plan.bucket else {}
+        others: list[pulumi.Resource] = [
+            self._bucket(f"{self._name}-weights-{name}", BucketPlan(name, create=False, mirror=False, keep=True), accounts)
+            for name, accounts in grants.items()
+        ]
         if not plan.bucket:
-            return []
-        readers = [service for service in plan.services if service.weights.bucket]
-        grants = {service_account(service.name, Role.WORKER): bucket_roles(service) for service in readers}
-        bucket = WeightsBucket(
-            f"{self._name}-weights",
-            {
-                "project": self.project,
-                "region": self.region,
-                "bucket": plan.bucket.name,
-                "create": plan.bucket.create,
-                "keep": plan.bucket.keep,
-                "cluster_project": self._project_with_a_cluster(),
-                "namespace": plan.namespace,
-                "grants": grants | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {}),
-            },
-            opts=self._after(*self.ready),
+            return others
+        bucket = self._bucket(
+            f"{self._name}-weights", plan.bucket, own | ({MIRROR_ACCOUNT: MIRROR_ROLES} if plan.mirrors else {})
         )
         if not plan.mirrors:
-            return [bucket]
+            return [bucket, *others]
         jobs = mirror_jobs(
             plan.mirrors,
             bucket=plan.bucket.name,
@@ -261,7 +254,23 @@ class GoogleCloud:
             # without the GPU pools: the copies are made while Google looks for the machines
             opts=self._after(*needed, bucket, provider=provider),
         )
-        return [bucket, copies]
+        return [bucket, copies, *others]
+
+    def _bucket(self, name: str, bucket: BucketPlan, grants: dict[str, list[str]]) -> WeightsBucket:
+        return WeightsBucket(
+            name,
+            {
+                "project": self.project,
+                "region": self.region,
+                "bucket": bucket.name,
+                "create": bucket.create,
+                "keep": bucket.keep,
+                "cluster_project": self._project_with_a_cluster(),
+                "namespace": self._plan.namespace,
+                "grants": grants,
+            },
+            opts=self._after(*self.ready),
+        )
 
     def token(self, provider: kubernetes.Provider, namespace: pulumi.Resource) -> SecretManagerToken:
         """Create the mount of the Hugging Face token from Secret Manager."""

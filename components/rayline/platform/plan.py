@@ -73,8 +73,9 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         cluster = add_api(cluster, MEMORYSTORE_API)
     isolation = plan_isolation(check, args.isolation, args.services, cluster, kuberay)
     drafts = _services(check, args, cluster, hugging_face, kuberay, bucket)
-    if bucket:
-        mounted = any(draft.plan.weights.source is WeightsSource.GCS_FUSE for draft in drafts)
+    read = [draft.plan.weights for draft in drafts if draft.plan.weights.read_bucket]
+    if bucket or (read and cluster.on_google):
+        mounted = any(weights.source is WeightsSource.GCS_FUSE for weights in read)
         cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)
     drafts = sized(check, drafts, head.args)
     by_key = plan_pools(drafts, cluster) if cluster.mode is ClusterMode.CREATE else {}
