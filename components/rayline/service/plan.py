@@ -26,6 +26,7 @@ from rayline.service.loading import plan_loading
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, start_timeout, surge_workers
 from rayline.service.types import Draft, ServicePlan, WorkerGroup
+from rayline.service.workload import check_request, check_workload
 
 
 def plan_service(
@@ -57,6 +58,7 @@ def plan_service(
     engine_kwargs = plan_engine_kwargs(request)
     _check_api(request)
     _check_volumes(request)
+    check_workload(request)
     if request.on_this_machine and not request.on_cpu:
         request.refuse("accelerator", "this machine's mode runs on the CPU: accelerator cpu, or another stack")
     if model is None or runtime is None:
@@ -69,6 +71,8 @@ def plan_service(
         *(loaded, runtime, scale, env, engine_kwargs, weights, warnings),
     )
     draft = _plan_on_cpu(service) if service.on_cpu else plan_on_gpus(service)
+    if draft:
+        check_request(request, draft.plan.limits)
     if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
         check.refuse(f"{request.path}.pods.env.{HUB_CACHE}", env[HUB_CACHE], HUB_CACHE_INSTEAD.format(path=request.path))
     return draft if len(check.problems) == before else None
