@@ -85,9 +85,7 @@ def forecast_from(estimate: Estimate, workload: WorkloadArgs, at_once: int) -> F
     kept = [
         point
         for point in held
-        if all(
-            bound is None or ms <= bound for ms, bound in zip((point.first_token_ms, point.token_ms), bounds, strict=True)
-        )
+        if all(bound is None or ms <= bound for ms, bound in zip((point.first_token_ms, point.token_ms), bounds, strict=True))
     ]
     best = max(kept, key=lambda point: point.requests_per_second, default=least)
     return Forecast(
@@ -111,7 +109,9 @@ def estimate(service: ServicePlan, workload: WorkloadArgs) -> Estimate:
     """Return aiconfigurator's estimate for a replica of a service. It is kept in .rayline/forecast. Raises NoEstimate."""
     system = SYSTEMS.get(service.accelerator.value)
     if system is None:
-        raise NoEstimate(f"no measurement of this load is on record, and aiconfigurator has no data for {service.accelerator.value}")
+        raise NoEstimate(
+            f"no measurement of this load is on record, and aiconfigurator has no data for {service.accelerator.value}"
+        )
     command = installed()
     if command is None:
         raise NoEstimate(f"no measurement of this load is on record; {NOT_INSTALLED}")
@@ -183,12 +183,21 @@ def _run(command: str, experiment: str) -> Estimate:
         except subprocess.TimeoutExpired:
             raise NoEstimate(f"aiconfigurator did not end within {TIME_LIMIT} s") from None
         except OSError as error:
-            raise NoEstimate(f"aiconfigurator cannot run: {error.strerror}. Fix: install it again, with `make forecast`") from None
+            raise NoEstimate(
+                f"aiconfigurator cannot run: {error.strerror}. Fix: install it again, with `make forecast`"
+            ) from None
         tables = list(pathlib.Path(folder).glob("**/replica/pareto.csv"))
         points = read_points(tables[0].read_text().splitlines()) if tables else ()
+    said = done.stdout + done.stderr
+    if not points and re.search("URLError|HTTP Error", said):
+        raise NoEstimate(
+            "aiconfigurator lacks the model's config.json. Fix: `rayline model add`, or `hf download MODEL config.json`"
+        )
     if not points:
-        raise NoEstimate("no measurement of this load is on record, and aiconfigurator has no estimate for this model on this GPU")
-    version = re.search(r"AIConfigurator version: (\S+)", done.stdout + done.stderr)
+        raise NoEstimate(
+            "no measurement of this load is on record, and aiconfigurator has no estimate for this model on this GPU"
+        )
+    version = re.search(r"AIConfigurator version: (\S+)", said)
     return Estimate(version[1] if version else "of unknown version", points)
 
 

@@ -55,7 +55,9 @@ def workload_text(service: ServicePlan, pool: NodePool | None) -> str:
     hourly = pool and pool.hourly_usd and pool.hourly_usd / pool.machine.gpus * service.gpus_per_replica
     price = outlook.usd_per_million(replicas, hourly) if hourly else None
     if price:
-        parts.append(f"{dollars(*price)} for a million tokens at this load with {replicas} replica{'s' if replicas > 1 else ''}")
+        parts.append(
+            f"{dollars(*price)} for a million tokens at this load with {replicas} replica{'s' if replicas > 1 else ''}"
+        )
     return "; ".join(parts)
 
 

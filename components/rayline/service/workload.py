@@ -48,13 +48,15 @@ class Outlook:
     def usd_per_million(self, replicas: int, hourly_usd: float) -> tuple[float, float] | None:
         """Return the price of a million tokens at this load, lowest and highest. `hourly_usd` is the price of one replica."""
         workload, forecast = self.workload, self.forecast
+        if forecast is None or forecast.within is False:
+            return None
         if workload.requests_per_second is not None:
             served = (workload.requests_per_second,) * 2
-        elif forecast and forecast.at_once:
+        elif forecast.at_once:
             # fewer requests at once than in the forecast: in proportion, which is the least
             share = min(replicas, (workload.concurrent_users or replicas * forecast.at_once) / forecast.at_once)
             served = (forecast.least * share, forecast.most * share)
-        elif forecast and workload.concurrent_users is None and forecast.most:
+        elif workload.concurrent_users is None:
             served = (forecast.least * replicas, forecast.most * replicas)
         else:
             return None
@@ -105,7 +107,10 @@ def outlook(service: ServicePlan, workload: WorkloadArgs, forecast: Forecast | N
     at_once = held_at_once(service, workload)
     bounded = workload.bounds != (None, None)
     fewest = most = None
-    if workload.requests_per_second is not None and forecast and forecast.within is not False:
+    if forecast and forecast.within is False:
+        # no number of replicas makes one answer faster
+        return Outlook(workload, at_once, forecast, None, None)
+    if workload.requests_per_second is not None and forecast:
         fewest, most = (ceil(workload.requests_per_second / rate) for rate in (forecast.most, forecast.least))
     elif workload.concurrent_users is not None:
         held = forecast.at_once if bounded and forecast and forecast.at_once else at_once
@@ -152,7 +157,9 @@ def workload_warnings(service: ServicePlan, prospect: Outlook | None = None) -> 
         ]
     if forecast and forecast.within is False:
         times = f"{forecast.first_token_ms:,.0f} ms to the first token and {forecast.token_ms:,.1f} ms for the next"
-        return [f"{service.name}: workload: a replica with the least load takes {times}, more than the bound ({forecast.source})"]
+        return [
+            f"{service.name}: workload: a replica with the least load takes {times}, more than the bound ({forecast.source})"
+        ]
     if forecast and prospect.enough(replicas) is False:
         needed = span(prospect.fewest, prospect.most)
         return [f"{service.name}: workload: it takes {needed} replicas, and the plan has {replicas} ({forecast.source})"]
