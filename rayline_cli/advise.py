@@ -10,6 +10,7 @@ from typing import Any
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.facts.prices import HOURS_PER_MONTH, node_price
+from rayline.facts.throughput import MeasuredThroughput, measured
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
 from rayline.schema.read import read
@@ -50,6 +51,9 @@ class Advice:
     outlook: Outlook | None = None
     not_known: str = ""
     """The reason where no forecast is known."""
+    measured: MeasuredThroughput | None = None
+    tokens_per_second: int | None = None
+    """Of one replica as measured elsewhere, at the measurement's own load."""
     replicas: int | None = None
     """Replicas that carry the load in any case; None where that is not known."""
     usd_per_million: tuple[float, float] | None = None
@@ -57,7 +61,7 @@ class Advice:
     """Of the replicas that the load needs, or of one."""
 
 
-def question(stack: str | None, service: str | None, load: Mapping[str, Any], **named: str | None) -> Question:
+def question(stack: str | None, service: str | None, load: dict[str, Any], **named: str | None) -> Question:
     """Return what to compare, from a stack file or from options; `load` goes before the file's. Raises UsageError."""
     values = read_stack(stack)[0] if stack else {}
     services = {name: body for name, body in map_of(values, "services").items() if isinstance(body, dict)}
@@ -124,6 +128,7 @@ def _advice(question: Question, accelerator: Accelerator, plan: ServicePlan | No
     gpus, machine, workload = plan.gpus_per_replica, plan.machine, question.workload
     assert machine
     prospect, reason = prospect_of(plan, workload)
+    row = measured(plan.model_id, accelerator, gpus)
     hourly, capacity = _price(machine, question.region)
     replicas = prospect.most or prospect.fewest or 1
     late = prospect.forecast is not None and prospect.forecast.within is False
@@ -135,6 +140,8 @@ def _advice(question: Question, accelerator: Accelerator, plan: ServicePlan | No
         plan.fit.longest_context,
         prospect,
         reason,
+        row,
+        row.least * gpus if row else None,
         prospect.most,
         None if hourly is None else prospect.usd_per_million(replicas, hourly / machine.gpus * gpus),
         None if hourly is None or late else hourly * ceil(replicas * gpus / machine.gpus) * HOURS_PER_MONTH,

@@ -24,7 +24,7 @@ from rayline.schema.secret_values import may_show
 from rayline.service.types import ServicePlan
 from rayline.service.workload import workload_warnings
 
-from .forecast_view import forecast_text, prospect, workload_text
+from .forecast_view import forecast_text, prospect_of_plan, workload_text
 from .offline import Declared, Program
 
 
@@ -72,7 +72,7 @@ def stack_card(program: Program) -> StackCard:
         for service in plan.services
     ]
     # an estimate may find what measurements do not
-    estimated = (warning for service in plan.services for warning in workload_warnings(service, prospect(service)[0]))
+    estimated = (warning for service in plan.services for warning in workload_warnings(service, prospect_of_plan(service)[0]))
     return StackCard(program.stack, where, facts, cost, services, list(dict.fromkeys((*plan.warnings, *estimated))))
 
 
@@ -334,7 +334,7 @@ def program_json(program: Program) -> dict[str, Any]:
         fit = service.fit
         data["fit"] |= {"kv_cache_tokens": fit.kv_cache_tokens, "concurrency": round(fit.concurrency, 2)}
         data |= to_jsonable_python({name: getattr(service, name) for name in _DERIVED})
-        data["workload"] = to_jsonable_python(prospect(service)[0])
+        data["workload"] = to_jsonable_python(prospect_of_plan(service)[0])
         # the model's own row is documentation
         del data["model"]
     for part in (plan["cluster"]["system_pool"], *plan["pools"], *plan["services"]):

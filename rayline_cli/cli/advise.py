@@ -79,7 +79,11 @@ def _print(question: Any, rows: list[Any]) -> None:
     console.print(table)
     for row in (row for row in rows if row.gpus):
         forecast = row.outlook.forecast
-        print_line(f"{row.accelerator.value}: {forecast.source if forecast else f'not known: {row.not_known}'}")
+        known = forecast.source if forecast else f"not known: {row.not_known}"
+        if row.measured and not forecast:
+            load = f"{row.measured.load}; {row.measured.source}"
+            known = f"{row.tokens_per_second:,} tokens/s of a replica, as measured elsewhere ({load}); for this load {known}"
+        print_line(f"{row.accelerator.value}: {known}")
 
 
 def _cells(row: Any) -> list[str]:

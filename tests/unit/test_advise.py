@@ -108,6 +108,8 @@ def test_advice_compares_every_gpu_and_prices_the_load():
     assert set(rows) == {"l4", "rtx-pro-6000", "h100", "h200", "b200"}
     # 34,470 tokens a second were measured with answers half as long: 13.5 to 26.9 requests
     assert (rows["h100"]["outlook"]["fewest"], rows["h100"]["replicas"]) == (2, 3)
+    assert rows["h100"]["tokens_per_second"] == 34470
+    assert rows["l4"]["tokens_per_second"] is None
     assert rows["l4"]["outlook"]["forecast"] is None
     assert rows["l4"]["replicas"] is None
     assert next(iter(rows)) == "h100"

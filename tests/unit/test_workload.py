@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from typing import Any
 
 import pytest
 import yaml
@@ -51,17 +52,17 @@ def aiconfigurator(monkeypatch, tmp_path):
     return install
 
 
-def planned(service, **workload):
+def planned(service, **workload) -> Any:
     arguments = {"cluster": {"mode": "existing"}, "services": {"q": service | {"workload": REQUESTS | workload}}}
     return make_plan(arguments).services[0]
 
 
-def seen(service):
+def seen(service) -> Any:
     assert service.asked.workload
     return estimates.prospect_of(service, service.asked.workload)[0]
 
 
-def own_warnings(service):
+def own_warnings(service) -> list[str]:
     return workload_warnings(service, seen(service))
 
 
@@ -241,22 +242,23 @@ services:
 
 def test_the_plan_card_says_load_band_verdict_and_price(record_file):
     program = record_file(STACK)
-    text = dict(plan_view.stack_card(program).services[0].rows)["workload"]
-    assert text.startswith(
-        "40 requests/s of 1,024 + 256 tokens; a replica carries 13.5 to 26.9 requests/s, as measured elsewhere"
+    rows = dict(plan_view.stack_card(program).services[0].rows)
+    assert rows["forecast"].endswith(
+        "13.5 to 26.9 requests/s of the workload for each replica, latency not known (derived from it)"
     )
-    assert text.endswith(
-        "latency not known; needs 2 to 3 replicas, 1 planned: not enough; $0.10 for a million tokens at this load with 3 replicas"
+    assert rows["workload"] == (
+        "40 requests/s of 1,024 + 256 tokens; replicas needed 2 to 3, planned 1: not enough; "
+        "$0.10 for a million tokens at this load with 3 replicas"
     )
     data = plan_view.program_json(program)["plan"]["services"][0]["workload"]
     assert (data["fewest"], data["most"]) == (2, 3)
-    assert "needs 2 to 3 replicas" in plan_markdown.markdown([program])
+    assert "replicas needed 2 to 3, planned 1: not enough" in plan_markdown.markdown([program])
 
 
 def test_the_plan_card_names_the_command_that_adds_estimates(record_file):
     card = plan_view.stack_card(record_file(STACK.replace("3.5-9B", "3.5-27B")))
     assert (
-        "not known: no measurement of this load is on record; `make forecast` adds" in dict(card.services[0].rows)["workload"]
+        "not known: no measurement of this load is on record; `make forecast` adds" in dict(card.services[0].rows)["forecast"]
     )
 
 
@@ -323,5 +325,5 @@ def test_advice_puts_a_gpu_above_the_bound_behind_those_within(aiconfigurator):
 def test_prices_follow_from_the_load_and_not_from_full_replicas():
     service = planned(NINE, requests_per_second=20.0)
     prospect = outlook(service, service.asked.workload, measured_forecast(service, service.asked.workload))
-    (cheap, dear) = prospect.usd_per_million(2, 5.0)
-    assert cheap == dear == pytest.approx(2 * 5.0 / (20 * 1280 * 3600) * 1e6)
+    price = 2 * 5.0 / (20 * 1280 * 3600) * 1e6
+    assert prospect.usd_per_million(2, 5.0) == pytest.approx((price, price))
