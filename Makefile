@@ -51,6 +51,9 @@ site: $(BIN)/.installed-all ## Build the documentation site into .site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "open .site/index.html"
 
+.PHONY: forecast
+forecast: .tools/forecast/bin/aiconfigurator ## Install NVIDIA's aiconfigurator beside .venv, for `rayline advise` and `rayline plan`
+
 .PHONY: bench
 bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and plain vLLM on this machine, ten minutes
 	@$(BIN)/rayline bench --stack $(STACK)
@@ -81,6 +84,7 @@ lock: $(UV) ## Resolve requirements/ anew from the pyproject.toml files
 	@$(UV) pip compile -q pyproject.toml benchmarks/pyproject.toml --all-extras $(LOCK) -o requirements/all.txt
 	@$(UV) pip compile -q pyproject.toml -c requirements/all.txt $(LOCK) -o requirements/base.txt
 	@echo 'uv==0.13.8' | $(UV) pip compile -q - $(LOCK) -o requirements/uv.txt
+	@echo 'aiconfigurator==0.12.0' | $(UV) pip compile -q - $(LOCK) -o requirements/forecast.txt
 LOCK := --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
 .PHONY: clean
@@ -94,6 +98,13 @@ $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
 	@$(PYTHON) -m venv --clear .tools/uv
 	@.tools/uv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+# 550 MB of tables and their readers, in an environment of its own: a deployment needs none of it
+.tools/forecast/bin/aiconfigurator: requirements/forecast.txt | $(UV)
+	@echo "installing requirements/forecast.txt into .tools/forecast"
+	@$(UV) venv -q --clear --python $(PYTHON) .tools/forecast
+	@$(UV) pip install -q --python .tools/forecast/bin/python --require-hashes -r requirements/forecast.txt
 	@touch $@
 
 # pip inside the environment: Pulumi's toolchain asks it for the list of packages

@@ -1,6 +1,8 @@
 """Compare GPUs for a model and a load: what fits, what it costs, and how many replicas the load needs."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -8,32 +10,37 @@ from typing import Any
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from rayline.facts.choices import Accelerator, Capacity
 from rayline.facts.prices import HOURS_PER_MONTH, node_price
-from rayline.facts.throughput import MeasuredThroughput, measured, usd_per_million
+from rayline.facts.throughput import MeasuredThroughput, measured
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
+from rayline.schema.read import read
+from rayline.service.arguments import WorkloadArgs
 from rayline.service.types import ServicePlan
+from rayline.service.workload import LOADS, Outlook
+
+from .errors import UsageError
+from .estimates import prospect_of
+from .stack_files import full_key, map_of, read_stack
+from .stack_names import PROJECT_ROOT
 
 # The usual ways to get a machine, cheapest commitment first; a reservation has a contract of its own.
 WAYS = (Capacity.ON_DEMAND, Capacity.FLEX_START, Capacity.SPOT)
 
 
 @dataclass(frozen=True)
-class TrafficLoad:
-    """Load of clients: tokens of a prompt and of an answer, and requests a second; None for one replica."""
+class Question:
+    """A service to compare GPUs for: its model and engine arguments as in a stack file, its load and its region."""
 
-    tokens_in: int
-    tokens_out: int
-    requests_per_second: float | None = None
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Return the tokens of prompts and answers in a second."""
-        return None if self.requests_per_second is None else self.requests_per_second * (self.tokens_in + self.tokens_out)
+    name: str
+    service: Mapping[str, Any]
+    workload: WorkloadArgs
+    models: str | None
+    region: str
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One GPU for a model. Prices are USD and None where they are not known; throughput is that of one replica, as measured elsewhere."""
+    """One GPU for a model. Prices are USD and None where they are not known."""
 
     accelerator: Accelerator
     gpus: int
@@ -41,21 +48,59 @@ class Advice:
     machine: str = ""
     capacity: Capacity | None = None
     longest_context: int = 0
-    requests_at_once: int = 0
-    tokens_per_second: int | None = None
+    outlook: Outlook | None = None
+    not_known: str = ""
+    """The reason where no forecast is known."""
     measured: MeasuredThroughput | None = None
-    usd_per_million: float | None = None
+    tokens_per_second: int | None = None
+    """Of one replica as measured elsewhere, at the measurement's own load."""
     replicas: int | None = None
+    """Replicas that carry the load in any case; None where that is not known."""
+    usd_per_million: tuple[float, float] | None = None
     usd_per_month: float | None = None
     """Of the replicas that the load needs, or of one."""
 
 
-def compare(model: str, models: str | None, load: TrafficLoad, region: str) -> list[Advice]:
-    """Return the advice for each GPU, the cheapest known price first. Raises PlanError for a model without a file, or a context beyond its limit."""
-    advice = [_advice(model, models, accelerator, spec, load, region) for accelerator, spec in ACCELERATORS.items()]
+def question(stack: str | None, service: str | None, load: dict[str, Any], **named: str | None) -> Question:
+    """Return what to compare, from a stack file or from options; `load` goes before the file's. Raises UsageError."""
+    values = read_stack(stack)[0] if stack else {}
+    services = {name: body for name, body in map_of(values, "services").items() if isinstance(body, dict)}
+    if stack is None:
+        body: Mapping[str, Any] = {"model": named["model"]}
+    elif (service is None and len(services) > 1) or service not in {*services, None} or not services:
+        raise UsageError(
+            f"stack {stack}: --service {service or 'is left out'}. Fix: one of {', '.join(services) or '(no services)'}"
+        )
+    else:
+        service = service or next(iter(services))
+        body = services[service]
+    written = body.get("workload")
+    workload = {"input_tokens": 1024, "output_tokens": 256} | (written if isinstance(written, dict) else {})
+    if any(key in load for key in LOADS):
+        # the other kind of load in the file
+        workload = {key: value for key, value in workload.items() if key not in LOADS}
+    where = f"services.{service}.workload: " if stack else ""
+    made, problems = read(WorkloadArgs, workload | load)
+    if made is None or problems:
+        raise UsageError("\n".join(f"{where}{problem}" for problem in problems))
+    folder = named["models"] or str(PROJECT_ROOT / values.get(full_key("models"), "models"))
+    region = named["region"] or values.get("gcp:region") or "us-central1"
+    return Question(service or "model", body, made, folder if os.path.isdir(folder) else None, region)
 
-    def order(one: Advice) -> tuple[bool, float, float]:
-        return not one.gpus, one.usd_per_million or float("inf"), one.usd_per_month or float("inf")
+
+def compare(question: Question) -> list[Advice]:
+    """Return the advice for each GPU, the cheapest that carries the load first. Raises PlanError for a model without a file, or a context beyond its limit."""
+    plans = [(accelerator, next(_plans(question, accelerator, spec), None)) for accelerator, spec in ACCELERATORS.items()]
+    # an estimate is a process of its own
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        advice = list(pool.map(lambda row: _advice(question, *row), plans))
+    loaded = any(getattr(question.workload, key) is not None for key in LOADS)
+
+    def order(row: Advice) -> tuple[bool, bool, bool, float]:
+        forecast = row.outlook.forecast if row.outlook else None
+        late = forecast is not None and forecast.within is False
+        price = row.usd_per_month if loaded else row.usd_per_million and row.usd_per_million[1]
+        return not row.gpus, late, row.replicas is None and loaded, price or float("inf")
 
     return sorted(advice, key=order)
 
@@ -64,51 +109,51 @@ def compare(model: str, models: str | None, load: TrafficLoad, region: str) -> l
 _TOO_SMALL = ("does not fit", "split evenly", "has to divide", "needs a block of its own", "vLLM has no")
 
 
-def _trial(model: str, models: str | None, accelerator: Accelerator, tensor: int, load: TrafficLoad) -> dict[str, Any]:
-    engine = {"tensor_parallel_size": tensor, "max_model_len": load.tokens_in + load.tokens_out}
+def _trial(question: Question, accelerator: Accelerator, tensor: int) -> dict[str, Any]:
+    engine = question.service.get("engine", {})
+    if isinstance(engine, dict):
+        engine = {"max_model_len": question.workload.tokens} | engine
+        engine = {key: value for key, value in engine.items() if key != "pipeline_parallel_size"}
+        engine |= {"tensor_parallel_size": tensor}
     # a model elsewhere, and a token for a gated one, make no difference here
-    service = {"model": model, "accelerator": accelerator.value, "engine": engine, "weights": {"location": "/models/trial"}}
-    trial = {"cluster": {"mode": "existing"}, "hugging_face": {"source": "existing-secret"}, "services": {"model": service}}
-    return trial | ({"models": models} if models else {})
+    service = {"model": question.service.get("model"), "accelerator": accelerator.value, "engine": engine}
+    service["weights"] = {"location": "/models/trial"}
+    trial = {"cluster": {"mode": "existing"}, "hugging_face": {"source": "existing-secret"}}
+    return trial | {"services": {question.name: service}} | ({"models": question.models} if question.models else {})
 
 
-def _advice(
-    model: str, models: str | None, accelerator: Accelerator, spec: AcceleratorSpec, load: TrafficLoad, region: str
-) -> Advice:
-    for plan in _plans(model, models, accelerator, spec, load):
-        gpus, machine = plan.gpus_per_replica, plan.machine
-        assert machine
-        row = measured(model, accelerator, gpus)
-        speed = row.least * gpus if row else None
-        hourly, capacity = _price(machine, region)
-        wanted = load.tokens_per_second
-        replicas = ceil(wanted / speed) if wanted is not None and speed else None
-        share = None if hourly is None else hourly / machine.gpus
-        nodes = ceil((replicas or 1) * gpus / machine.gpus)
-        return Advice(
-            accelerator,
-            gpus,
-            machine.name,
-            capacity,
-            plan.fit.longest_context,
-            plan.limits.max_num_seqs,
-            speed,
-            row,
-            usd_per_million(row.least, share) if row and share is not None else None,
-            replicas,
-            None if hourly is None else hourly * nodes * HOURS_PER_MONTH,
-        )
-    return Advice(accelerator, 0)
+def _advice(question: Question, accelerator: Accelerator, plan: ServicePlan | None) -> Advice:
+    if plan is None:
+        return Advice(accelerator, 0)
+    gpus, machine, workload = plan.gpus_per_replica, plan.machine, question.workload
+    assert machine
+    prospect, reason = prospect_of(plan, workload)
+    row = measured(plan.model_id, accelerator, gpus)
+    hourly, capacity = _price(machine, question.region)
+    replicas = prospect.most or prospect.fewest or 1
+    late = prospect.forecast is not None and prospect.forecast.within is False
+    return Advice(
+        accelerator,
+        gpus,
+        machine.name,
+        capacity,
+        plan.fit.longest_context,
+        prospect,
+        reason,
+        row,
+        row.least * gpus if row else None,
+        prospect.most,
+        None if hourly is None else prospect.usd_per_million(replicas, hourly / machine.gpus * gpus),
+        None if hourly is None or late else hourly * ceil(replicas * gpus / machine.gpus) * HOURS_PER_MONTH,
+    )
 
 
-def _plans(
-    model: str, models: str | None, accelerator: Accelerator, spec: AcceleratorSpec, load: TrafficLoad
-) -> Iterator[ServicePlan]:
+def _plans(question: Question, accelerator: Accelerator, spec: AcceleratorSpec) -> Iterator[ServicePlan]:
     """Yield the plan of the fewest GPUs that hold the model and one request of the load."""
     most = max(machine.gpus for machine in spec.machines)
     for tensor in (size for size in (1, 2, 4, 8) if size <= most):
         try:
-            yield make_plan(_trial(model, models, accelerator, tensor, load)).services[0]
+            yield make_plan(_trial(question, accelerator, tensor)).services[0]
         except PlanError as error:
             # anything else is wrong on every GPU
             if not all(any(text in problem.message for text in _TOO_SMALL) for problem in error.problems):

@@ -16,7 +16,6 @@ from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore
 from rayline.facts.labels import serve_service_name
 from rayline.facts.serve_flags import SWITCHES
-from rayline.facts.throughput import measured, usd_per_million
 from rayline.head.arguments import HeadArgs
 from rayline.isolation.arguments import IsolationArgs
 from rayline.models.catalog import is_hub_id
@@ -24,7 +23,9 @@ from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
 from rayline.schema.secret_values import may_show
 from rayline.service.types import ServicePlan
+from rayline.service.workload import workload_warnings
 
+from .forecast_view import forecast_text, prospect_of_plan, workload_text
 from .offline import Declared, Program
 from .prerequisites import needed_objects
 
@@ -76,7 +77,9 @@ def stack_card(program: Program) -> StackCard:
         Card(f"{service.name}  {service.model_id} on {_hardware(service)}", rows(plan, service, pools.get(service.pool or "")))
         for service in plan.services
     ]
-    return StackCard(program.stack, where, facts, cost, services, list(plan.warnings))
+    # an estimate may find what measurements do not
+    estimated = (warning for service in plan.services for warning in workload_warnings(service, prospect_of_plan(service)[0]))
+    return StackCard(program.stack, where, facts, cost, services, list(dict.fromkeys((*plan.warnings, *estimated))))
 
 
 # --- a stack
@@ -178,7 +181,8 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             f"{limits.max_num_seqs} requests a replica ({fit.concurrency:.1f} of full length), "
             f"{limits.max_num_batched_tokens:,} tokens a step"
         ),
-        "forecast": _forecast(service, pool) if on_gpus else "",
+        "forecast": forecast_text(service, pool) if on_gpus else "",
+        "workload": workload_text(service, pool),
         "switches": ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES),
         "env": _own_variables(service),
         "runtime": f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {image}",
@@ -283,20 +287,6 @@ def _pool(pool: NodePool) -> str:
     return "; ".join(parts)
 
 
-def _forecast(service: ServicePlan, pool: NodePool | None) -> str:
-    row = measured(service.model_id, service.accelerator, service.gpus_per_replica)
-    if row is None:
-        return "not known: no measurement of this model on this GPU is on record"
-    span = f"{row.least:,}" if row.least == row.most else f"{row.least:,} to {row.most:,}"
-    text = f"{span} tokens/s for each busy GPU, prompts and answers, as measured elsewhere ({row.load}; {row.source})"
-    if pool is None or pool.hourly_usd is None:
-        return text
-    hourly = pool.hourly_usd / pool.machine.gpus
-    cheap, dear = (usd_per_million(tokens, hourly) for tokens in (row.most, row.least))
-    price = f"${cheap:.2f}" if round(cheap, 2) == round(dear, 2) else f"${cheap:.2f} to ${dear:.2f}"
-    return f"{text}; {price} for a million tokens at the planned price"
-
-
 def _price_note(pool: NodePool) -> str:
     if pool.capacity is Capacity.LADDER:
         return " (list price of the dearest rung)"
@@ -365,6 +355,7 @@ def program_json(program: Program) -> dict[str, Any]:
         fit = service.fit
         data["fit"] |= {"kv_cache_tokens": fit.kv_cache_tokens, "concurrency": round(fit.concurrency, 2)}
         data |= to_jsonable_python({name: getattr(service, name) for name in _DERIVED})
+        data["workload"] = to_jsonable_python(prospect_of_plan(service)[0])
         # the model's own row is documentation
         del data["model"]
     for part in (plan["cluster"]["system_pool"], *plan["pools"], *plan["services"]):

@@ -246,6 +246,33 @@ class TrafficArgs(Arguments):
     """Header Retry-After of such a refusal."""
 
 
+class WorkloadArgs(Arguments):
+    """Load of the clients, for the plan's forecast. It changes no replica: the plan card and its warnings say what the load needs."""
+
+    input_tokens: Count
+    """Tokens of a prompt, on average."""
+    output_tokens: Count
+    """Tokens of an answer, on average."""
+    requests_per_second: Annotated[float, between(0.001, 1_000_000)] | None = None
+    """Requests of all clients in a second. Set this or `concurrent_users`."""
+    concurrent_users: Count | None = None
+    """Clients that wait for an answer or read one at the same time, each with one request. Set this or `requests_per_second`."""
+    time_to_first_token_ms: Annotated[float, between(1, 3_600_000, "ms")] | None = None
+    """Bound of the time to first token, milliseconds. Default: none."""
+    time_per_output_token_ms: Annotated[float, between(0.1, 3_600_000, "ms")] | None = None
+    """Bound of the time between two tokens of an answer, milliseconds. Default: none."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a request, prompt and answer."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """The bounds of the time to first token and of the time between two tokens."""
+        return self.time_to_first_token_ms, self.time_per_output_token_ms
+
+
 class SwitchesArgs(Arguments):
     """The four switches of Ray Serve's high-throughput mode. All are on by default."""
 
@@ -290,3 +317,5 @@ class ServiceArgs(Arguments):
     """The four switches of the high-throughput mode."""
     traffic: TrafficArgs = TrafficArgs()
     """Choice of the replica, and limits."""
+    workload: WorkloadArgs | None = None
+    """Load of the clients, for the plan's forecast."""

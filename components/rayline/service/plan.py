@@ -27,6 +27,7 @@ from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, spare_workers, start_timeout, surge_workers
 from rayline.service.traffic import check_traffic
 from rayline.service.types import Draft, ServicePlan, WorkerGroup
+from rayline.service.workload import check_request, check_workload
 
 
 def plan_service(
@@ -59,6 +60,7 @@ def plan_service(
     _check_api(request)
     check_traffic(request)
     _check_volumes(request)
+    check_workload(request)
     if request.on_this_machine and not request.on_cpu:
         request.refuse("accelerator", "this machine's mode runs on the CPU: accelerator cpu, or another stack")
     if model is None or runtime is None:
@@ -71,6 +73,8 @@ def plan_service(
         *(loaded, runtime, scale, env, engine_kwargs, weights, warnings),
     )
     draft = _plan_on_cpu(service) if service.on_cpu else plan_on_gpus(service)
+    if draft:
+        check_request(request, draft.plan.limits)
     if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
         check.refuse(f"{request.path}.pods.env.{HUB_CACHE}", env[HUB_CACHE], HUB_CACHE_INSTEAD.format(path=request.path))
     return draft if len(check.problems) == before else None

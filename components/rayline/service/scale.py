@@ -11,6 +11,7 @@ from rayline.schema.check import version
 from rayline.service.arguments import AutoscalingArgs, ServiceArgs
 from rayline.service.request import ServiceRequest
 from rayline.service.types import EngineLimits, MemoryFit, Scale, ServicePlan
+from rayline.service.workload import workload_warnings
 
 # `suspend` of a RayService and the incremental upgrade came with this version of KubeRay.
 SUSPEND_AND_INCREMENTAL = (1, 7)
@@ -211,7 +212,7 @@ def service_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: Kubera
         warnings.append(
             f"{service.name}: image tag {service.image} is not verified: check it before the first `pulumi up`, or set pods.runtime"
         )
-    warnings += scale_warnings(service, cluster, kuberay)
+    warnings += [*scale_warnings(service, cluster, kuberay), *workload_warnings(service)]
     generation = service.asked.rollout.ray_token_generation
     if service.upgrade is UpgradeStrategy.NONE and generation > 1:
         warnings.append(
