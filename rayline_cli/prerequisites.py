@@ -18,11 +18,11 @@ from rayline.facts.labels import STACK_LABEL
 from rayline.hugging_face.manifests import DRIVER as SECRET_MANAGER_DRIVER
 from rayline.isolation.manifests import OPERATOR_POD
 from rayline.platform.types import Plan
+from rayline.service.reading import TLS_KEYS, named_objects
 
 from .clients.kubernetes import Kubectl, NotSeen
 from .offline import Program
 
-TLS_KEYS = ("tls.crt", "tls.key")
 RAY_SERVICES = "rayservices.ray.io"
 METADATA_SERVER = "gke-metadata-server"
 # API groups of the kinds that a stack may name; the core group is empty.
@@ -109,44 +109,13 @@ def _named(program: Program) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     for resource in program.resources:
         if resource.type.startswith("kubernetes:") and "kind" in resource.inputs:
             namespace = (resource.inputs.get("metadata") or {}).get("namespace") or ""
-            for kind, name, keys in _references(resource.inputs):
+            for kind, name, keys in named_objects(resource.inputs):
                 yield kind, name, namespace if kind in _NAMESPACED else "", keys
     cluster = plan.cluster
     reads = plan.bucket or any(service.weights.read_bucket for service in plan.services)
     if cluster.on_google and (reads or cluster.secret_manager):
         # it answers pods on nodes with Workload Identity
         yield "DaemonSet", METADATA_SERVER, "kube-system", ()
-
-
-def _references(value: Any) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield kind, name and keys of what a manifest names, at any depth."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _references(item)
-    if not isinstance(value, dict):
-        return
-    for field, inner in value.items():
-        if isinstance(inner, dict) and not inner.get("optional"):
-            yield from _reference(field, inner)
-        elif isinstance(inner, str) and field in _TEXTS:
-            yield _TEXTS[field], inner, ()
-        elif isinstance(inner, list) and field == "certificateRefs":
-            yield from (("Secret", str(each["name"]), TLS_KEYS) for each in inner)
-        yield from _references(inner)
-
-
-_TEXTS = {"gatewayClassName": "GatewayClass", "priorityClassName": "PriorityClass", "serviceAccountName": "ServiceAccount"}
-
-
-def _reference(field: str, inner: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    if field == "secretKeyRef":
-        yield "Secret", inner["name"], (inner["key"],)
-    elif field == "secret" and (name := inner.get("secretName") or inner.get("name")):
-        yield "Secret", name, tuple(item["key"] for item in inner.get("items") or [])
-    elif field == "persistentVolumeClaim":
-        yield "PersistentVolumeClaim", inner["claimName"], ()
-    elif field == "csi":
-        yield "CSIDriver", inner["driver"], ()
 
 
 def _comes_with_the_cluster(plan: Plan, kind: str, name: str) -> bool:
@@ -217,7 +186,7 @@ def missing(kubectl: Kubectl, program: Program, *, services: bool = True) -> lis
 
 
 def _lack(kubectl: Kubectl, needed: Needed) -> str:
-    """Return what is missing of an object, and its fix; empty where it exists, or nobody may look."""
+    """Return what is missing of an object, and its fix; empty where it exists, and without rights to look."""
     there = replace(kubectl, namespace=needed.namespace) if needed.namespace else kubectl
     kind = ".".join(filter(None, [needed.kind.lower(), GROUPS[needed.kind]]))
     form = f"go-template={_KEYS}" if needed.kind == "Secret" else "name"

@@ -289,3 +289,40 @@ def _ray_containers(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _text(value: Any) -> str:
     """Return a variable's text. A boolean becomes 1 or 0: Ray takes "True" for off."""
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+# --- objects that a manifest names
+
+# Keys of a Secret of type kubernetes.io/tls.
+TLS_KEYS = ("tls.crt", "tls.key")
+
+
+def named_objects(value: Any) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield kind, name and keys of the objects that a manifest names, at any depth: Secrets, claims, classes, drivers, accounts."""
+    if isinstance(value, list):
+        for item in value:
+            yield from named_objects(item)
+    if not isinstance(value, dict):
+        return
+    for field, inner in value.items():
+        if isinstance(inner, dict) and not inner.get("optional"):
+            yield from _reference(field, inner)
+        elif isinstance(inner, str) and field in _TEXTS:
+            yield _TEXTS[field], inner, ()
+        elif isinstance(inner, list) and field == "certificateRefs":
+            yield from (("Secret", str(each["name"]), TLS_KEYS) for each in inner)
+        yield from named_objects(inner)
+
+
+_TEXTS = {"gatewayClassName": "GatewayClass", "priorityClassName": "PriorityClass", "serviceAccountName": "ServiceAccount"}
+
+
+def _reference(field: str, inner: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    if field == "secretKeyRef":
+        yield "Secret", inner["name"], (inner["key"],)
+    elif field == "secret" and (name := inner.get("secretName") or inner.get("name")):
+        yield "Secret", name, tuple(item["key"] for item in inner.get("items") or [])
+    elif field == "persistentVolumeClaim":
+        yield "PersistentVolumeClaim", inner["claimName"], ()
+    elif field == "csi":
+        yield "CSIDriver", inner["driver"], ()
