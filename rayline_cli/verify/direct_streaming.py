@@ -134,7 +134,8 @@ def _grown(said: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], int, in
     for row in (row for haproxy in said["after"] for row in haproxy["stat"]):
         if row["svname"] not in ("FRONTEND", "BACKEND", ""):
             old = before.get((row["pxname"], row["svname"]), {})
-            yield row, *(int(row[key] or 0) - int(old.get(key) or 0) for key in ("bout", "req_tot"))
+            sent, requests = (int(row[key] or 0) - int(old.get(key) or 0) for key in ("bout", "req_tot"))
+            yield row, sent, requests
 
 
 _SESSIONS, _TURNS = 3, 3

@@ -72,9 +72,13 @@ def requests_by_replica(served: Served) -> dict[str, int]:
     }
 
 
-def ask(served: Served, tokens: int = 1, **headers: str) -> httpx.Response:
+def ask(served: Served, tokens: int = 1, session: str = "") -> httpx.Response:
     body = {"model": "tiny", "prompt": "a", "max_tokens": tokens, "ignore_eos": True}
-    return post(f"{served.running.url}/v1/completions", json=body, headers={"Authorization": f"Bearer {API_KEY}"} | headers)
+    return post(
+        f"{served.running.url}/v1/completions",
+        json=body,
+        headers={"Authorization": f"Bearer {API_KEY}", "x-session-id": session},
+    )
 
 
 def test_a_session_stays_on_one_replica_and_sessions_use_both(scaled_up: ScaledUp):
@@ -85,7 +89,7 @@ def test_a_session_stays_on_one_replica_and_sessions_use_both(scaled_up: ScaledU
     replicas_of_sessions = []
     for session in range(16):
         counted = requests_by_replica(served)
-        assert {ask(served, **{"x-session-id": f"session-{session}"}).status_code for _ in range(3)} == {200}
+        assert {ask(served, session=f"session-{session}").status_code for _ in range(3)} == {200}
         now = requests_by_replica(served)
         replicas_of_sessions.append({name for name in now if now[name] > counted[name]})
     assert {len(replicas) for replicas in replicas_of_sessions} == {1}
