@@ -152,5 +152,6 @@ def test_a_smaller_step_leaves_sliding_window_models_more_room():
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.loaded_gib])
 def test_loaded_weights_agree_with_the_number_of_parameters(name):
+    # of Qwen3.5 the logs of 0.8B, 4B, 9B and 27B have 0.13 to 0.16 GiB beside the parameters, whatever the size
     model = MODELS[name]
-    assert weights_gib(LoadedModel(model)) == pytest.approx(model.weights_bytes / GIB, rel=0.06)
+    assert weights_gib(LoadedModel(model)) == pytest.approx(model.weights_bytes / GIB, rel=0.06, abs=0.16)
