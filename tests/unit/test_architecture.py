@@ -39,6 +39,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "loading",
             "request",
             "scale",
+            "traffic",
             "workload",
         },
         set(),

@@ -59,7 +59,7 @@ def llm(service: dict[str, Any]) -> dict[str, Any]:
 def replicas(service: dict[str, Any]) -> int:
     """Copies of the model that Serve starts."""
     deployments = serve(service)["applications"][0]["deployments"]
-    assert [one["name"] for one in deployments] == [llm_deployment(llm(service)["model_loading_config"]["model_id"])]
+    assert deployments[0]["name"] == llm_deployment(llm(service)["model_loading_config"]["model_id"])
     return deployments[0]["num_replicas"]
 
 

@@ -108,6 +108,7 @@ DECIDED_BY_THE_PLAN: dict[tuple[str, str], Any] = {
     ("WorkersArgs", "memory_gib"): defaults.CPU_WORKER_MEMORY_GIB,
     ("RolloutArgs", "strategy"): defaults.UPGRADE.value,
     ("RolloutArgs", "step_size_percent"): STEP_SIZE_PERCENT,
+    ("RolloutArgs", "spare_replicas"): defaults.SPARE_REPLICAS,
     ("WeightsArgs", "revision"): defaults.REVISION,
     ("HuggingFaceArgs", "secret_name"): "hf-secret",
     ("IsolationArgs", "operator_namespace"): defaults.OPERATOR_NAMESPACE,

@@ -10,6 +10,7 @@ NAMESPACE = "rayline"
 # --- services
 REPLICAS = 1
 UPGRADE = UpgradeStrategy.NEW_CLUSTER
+SPARE_REPLICAS = 1
 # A context that covers chat and retrieval; longer is one setting away and costs concurrency. The upstream Qwen sample sets
 # none, so vLLM would try the model's 262,144 tokens.
 MAX_MODEL_LEN = 16384

@@ -4,7 +4,7 @@ from enum import Enum
 
 APPLICATION = "llm"
 SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-ROUTER = "LLMRouter"  # Ray Serve LLM's name of the deployment that HAProxy asks for a replica
+ROUTER = "LLMRouter"  # Ray Serve LLM's name of the deployment that picks a replica for HAProxy
 SERVE_PORT = 8000
 DASHBOARD_PORT = 8265
 RAY_METRICS_PORT, AUTOSCALER_METRICS_PORT, DASHBOARD_METRICS_PORT = 8080, 44217, 44227

@@ -56,7 +56,7 @@ def _spare_replicas(request: ServiceRequest, upgrade: UpgradeStrategy, most: int
         if spare > most:
             request.refuse("rollout.spare_replicas", f"Serve starts no more than the service has, which is {most}")
         return spare
-    return 0 if upgrade is UpgradeStrategy.NONE or request.on_this_machine else 1
+    return 0 if upgrade is UpgradeStrategy.NONE or request.on_this_machine else defaults.SPARE_REPLICAS
 
 
 def surge_percent(spare_replicas: int, most_replicas: int) -> int:
