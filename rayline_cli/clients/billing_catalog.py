@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,14 +10,11 @@ from typing import Any
 import httpx
 
 from rayline.facts.prices import HOURS_PER_MONTH
+from rayline_cli.google_token import TOKEN_VARIABLE, access_token
 
 ADDRESS = "https://cloudbilling.googleapis.com"
 COMPUTE_ENGINE = "services/6F81-5844-456A"
 KEY_VARIABLE = "RAYLINE_BILLING_API_KEY"
-# Pulumi's Google provider reads it as well (preflight.py).
-TOKEN_VARIABLE = "GOOGLE_OAUTH_ACCESS_TOKEN"
-# The first is a person's or a job's own login, the second a key's file or a workload identity.
-_TOKEN_COMMANDS = (("auth", "print-access-token"), ("auth", "application-default", "print-access-token"))
 # For about seven pages of 5,000 SKUs in 2026.
 _SECONDS = 180
 _HOURS = {"h": 1, "GiBy.h": 1, "GiBy.mo": HOURS_PER_MONTH}
@@ -114,23 +110,9 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the header with an API key or a token. No process gets either as an argument."""
     if key := environment.get(KEY_VARIABLE):
         return {"X-Goog-Api-Key": key}
-    if token := environment.get(TOKEN_VARIABLE):
+    if token := access_token(environment):
         return {"Authorization": f"Bearer {token}"}
     gcloud = shutil.which("gcloud", path=environment.get("PATH"))
-    for command in _TOKEN_COMMANDS if gcloud else ():
-        try:
-            done = subprocess.run(
-                [str(gcloud), *command, "--quiet"],
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=False,
-                env=dict(environment),
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if done.returncode == 0 and (token := done.stdout.strip()):
-            return {"Authorization": f"Bearer {token}"}
     why = "gcloud gives no access token" if gcloud else "gcloud is not on PATH"
     raise NoCatalog(
         f"there are no Google credentials: {why}. Fix: gcloud auth login, or set {KEY_VARIABLE} or {TOKEN_VARIABLE}"

@@ -5,8 +5,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -14,11 +12,10 @@ from urllib.parse import quote
 import httpx
 
 from rayline_cli.errors import FailedError, UsageError
+from rayline_cli.google_token import TOKEN_VARIABLE, access_token
 
 GOOGLE = "https://storage.googleapis.com"
-LOGIN = "gcloud auth application-default login, or GOOGLE_OAUTH_ACCESS_TOKEN"
-LOGIN_SECONDS = 60
-"""Patience with gcloud, which may ask its server for a token."""
+LOGIN = f"gcloud auth application-default login, or {TOKEN_VARIABLE}"
 _ADDRESS = re.compile(r"gs://(?P<anonymous>anonymous@)?(?P<bucket>[^/@\s]+)(/(?P<folder>[^\s]*))?")
 
 
@@ -93,7 +90,7 @@ class BucketFolder:
 
     @functools.cached_property
     def _token(self) -> str:
-        return "" if self._public else google_token()
+        return "" if self._public else access_token()
 
     def _json(self, query: Mapping[str, str]) -> dict[str, Any]:
         try:
@@ -149,23 +146,3 @@ def _reason(answer: httpx.Response) -> str:
         return f" ({' '.join(str(body['error']['message']).split()).rstrip('.')})"
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def google_token() -> str:
-    """Return an access token of Google: of GOOGLE_OAUTH_ACCESS_TOKEN, else from gcloud's application default credentials.
-
-    Empty where there is neither, which is enough for a public bucket.
-    """
-    if token := os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN"):
-        return token
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        return ""
-    command = [gcloud, "auth", "application-default", "print-access-token", "--quiet"]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LOGIN_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

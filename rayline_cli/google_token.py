@@ -1,0 +1,37 @@
+"""Access tokens for Google's REST APIs. No process gets a token as an argument."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+# Pulumi's Google provider reads it as well (preflight.py).
+TOKEN_VARIABLE = "GOOGLE_OAUTH_ACCESS_TOKEN"
+# The first is a person's or a job's own login, the second a key's file or a workload identity.
+_COMMANDS = (("auth", "print-access-token"), ("auth", "application-default", "print-access-token"))
+# gcloud may ask its server for a token.
+_SECONDS = 60
+
+
+def access_token(environment: Mapping[str, str] | None = None) -> str:
+    """Return the token of GOOGLE_OAUTH_ACCESS_TOKEN, else gcloud's; empty where there is none."""
+    environment = os.environ if environment is None else environment
+    if token := environment.get(TOKEN_VARIABLE):
+        return token
+    gcloud = shutil.which("gcloud", path=environment.get("PATH"))
+    for command in _COMMANDS if gcloud else ():
+        try:
+            done = subprocess.run(
+                [str(gcloud), *command, "--quiet"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+                env=dict(environment),
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if done.returncode == 0 and (token := done.stdout.strip()):
+            return token
+    return ""
