@@ -12,7 +12,9 @@ import pytest
 
 from rayline_cli.local import runtime
 from rayline_cli.local.runtime import LocalRuntimeError
-from tests.serve.serving import API_KEY, PATIENCE, Served, ray_service, replicas_of_the_model, run, wait_until, with_model
+from tests.serve.serving import API_KEY, Served, get, post, ray_service, replicas_of_the_model, run, wait_until, with_model
+
+KEY = {"Authorization": f"Bearer {API_KEY}"}
 
 SCALING = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}
 UNHURRIED = SCALING | {"downscale_delay_seconds": 600}
@@ -44,13 +46,11 @@ def load(served: Served, clients: int, tokens: int, pause: float = 0) -> Iterato
     def client() -> None:
         body = {"model": "tiny", "prompt": "a", "max_tokens": tokens, "ignore_eos": True}
         while not enough.is_set():
-            answer = httpx.post(
-                f"{served.running.url}/v1/completions",
-                json=body,
-                headers={"Authorization": f"Bearer {API_KEY}"},
-                timeout=PATIENCE,
-                trust_env=False,
-            )
+            try:
+                answer = post(f"{served.running.url}/v1/completions", json=body, headers=KEY)
+            except httpx.RemoteProtocolError:
+                # HAProxy that is replaced closes connections on which nothing was sent yet. Every client then sends again.
+                answer = post(f"{served.running.url}/v1/completions", json=body, headers=KEY)
             if answer.status_code == 200:
                 answers.append(answer.json()["usage"]["completion_tokens"])
             else:
@@ -106,7 +106,5 @@ def test_a_changed_engine_starts_before_the_old_one_stops_and_no_request_fails(a
     after = replicas_of_the_model(autoscaled)
     assert len(after) == 1
     assert before.isdisjoint(after)
-    models = httpx.get(
-        f"{autoscaled.running.url}/v1/models", headers={"Authorization": f"Bearer {API_KEY}"}, timeout=PATIENCE, trust_env=False
-    )
+    models = get(f"{autoscaled.running.url}/v1/models", headers=KEY)
     assert models.json()["data"][0]["max_model_len"] == 8192
