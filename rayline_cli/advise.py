@@ -106,7 +106,14 @@ def compare(question: Question) -> list[Advice]:
 
 
 # Refusals of one GPU, or of one number of GPUs.
-_TOO_SMALL = ("does not fit", "split evenly", "has to divide", "needs a block of its own", "vLLM has no")
+_TOO_SMALL = (
+    "does not fit",
+    "split evenly",
+    "has to divide",
+    "needs a block of its own",
+    "vLLM has no",
+    "has no FP8 arithmetic",
+)
 
 
 def _trial(question: Question, accelerator: Accelerator, tensor: int) -> dict[str, Any]:

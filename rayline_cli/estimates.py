@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -29,7 +30,6 @@ from .stack_names import PROJECT_ROOT
 # Cards with measured tables for vLLM in aiconfigurator 0.12.0 (aiconfigurator_core/systems/data/*/attention/vllm).
 SYSTEMS = {
     "a100-80gb": "a100_sxm",
-    "l40s": "l40s",
     "rtx-pro-6000": "rtx_pro_6000_server",
     "h100": "h100_sxm",
     "h200": "h200_sxm",
@@ -137,8 +137,10 @@ def _outcome(command: str, experiment: str) -> Estimate | str:
         made = _run(command, experiment)
     except NoEstimate as error:
         return str(error)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(asdict(made)))
+    # a folder that cannot be written costs the time of the next call, no more
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asdict(made)))
     return made
 
 

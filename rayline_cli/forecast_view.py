@@ -47,14 +47,14 @@ def prospect_of_plan(service: ServicePlan) -> tuple[Outlook | None, str]:
 def workload_text(service: ServicePlan, pool: NodePool | None) -> str:
     """Return the load of the clients, the replicas that it takes, whether the planned ones are enough, and the price."""
     prospect, _ = prospect_of_plan(service)
-    if prospect is None:
+    if prospect is None or service.parked:
         return ""
     workload, planned = prospect.workload, planned_replicas(service)
     rate, users = workload.requests_per_second, workload.concurrent_users
     load = f"{rate:g} requests/s" if rate is not None else f"{users:,} users at once"
     verdict = {True: "enough", False: "not enough", None: "not known whether enough"}[prospect.enough(planned)]
-    needed = prospect.most or prospect.fewest or planned
-    replicas = min(needed, planned) if service.autoscaling else max(needed, planned)
+    # those that always run, or more where the load takes more
+    replicas = max(service.replicas, prospect.most or prospect.fewest or planned)
     hourly = pool.hourly_usd / pool.machine.gpus * service.gpus_per_replica if pool and pool.hourly_usd else None
     price = prospect.usd_per_million(replicas, hourly) if hourly else None
     parts = [

@@ -16,7 +16,8 @@ _SECONDS = 60
 def access_token(environment: Mapping[str, str] | None = None) -> str:
     """Return the token of GOOGLE_OAUTH_ACCESS_TOKEN, else gcloud's; empty where there is none."""
     environment = os.environ if environment is None else environment
-    if token := environment.get(TOKEN_VARIABLE):
+    # httpx refuses another one in a header
+    if (token := environment.get(TOKEN_VARIABLE, "")) and token.isascii():
         return token
     gcloud = shutil.which("gcloud", path=environment.get("PATH"))
     for command in _COMMANDS if gcloud else ():

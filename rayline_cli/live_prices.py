@@ -88,13 +88,15 @@ def _compare(now: float | None, dated: float | None) -> str:
 
 
 def compare_all(programs: Iterable[Program]) -> dict[str, LivePrices]:
-    """Return a comparison for each stack that buys machines. Never raises: a plan continues without it."""
-    buying = [program for program in programs if program.plan.cluster.system_pool]
+    """Return a comparison for each stack. Never raises: a plan continues without it."""
+    programs = list(programs)
+    buys = {program.stack: program.plan.cluster.system_pool is not None for program in programs}
+    nothing = LivePrices(reason="the stack buys no machines")
     try:
-        rates = read_rates() if buying else Rates()
+        rates = read_rates() if any(buys.values()) else Rates()
     except NoCatalog as error:
-        return {program.stack: LivePrices(reason=str(error)) for program in buying}
-    return {program.stack: live_prices(program.plan, rates) for program in buying}
+        return {stack: LivePrices(reason=str(error)) if buy else nothing for stack, buy in buys.items()}
+    return {program.stack: live_prices(program.plan, rates) if buys[program.stack] else nothing for program in programs}
 
 
 def live_prices(plan: Plan, rates: Rates) -> LivePrices:

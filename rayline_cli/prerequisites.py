@@ -132,9 +132,11 @@ def _command(plan: Plan, kind: str, name: str, namespace: str, keys: tuple[str, 
     option = _GATEWAY_OPTION if kind == "GatewayClass" and name.startswith("gke-") else _OPTIONS.get(name)
     if option:
         return _UPDATE.format(option=option.format(project=cluster.project))
-    context = cluster.args.context if cluster.mode is ClusterMode.EXISTING else None
-    kubectl = " ".join(["kubectl", *(["--context", shlex.quote(context)] if context else [])])
+    named = {"--kubeconfig": cluster.args.kubeconfig, "--context": cluster.args.context}
+    kubectl = " ".join(["kubectl", *(f"{option} {shlex.quote(value)}" for option, value in named.items() if value)])
     inside = f"{kubectl} -n {namespace}"
+    if kind == "Namespace" and name in plan.kuberay.watch_namespaces and name != plan.namespace:
+        return f"{kubectl} create namespace {name}, and create_namespace false in the stack whose services are there"
     if kind == "Namespace":
         return f"{kubectl} create namespace {name}"
     if kind == "CustomResourceDefinition":
@@ -180,7 +182,7 @@ def missing(kubectl: Kubectl, program: Program, *, services: bool = True) -> lis
             fix = f"first `rayline up --stack {program.stack} --without-services`, which makes it"
             problems.insert(0, f"{namespace}, for the objects below, does not exist yet. Fix: {fix}")
     problems += _other_owner(kubectl, program) if plan.kuberay.source is OperatorSource.HELM else []
-    problems += _not_watched(kubectl, plan) if plan.kuberay.source is OperatorSource.PREINSTALLED else []
+    problems += _not_watched(kubectl, plan) if services and plan.kuberay.source is OperatorSource.PREINSTALLED else []
     problems += _other_place(kubectl, plan) if plan.cluster.on_google else []
     return problems
 

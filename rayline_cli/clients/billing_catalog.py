@@ -65,7 +65,7 @@ def read_rates(environment: Mapping[str, str] = os.environ) -> Rates:
     rates = Rates()
     with httpx.Client(base_url=ADDRESS, headers=_credentials(environment), timeout=60) as client:
         for page in _pages(client):
-            for sku in page.get("skus", ()):
+            for sku in page.get("skus") or ():
                 rates.add(sku)
     return rates
 
@@ -76,8 +76,8 @@ def _pages(client: httpx.Client) -> Iterator[dict[str, Any]]:
         query = {"pageSize": 5000, "currencyCode": "USD"} | ({"pageToken": token} if token else {})
         try:
             answer = client.get(f"/v1/{COMPUTE_ENGINE}/skus", params=query)
-            page = answer.json() if answer.status_code == 200 else None
-        except (httpx.HTTPError, ValueError) as error:
+            page = dict(answer.json()) if answer.status_code == 200 else None
+        except (httpx.HTTPError, ValueError, TypeError) as error:
             # the error itself may quote the request
             says = f"{ADDRESS} does not answer with the catalog: {type(error).__name__}"
             raise NoCatalog(f"{says}. Fix: check the network and HTTPS_PROXY, or leave --live-prices out") from None
@@ -108,7 +108,10 @@ def _reason(answer: httpx.Response) -> str:
 
 def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the header with an API key or a token. No process gets either as an argument."""
-    if key := environment.get(KEY_VARIABLE):
+    key = environment.get(KEY_VARIABLE, "")
+    if not key.isascii():
+        raise NoCatalog(f"{KEY_VARIABLE} has a character that no API key has. Fix: copy it again, without quotes around it")
+    if key:
         return {"X-Goog-Api-Key": key}
     if token := access_token(environment):
         return {"Authorization": f"Bearer {token}"}

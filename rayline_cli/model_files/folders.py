@@ -41,8 +41,9 @@ class LocalFolder:
         self._folder, self.place = folder, place or f"the folder {folder}"
 
     def sizes(self) -> Mapping[str, int]:
-        """Return the bytes of each file in the folder itself, by name."""
-        return {file.name: file.stat().st_size for file in self._folder.iterdir() if file.is_file()}
+        """Return the bytes of each file, by its path in the folder."""
+        files = [file for file in self._folder.rglob("*") if file.is_file()]
+        return {file.relative_to(self._folder).as_posix(): file.stat().st_size for file in files}
 
     def read(self, name: str, size: int) -> bytes:
         """Return the first `size` bytes of a file, or all of a shorter one."""

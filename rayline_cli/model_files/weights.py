@@ -66,7 +66,10 @@ def headers_of(folder: ModelFolder, sizes: Mapping[str, int]) -> list[Tensor]:
     tensors: list[Tensor] = []
     for name in _files(folder, sizes):
         try:
-            beginning = folder.read(name, HEADER_BYTES)
+            # Google refuses a range of an empty file
+            beginning = folder.read(name, HEADER_BYTES) if sizes[name] else b""
+            if len(beginning) < 8:
+                raise ValueError("it has no header")
             size = 8 + int.from_bytes(beginning[:8], "little")
             if size > sizes[name]:
                 raise ValueError("its header is longer than the file")
@@ -86,7 +89,9 @@ def _files(folder: ModelFolder, sizes: Mapping[str, int]) -> list[str]:
     """Return the files of the index, else all: a folder may hold the same weights in another form beside."""
     if INDEX not in sizes:
         single = "model.safetensors"
-        return [single] if single in sizes else sorted(name for name in sizes if name.endswith(".safetensors"))
+        return (
+            [single] if single in sizes else sorted(name for name in sizes if name.endswith(".safetensors") and "/" not in name)
+        )
     try:
         names = sorted(set(json.loads(folder.read(INDEX, sizes[INDEX]))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -149,7 +149,10 @@ def sessions(view: View) -> Verdict:
     servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.llm_deployments)}
     if len(servers) < 2:
         return not_applicable("one replica gets every session")
-    node = entrances([node for node, look in view.looks if look["haproxy"]])[0]
+    nodes = entrances([node for node, look in view.looks if look["haproxy"]])
+    if not nodes:
+        return verdict(False, "no haproxy runs", f'set {HA_PROXY} to "1"')
+    node = nodes[0]
     header = view.expected.environment[Role.WORKER].get(SESSION_HEADER) or SERVE_FLAGS[SESSION_HEADER].default
     job = {"do": "stream", "base": "serve", "path": "/v1/completions", "body": completion(view), "counters": True}
     moved, used = [], set()
@@ -157,7 +160,7 @@ def sessions(view: View) -> Verdict:
         turns = [node.run(job | {"headers": {header: session}}) for session in [uuid4().hex] * _TURNS]
         if broken := next(filter(None, map(why_broken, turns)), None):
             return verdict(False, f"{node.name}: {broken}", "look at the replica's log")
-        got = [{name for name, count in _requests(turn, servers).items() if count} for turn in turns]
+        got = [{name for name, count in _requests(turn, servers).items() if count > 0} for turn in turns]
         used |= (stayed := set.intersection(*got))
         moved += [] if stayed else [" then ".join("/".join(sorted(names)) or "no replica" for names in got)]
     evidence = f"{node.name}: {_SESSIONS} sessions of {_TURNS} turns, each on one of {len(used)} replica(s)"

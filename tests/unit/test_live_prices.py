@@ -233,7 +233,8 @@ def test_the_prices_of_today_are_in_the_comment_and_in_the_data(catalog):
 
 
 def test_a_stack_that_buys_no_machines_reads_no_catalog(catalog):
-    assert live_prices.compare_all([recorded("local")]) == {}
+    (comparison,) = live_prices.compare_all([recorded("local")]).values()
+    assert comparison.lines() == ["prices of today are not known: the stack buys no machines"]
     assert catalog.queries == []
 
 

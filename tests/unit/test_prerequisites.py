@@ -194,6 +194,7 @@ def test_an_operator_that_does_not_act_in_the_namespace_is_reported(recorded, cl
     cluster.has("pods -l", operator(*arguments), "kuberay-system")
     (lack,) = cluster.lacks(recorded(more="kuberay: {source: preinstalled}\n"))
     assert "acts in other, third alone, not in rayline. Fix: kuberay.watch_namespaces: [rayline]" in lack
+    assert cluster.lacks(recorded(more="kuberay: {source: preinstalled}\n"), services=False) == [], "its namespace comes first"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--watch-namespace", "other,rayline")])

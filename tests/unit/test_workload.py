@@ -5,6 +5,7 @@ recorded_aiconfigurator.csv is pareto.csv of aiconfigurator 0.12.0: Qwen3.5-27B 
 
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 from typing import Any
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from rayline.facts.throughput import MEASURED
 from rayline.platform.plan import make_plan
 from rayline.service.arguments import WorkloadArgs
-from rayline.service.workload import measured_forecast, outlook, workload_warnings
+from rayline.service.workload import Forecast, measured_forecast, outlook, workload_warnings
 from rayline_cli import advise, cli, estimates, plan_markdown, plan_view
 from rayline_cli.stack_files import read_stack
 
@@ -125,6 +126,21 @@ def test_a_measurement_that_kept_the_bound_answers_for_prompts_as_long():
     forecast = measured_forecast(dataclasses.replace(service, asked=asked), WorkloadArgs(**REQUESTS | bounded))
     assert forecast
     assert forecast.within is True
+
+
+def test_users_within_a_bound_are_no_more_than_the_measured_speed_serves():
+    # 512 sequences fit, and the measured speed serves far fewer of 2,000 tokens within the bound
+    forecast = Forecast("a test", least=2.0, most=2.0, within=True, first_token_ms=1000.0, token_ms=10.0)
+    service = planned(NINE, concurrent_users=100, time_per_output_token_ms=15.0)
+    prospect = outlook(service, service.asked.workload, forecast)
+    seconds = 1 + 256 * 0.010
+    assert prospect.fewest == prospect.most == math.ceil(100 / int(2.0 * seconds))
+
+
+def test_users_within_a_bound_are_not_known_without_the_times_of_a_request():
+    forecast = Forecast("a test", least=2.0, most=2.0, within=True, token_ms=10.0)
+    service = planned(NINE, concurrent_users=100, time_per_output_token_ms=15.0)
+    assert outlook(service, service.asked.workload, forecast).enough(50) is None
 
 
 # --- estimates
@@ -253,6 +269,18 @@ def test_the_plan_card_says_load_band_verdict_and_price(record_file):
     data = plan_view.program_json(program)["plan"]["services"][0]["workload"]
     assert (data["fewest"], data["most"]) == (2, 3)
     assert "replicas needed 2 to 3, planned 1: not enough" in plan_markdown.markdown([program])
+
+
+def price_line(record_file, rate: float, more: str) -> str:
+    text = STACK.replace("requests_per_second: 40", f"requests_per_second: {rate:g}") + more
+    return dict(plan_view.stack_card(record_file(text)).services[0].rows).get("workload", "")
+
+
+def test_the_price_is_that_of_the_replicas_that_run(record_file):
+    scaling = "    autoscaling: {{min_replicas: {}, max_replicas: {}}}\n"
+    assert price_line(record_file, 5, scaling.format(4, 6)).endswith("with 4 replicas"), "four always run"
+    assert price_line(record_file, 200, scaling.format(1, 2)).endswith("with 15 replicas"), "two could not carry it"
+    assert price_line(record_file, 40, "    park: true\n") == "", "nothing runs"
 
 
 def test_the_plan_card_names_the_command_that_adds_estimates(record_file):

@@ -127,7 +127,7 @@ class ClusterArgs(Arguments):
     kubeconfig: Line | None = None
     """mode existing: path of a kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config."""
     gke: bool = False
-    """mode existing: it is a GKE cluster, of gcp:project in gcp:region. `endpoint`, `weights` and Google's Secret Manager need that."""
+    """mode existing: it is a GKE cluster, of gcp:project in gcp:region. `endpoint`, `weights`, Memorystore, Secret Manager and rights on buckets need that."""
     release_channel: Annotated[ReleaseChannel, FromText] = ReleaseChannel.REGULAR
     """mode create: GKE release channel."""
     private_nodes: bool = True

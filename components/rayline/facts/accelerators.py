@@ -307,16 +307,18 @@ SYSTEM_MACHINES: dict[str, MachineType] = {
 SYSTEM_BOOT_DISKS = {name: "hyperdisk-balanced" if name.startswith("n4-") else "pd-balanced" for name in SYSTEM_MACHINES}
 
 _BEFORE_AMPERE = (
-    "vLLM 0.29 has bfloat16, FlashAttention and FlashInfer from compute capability 8.0 on, and its Triton attention lacks shared "
-    "memory for some models below (vllm-project/vllm issues 36802 and 57712). Fix: l4"
+    "vLLM 0.29 has bfloat16, FlashAttention and FlashInfer from compute capability 8.0 on, and below that its Triton attention "
+    "lacks shared memory for some models (vllm-project/vllm issues 36802 and 57712). Fix: l4"
 )
 _NOT_SOLD = "no list of Google's machines here has it. Fix: l4 (24 GB), or rtx-pro-6000 (96 GB)"
 # Accelerators without a row: a pattern of their names, the reason and the nearest card.
 OTHER_ACCELERATORS: tuple[tuple[str, str], ...] = (
     (r"a100.*", "it has 40 or 80 GB. Fix: a100-40gb or a100-80gb"),
     (r"(t4|v100|p100|p4|k80)\b.*", _BEFORE_AMPERE),
-    (r"(l40s?|a10g?|a30|a40|rtx[-_ ].*)", _NOT_SOLD),
+    (r"(l40s?|a10g?|a30|a40|rtx[-_ ](?!pro[-_ ]6000).*)", _NOT_SOLD),
+    (r"rtx[-_ ]pro[-_ ]6000.*", "did you mean rtx-pro-6000?"),
     (r"h100[-_](mega|plus).*", "its machine a3-megagpu-8g has no row here. Fix: h100"),
+    (r"(h100|h200|b200)[-_ ].*", "a card has its short name here. Fix: h100, h200 or b200"),
     (r"(b300|gb[23]00).*", "its machines have no row here. Fix: b200"),
     (
         r"(tpu.*|v\d+(e|p|x|litepod)?(-\d+)?|ct\d.*|trillium|ironwood)",

@@ -41,7 +41,7 @@ class WeightsArgs(Arguments):
         ]
         | None
     ) = None
-    """Source other than the model's repository at Hugging Face: a folder in the container, or gs://BUCKET/FOLDER, which the workers may read with cluster mode create."""
+    """Source other than the model's repository at Hugging Face: a folder in the container, or gs://BUCKET/FOLDER, which the stack lets the workers read with a GKE cluster."""
     # a commit, a tag or a branch; it becomes one folder of the bucket and part of a name in Kubernetes
     revision: (
         Annotated[

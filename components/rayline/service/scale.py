@@ -55,8 +55,10 @@ def _spare_replicas(request: ServiceRequest, upgrade: UpgradeStrategy, most: int
     if spare is not None:
         if spare > most:
             request.refuse("rollout.spare_replicas", f"Serve starts no more than the service has, which is {most}")
-        return spare
-    return 0 if upgrade is UpgradeStrategy.NONE or request.on_this_machine else defaults.SPARE_REPLICAS
+    else:
+        spare = 0 if upgrade is UpgradeStrategy.NONE or request.on_this_machine else defaults.SPARE_REPLICAS
+    # Serve takes whole percent: one of 200 replicas is two
+    return ceil(surge_percent(spare, most) * most / 100)
 
 
 def surge_percent(spare_replicas: int, most_replicas: int) -> int:
@@ -70,8 +72,9 @@ def surge_percent(spare_replicas: int, most_replicas: int) -> int:
 def spare_workers(scale: Scale, gpus_per_replica: int, gpus_per_worker: int) -> int:
     """Return the worker pods that the spare replicas need beside those of the others."""
     most = scale.most_replicas
-    spare = ceil(surge_percent(scale.spare_replicas, most) * most / 100)
-    return workers_for(most + spare, gpus_per_replica, gpus_per_worker) - workers_for(most, gpus_per_replica, gpus_per_worker)
+    return workers_for(most + scale.spare_replicas, gpus_per_replica, gpus_per_worker) - workers_for(
+        most, gpus_per_replica, gpus_per_worker
+    )
 
 
 def plan_autoscaling(service: ServiceArgs, limits: EngineLimits, fit: MemoryFit) -> AutoscalingArgs | None:
@@ -176,16 +179,16 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
     workers = service.workers
     if service.upgrade is UpgradeStrategy.NONE:
         warnings.append(f"{change} takes effect only when the RayCluster is deleted")
-        if cluster.mode is ClusterMode.EXISTING and workers.gpus and workers.spare_workers:
-            warnings.append(
-                f"rollout.spare_replicas {service.spare_replicas}: a change of model or engine needs "
-                f"{workers.spare_workers * workers.gpus} free GPUs beside those in use"
-            )
     elif cluster.mode is ClusterMode.EXISTING and workers.gpus:
         at_once = (workers.most_workers + workers.surge_workers) * workers.gpus
         warnings.append(
             f"{change} needs {at_once} free GPUs at once ({workers.surge_workers * workers.gpus} for the second cluster); see to the "
             "cluster's own pools and quota"
+        )
+    if cluster.mode is ClusterMode.EXISTING and workers.gpus and workers.spare_workers > workers.surge_workers:
+        warnings.append(
+            f"rollout.spare_replicas {service.spare_replicas}: a change of model or engine needs "
+            f"{workers.spare_workers * workers.gpus} free GPUs beside those in use"
         )
     if service.incremental:
         warnings.append(

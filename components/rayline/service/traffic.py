@@ -24,12 +24,10 @@ def check_traffic(request: ServiceRequest) -> None:
     if traffic.max_in_progress is None:
         why = "without traffic.max_in_progress no request waits in front of a replica: set it, or leave this out"
         request.refuse_if_said("traffic", ("max_queued", "retry_after_seconds"), why)
-    elif scaling and (scaling.target_ongoing_requests or 0) > traffic.max_in_progress:
-        target = f"{scaling.target_ongoing_requests:g}"
-        request.refuse(
-            "traffic.max_in_progress",
-            f"at least autoscaling.target_ongoing_requests, which is {target}: no replica would be added",
-        )
+    elif scaling and traffic.max_in_progress <= (target := scaling.target_ongoing_requests or 1):
+        # what waits in front of a replica does not count as in progress, so the mean never exceeds the limit
+        why = f"more than autoscaling.target_ongoing_requests, which is {target:g}: no replica would be added"
+        request.refuse("traffic.max_in_progress", why)
 
 
 def traffic_settings(traffic: TrafficArgs) -> dict[str, Any]:

@@ -113,11 +113,23 @@ def outlook(service: ServicePlan, workload: WorkloadArgs, forecast: Forecast | N
     if workload.requests_per_second is not None and forecast:
         fewest, most = (ceil(workload.requests_per_second / rate) for rate in (forecast.most, forecast.least))
     elif workload.concurrent_users is not None:
-        held = forecast.at_once if bounded and forecast and forecast.at_once else at_once
-        fewest = most = ceil(workload.concurrent_users / held)
+        within = _held_within_bounds(workload, forecast) if bounded and forecast else None
+        fewest = most = ceil(workload.concurrent_users / min(at_once, within or at_once))
+        most = None if bounded and within is None else most
     if bounded and (forecast is None or forecast.within is None):
         most = None
     return Outlook(workload, at_once, forecast, fewest, most)
+
+
+def _held_within_bounds(workload: WorkloadArgs, forecast: Forecast) -> int | None:
+    """Return the requests that a replica works on at once at the forecast's own times; None where these are not known.
+
+    Without a number of the source it is Little's law: the rate, times the seconds of a request.
+    """
+    if forecast.at_once or forecast.first_token_ms is None or forecast.token_ms is None:
+        return forecast.at_once
+    seconds = (forecast.first_token_ms + workload.output_tokens * forecast.token_ms) / 1000
+    return max(1, int(forecast.least * seconds))
 
 
 def planned_replicas(service: ServicePlan) -> int:
@@ -145,7 +157,7 @@ def check_request(request: ServiceRequest, limits: EngineLimits) -> None:
 def workload_warnings(service: ServicePlan, prospect: Outlook | None = None) -> list[str]:
     """Warn of a workload that the planned replicas do not carry. Without a prospect: as far as measurements tell."""
     workload = service.asked.workload
-    if workload is None:
+    if workload is None or service.parked:
         return []
     prospect = prospect or outlook(service, workload, measured_forecast(service, workload))
     forecast, replicas, users = prospect.forecast, planned_replicas(service), workload.concurrent_users
