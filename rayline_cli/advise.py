@@ -9,11 +9,12 @@ from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
 from rayline.facts.choices import Accelerator, Capacity
-from rayline.facts.prices import HOURS_PER_MONTH, node_price
+from rayline.facts.prices import HOURS_PER_MONTH, PRICES, node_price
 from rayline.facts.throughput import MeasuredThroughput, measured
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
 from rayline.schema.read import read
+from rayline.schema.spelling import hint
 from rayline.service.arguments import WorkloadArgs
 from rayline.service.types import ServicePlan
 from rayline.service.workload import LOADS, Outlook
@@ -85,6 +86,10 @@ def question(stack: str | None, service: str | None, load: dict[str, Any], **nam
         raise UsageError("\n".join(f"{where}{problem}" for problem in problems))
     folder = named["models"] or str(PROJECT_ROOT / values.get(full_key("models"), "models"))
     region = named["region"] or values.get("gcp:region") or "us-central1"
+    regions = sorted(set().union(*PRICES.values()))
+    if region not in regions:
+        fix = hint(region, regions, f"one of {', '.join(regions)}")
+        raise UsageError(f"--region {region}: no machine has a price there. Fix: {fix}")
     return Question(service or "model", body, made, folder if os.path.isdir(folder) else None, region)
 
 

@@ -13,7 +13,7 @@ from rich.tree import Tree
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import prices
 from rayline.facts.accelerators import ACCELERATORS
-from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore
+from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore, Routing
 from rayline.facts.labels import serve_service_name
 from rayline.facts.serve_flags import SWITCHES
 from rayline.head.arguments import HeadArgs
@@ -71,7 +71,12 @@ def stack_card(program: Program) -> StackCard:
         unpriced = f"the rest (price of {', '.join(plan.unpriced)} not known for {cluster.region})"
         priced = unpriced if plan.unpriced else "everything"
         cost = f"{_money(plan.hourly_usd)} for {priced} at the planned sizes ({plan.price_source})"
-    facts += [f"must exist before the pods start: {needed}; {needed.make}" for needed in needed_objects(program)]
+    needed = needed_objects(program)
+    if plan.create_namespace and any(each.namespace == plan.namespace for each in needed):
+        facts.append(
+            f"the namespace {plan.namespace} of the next objects comes with `rayline up --stack {program.stack} --without-services`"
+        )
+    facts += [f"must exist before the pods start: {each}; {each.make}" for each in needed]
     pools = {pool.name: pool for pool in plan.pools}
     services = [
         Card(f"{service.name}  {service.model_id} on {_hardware(service)}", rows(plan, service, pools.get(service.pool or "")))
@@ -184,6 +189,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         "forecast": forecast_text(service, pool) if on_gpus else "",
         "workload": workload_text(service, pool),
         "switches": ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES),
+        "traffic": _traffic(service),
         "env": _own_variables(service),
         "runtime": f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {image}",
         "access": _access(service),
@@ -236,6 +242,16 @@ def _workers(service: ServicePlan) -> str:
     most = f", at most {group.most_workers}" if group.most_workers > group.workers else ""
     parked = "none while parked; then " if service.parked else ""
     return f"{parked}{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB){most}"
+
+
+def _traffic(service: ServicePlan) -> str:
+    """Return what the stack says about routing and limits; nothing with neither."""
+    traffic = service.asked.traffic
+    parts = ["a session stays on one replica"] if traffic.routing is Routing.SESSIONS else []
+    if traffic.max_in_progress is not None:
+        queued = traffic.max_in_progress if traffic.max_queued is None else traffic.max_queued
+        parts.append(f"a replica takes {traffic.max_in_progress} requests and {queued} in front of it; more get HTTP 429")
+    return "; ".join(parts)
 
 
 def _more(service: ServicePlan, workers: int) -> str:

@@ -39,7 +39,7 @@ GROUPS = {
 }
 _NAMESPACED = ("DaemonSet", "PersistentVolumeClaim", "Secret", "ServiceAccount")
 # How an existing GKE cluster gets what a new one of the kit has.
-_UPDATE = "gcloud container clusters update CLUSTER --location LOCATION {option}"
+_UPDATE = "gcloud container clusters update CLUSTER --location LOCATION --project {project} {option}"
 _OPTIONS = {
     FUSE_DRIVER: "--update-addons=GcsFuseCsiDriver=ENABLED",
     SECRET_MANAGER_DRIVER: "--enable-secret-manager",
@@ -131,7 +131,7 @@ def _command(plan: Plan, kind: str, name: str, namespace: str, keys: tuple[str, 
     cluster = plan.cluster
     option = _GATEWAY_OPTION if kind == "GatewayClass" and name.startswith("gke-") else _OPTIONS.get(name)
     if option:
-        return _UPDATE.format(option=option.format(project=cluster.project))
+        return _UPDATE.format(project=cluster.project, option=option.format(project=cluster.project))
     named = {"--kubeconfig": cluster.args.kubeconfig, "--context": cluster.args.context}
     kubectl = " ".join(["kubectl", *(f"{option} {shlex.quote(value)}" for option, value in named.items() if value)])
     inside = f"{kubectl} -n {namespace}"
@@ -140,11 +140,13 @@ def _command(plan: Plan, kind: str, name: str, namespace: str, keys: tuple[str, 
     if kind == "Namespace":
         return f"{kubectl} create namespace {name}"
     if kind == "CustomResourceDefinition":
-        return "bring up the stack with kuberay.source helm, or install the operator with its Helm chart"
+        return "bring up the stack that owns the operator (its kuberay.source is helm) first, or install the operator with its Helm chart"
     if kind == "Secret" and keys == TLS_KEYS:
         return f"{inside} create secret tls {name} --cert=FILE --key=FILE"
     if kind == "Secret":
         return " ".join([f"{inside} create secret generic {name}", *(f"--from-file={key}=FILE" for key in keys)])
+    if kind == "GatewayClass":
+        return f"install the controller of {name}, which makes it"
     return f"{inside if namespace else kubectl} apply -f FILE, with the manifest of that {kind}"
 
 
@@ -155,9 +157,13 @@ def _in_google(plan: Plan) -> Iterator[Needed]:
         make = f"gcloud secrets create {secret.name} --project {secret.project} --data-file=FILE"
         yield Needed("Secret Manager secret", secret.name, make)
     if bucket and not bucket.create:
-        yield Needed("bucket", f"gs://{bucket.name}", f"gcloud storage buckets create gs://{bucket.name}")
+        yield Needed(
+            "bucket",
+            f"gs://{bucket.name}",
+            f"gcloud storage buckets create gs://{bucket.name} --location {plan.cluster.region} --project {plan.cluster.project}",
+        )
     if endpoint.exposure is Exposure.PUBLIC and endpoint.tls is Tls.OWN and endpoint.certificate:
-        make = f"gcloud certificate-manager maps create {endpoint.certificate}"
+        make = f"gcloud certificate-manager maps create {endpoint.certificate} --project {plan.cluster.project}"
         yield Needed("Certificate Manager map", endpoint.certificate, make)
 
 

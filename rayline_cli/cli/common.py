@@ -92,7 +92,8 @@ for _name in ("stdout", "stderr"):
     # closed by the caller, as `>&-` does
     if getattr(sys, _name) is None:
         setattr(sys, _name, open(os.devnull, "w"))  # noqa: SIM115
-console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+# A line of a file or a pipe is not wrapped: a command in it can be copied.
+console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=10_000)
 errors = Console(stderr=True, highlight=False)
 
 STATE = PROJECT_ROOT / ".rayline"

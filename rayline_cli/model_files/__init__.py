@@ -36,6 +36,10 @@ def known(folder: pathlib.Path) -> Mapping[str, Model]:
         raise UsageError(str(error)) from None
 
 
+# A fine-tune may have some tokens more than its base.
+LIKE = 0.03
+
+
 def add(
     source: str,
     folder: pathlib.Path,
@@ -55,6 +59,7 @@ def add(
     if file.exists() and not replace:
         raise UsageError(f"{file} exists. Fix: --replace to overwrite it, or edit it")
     if like is not None:
+        _check_likeness(source, like, folder)
         values: dict[str, Any] = {"model": model, "like": like}
     else:
         if name is None and pathlib.Path(source).is_dir():
@@ -77,6 +82,17 @@ def add(
             file.write_bytes(before)
         raise UsageError(str(error)) from None
     return AddedModel(model, file, text)
+
+
+def _check_likeness(source: str, like: str, folder: pathlib.Path) -> None:
+    """Raise UsageError for a folder of this machine that is no fine-tune of the base: it has another number of parameters."""
+    base = read_models(folder if folder.is_dir() else None).get(like)
+    if base is None or not pathlib.Path(source).is_dir():
+        return
+    parameters = describe(source, read_source(source, None))["parameters"]
+    if abs(parameters / base.parameters - 1) > LIKE:
+        says = f"{source} has {parameters / 1e9:.2f} billion parameters, and {like} has {base.parameters / 1e9:.2f}"
+        raise UsageError(f"--like {like}: {says}. Fix: leave --like out")
 
 
 def _check(name: str, values: Mapping[str, Any]) -> None:

@@ -694,3 +694,11 @@ def test_a_hub_that_is_away_is_a_failure_with_its_address(hub, models, monkeypat
     assert code == 1
     assert "Fix: " in text
     assert "Traceback" not in text
+
+
+def test_a_folder_that_is_no_fine_tune_of_the_base_is_refused(models, tmp_path):
+    folder = write_model(tmp_path / "llama", LLAMA, decoder(LLAMA))
+    code, text = run("add", str(folder), "--as", "acme/other", "--like", "Qwen/Qwen3.5-4B", "--folder", models)
+    assert code == 2, text
+    assert "has 8.03 billion parameters, and Qwen/Qwen3.5-4B has 4." in text
+    assert "Fix: leave --like out" in text

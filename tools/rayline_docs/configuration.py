@@ -160,7 +160,7 @@ _WRITTEN: tuple[tuple[str, str], ...] = (
     ("1e3", ""),
     ("2.60", "Put a version in quotes."),
     ("12:30", ""),
-    ("~", "Like `null`, and like no value at all."),
+    ("~", "Like `null`: no value. Only a key without a default takes it."),
 )
 _MEANINGS = {"!!bool": "a switch", "!!int": "a number", "!!float": "a number", "!!str": "a text", "!!null": "nothing"}
 

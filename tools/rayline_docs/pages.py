@@ -12,7 +12,7 @@ from rayline_bench import docs as measured
 from rayline_cli.errors import FailedError
 from rayline_cli.stack_names import PROJECT_ROOT
 
-from . import configuration, decisions, editor_schema, hardware, high_throughput, models, policy, runtime_facts
+from . import configuration, decisions, editor_schema, hardware, high_throughput, models, plan_card, policy, runtime_facts
 
 DOCS = PROJECT_ROOT / "docs"
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
@@ -26,6 +26,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "measured/throughput.md": measured.THROUGHPUT_PARTS,
     "measured/workloads.md": measured.WORKLOADS_PARTS,
     "measured/faults.md": measured.FAULTS_PARTS,
+    "operations.md": plan_card.PARTS,
     "policy.md": policy.PARTS,
     "benchmark.md": measured.BENCHMARK_PARTS,
     "decisions/README.md": decisions.PARTS,

@@ -24,8 +24,9 @@ FLEX_START: dict[str, float] = _TABLE["flex_start"]
 
 
 def node_price(machine: str, region: str, ways: tuple[Capacity, ...]) -> float | None:
-    """Return USD per hour in the table: the list price, of a ladder its dearest rung's that is known."""
-    return price_of(machine, ways, *PRICES.get(machine, {}).get(region, (None, None)))
+    """Return USD per hour in the table: the list price, of a ladder its dearest rung's that is known; None for another region."""
+    row = PRICES.get(machine, {}).get(region)
+    return price_of(machine, ways, *row) if row else None
 
 
 def price_of(machine: str, ways: tuple[Capacity, ...], on_demand: float | None, spot: float | None) -> float | None:

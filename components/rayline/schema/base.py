@@ -58,9 +58,13 @@ class Domain:
 def between(least: float, most: float | None = None, unit: str = "") -> Domain:
     """Return the domain of numbers from `least` to `most`, both included; without `most` there is no upper end."""
     if most is None:
-        return Domain(f"at least {least:g} {unit}".rstrip(), lambda value: value >= least, {"minimum": least})
-    says = f"{least:g} to {most:g} {unit}".rstrip()
+        return Domain(f"at least {_plain(least)} {unit}".rstrip(), lambda value: value >= least, {"minimum": least})
+    says = f"{_plain(least)} to {_plain(most)} {unit}".rstrip()
     return Domain(says, lambda value: least <= value <= most, {"minimum": least, "maximum": most})
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) and number >= 10_000 else f"{number:g}"
 
 
 def form(pattern: str, says: str, most: int = 253) -> Domain:

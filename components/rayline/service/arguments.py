@@ -161,9 +161,9 @@ class WorkersArgs(Arguments):
     gpus: Count | None = None
     """GPUs of one worker pod. Default: all of the machine; less lets services share a machine."""
     cpus: Annotated[float, between(defaults.LEAST_CPUS, 1000, "CPUs")] | None = None
-    """CPUs of one worker with accelerator cpu; a fraction is fine, for example 0.25. Default 1."""
+    """CPUs of one worker with accelerator cpu, or in a cluster that exists; a fraction is fine, for example 0.25. Default 1; with a GPU a share of Google's machine."""
     memory_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
-    """Memory of one worker with accelerator cpu, GiB. Default 6."""
+    """Memory of one worker with accelerator cpu, or in a cluster that exists, GiB. Default 6; with a GPU a share of Google's machine."""
 
 
 class VolumeArgs(Arguments):

@@ -82,8 +82,9 @@ def refuse_existing_nodes(service: KnownService) -> None:
 
 def _refuse_wrong_keys(service: KnownService) -> None:
     why = "is for accelerator cpu; here the machine type decides: leave it out"
-    service.refuse_if_said("workers", ("cpus", "memory_gib"), why)
     service.refuse_if_said("engine", ("kv_cache_gib",), why)
+    if service.cluster.mode is not ClusterMode.EXISTING:
+        service.refuse_if_said("workers", ("cpus", "memory_gib"), why)
     if service.cluster.mode is ClusterMode.EXISTING:
         bought = [key for key in NodesArgs.model_fields if key not in ("machine_type", *EXISTING_NODES)]
         service.refuse_if_said("nodes", bought, "the nodes of an existing cluster are there already: leave it out")
@@ -208,7 +209,7 @@ def _workers(service: KnownService, machine: MachineType, gpus_per_worker: int, 
         # every worker pod has the mount's sidecar beside it
         cpus -= FUSE_SIDECAR_CPUS * machine.gpus / gpus_per_worker
         memory -= FUSE_SIDECAR_MEMORY_GIB * machine.gpus / gpus_per_worker
-    surge = service.arguments.rollout.max_surge_percent
+    surge, sizes = service.arguments.rollout.max_surge_percent, service.arguments.workers
     return WorkerGroup(
         workers=workers_for(scale.replicas, gpus_per_replica, gpus_per_worker),
         most_workers=most_workers,
@@ -217,8 +218,9 @@ def _workers(service: KnownService, machine: MachineType, gpus_per_worker: int, 
         max_workers=group_maximum(service.cluster.mode, most_workers),
         gpus=gpus_per_worker,
         ray_cpus=0,
-        cpus=floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
-        memory_gib=floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
+        # nodes that exist may be smaller or larger than Google's machine with that GPU
+        cpus=sizes.cpus or floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
+        memory_gib=sizes.memory_gib or floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
         ephemeral_gib=on_disk_gib(service.weights.source, fit.weights_gib * gpus_per_replica) + 10,
         replicas_per_worker=gpus_per_worker / gpus_per_replica,
     )

@@ -190,6 +190,11 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
             f"rollout.spare_replicas {service.spare_replicas}: a change of model or engine needs "
             f"{workers.spare_workers * workers.gpus} free GPUs beside those in use"
         )
+    if cluster.mode is ClusterMode.EXISTING and not cluster.on_google and workers.gpus and not service.asked.nodes.selector:
+        warnings.append(
+            "nodes.selector: without it the workers run on nodes with GKE's label cloud.google.com/gke-accelerator alone. Another "
+            "Kubernetes needs labels of its own, for example {nvidia.com/gpu.product: NVIDIA-L4}"
+        )
     if service.incremental:
         warnings.append(
             f"{strategy}: clients have to use the Gateway {service.name}-gateway that KubeRay makes (plain HTTP, port 80); the "

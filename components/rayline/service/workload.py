@@ -66,7 +66,8 @@ class Outlook:
 
 def held_at_once(service: ServicePlan, workload: WorkloadArgs) -> int:
     """Return the requests of a workload that a replica works on at once."""
-    return max(1, min(service.limits.max_num_seqs, int(service.fit.sequences(workload.tokens))))
+    limit = service.asked.traffic.max_in_progress or service.limits.max_num_seqs
+    return max(1, min(limit, service.limits.max_num_seqs, int(service.fit.sequences(workload.tokens))))
 
 
 def measured_forecast(service: ServicePlan, workload: WorkloadArgs) -> Forecast | None:
@@ -163,9 +164,12 @@ def workload_warnings(service: ServicePlan, prospect: Outlook | None = None) -> 
     forecast, replicas, users = prospect.forecast, planned_replicas(service), workload.concurrent_users
     if users is not None and users > replicas * prospect.at_once:
         held = f"{replicas} replica{'s hold' if replicas > 1 else ' holds'} {replicas * prospect.at_once} requests of {workload.tokens:,} tokens"
+        limit = service.asked.traffic.max_in_progress
+        limited = f"traffic.max_in_progress {limit}, " if limit else ""
         return [
-            f"{service.name}: workload.concurrent_users {users}: {held} at once (engine.max_num_seqs {service.limits.max_num_seqs}, "
-            f"KV cache {service.fit.kv_cache_tokens:,} tokens a replica), the others wait"
+            f"{service.name}: workload.concurrent_users {users}: {held} at once ({limited}engine.max_num_seqs "
+            f"{service.limits.max_num_seqs}, KV cache {service.fit.kv_cache_tokens:,} tokens a replica), the others wait"
+            f"{' or are refused' if limit else ''}"
         ]
     if forecast and forecast.within is False:
         times = f"{forecast.first_token_ms:,.0f} ms to the first token and {forecast.token_ms:,.1f} ms for the next"
