@@ -234,7 +234,7 @@ class ApiArgs(Arguments):
 
 
 class TrafficArgs(Arguments):
-    """Choice of the replica for a request, and limits of the requests of a replica. All change in place."""
+    """Choice of the replica for a request, and limits of the requests of a replica. Another routing replaces the replicas in turn."""
 
     routing: Annotated[Routing, FromText] = Routing.ROUND_ROBIN
     """round-robin, or sessions: requests with the same header x-session-id go to the same replica, whose prefix cache has their beginning."""

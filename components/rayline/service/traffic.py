@@ -31,7 +31,7 @@ def check_traffic(request: ServiceRequest) -> None:
 
 
 def traffic_settings(traffic: TrafficArgs) -> dict[str, Any]:
-    """Return the settings of the model's deployment. Serve changes them without a new replica."""
+    """Return the settings of the model's deployment. Serve changes the limits without a new replica."""
     settings: dict[str, Any] = {}
     if traffic.routing is Routing.SESSIONS:
         settings["request_router_config"] = {"request_router_class": SESSION_ROUTER}

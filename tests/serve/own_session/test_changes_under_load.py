@@ -1,10 +1,11 @@
-"""Changes under load: the replica count follows the load, and a changed engine starts before the old one stops."""
+"""Changes under load: the replica count follows it, sessions stay on their replica, and a changed engine starts before the old one stops."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ import pytest
 
 from rayline_cli.local import runtime
 from rayline_cli.local.runtime import LocalRuntimeError
+from rayline_cli.verify import Outcome, check_switches
+from rayline_cli.verify.inside import haproxy_counters
 from tests.serve.serving import API_KEY, Served, get, post, ray_service, replicas_of_the_model, run, wait_until, with_model
 
 KEY = {"Authorization": f"Bearer {API_KEY}"}
@@ -22,8 +25,9 @@ UNHURRIED = SCALING | {"downscale_delay_seconds": 600}
 
 
 def declared(scaling: dict[str, Any], most: int, **service: Any) -> dict:
-    """The RayService with an autoscaled model, which has a spare replica for changes."""
-    return ray_service(autoscaling=scaling | {"max_replicas": most}, rollout={"spare_replicas": 1}, **service)
+    """The RayService with an autoscaled model, which has a spare replica for changes and keeps sessions."""
+    common = {"rollout": {"spare_replicas": 1}, "traffic": {"routing": "sessions"}}
+    return ray_service(autoscaling=scaling | {"max_replicas": most}, **common, **service)
 
 
 @pytest.fixture(scope="module")
@@ -69,22 +73,60 @@ def load(served: Served, clients: int, tokens: int, pause: float = 0) -> Iterato
     assert failures == []
 
 
-def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(autoscaled: Served):
+def count(served: Served) -> str:
+    replicas = runtime.status(served.state_dir).replicas or {}
+    return replicas.get("LLMServer:tiny", "")
+
+
+@dataclass
+class Grown:
+    """The session while the load has a second replica."""
+
+    served: Served
+    before: set[int]
+
+
+@pytest.fixture(scope="module")
+def grown(autoscaled: Served) -> Iterator[Grown]:
+    """Given back with one replica."""
     before = replicas_of_the_model(autoscaled)
     autoscaled.up(declared(UNHURRIED, 2))
     assert replicas_of_the_model(autoscaled) == before, "other bounds must not reload what serves"
-
-    def count() -> str:
-        replicas = runtime.status(autoscaled.state_dir).replicas or {}
-        return replicas.get("LLMServer:tiny", "")
-
     with load(autoscaled, clients=4, tokens=900):
-        assert wait_until(lambda: count().endswith("/2"), 120), f"no second replica asked for under load: {count()}"
+        assert wait_until(lambda: count(autoscaled).endswith("/2"), 120), f"no second replica under load: {count(autoscaled)}"
     with load(autoscaled, clients=1, tokens=10, pause=3):
-        assert wait_until(lambda: count() == "2/2", 300), f"the second replica does not come: {count()}"
-        assert before < replicas_of_the_model(autoscaled)
+        assert wait_until(lambda: count(autoscaled) == "2/2", 300), f"the second replica does not come: {count(autoscaled)}"
+    yield Grown(autoscaled, before)
     autoscaled.up(declared(SCALING, 2))
-    assert wait_until(lambda: count() == "1/1", 300), f"the second replica stays without load: {count()}"
+    assert wait_until(lambda: count(autoscaled) == "1/1", 300), f"the second replica stays without load: {count(autoscaled)}"
+
+
+def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(grown: Grown):
+    assert grown.before < replicas_of_the_model(grown.served)
+
+
+def requests_by_replica(served: Served) -> dict[str, int]:
+    """HAProxy's count of requests for each replica of the model."""
+    rows = haproxy_counters(next(served.session.folder.glob("h/*/admin.sock")))
+    return {
+        row["svname"]: int(row["req_tot"] or 0) for row in rows if "LLMServer" in row["svname"] and "-via-" in row["pxname"]
+    }
+
+
+def test_a_session_stays_on_one_replica_and_sessions_use_both(grown: Grown):
+    replicas_of_sessions = []
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+    for session in range(16):
+        counted = requests_by_replica(grown.served)
+        for _ in range(3):
+            headers = KEY | {"x-session-id": f"session-{session}"}
+            assert post(f"{grown.served.running.url}/v1/completions", json=body, headers=headers).status_code == 200
+        now = requests_by_replica(grown.served)
+        replicas_of_sessions.append({name for name in now if now[name] > counted[name]})
+    assert {len(replicas) for replicas in replicas_of_sessions} == {1}
+    assert len(set().union(*replicas_of_sessions)) == 2
+    check = {check.name: check for check in check_switches(grown.served.target())}["sessions"]
+    assert check.outcome is Outcome.PASS, check.evidence
 
 
 def test_an_engine_that_cannot_start_leaves_the_old_replica_serving(autoscaled: Served):
