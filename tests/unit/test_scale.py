@@ -323,7 +323,7 @@ def test_a_second_cluster_has_room_for_the_spare_replica():
     assert "starts 1 spare replica first, with 1 GPU more" in card(replicas=2)["in place"]
 
 
-def test_sessions_and_limits_are_settings_that_change_in_place():
+def test_sessions_and_limits_stand_beside_the_arguments_of_the_application():
     model = deployments(manifest(traffic={"routing": "sessions", "max_in_progress": 48}))[0]
     assert model["request_router_config"]["request_router_class"].endswith("ConsistentHashRouter")
     assert (model["max_ongoing_requests"], model["max_queued_requests"]) == (48, 48)

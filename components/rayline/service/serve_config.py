@@ -49,7 +49,7 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
 
 
 def _deployments(service: ServicePlan) -> list[dict[str, Any]]:
-    """Return the settings of deployments; but for routing they change without a new replica."""
+    """Return the settings of deployments. All except routing change without a new replica."""
     model = {"name": llm_deployment(service.served_model_name)} | _replicas(service) | traffic_settings(service.asked.traffic)
     if not service.spare_replicas:
         return [model]

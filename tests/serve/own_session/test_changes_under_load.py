@@ -86,7 +86,7 @@ class Grown:
     before: set[int]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def grown(autoscaled: Served) -> Iterator[Grown]:
     """Given back with one replica."""
     before = replicas_of_the_model(autoscaled)
@@ -101,10 +101,6 @@ def grown(autoscaled: Served) -> Iterator[Grown]:
     assert wait_until(lambda: count(autoscaled) == "1/1", 300), f"the second replica stays without load: {count(autoscaled)}"
 
 
-def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(grown: Grown):
-    assert grown.before < replicas_of_the_model(grown.served)
-
-
 def requests_by_replica(served: Served) -> dict[str, int]:
     """HAProxy's count of requests for each replica of the model."""
     rows = haproxy_counters(next(served.session.folder.glob("h/*/admin.sock")))
@@ -113,20 +109,24 @@ def requests_by_replica(served: Served) -> dict[str, int]:
     }
 
 
-def test_a_session_stays_on_one_replica_and_sessions_use_both(grown: Grown):
-    replicas_of_sessions = []
-    body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
-    for session in range(16):
-        counted = requests_by_replica(grown.served)
-        for _ in range(3):
-            headers = KEY | {"x-session-id": f"session-{session}"}
-            assert post(f"{grown.served.running.url}/v1/completions", json=body, headers=headers).status_code == 200
-        now = requests_by_replica(grown.served)
-        replicas_of_sessions.append({name for name in now if now[name] > counted[name]})
-    assert {len(replicas) for replicas in replicas_of_sessions} == {1}
-    assert len(set().union(*replicas_of_sessions)) == 2
-    check = {check.name: check for check in check_switches(grown.served.target())}["sessions"]
-    assert check.outcome is Outcome.PASS, check.evidence
+class TestWithASecondReplica:
+    def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(self, grown: Grown):
+        assert grown.before < replicas_of_the_model(grown.served)
+
+    def test_a_session_stays_on_one_replica_and_sessions_use_both(self, grown: Grown):
+        replicas_of_sessions = []
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+        for session in range(16):
+            counted = requests_by_replica(grown.served)
+            for _ in range(3):
+                headers = KEY | {"x-session-id": f"session-{session}"}
+                assert post(f"{grown.served.running.url}/v1/completions", json=body, headers=headers).status_code == 200
+            now = requests_by_replica(grown.served)
+            replicas_of_sessions.append({name for name in now if now[name] > counted[name]})
+        assert {len(replicas) for replicas in replicas_of_sessions} == {1}
+        assert len(set().union(*replicas_of_sessions)) == 2
+        check = {check.name: check for check in check_switches(grown.served.target())}["sessions"]
+        assert check.outcome is Outcome.PASS, check.evidence
 
 
 def test_an_engine_that_cannot_start_leaves_the_old_replica_serving(autoscaled: Served):
