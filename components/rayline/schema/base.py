@@ -64,7 +64,7 @@ def between(least: float, most: float | None = None, unit: str = "") -> Domain:
 
 
 def _plain(number: float) -> str:
-    return f"{number:,.0f}" if number == int(number) and number >= 10_000 else f"{number:g}"
+    return f"{number:,.0f}" if number >= 1_000_000 else f"{number:g}"
 
 
 def form(pattern: str, says: str, most: int = 253) -> Domain:
