@@ -9,7 +9,7 @@ import json
 import pathlib
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +22,7 @@ from rayline_cli import cli, live_prices
 from rayline_cli.clients import billing_catalog
 from rayline_cli.clients.billing_catalog import COMPUTE_ENGINE, NoCatalog, Rates, read_rates
 from tests.conftest import recorded
+from tests.http_answers import Answering
 
 AMERICAS = ("us-central1", "us-east1", "us-west1")
 MACHINES = {machine.name: machine for spec in ACCELERATORS.values() for machine in spec.machines} | SYSTEM_MACHINES
@@ -102,7 +103,7 @@ class Catalog(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     server: Catalog
 
     def do_GET(self) -> None:
@@ -115,13 +116,7 @@ class Handler(BaseHTTPRequestHandler):
         end = start + 7
         body: Any = {"skus": self.server.skus[start:end], "nextPageToken": str(end) if end < len(self.server.skus) else ""}
         status, body = self.server.error or (200, body)
-        text = body if isinstance(body, str) else json.dumps(body)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: Any) -> None: ...
+        self.answer(status, body if isinstance(body, str) else json.dumps(body))
 
 
 @pytest.fixture

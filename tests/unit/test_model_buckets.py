@@ -5,8 +5,7 @@ import math
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import ThreadingHTTPServer
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +15,7 @@ from rayline.platform.plan import make_plan
 from rayline_cli import cli
 from rayline_cli.model_files import folders, weights
 from tests.buckets import BUCKET, emulator, upload
+from tests.http_answers import Answering
 from tests.model_folders import decoder, write_model
 
 TINY = {
@@ -129,18 +129,11 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], lis
     answers: list[tuple[int, str]] = []
     seen: list[str | None] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
+    class Handler(Answering):
         def do_GET(self) -> None:
             seen.append(self.headers["Authorization"])
             status, message = answers[-1]
-            body = json.dumps({"error": {"code": status, "message": message}}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, json.dumps({"error": {"code": status, "message": message}}))
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

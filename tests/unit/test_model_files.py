@@ -5,7 +5,7 @@ import pathlib
 import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import jsonschema
@@ -21,6 +21,7 @@ from rayline.schema.read import read
 from rayline.service.types import ServicePlan
 from rayline_cli import cli, model_files
 from rayline_cli.model_files.layers import DECODERS, LATENT, read_layers
+from tests.http_answers import Answering
 from tests.model_folders import decoder, write_model
 
 LLAMA = {
@@ -573,14 +574,11 @@ def test_the_list_has_the_kits_models_and_those_of_the_folder(tmp_path, models):
 # --- the hub
 
 
-class _Hub(BaseHTTPRequestHandler):
+class _Hub(Answering):
     protocol_version = "HTTP/1.1"
     folder: pathlib.Path
     gated_for: str | None = None
     commit = "851bf6e8" * 5
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -616,15 +614,6 @@ class _Hub(BaseHTTPRequestHandler):
         if span:
             headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         self.answer(206 if span else 200, body, **headers)
-
-    def answer(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
 
 @pytest.fixture

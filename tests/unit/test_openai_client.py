@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from rayline_cli.clients.openai import NoAnswer, OpenAiClient, events
+from tests.http_answers import Answering
 
 USAGE = {"choices": [], "usage": {"completion_tokens": 3}}
 
@@ -31,21 +32,15 @@ class Endpoint(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None, Any]] = []
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     server: Endpoint
 
     def do_GET(self, body: Any = None) -> None:
         self.server.asked.append((self.path, self.headers["Authorization"], body))
-        status, text = self.server.said[self.path]
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
+        self.answer(*self.server.said[self.path])
 
     def do_POST(self) -> None:
         self.do_GET(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-    def log_message(self, *_: Any) -> None: ...
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +19,7 @@ from rayline_cli.local.bring_up import BringUp
 from rayline_cli.local.deploying import Deploying
 from rayline_cli.local.failures import LocalRuntimeError, RayGaveUp
 from rayline_cli.local.single_node import read
+from tests.http_answers import Answering
 from tests.unit.test_translate import ray_service
 
 SLOW = "Traceback ...\nTimeoutError: HTTP proxies not available after 60s."
@@ -47,23 +48,15 @@ class Dashboard(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     server: Dashboard
 
     def do_GET(self) -> None:
-        self._say(200, json.dumps({"applications": {}}))
+        self.answer(200, json.dumps({"applications": {}}))
 
     def do_PUT(self) -> None:
         self.server.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._say(*self.server.puts.pop(0))
-
-    def _say(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: Any) -> None: ...
+        self.answer(*self.server.puts.pop(0))
 
 
 @pytest.fixture
