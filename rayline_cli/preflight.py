@@ -18,6 +18,7 @@ from typing import Any
 from rayline.facts.choices import ClusterMode
 
 from . import offline
+from .google_api import TOKEN_VARIABLE
 from .offline import PROJECT_ROOT, Program
 from .stack_files import read_document
 
@@ -33,7 +34,6 @@ PLUGIN = (
 # google/provider/provider.go at e03b7622; pulumi-gcp's provider/resources.go names the same).
 _OWN_SETTINGS = ("gcp:externalCredentials", "gcp:accessToken", "gcp:credentials")
 _KEY_VARIABLES = ("GOOGLE_CREDENTIALS", "GOOGLE_CLOUD_KEYFILE_JSON", "GCLOUD_KEYFILE_JSON")
-_TOKEN_VARIABLE = "GOOGLE_OAUTH_ACCESS_TOKEN"
 _IMPERSONATION = ("gcp:impersonateServiceAccount", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT")
 _FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _FILE_NAME = "application_default_credentials.json"
@@ -129,7 +129,7 @@ def google_credentials(machine: Machine, config: Mapping[str, str]) -> list[str]
     """
     environment = machine.environment
     own = next((name for name in _OWN_SETTINGS if config.get(name)), None)
-    own = own or next((name for name in (*_KEY_VARIABLES, _TOKEN_VARIABLE) if environment.get(name)), None)
+    own = own or next((name for name in (*_KEY_VARIABLES, TOKEN_VARIABLE) if environment.get(name)), None)
     problems: list[str] = []
     if own in _KEY_VARIABLES or (own == "gcp:credentials" and config[own] != _HIDDEN):
         problems = _key(own, config.get(own) or environment[own], machine)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from rayline.facts.prices import HOURS_PER_MONTH
-from rayline_cli.google_token import TOKEN_VARIABLE, access_token
+from rayline_cli.google_api import TOKEN_VARIABLE, access_token, error_of
 
 ADDRESS = "https://cloudbilling.googleapis.com"
 COMPUTE_ENGINE = "services/6F81-5844-456A"
@@ -92,11 +92,8 @@ def _pages(client: httpx.Client) -> Iterator[dict[str, Any]]:
 
 def _reason(answer: httpx.Response) -> str:
     """Return why Google refuses, and what to do."""
-    try:
-        error = answer.json()["error"]
-        says, details = str(error.get("message", "")), error.get("details", [])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        says, details = "", []
+    error = error_of(answer)
+    says, details = str(error.get("message", "")), error.get("details", [])
     reasons = {detail.get("reason") for detail in details if isinstance(detail, dict)}
     if "SERVICE_DISABLED" in reasons:
         return "the Cloud Billing API is not enabled in the project. Fix: gcloud services enable cloudbilling.googleapis.com"

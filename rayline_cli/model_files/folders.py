@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from rayline_cli.errors import FailedError, UsageError
-from rayline_cli.google_token import TOKEN_VARIABLE, access_token
+from rayline_cli.google_api import TOKEN_VARIABLE, access_token, error_of
 
 GOOGLE = "https://storage.googleapis.com"
 LOGIN = f"gcloud auth application-default login, or {TOKEN_VARIABLE}"
@@ -142,8 +142,5 @@ class BucketFolder:
 
 def _reason(answer: httpx.Response) -> str:
     """Return Google's own sentence in brackets; nothing where its answer has none."""
-    try:
-        body: Any = answer.json()
-        return f" ({' '.join(str(body['error']['message']).split()).rstrip('.')})"
-    except (ValueError, KeyError, TypeError):
-        return ""
+    message = " ".join(str(error_of(answer).get("message", "")).split()).rstrip(".")
+    return f" ({message})" if message else ""

@@ -1,9 +1,15 @@
-"""Access tokens for Google's REST APIs. No process gets a token as an argument."""
+"""Access tokens for Google's REST APIs, and their errors. No process gets a token as an argument."""
+
+from __future__ import annotations
 
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
 
 # Pulumi's Google provider reads it as well (preflight.py).
 TOKEN_VARIABLE = "GOOGLE_OAUTH_ACCESS_TOKEN"
@@ -36,3 +42,12 @@ def access_token(environment: Mapping[str, str] | None = None) -> str:
         if done.returncode == 0 and (token := done.stdout.strip()):
             return token
     return ""
+
+
+def error_of(answer: httpx.Response) -> Mapping[str, Any]:
+    """Return the error in an answer of Google's, with its `message` and `details`; empty for an answer of another form."""
+    try:
+        error = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return error if isinstance(error, dict) else {}
