@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from rayline.facts.labels import ROUTER, Role
@@ -110,32 +110,30 @@ def _counted(said: Mapping[str, Any], servers: set[str]) -> tuple[int, int, int]
 
     The third number is the number of requests to the former. Streams of other clients count too.
     """
-    direct = other = 0
-    for row, grown, _ in _grown(said):
-        if row["svname"] in servers and row["pxname"].endswith(_VIA_ROUTER):
-            direct += grown
-        else:
-            other += grown
-    return direct, other, sum(_requests(said, servers).values())
+    grown = list(_grown(said, servers))
+    direct, other = (sum(row.sent for row in grown if row.is_direct is way) for way in (True, False))
+    return direct, other, sum(row.requests for row in grown if row.is_direct)
 
 
-def _requests(said: Mapping[str, Any], servers: set[str]) -> dict[str, int]:
-    """Return the requests that came to each of the model's servers behind the router during a stream."""
-    return {
-        row["svname"]: requests
-        for row, _, requests in _grown(said)
-        if row["svname"] in servers and row["pxname"].endswith(_VIA_ROUTER)
-    }
+class ServerGrowth(NamedTuple):
+    """Bytes from a server of HAProxy, and requests to it, during a stream."""
+
+    server: str
+    is_direct: bool
+    """Whether it is a replica of the model behind the router."""
+    sent: int
+    requests: int
 
 
-def _grown(said: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], int, int]]:
-    """Yield HAProxy's row of each server, with the bytes from it and the requests to it during a stream."""
+def _grown(said: Mapping[str, Any], servers: set[str]) -> Iterator[ServerGrowth]:
+    """Yield what came from each server of HAProxy during a stream."""
     before = {(row["pxname"], row["svname"]): row for haproxy in said["before"] for row in haproxy["stat"]}
     for row in (row for haproxy in said["after"] for row in haproxy["stat"]):
         if row["svname"] not in ("FRONTEND", "BACKEND", ""):
             old = before.get((row["pxname"], row["svname"]), {})
             sent, requests = (int(row[key] or 0) - int(old.get(key) or 0) for key in ("bout", "req_tot"))
-            yield row, sent, requests
+            is_direct = row["svname"] in servers and row["pxname"].endswith(_VIA_ROUTER)
+            yield ServerGrowth(row["svname"], is_direct, sent, requests)
 
 
 _SESSIONS, _TURNS = 3, 3
@@ -160,7 +158,7 @@ def sessions(view: View) -> Verdict:
         turns = [node.run(job | {"headers": {header: session}}) for session in [uuid4().hex] * _TURNS]
         if broken := next(filter(None, map(why_broken, turns)), None):
             return verdict(False, f"{node.name}: {broken}", "look at the replica's log")
-        got = [{name for name, count in _requests(turn, servers).items() if count > 0} for turn in turns]
+        got = [{row.server for row in _grown(turn, servers) if row.is_direct and row.requests > 0} for turn in turns]
         used |= (stayed := set.intersection(*got))
         moved += [] if stayed else [" then ".join("/".join(sorted(names)) or "no replica" for names in got)]
     evidence = f"{node.name}: {_SESSIONS} sessions of {_TURNS} turns, each on one of {len(used)} replica(s)"
