@@ -3,7 +3,7 @@
 from rayline.facts.throughput import MeasuredThroughput, measured, usd_per_million
 from rayline.pools.types import NodePool
 from rayline.service.types import ServicePlan
-from rayline.service.workload import Outlook, planned_replicas, span
+from rayline.service.workload import Outlook, span
 
 from .estimates import prospect_of
 
@@ -49,7 +49,7 @@ def workload_text(service: ServicePlan, pool: NodePool | None) -> str:
     prospect, _ = prospect_of_plan(service)
     if prospect is None or service.parked:
         return ""
-    workload, planned = prospect.workload, planned_replicas(service)
+    workload, planned = prospect.workload, service.most_replicas
     rate, users = workload.requests_per_second, workload.concurrent_users
     load = f"{rate:g} requests/s" if rate is not None else f"{users:,} users at once"
     verdict = {True: "enough", False: "not enough", None: "not known whether enough"}[prospect.enough(planned)]

@@ -8,11 +8,11 @@ from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import ClusterMode, WeightsSource
 from rayline.facts.labels import Role, service_account
-from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_BUCKETS, RUNTIMES
+from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_BUCKETS
 from rayline.models.arguments import BucketArgs
 from rayline.models.model import GIB
 from rayline.models.types import BucketPlan, Mirror, ServiceWeights
-from rayline.schema.check import Check, version
+from rayline.schema.check import Check
 from rayline.service.environment import for_downloads
 from rayline.service.request import ServiceRequest
 from rayline.service.types import ServicePlan
@@ -63,8 +63,7 @@ def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> 
         request.refuse("weights.source", "needs a bucket: `weights: {bucket: my-models}` beside `services`")
     if location:
         request.refuse("weights.location", f"weights.source {source.value} decides where the model lies: leave one out")
-    runtime = RUNTIMES.get(service.pods.runtime)
-    if runtime and version(runtime.ray_version) < version(MIN_RAY_VERSION_FOR_BUCKETS):
+    if request.has_older_ray(MIN_RAY_VERSION_FOR_BUCKETS):
         why = f"weights.source {source.value} is known to work from Ray {MIN_RAY_VERSION_FOR_BUCKETS} on (ray #64978)"
         request.refuse("pods.runtime", why)
     if source is WeightsSource.GCS_STREAM:

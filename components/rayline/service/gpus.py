@@ -83,12 +83,11 @@ def refuse_existing_nodes(service: KnownService) -> None:
 def _refuse_wrong_keys(service: KnownService) -> None:
     why = "is for accelerator cpu; here the machine type decides: leave it out"
     service.refuse_if_said("engine", ("kv_cache_gib",), why)
-    if service.cluster.mode is not ClusterMode.EXISTING:
-        service.refuse_if_said("workers", ("cpus", "memory_gib"), why)
     if service.cluster.mode is ClusterMode.EXISTING:
         bought = [key for key in NodesArgs.model_fields if key not in ("machine_type", *EXISTING_NODES)]
         service.refuse_if_said("nodes", bought, "the nodes of an existing cluster are there already: leave it out")
     else:
+        service.refuse_if_said("workers", ("cpus", "memory_gib"), why)
         refuse_existing_nodes(service)
     sizes = service.model.tensor_parallel_sizes()
     if service.tensor not in sizes:

@@ -6,12 +6,12 @@ from typing import Any
 
 from rayline.cluster.types import ClusterPlan
 from rayline.facts.choices import Accelerator, ClusterMode
-from rayline.facts.runtimes import Runtime
+from rayline.facts.runtimes import RUNTIMES, Runtime
 from rayline.facts.serve_flags import HAPROXY_THREADS, SERVE_FLAGS
 from rayline.kuberay.types import KuberayPlan
 from rayline.models.model import Model
 from rayline.models.types import ServiceWeights
-from rayline.schema.check import Section
+from rayline.schema.check import Section, version
 from rayline.service.arguments import ServiceArgs
 from rayline.service.types import EngineLimits, LoadedModel, Scale, WorkerGroup
 
@@ -35,6 +35,11 @@ class ServiceRequest(Section):
     def on_this_machine(self) -> bool:
         """Whether the service runs on this machine."""
         return self.cluster.mode is ClusterMode.LOCAL
+
+    def has_older_ray(self, least: str) -> bool:
+        """Return whether the runtime is known and its Ray is older than a version."""
+        runtime = RUNTIMES.get(self.arguments.pods.runtime)
+        return runtime is not None and version(runtime.ray_version) < version(least)
 
 
 @dataclass(frozen=True)

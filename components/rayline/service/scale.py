@@ -5,7 +5,7 @@ from math import ceil, floor
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, OperatorSource, UpgradeStrategy
-from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_SURGE, RUNTIMES
+from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_SURGE
 from rayline.kuberay.types import KuberayPlan
 from rayline.schema.check import version
 from rayline.service.arguments import AutoscalingArgs, ServiceArgs
@@ -32,25 +32,23 @@ def plan_scale(request: ServiceRequest) -> Scale:
             "park",
             "a parked service loses the Gateway of rollout.strategy incremental, and its address with it: new-cluster or none",
         )
-    scaling = service.autoscaling
-    if scaling is None:
-        return Scale(service.replicas, service.replicas, upgrade, _spare_replicas(request, upgrade, service.replicas))
-    if service.said("replicas"):
-        request.refuse("replicas", "with autoscaling the count follows the load: leave it out, or leave autoscaling out")
-    if scaling.max_replicas < scaling.min_replicas:
-        request.refuse("autoscaling.max_replicas", f"at least min_replicas, which is {scaling.min_replicas}")
-    most = max(scaling.min_replicas, scaling.max_replicas)
-    return Scale(scaling.min_replicas, most, upgrade, _spare_replicas(request, upgrade, most))
+    least = most = service.replicas
+    if scaling := service.autoscaling:
+        if service.said("replicas"):
+            request.refuse("replicas", "with autoscaling the count follows the load: leave it out, or leave autoscaling out")
+        if scaling.max_replicas < scaling.min_replicas:
+            request.refuse("autoscaling.max_replicas", f"at least min_replicas, which is {scaling.min_replicas}")
+        least, most = scaling.min_replicas, max(scaling.min_replicas, scaling.max_replicas)
+    return Scale(least, most, upgrade, _spare_replicas(request, upgrade, most))
 
 
 def _spare_replicas(request: ServiceRequest, upgrade: UpgradeStrategy, most: int) -> int:
     """Return the replicas that start beside the running ones in a change in place."""
-    spare, ray = request.arguments.rollout.spare_replicas, request.arguments.pods.runtime
-    if ray in RUNTIMES and version(RUNTIMES[ray].ray_version) < version(MIN_RAY_VERSION_FOR_SURGE):
+    spare = request.arguments.rollout.spare_replicas
+    if request.has_older_ray(MIN_RAY_VERSION_FOR_SURGE):
         if spare:
-            request.refuse(
-                "rollout.spare_replicas", f"needs Ray {MIN_RAY_VERSION_FOR_SURGE}, and pods.runtime is {ray}: leave it out"
-            )
+            why = f"needs Ray {MIN_RAY_VERSION_FOR_SURGE}, and pods.runtime is {request.arguments.pods.runtime}: leave it out"
+            request.refuse("rollout.spare_replicas", why)
         return 0
     if spare is not None:
         if spare > most:

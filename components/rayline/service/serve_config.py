@@ -53,8 +53,7 @@ def _deployments(service: ServicePlan) -> list[dict[str, Any]]:
     model = {"name": llm_deployment(service.served_model_name)} | _replicas(service) | traffic_settings(service.asked.traffic)
     if not service.spare_replicas:
         return [model]
-    most = service.autoscaling.max_replicas if service.autoscaling else service.replicas
-    model["max_surge_percent"] = surge_percent(service.spare_replicas, most)
+    model["max_surge_percent"] = surge_percent(service.spare_replicas, service.most_replicas)
     # The router holds the engine's arguments too. It must not stop before the next one answers: requests would get 503.
     return [model, {"name": ROUTER, "max_surge_percent": 100}] if service.on("direct_streaming") else [model]
 

@@ -4,8 +4,7 @@ from typing import Any
 
 from rayline.facts.choices import Routing
 from rayline.facts.labels import SESSION_ROUTER
-from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_TRAFFIC, RUNTIMES
-from rayline.schema.check import version
+from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_TRAFFIC
 from rayline.service.arguments import TrafficArgs
 from rayline.service.request import ServiceRequest
 
@@ -17,9 +16,8 @@ def check_traffic(request: ServiceRequest) -> None:
     if set_keys and not request.arguments.switches.direct_streaming:
         why = "routing and limits are of the direct path: turn switches.direct_streaming on, or leave it out"
         request.refuse_if_said("traffic", set_keys, why)
-    runtime = RUNTIMES.get(request.arguments.pods.runtime)
-    if runtime and version(runtime.ray_version) < version(MIN_RAY_VERSION_FOR_TRAFFIC):
-        why = f"needs Ray {MIN_RAY_VERSION_FOR_TRAFFIC}, and pods.runtime is {runtime.ray_version}: leave it out"
+    if request.has_older_ray(MIN_RAY_VERSION_FOR_TRAFFIC):
+        why = f"needs Ray {MIN_RAY_VERSION_FOR_TRAFFIC}, and pods.runtime is {request.arguments.pods.runtime}: leave it out"
         request.refuse_if_said("traffic", set_keys, why)
     if traffic.max_in_progress is None:
         why = "without traffic.max_in_progress no request waits in front of a replica: set it, or leave this out"

@@ -223,6 +223,11 @@ class ServicePlan:
         return self.asked.rollout if self.upgrade is UpgradeStrategy.INCREMENTAL else None
 
     @property
+    def most_replicas(self) -> int:
+        """Replicas under the highest load."""
+        return self.autoscaling.max_replicas if self.autoscaling else self.replicas
+
+    @property
     def gpus_per_replica(self) -> int:
         """GPUs of one replica; 1 on the CPU."""
         return self.asked.engine.tensor_parallel_size * self.asked.engine.pipeline_parallel_size

@@ -133,11 +133,6 @@ def _held_within_bounds(workload: WorkloadArgs, forecast: Forecast) -> int | Non
     return max(1, int(forecast.least * seconds))
 
 
-def planned_replicas(service: ServicePlan) -> int:
-    """Return the replicas of a service under its highest load."""
-    return service.autoscaling.max_replicas if service.autoscaling else service.replicas
-
-
 def check_workload(request: ServiceRequest) -> None:
     """Refuse a workload with two kinds of load, or with none."""
     workload = request.arguments.workload
@@ -161,7 +156,7 @@ def workload_warnings(service: ServicePlan, prospect: Outlook | None = None) -> 
     if workload is None or service.parked:
         return []
     prospect = prospect or outlook(service, workload, measured_forecast(service, workload))
-    forecast, replicas, users = prospect.forecast, planned_replicas(service), workload.concurrent_users
+    forecast, replicas, users = prospect.forecast, service.most_replicas, workload.concurrent_users
     if users is not None and users > replicas * prospect.at_once:
         held = f"{replicas} replica{'s hold' if replicas > 1 else ' holds'} {replicas * prospect.at_once} requests of {workload.tokens:,} tokens"
         limit = service.asked.traffic.max_in_progress
