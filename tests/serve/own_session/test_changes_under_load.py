@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,20 +110,33 @@ def requests_by_replica(served: Served) -> dict[str, int]:
     }
 
 
+def both_answered(served: Served) -> bool:
+    """Whether two replicas of the model have answered a request."""
+    return sum(count > 0 for count in requests_by_replica(served).values()) == 2
+
+
+def replicas_that_answered(served: Served, session: str, requests: int) -> set[str]:
+    """The replicas that a session's requests reached."""
+    counted = requests_by_replica(served)
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+    for _ in range(requests):
+        answer = post(f"{served.running.url}/v1/completions", json=body, headers=KEY | {"x-session-id": session})
+        assert answer.status_code == 200, answer.text
+    now = requests_by_replica(served)
+    return {name for name in now if now[name] > counted.get(name, 0)}
+
+
 class TestWithASecondReplica:
     def test_autoscaling_sees_requests_on_the_direct_path_and_adds_a_replica(self, grown: Grown):
         assert grown.before < replicas_of_the_model(grown.served)
 
     def test_a_session_stays_on_one_replica_and_sessions_use_both(self, grown: Grown):
-        replicas_of_sessions = []
-        body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
-        for session in range(16):
-            counted = requests_by_replica(grown.served)
-            for _ in range(3):
-                headers = KEY | {"x-session-id": f"session-{session}"}
-                assert post(f"{grown.served.running.url}/v1/completions", json=body, headers=headers).status_code == 200
-            now = requests_by_replica(grown.served)
-            replicas_of_sessions.append({name for name in now if now[name] > counted[name]})
+        # Serve counts a replica before HAProxy and the router have heard of it.
+        others = (f"other-{number}" for number in itertools.count())
+        assert wait_until(
+            lambda: bool(replicas_that_answered(grown.served, next(others), 1)) and both_answered(grown.served), 120
+        )
+        replicas_of_sessions = [replicas_that_answered(grown.served, f"session-{number}", 3) for number in range(16)]
         assert {len(replicas) for replicas in replicas_of_sessions} == {1}
         assert len(set().union(*replicas_of_sessions)) == 2
         check = {check.name: check for check in check_switches(grown.served.target())}["sessions"]
