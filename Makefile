@@ -52,7 +52,7 @@ site: $(BIN)/.installed-all ## Build the documentation site into .site/
 	@echo "open .site/index.html"
 
 .PHONY: forecast
-forecast: .tools/forecast/bin/aiconfigurator ## Install NVIDIA's aiconfigurator beside .venv, for `rayline advise` and `rayline plan`
+forecast: .tools/forecast/.installed ## Install NVIDIA's aiconfigurator beside .venv, for `rayline advise` and `rayline plan`
 
 .PHONY: bench
 bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and plain vLLM on this machine, ten minutes
@@ -60,7 +60,11 @@ bench: $(BIN)/.installed-all ## Measure the kit against the upstream sample and 
 
 .PHONY: test
 test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones say why
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20 --quick
+
+.PHONY: test-full
+test-full: $(BIN)/.installed-all .tools/suites/.installed .tools/checkov/.installed ## The tests of several minutes, which `make test` leaves out
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20 -m full
 
 .PHONY: rehearse
 rehearse: $(BIN)/.installed-all ## Deploy and destroy STACK with a real Pulumi engine and stand-ins for the clouds
@@ -85,6 +89,8 @@ lock: $(UV) ## Resolve requirements/ anew from the pyproject.toml files
 	@$(UV) pip compile -q pyproject.toml -c requirements/all.txt $(LOCK) -o requirements/base.txt
 	@echo 'uv==0.13.8' | $(UV) pip compile -q - $(LOCK) -o requirements/uv.txt
 	@echo 'aiconfigurator==0.12.0' | $(UV) pip compile -q - $(LOCK) -o requirements/forecast.txt
+	@echo 'checkov==3.3.30' | $(UV) pip compile -q - $(LOCK) -o requirements/checkov.txt
+	@printf '%s\n' langchain-openai==1.7.4 litellm==1.110.2 llm-comply==0.5.0 schemathesis==4.32.5 | $(UV) pip compile -q - $(LOCK) -o requirements/suites.txt
 LOCK := --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
 .PHONY: clean
@@ -100,11 +106,11 @@ $(UV): requirements/uv.txt
 	@.tools/uv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-# 550 MB of tables and their readers, in an environment of its own: a deployment needs none of it
-.tools/forecast/bin/aiconfigurator: requirements/forecast.txt | $(UV)
-	@echo "installing requirements/forecast.txt into .tools/forecast"
-	@$(UV) venv -q --clear --python $(PYTHON) .tools/forecast
-	@$(UV) pip install -q --python .tools/forecast/bin/python --require-hashes -r requirements/forecast.txt
+# Programs in environments of their own, because a deployment needs none of them: forecast has 550 MB of tables and their readers.
+.tools/%/.installed: requirements/%.txt | $(UV)
+	@echo "installing requirements/$*.txt into .tools/$*"
+	@$(UV) venv -q --clear --python $(PYTHON) .tools/$*
+	@$(UV) pip install -q --python .tools/$*/bin/python --require-hashes -r requirements/$*.txt
 	@touch $@
 
 # pip inside the environment: Pulumi's toolchain asks it for the list of packages

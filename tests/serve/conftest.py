@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.serve.serving import Served, UpProcess
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:

@@ -68,3 +68,7 @@ CPU_HEAD_CPUS = 0.25  # a trial shares a laptop's cluster with much else
 CPU_HEAD_MEMORY_GIB = 4
 # A smaller one runs out of memory beside GPUs (kuberay #4287: the samples' head is killed).
 MIN_HEAD_MEMORY_GIB = 8
+# Logs of Ray: each file of a process has up to six parts of 512 MB (LOGGING_ROTATE_BYTES and LOGGING_ROTATE_BACKUP_COUNT, ray 2.60.0
+# ray/_common/ray_constants.py). A head that fills the node's disk takes the other pods of the node along.
+HEAD_DISK_GIB = 2
+HEAD_DISK_LIMIT_GIB = 20

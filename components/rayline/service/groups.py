@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rayline.facts import defaults
 from rayline.facts.accelerators import ACCELERATORS, GPU_RESOURCE
 from rayline.facts.capacities import CAPACITIES
 from rayline.facts.choices import Accelerator, Capacity
@@ -67,6 +68,7 @@ def head_group(
         items = [{"key": STORE_CA_KEY, "path": STORE_CA_KEY}]
         volumes.append({"name": "head-store", "secret": {"secretName": head.ca_secret, "items": items}})
         mounts.append({"name": "head-store", "mountPath": STORE_FOLDER, "readOnly": True})
+    memory = f"{service.head_memory_gib}Gi"
     container = {
         "name": "ray-head",
         "image": service.image,
@@ -77,8 +79,12 @@ def head_group(
             | metrics_ports(service, Role.HEAD)
         ),
         "resources": {
-            "requests": {"cpu": cpu_quantity(service.head_cpus), "memory": f"{service.head_memory_gib}Gi"},
-            "limits": {"memory": f"{service.head_memory_gib}Gi"},
+            "requests": {
+                "cpu": cpu_quantity(service.head_cpus),
+                "memory": memory,
+                "ephemeral-storage": f"{defaults.HEAD_DISK_GIB}Gi",
+            },
+            "limits": {"memory": memory, "ephemeral-storage": f"{defaults.HEAD_DISK_LIMIT_GIB}Gi"},
         },
         "readinessProbe": alive(delay=10, failures=12),
         "livenessProbe": alive(delay=30, failures=120),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 
 from rayline_bench import http_load
 from rayline_bench.http_load import HttpRequest
@@ -11,6 +12,8 @@ from rayline_bench.workloads import ECHO_APP, RECOMMENDER_APP
 from rayline_cli.local import runtime
 from rayline_cli.verify import Outcome
 from tests.serve.serving import PATIENCE, SECRETS, Recorder, ray_service, run
+
+pytestmark = pytest.mark.full
 
 
 def test_applications_come_up_behind_haproxy_and_answer_through_both_of_their_deployments(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from rayline_bench import receipt
 from rayline_cli.local.session import SESSION_VARIABLE, environ
 from tests.serve.serving import patient, takes_ctrl_c, wait_until
+
+pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[3]
 FIRST = ("--arms", "vllm", "--concurrency", "4", "--requests", "8", "--repeats", "1000")

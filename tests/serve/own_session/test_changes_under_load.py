@@ -18,6 +18,8 @@ from rayline_cli.verify import Outcome, check_switches
 from rayline_cli.verify.inside import haproxy_counters
 from tests.serve.serving import API_KEY, Served, get, post, ray_service, replicas_of_the_model, run, wait_until, with_model
 
+pytestmark = pytest.mark.full
+
 KEY = {"Authorization": f"Bearer {API_KEY}"}
 
 SCALING = {"target_ongoing_requests": 1, "upscale_delay_seconds": 1, "downscale_delay_seconds": 1}

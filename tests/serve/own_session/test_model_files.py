@@ -18,6 +18,8 @@ from tests.buckets import BUCKET, emulator, upload
 from tests.serve import tiny_models
 from tests.serve.serving import API_KEY, STACK, Recorder, Served, get, run
 
+pytestmark = pytest.mark.full
+
 ADDRESS = f"gs://anonymous@{BUCKET}/gemma/v1"
 TOKENIZER = "rayline/tiny-random-qwen3"
 

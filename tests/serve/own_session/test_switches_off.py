@@ -21,6 +21,8 @@ from rayline_cli.verify import Outcome
 from rayline_cli.verify.outside import UrlTarget
 from tests.serve.serving import BARE, SECRETS, SWITCHED, Recorder, Served, failed, found, ray_service, runtime, stack_file
 
+pytestmark = pytest.mark.full
+
 CPUS = len(os.sched_getaffinity(0))
 # ends with its parent, however that ends
 SPIN = "import ctypes\nctypes.CDLL(None).prctl(1, 9)\nwhile True:\n    pass"
