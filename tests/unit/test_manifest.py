@@ -531,6 +531,12 @@ def test_further_engine_arguments_and_names_are_passed_on(record_file):
     assert {pod["containers"][0]["image"] for pod in pods(service)} == {"mirror/ray-llm:1"}
 
 
+def test_kv_cache_that_leaves_the_gpu_gets_memory_of_the_machine(record_file):
+    service = the_service(record_file(L4 + "    engine: {kv_offload_gib: 8}\n"))
+    assert llm(service)["engine_kwargs"]["kv_offloading_size"] == 8
+    assert "kv_offloading_size" not in llm(the_service(record_file(L4)))["engine_kwargs"]
+
+
 def test_volumes_are_mounted_on_the_head_the_workers_and_the_autoscaler(record_file):
     service = the_service(
         record_file(

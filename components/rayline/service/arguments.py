@@ -95,6 +95,8 @@ class EngineArgs(Arguments):
     """Share of the GPU's memory that vLLM may take."""
     kv_cache_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
     """KV cache of one replica with accelerator cpu, GiB. Default 1."""
+    kv_offload_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
+    """Memory of the machine for what leaves the KV cache of a replica on GPUs, GiB: a second level of the prefix cache. Default: none."""
     enable_prefix_caching: bool = True
     """Reuse the KV cache of common prompt beginnings (prefix cache)."""
     # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md has what 4 saves and what it costs

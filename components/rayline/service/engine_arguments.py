@@ -14,7 +14,8 @@ from rayline.service.request import ServiceRequest
 
 # Engine arguments that the plan decides, with the key of a stack for each.
 PLANNED_ENGINE_KWARGS = {
-    **{name: f"engine.{name}" for name in EngineArgs.model_fields if name not in ("kwargs", "kv_cache_gib")},
+    **{name: f"engine.{name}" for name in EngineArgs.model_fields if name not in ("kwargs", "kv_cache_gib", "kv_offload_gib")},
+    "kv_offloading_size": "engine.kv_offload_gib",
     "revision": "weights.revision",
 }
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.

@@ -22,6 +22,9 @@ from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup
 # Of what is left, the share that a worker requests; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
 WORKER_CPU_SHARE = 0.95
 WORKER_MEMORY_SHARE = 0.94
+# Of a worker's memory, the most that offloaded KV cache takes. Ray's object store takes 0.3 (DEFAULT_OBJECT_STORE_MEMORY_PROPORTION,
+# ray 2.60.0 ray/_private/ray_constants.py), and each engine process several GiB.
+OFFLOAD_SHARE = 0.5
 
 
 def plan_on_gpus(service: KnownService) -> Draft | None:
@@ -52,6 +55,7 @@ def plan_on_gpus(service: KnownService) -> Draft | None:
         refuse_fit(service, spec, limits, fit)
 
     workers = _workers(service, machine, gpus_per_worker, fit)
+    _check_offload(service, workers)
     ways = capacity.ways(machine) or (capacity.capacity,)
     price = node_price(machine.name, cluster.region or "", ways)
     running = 0 if arguments.park else workers.workers
@@ -96,6 +100,29 @@ def _refuse_wrong_keys(service: KnownService) -> None:
             f"the {service.model.heads} attention heads of {service.arguments.model} are split evenly over "
             f"{', '.join(map(str, sizes))} GPUs only",
         )
+
+
+def _check_offload(service: KnownService, workers: WorkerGroup) -> None:
+    """Refuse a second level of the KV cache that cannot work or does not fit a worker."""
+    wanted = service.arguments.engine.kv_offload_gib
+    if wanted is None:
+        return
+    if not service.arguments.engine.enable_prefix_caching:
+        service.refuse(
+            "engine.kv_offload_gib", "what left the KV cache is found by its prefix: enable_prefix_caching, or leave it out"
+        )
+    if service.model.pooling:
+        service.refuse("engine.kv_offload_gib", "a model without answers reuses no KV cache: leave it out")
+    replicas = workers.replicas_per_worker
+    most = floor(workers.memory_gib * OFFLOAD_SHARE / max(replicas, 1) * ceil(1 / min(replicas, 1)))
+    if wanted > most:
+        in_all = (
+            f"{replicas:g} replicas of a worker with {workers.memory_gib} GiB"
+            if replicas > 1
+            else f"{workers.memory_gib} GiB of a worker"
+        )
+        why = f"half of the memory is for it, the rest for Ray and the engine: at most {most} with {in_all}, or a larger nodes.machine_type"
+        service.refuse("engine.kv_offload_gib", why)
 
 
 def _choose_machine(service: KnownService, spec: AcceleratorSpec, capacity: CapacityPlan) -> MachineType | None:

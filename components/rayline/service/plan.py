@@ -112,6 +112,8 @@ def _plan_on_cpu(service: KnownService) -> Draft:
     service.refuse_if_said("nodes", [key for key in NodesArgs.model_fields if key not in on_nodes], why)
     service.refuse_if_said("engine", ("gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size"), why)
     service.refuse_if_said("workers", ("gpus",), why)
+    # CPUOffloadingSpec, vllm 0.29.0 vllm/v1/kv_offload/cpu/spec.py
+    service.refuse_if_said("engine", ("kv_offload_gib",), "the KV cache is in the machine's memory already: leave it out")
     if cluster.mode is ClusterMode.EXISTING and not arguments.pods.image:
         service.refuse(
             "pods.image",

@@ -94,6 +94,8 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
         kwargs["gpu_memory_utilization"] = limits.gpu_memory_utilization
         kwargs["tensor_parallel_size"] = service.asked.engine.tensor_parallel_size
         kwargs["pipeline_parallel_size"] = service.asked.engine.pipeline_parallel_size
+    if service.asked.engine.kv_offload_gib:
+        kwargs["kv_offloading_size"] = service.asked.engine.kv_offload_gib
     if service.model.reasoning_parser:
         kwargs["reasoning_parser"] = service.model.reasoning_parser
     if service.model.tool_call_parser:
