@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rayline.models.catalog import is_hub_id
 from rayline_cli.clients.openai import Answer
+from rayline_cli.clients.pooling import PooledAnswer
 from rayline_cli.clients.serve import ServeApi, ServeUnreachable
 from rayline_cli.local import bundled_models, diagnosis, failures, memory
 from rayline_cli.local import session as sessions
@@ -40,7 +41,7 @@ class Running:
     dashboard_url: str
     model_ids: Sequence[str]
     needs_api_key: bool
-    answer: Answer | None
+    answer: Answer | PooledAnswer | None
     """None where no model is served: an application without LLMConfigs."""
     checks: Sequence[CheckResult]
     already_running: bool

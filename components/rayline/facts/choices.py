@@ -42,6 +42,15 @@ class Routing(str, Enum):
     SESSIONS = "sessions"
 
 
+class Task(str, Enum):
+    """Answer of a model: text, vectors, documents by relevance, or classes. All but the first are vLLM's pooling."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    RERANK = "rerank"
+    CLASSIFY = "classify"
+
+
 class ClusterMode(str, Enum):
     """Place of the services: a GKE cluster that this program creates, a cluster that exists, or this machine."""
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from rayline.facts import defaults
 from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
-from rayline.facts.choices import Accelerator, Capacity, Routing, TaintEffect, UpgradeStrategy
+from rayline.facts.choices import Accelerator, Capacity, Routing, TaintEffect, Task, UpgradeStrategy
 from rayline.facts.runtimes import DEFAULT_RUNTIME
 from rayline.models.arguments import WeightsArgs
 from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form, items
@@ -96,7 +96,7 @@ class EngineArgs(Arguments):
     kv_cache_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
     """KV cache of one replica with accelerator cpu, GiB. Default 1."""
     enable_prefix_caching: bool = True
-    """Reuse the KV cache of common prompt beginnings (prefix cache)."""
+    """Reuse the KV cache of common prompt beginnings (prefix cache). With a `task` other than generate the default is false."""
     # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md has what 4 saves and what it costs
     stream_interval: Annotated[int, between(1, 1024, "tokens")] = defaults.STREAM_INTERVAL
     """Tokens per stream event, after the first token. Higher values cost less CPU, and the stream is less smooth."""
@@ -105,6 +105,10 @@ class EngineArgs(Arguments):
     """vLLM's metrics on Ray's metrics port, in PodMonitoring; false: only on each replica's own /metrics."""
     kwargs: dict[str, Any] = {}
     """Further vLLM engine arguments. Arguments that the plan decides are refused."""
+
+    def caches_prefixes(self, task: Task) -> bool:
+        """Return whether the prefix cache is on: for pooling only where the stack turns it on."""
+        return self.enable_prefix_caching and (task is Task.GENERATE or self.said("enable_prefix_caching"))
 
 
 class TolerationArgs(Arguments):
@@ -293,6 +297,8 @@ class ServiceArgs(Arguments):
     """Model with a file: one of docs/models.md, or one that `rayline model add` wrote. For example Qwen/Qwen3.5-4B."""
     accelerator: Annotated[Accelerator, FromText]
     """GPU of each replica, or cpu."""
+    task: Annotated[Task, FromText] | None = None
+    """Answer of the model: generate (text), embed (vectors), rerank (documents by relevance) or classify. Default: that of the model's file."""
     replicas: Replicas = defaults.REPLICAS
     """Replicas of the model."""
     autoscaling: AutoscalingArgs | None = None

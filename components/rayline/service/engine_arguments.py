@@ -16,6 +16,8 @@ from rayline.service.request import ServiceRequest
 PLANNED_ENGINE_KWARGS = {
     **{name: f"engine.{name}" for name in EngineArgs.model_fields if name not in ("kwargs", "kv_cache_gib")},
     "revision": "weights.revision",
+    "runner": "task",
+    "convert": "task",
 }
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
 REFUSED_ENGINE_KWARGS = {
