@@ -96,6 +96,13 @@ CHECKS = (
     ServiceCheck(
         "pooled answer", endpoint.pooled, looks_inside=False, settles=True, is_declared=lambda view: not _generates(view)
     ),
+    ServiceCheck(
+        "speculation",
+        endpoint.speculation,
+        looks_inside=False,
+        settles=True,
+        is_declared=lambda view: view.expected.counts_drafts,
+    ),
     ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
     ServiceCheck(
         "reachable from outside", lambda view: view.target.reachability(view), looks_inside=False, is_about_a_model=False

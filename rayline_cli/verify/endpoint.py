@@ -93,6 +93,18 @@ def pooled(view: View) -> Verdict:
     return verdict(True, f"POST {question.path} in {said['seconds']:.2f} s: {question.answer(json.loads(said['whole']))}", "")
 
 
+def speculation(view: View) -> Verdict:
+    """Check that tokens are drafted: an answer to a text that repeats itself counts them."""
+    body = {"model": _first_model(view), "prompt": "one two three " * 16, "max_tokens": 64, "min_tokens": 64, "temperature": 0}
+    (answer,) = view.endpoint({"path": "/v1/completions", "method": "POST", "body": body})
+    if answer["status"] != 200:
+        return verdict(False, f"POST /v1/completions: {status_text(answer)} {answer['text'][:300]}", _fix(answer))
+    counted = (json.loads(answer["text"]).get("metrics") or {}).get("speculative_decoding") or {}
+    drafted, accepted = counted.get("num_draft_tokens", 0), counted.get("num_accepted_draft_tokens", 0)
+    evidence = f"{drafted} tokens were drafted for an answer of 64, and the model accepted {accepted}"
+    return verdict(drafted > 0, evidence, "bring the stack up again: the engine drafts nothing")
+
+
 def _fix(said: Mapping[str, Any]) -> str:
     return KEY_FIX if said["status"] == 401 else "look at the replica's log, and at proxies before the endpoint"
 

@@ -53,6 +53,14 @@ class Expected:
         return ServeConfig(self.serve_config).routes_by_session
 
     @property
+    def counts_drafts(self) -> bool:
+        """Whether each answer has to count its drafted tokens."""
+        return any(
+            config.engine_kwargs.get("per_request_spec_decode_metrics", "none") != "none"
+            for config in ServeConfig(self.serve_config).llm_configs
+        )
+
+    @property
     def port(self) -> int:
         """Return the port of every node's proxy."""
         return int(ServeConfig(self.serve_config).port)

@@ -42,6 +42,14 @@ class Routing(str, Enum):
     SESSIONS = "sessions"
 
 
+class Speculation(str, Enum):
+    """Source of drafted tokens: the prompt itself, the model's own prediction layers, or a smaller model."""
+
+    NGRAM = "ngram"
+    MTP = "mtp"
+    DRAFT = "draft"
+
+
 class Task(str, Enum):
     """Answer of a model: text, vectors, documents by relevance, or classes. All but the first are vLLM's pooling."""
 

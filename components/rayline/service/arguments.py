@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from rayline.facts import defaults
 from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
-from rayline.facts.choices import Accelerator, Capacity, Routing, TaintEffect, Task, UpgradeStrategy
+from rayline.facts.choices import Accelerator, Capacity, Routing, Speculation, TaintEffect, Task, UpgradeStrategy
 from rayline.facts.runtimes import DEFAULT_RUNTIME
 from rayline.models.arguments import WeightsArgs
 from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form, items
@@ -77,6 +77,17 @@ class AutoscalingArgs(Arguments):
     """Seconds of lower load before replicas are removed."""
 
 
+class SpeculationArgs(Arguments):
+    """Tokens that are drafted, and that the model checks several at a time."""
+
+    method: Annotated[Speculation, FromText]
+    """Source of the drafts: ngram (repetitions in the prompt), mtp (the model's own prediction layers) or draft (a smaller model)."""
+    tokens: Annotated[int, between(1, 32, "tokens")]
+    """Tokens of one draft."""
+    model: str | None = None
+    """With method draft: the smaller model, with a file and with the same vocabulary."""
+
+
 class EngineArgs(Arguments):
     """Arguments of the vLLM engine. Keys that are left out are planned from the model and the GPU's memory."""
 
@@ -103,6 +114,8 @@ class EngineArgs(Arguments):
     # Ray Serve LLM's default (ray 2.60.0 llm/_internal/serve/core/configs/llm_config.py:250)
     log_engine_metrics: bool = True
     """vLLM's metrics on Ray's metrics port, in PodMonitoring; false: only on each replica's own /metrics."""
+    speculation: SpeculationArgs | None = None
+    """Draft tokens and check several at a time: fewer steps for an answer. Default: none."""
     kwargs: dict[str, Any] = {}
     """Further vLLM engine arguments. Arguments that the plan decides are refused."""
 

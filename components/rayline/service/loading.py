@@ -90,7 +90,7 @@ def _drafter(request: ServiceRequest, model: Model, config: Any, warnings: list[
     method = str(config.get("method") or name or "").strip("[]")
     if method in WITHOUT_WEIGHTS:
         return None, False
-    where = "engine.kwargs.speculative_config"
+    where = "engine.speculation" if request.arguments.engine.speculation else "engine.kwargs.speculative_config"
     if method.endswith("mtp") and not isinstance(name, str):
         if model.drafter_bytes is None:
             warnings.append(

@@ -25,6 +25,7 @@ from rayline.service.limits import check_batch
 from rayline.service.loading import plan_loading
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, spare_workers, start_timeout, surge_workers
+from rayline.service.speculation import plan_speculation
 from rayline.service.tasks import plan_task
 from rayline.service.traffic import check_traffic
 from rayline.service.types import Draft, ServicePlan, WorkerGroup
@@ -67,6 +68,7 @@ def plan_service(
     if model is None or runtime is None:
         return None
     task = plan_task(request, model, engine_kwargs)
+    engine_kwargs = plan_speculation(request, model, engine_kwargs)
     loaded = plan_loading(request, model, task, engine_kwargs, warnings)
     service = KnownService(
         *(check, request.path, arguments, name, cluster, kuberay, models),

@@ -71,6 +71,7 @@ def _refuse_generation(request: ServiceRequest, model: Model, task: Task, kwargs
     why = f"is of generation, and the task is {task.value}. Fix: leave it out"
     # vLLM 0.29's engine dies of the first answer (vllm/v1/engine/output_processor.py, make_request_output)
     request.refuse_if_said("engine", ("stream_interval",), why)
+    request.refuse_if_said("engine", ("speculation",), why, value=None)
     for key in OF_GENERATION:
         if key in kwargs:
             request.refuse(f"engine.kwargs.{key}", why, None)
