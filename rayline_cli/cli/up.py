@@ -130,7 +130,7 @@ def _print_running(program: Program, running: Any) -> int:
 
 def _show_running(program: Program, running: Any) -> int:
     """Print the session on this machine for a person. Return the exit code."""
-    from rayline_cli.clients.pooling import PooledAnswer
+    from rayline_cli.questions import PooledAnswer
 
     show_checks(running.checks)
     answer = running.answer

@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 
 from rayline.facts.choices import Task
-from rayline_cli.clients.pooling import QUESTIONS, PooledAnswer
+from rayline_cli.questions import QUESTIONS, PooledAnswer
 
 QUESTION = "What is the capital of France?"
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rayline.models.catalog import is_hub_id
 from rayline_cli.clients.openai import Answer
-from rayline_cli.clients.pooling import PooledAnswer
 from rayline_cli.clients.serve import ServeApi, ServeUnreachable
 from rayline_cli.local import bundled_models, diagnosis, failures, memory
 from rayline_cli.local import session as sessions
@@ -29,6 +28,7 @@ from rayline_cli.local.target import LocalTarget
 from rayline_cli.local.translate import Place, Translation, restart_key, translate
 from rayline_cli.local.waiting import Phase, Stuck, Watch
 from rayline_cli.progress import Report
+from rayline_cli.questions import PooledAnswer
 from rayline_cli.verify import CheckResult, Outcome, check_switches, summary
 
 

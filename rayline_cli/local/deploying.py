@@ -9,7 +9,6 @@ from typing import Any
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.openai import QUESTION, Answer, NoAnswer, OpenAiClient
-from rayline_cli.clients.pooling import QUESTIONS, PooledAnswer
 from rayline_cli.clients.serve import (
     Rollout,
     ServeApi,
@@ -29,6 +28,7 @@ from rayline_cli.local.single_node import SingleNode
 from rayline_cli.local.translate import Translation
 from rayline_cli.local.waiting import Phase, Watch
 from rayline_cli.progress import Report
+from rayline_cli.questions import QUESTIONS, PooledAnswer
 
 
 def serve_api(session: Session) -> ServeApi:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rayline.facts.choices import Task
 from rayline.facts.serve_flags import DIRECT_STREAMING
-from rayline_cli.clients.pooling import QUESTIONS
+from rayline_cli.questions import QUESTIONS
 from rayline_cli.verify.check import Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, View
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.kubernetes import NotSeen
-from rayline_cli.clients.pooling import QUESTIONS
 from rayline_cli.clients.serve import APPLICATIONS, every_deployment
+from rayline_cli.questions import QUESTIONS
 from rayline_cli.verify.check import Verdict
 from rayline_cli.verify.expected import Expected
 

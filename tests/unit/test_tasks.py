@@ -17,7 +17,7 @@ from rayline.service.serve_config import serve_config
 from rayline.service.types import ServicePlan
 from rayline_bench.errors import BenchUsageError, refuse_pooling
 from rayline_cli import cli, offline, plan_view, render
-from rayline_cli.clients.pooling import QUESTIONS
+from rayline_cli.questions import QUESTIONS
 from rayline_cli.verify import Outcome, View, check_switches
 from tests.model_folders import write_model
 from tests.unit.verify_service import Service

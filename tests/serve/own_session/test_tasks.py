@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from rayline.models.catalog import read_models
 from rayline_cli import cli, offline, render
-from rayline_cli.clients.pooling import PooledAnswer
 from rayline_cli.local import bundled_models
+from rayline_cli.questions import PooledAnswer
 from rayline_cli.verify import Outcome
 from tests.serve import tiny_models
 from tests.serve.serving import API_KEY, STACK, Recorder, Served, failed, found, get, post, run
