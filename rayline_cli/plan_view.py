@@ -22,6 +22,7 @@ from rayline.models.catalog import is_hub_id
 from rayline.platform.types import Plan
 from rayline.pools.types import NodePool
 from rayline.schema.secret_values import may_show
+from rayline.service.tasks import ROUTES
 from rayline.service.types import ServicePlan
 from rayline.service.workload import workload_warnings
 
@@ -173,13 +174,14 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
     stream = service.asked.rollout.longest_stream_seconds
     image = service.image if in_cluster else "this Python environment"
     lines = {
+        "task": _task(plan, service),
         "replicas": _replicas(service) + (parallel if on_gpus else ""),
         "workers": _workers(service),
         "weights": _weights(plan, service),
         "node pool": _pool(pool) if pool else "",
         f"memory per {'GPU' if on_gpus else 'worker'}": (
             f"{fit.memory_gib:.1f} GiB: weights {fit.weights_gib:.1f}, activations and graphs {activations:.1f}, "
-            f"KV cache {fit.kv_cache_gib:.1f} ({fit.kv_cache_tokens:,} tokens)"
+            + (f"KV cache {fit.kv_cache_gib:.1f} ({fit.kv_cache_tokens:,} tokens)" if fit.layout.groups else "no KV cache")
         ),
         "context": f"{limits.max_model_len:,} tokens (longest that fits: {fit.longest_context:,})",
         "concurrency": (
@@ -205,6 +207,14 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         share = f"{_money(service.hourly_usd)} for this service's share of the nodes"
         lines["cost"] = f"{share}{_highest_cost(service)}{_price_note(pool)}"
     return [(label, text) for label, text in lines.items() if text]
+
+
+def _task(plan: Plan, service: ServicePlan) -> str:
+    """Return how a model that generates no text is called; nothing for one that does."""
+    routes = ROUTES.get(service.task, ())
+    outside = plan.endpoint.exposure is not Exposure.NONE and not all(route.startswith("/v1/") for route in routes)
+    only = "; only in the cluster, as the endpoint passes /v1 alone" if outside else ""
+    return f"{service.task.value}: POST {', '.join(routes)}{only}" if routes else ""
 
 
 def _replicas(service: ServicePlan) -> str:

@@ -27,7 +27,7 @@ from . import bench_serve, cluster_job, schedule
 from . import receipt as receipts
 from .arms import RayArm
 from .cluster_job import MARK
-from .errors import BenchError, BenchUsageError
+from .errors import BenchError, BenchUsageError, refuse_pooling
 from .receipt import ArmRecord, Configuration, Measured, Receipt
 from .run import describe, figures
 from .schedule import Point
@@ -100,6 +100,7 @@ def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) 
     if not service_name and len(services) != 1:
         raise BenchUsageError(f"stack {program.stack} has {', '.join(services)}. Fix: name one with --arms")
     service = services[service_name or next(iter(services))]
+    refuse_pooling(f"service {service.name}", service.task)
     cluster_job.endpoint(service)
     for load in loads:
         option, needed, has = f"--workloads {load.workload.name}", load.workload.context, service.limits.max_model_len

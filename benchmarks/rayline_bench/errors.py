@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rayline.facts.choices import Task
 from rayline_cli.errors import FailedError, UsageError
 
 
 class BenchUsageError(UsageError):
     """The command, a file or a receipt is wrong; the message has a fix."""
+
+
+def refuse_pooling(place: str, task: Task) -> None:
+    """Refuse a service whose model generates no text: the workloads count tokens. Raises BenchUsageError."""
+    if task is not Task.GENERATE:
+        raise BenchUsageError(f"{place} has task {task.value}, and the workloads measure generated tokens. Fix: task generate")
 
 
 class BenchError(FailedError):

@@ -15,7 +15,7 @@ from rayline_cli.local_secrets import secret_values
 from . import receipt, schedule
 from .arms import Base, Built, RayArm, differences, laid_over
 from .cli import Options
-from .errors import BenchUsageError
+from .errors import BenchUsageError, refuse_pooling
 from .options import ChosenArm, suffix
 from .receipt import Configuration
 from .workloads import Application, Load
@@ -67,7 +67,9 @@ def prepare(options: Options, chosen: Sequence[ChosenArm], loads: Sequence[Load]
                 raise BenchUsageError(f"--arms {choice.label}: it has no Ray Serve for {application.name}. Fix: arms of Ray")
             arm = RayArm(application.put_into(arm.manifest, choice.replicas))
         built[choice.label] = arm
-    model = Base(render.ray_services(programs["{}"])[0]).model
+    base = Base(render.ray_services(programs["{}"])[0])
+    refuse_pooling(f"stack {options.stack}", base.service.task)
+    model = base.model
     configuration = Configuration(
         stack=options.stack,
         model=model.model_source,

@@ -130,11 +130,15 @@ def _print_running(program: Program, running: Any) -> int:
 
 def _show_running(program: Program, running: Any) -> int:
     """Print the session on this machine for a person. Return the exit code."""
+    from rayline_cli.questions import PooledAnswer
+
     show_checks(running.checks)
     answer = running.answer
     console.print(f"\n[bold]Q[/] {answer.question}\n[bold]A[/] {answer.text.strip()}")
     console.print(
-        f"[dim]first token after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s, "
+        f"[dim]answer after {answer.total_seconds * 1000:.0f} ms[/]"
+        if isinstance(answer, PooledAnswer)
+        else f"[dim]first token after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s, "
         f"{answer.completion_tokens} tokens[/]"
     )
     state = "was running already" if running.already_running else f"ready in {running.seconds:.0f} s"

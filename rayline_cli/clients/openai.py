@@ -10,6 +10,9 @@ from typing import Any, Self
 
 import httpx
 
+from rayline.facts.choices import Task
+from rayline_cli.questions import QUESTIONS, PooledAnswer
+
 QUESTION = "What is the capital of France?"
 
 
@@ -101,6 +104,19 @@ class OpenAiClient:
         if not tokens:
             raise NoAnswer(f"the stream ended without a token or without usage; it said {words!r}")
         return Answer(question, words.strip(), tokens, total if first is None else first, total, finish_reason)
+
+    def pool(self, task: Task, model_id: str) -> PooledAnswer:
+        """Send the question of a task other than generate. Raises NoAnswer, also for an answer without a meaning."""
+        question, started = QUESTIONS[task], time.monotonic()
+        try:
+            answer = self._client.post(question.path, json={"model": model_id, **question.body}, timeout=None)
+            if answer.status_code != 200:
+                raise NoAnswer(f"{question.path}: HTTP {answer.status_code}: {answer.text[:500]}")
+            return PooledAnswer(question.text, question.answer(answer.json()), time.monotonic() - started)
+        except ValueError as error:
+            raise NoAnswer(f"{question.path}: {error}") from None
+        except httpx.HTTPError as error:
+            raise NoAnswer(f"{type(error).__name__}: {error}") from None
 
     def _stream(self, path: str, request: dict[str, Any], timeout_seconds: float | None) -> Iterator[dict[str, Any]]:
         """Yield the events of a streamed completion. Raises NoAnswer."""

@@ -28,6 +28,7 @@ from rayline_cli.local.target import LocalTarget
 from rayline_cli.local.translate import Place, Translation, restart_key, translate
 from rayline_cli.local.waiting import Phase, Stuck, Watch
 from rayline_cli.progress import Report
+from rayline_cli.questions import PooledAnswer
 from rayline_cli.verify import CheckResult, Outcome, check_switches, summary
 
 
@@ -40,7 +41,7 @@ class Running:
     dashboard_url: str
     model_ids: Sequence[str]
     needs_api_key: bool
-    answer: Answer | None
+    answer: Answer | PooledAnswer | None
     """None where no model is served: an application without LLMConfigs."""
     checks: Sequence[CheckResult]
     already_running: bool

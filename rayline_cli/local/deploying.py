@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rayline.facts.choices import Task
 from rayline_cli.clients.openai import QUESTION, Answer, NoAnswer, OpenAiClient
 from rayline_cli.clients.serve import (
     Rollout,
@@ -27,6 +28,7 @@ from rayline_cli.local.single_node import SingleNode
 from rayline_cli.local.translate import Translation
 from rayline_cli.local.waiting import Phase, Watch
 from rayline_cli.progress import Report
+from rayline_cli.questions import QUESTIONS, PooledAnswer
 
 
 def serve_api(session: Session) -> ServeApi:
@@ -126,7 +128,7 @@ class Deploying:
 
     # --- answer ------------------------------------------------------------------------------------------------------
 
-    def first_answer(self, node: SingleNode) -> Answer | None:
+    def first_answer(self, node: SingleNode) -> Answer | PooledAnswer | None:
         """Wait until the endpoint serves the declared routes or models. Return the first model's answer to a question."""
         url = address(self.session.ports["serve"])
         phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
@@ -141,7 +143,23 @@ class Deploying:
             # /-/healthz says 200 without a single replica, so it proves nothing
             phase.until(lambda: _missing(f"{url}/v1/models", model_ids, client.models))
             phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
+            if node.task is not Task.GENERATE:
+                return self._pool(client, node.task, model_ids[0])
             return self._ask(client, model_ids[0])
+
+    def _pool(self, client: OpenAiClient, task: Task, model_id: str) -> PooledAnswer:
+        """Return the answer to the question of a task other than generate. Raises LocalRuntimeError with the reason."""
+        phase = self.phase("first answer")
+        try:
+            answer = phase.during(lambda: client.pool(task, model_id), f"POST {QUESTIONS[task].path}")
+        except NoAnswer as error:
+            raise self._no_answer(model_id, error) from None
+        phase.done(f"{QUESTIONS[task].path} after {answer.total_seconds * 1000:.0f} ms")
+        self.report.note(f"{answer.question} -> {answer.text}")
+        return answer
+
+    def _no_answer(self, model_id: str, error: NoAnswer) -> LocalRuntimeError:
+        return LocalRuntimeError(f"{model_id} does not answer: {diagnosis.why_no_answer(self.session, error)}")
 
     def _ask(self, client: OpenAiClient, model_id: str) -> Answer:
         """Warm the model up and ask it one question. Raises LocalRuntimeError with the reason."""
@@ -155,8 +173,7 @@ class Deploying:
             warm_up = phase.during(lambda: ask(max_tokens=4, temperature=1.0), "a first completion to warm up")
             answer = phase.during(ask, QUESTION)
         except NoAnswer as error:
-            reason = diagnosis.why_no_answer(self.session, error)
-            raise LocalRuntimeError(f"{model_id} does not answer: {reason}") from None
+            raise self._no_answer(model_id, error) from None
         phase.done(
             f"after {answer.first_token_seconds * 1000:.0f} ms, {answer.tokens_per_second:.0f} tokens/s "
             f"(the warm-up before it took {warm_up.total_seconds:.1f} s)"

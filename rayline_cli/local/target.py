@@ -46,6 +46,7 @@ class LocalTarget(Target):
             switches=expected_switches(env),
             serve_config=translation.serve_config,
             on_gpu=False,
+            task=node.task,
             api_key=KEYS_VARIABLE in env,
         )
 

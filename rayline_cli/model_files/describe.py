@@ -71,12 +71,18 @@ def _describe(model: str, source: ModelSource) -> dict[str, Any]:
         "gated": source.gated,
         "vision": vision,
         "pooling": pooling,
+        "labels": _labels(whole) if str(architecture).endswith("ForSequenceClassification") else None,
         "reasoning_parser": None if pooling else reasoning,
         "tool_call_parser": None if pooling else tool,
         "at_hugging_face": None if is_hub_id(model) else False,
         "unknown": unknown,
     }
     return {key: value for key, value in values.items() if value is not None and (value or key == "at_hugging_face")}
+
+
+def _labels(config: Mapping[str, Any]) -> int:
+    """Return the classes of a classifier. transformers 5 keeps names for them, and has two where the files say nothing."""
+    return number(config, ("num_labels",)) or len(config.get("id2label") or {}) or 2
 
 
 def _context(text: Mapping[str, Any], source: ModelSource) -> int | None:

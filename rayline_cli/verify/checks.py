@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rayline.facts.choices import Task
 from rayline_cli.clients.serve import State, replica_counts, rollout
 from rayline_cli.verify import direct_streaming, endpoint, haproxy, processes
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
-from rayline_cli.verify.expected import Expected
 from rayline_cli.verify.target import NotSeen, Target, View
 
 
@@ -29,7 +29,7 @@ class ServiceCheck:
     """Whether the check needs a declared model. The models of a bare address are unknown, so there the check is made."""
     settles: bool = False
     """Whether a failure is looked at again for Target.settles_seconds."""
-    is_declared: Callable[[Expected], bool] = lambda _: True
+    is_declared: Callable[[View], bool] = lambda _: True
     """Whether the stack has what the check looks for; without it the check is left out."""
 
     def result(self, view: View) -> CheckResult:
@@ -53,7 +53,7 @@ class ServiceCheck:
 def check_switches(target: Target) -> list[CheckResult]:
     """Return the results of all checks, in the order of the table."""
     view = View(target)
-    checks = [check for check in CHECKS if check.is_declared(target.expected)]
+    checks = [check for check in CHECKS if check.is_declared(view)]
     results = {check.name: check.result(view) for check in checks}
     # from here on: in a cluster the first look may take a minute
     end = time.monotonic() + target.settles_seconds
@@ -75,6 +75,10 @@ def _configuration(view: View) -> Verdict:
     return verdict(ready, evidence, "bring the stack up again, and wait until it serves")
 
 
+def _generates(view: View) -> bool:
+    return view.task is Task.GENERATE
+
+
 # HAProxy follows Serve a moment later. A router that has just come, or a busy machine, makes HAProxy answer HTTP 503.
 CHECKS = (
     ServiceCheck("declared configuration", _configuration, is_about_a_model=False, settles=True),
@@ -83,12 +87,22 @@ CHECKS = (
     ServiceCheck("direct streaming: deployments", direct_streaming.deployments, looks_inside=False),
     ServiceCheck("direct streaming: router in HAProxy", direct_streaming.lua_router, settles=True),
     ServiceCheck("direct streaming: path of the tokens", direct_streaming.token_path, settles=True),
-    ServiceCheck("sessions", direct_streaming.sessions, settles=True, is_declared=lambda expected: expected.routes_by_session),
+    ServiceCheck("sessions", direct_streaming.sessions, settles=True, is_declared=lambda view: view.expected.routes_by_session),
     ServiceCheck("throughput settings of Serve", processes.throughput, is_about_a_model=False),
     ServiceCheck("vLLM's Ray executor V2", processes.executor),
     ServiceCheck("environment parity", processes.parity, is_about_a_model=False),
     ServiceCheck("model list", endpoint.models, looks_inside=False, settles=True),
-    ServiceCheck("streamed completion", endpoint.streamed, looks_inside=False, settles=True),
+    ServiceCheck("streamed completion", endpoint.streamed, looks_inside=False, settles=True, is_declared=_generates),
+    ServiceCheck(
+        "pooled answer", endpoint.pooled, looks_inside=False, settles=True, is_declared=lambda view: not _generates(view)
+    ),
+    ServiceCheck(
+        "speculation",
+        endpoint.speculation,
+        looks_inside=False,
+        settles=True,
+        is_declared=lambda view: view.expected.counts_drafts,
+    ),
     ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
     ServiceCheck(
         "reachable from outside", lambda view: view.target.reachability(view), looks_inside=False, is_about_a_model=False

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from rayline.facts.choices import Task
 from rayline.facts.labels import ROUTER, Role
 from rayline.facts.serve_flags import DIRECT_STREAMING, HA_PROXY, SERVE_FLAGS, SESSION_HEADER
 from rayline_cli.clients.serve import every_deployment
 from rayline_cli.verify.check import Verdict, declared_off, not_applicable, verdict
-from rayline_cli.verify.endpoint import KEY_FIX, completion, status_text, why_broken
+from rayline_cli.verify.endpoint import KEY_FIX, probe, status_text, why_broken
 from rayline_cli.verify.haproxy import INGRESS, safe_name
 from rayline_cli.verify.target import View, entrances
 
@@ -73,7 +74,7 @@ _TRIES = 3
 
 
 def token_path(view: View) -> Verdict:
-    """Check where HAProxy counts the bytes of a streamed completion, on each node that clients come through."""
+    """Check where HAProxy counts the bytes of a streamed completion, or of another answer, on each node that clients come through."""
     switched_on = view.expected.switches[SWITCH]
     nodes = entrances([node for node, look in view.looks if look["haproxy"]])
     if not nodes and switched_on:
@@ -81,7 +82,8 @@ def token_path(view: View) -> Verdict:
     if not nodes:
         return declared_off(SWITCH, True, "no haproxy runs")
     servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.llm_deployments)}
-    job = {"do": "stream", "base": "serve", "path": "/v1/completions", "body": completion(view), "counters": True}
+    job = {"do": "stream", "base": "serve", **probe(view), "counters": True}
+    what = "a stream" if view.task is Task.GENERATE else "an answer"
     seen: list[tuple[str, dict[str, Any], int, int, int]] = []
     for _ in range(_TRIES):
         streams = view.on_each(nodes if switched_on else nodes[:1], job)
@@ -90,11 +92,11 @@ def token_path(view: View) -> Verdict:
         if not any(said["status"] == 200 and direct + other < said["bytes"] for _, said, direct, other, _ in seen):
             break
     counted = [
-        f"{name}: {said['bytes']} bytes of a stream came, HAProxy counts {direct} from the replica's own server on the "
+        f"{name}: {said['bytes']} bytes of {what} came, HAProxy counts {direct} from the replica's own server on the "
         f"routed way and {other} from others"
         for name, said, direct, other, _ in seen
     ]
-    broken = [f"{name}: {reason}" for name, said, *_ in seen if (reason := why_broken(said))]
+    broken = [f"{name}: {reason}" for name, said, *_ in seen if (reason := why_broken(said, view.task))]
     evidence = "; ".join(broken or counted)
     if not switched_on:
         return declared_off(SWITCH, not any(direct for _, _, direct, _, _ in seen), evidence)
@@ -152,11 +154,11 @@ def sessions(view: View) -> Verdict:
         return verdict(False, "no haproxy runs", f'set {HA_PROXY} to "1"')
     node = nodes[0]
     header = view.expected.environment[Role.WORKER].get(SESSION_HEADER) or SERVE_FLAGS[SESSION_HEADER].default
-    job = {"do": "stream", "base": "serve", "path": "/v1/completions", "body": completion(view), "counters": True}
+    job = {"do": "stream", "base": "serve", **probe(view), "counters": True}
     moved, used = [], set()
     for _ in range(_SESSIONS):
         turns = [node.run(job | {"headers": {header: session}}) for session in [uuid4().hex] * _TURNS]
-        if broken := next(filter(None, map(why_broken, turns)), None):
+        if broken := next(filter(None, (why_broken(turn, view.task) for turn in turns)), None):
             return verdict(False, f"{node.name}: {broken}", "look at the replica's log")
         got = [{row.server for row in _grown(turn, servers) if row.is_direct and row.requests > 0} for turn in turns]
         used |= (stayed := set.intersection(*got))

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from rayline.facts.choices import Task
 from rayline.facts.serve_flags import DIRECT_STREAMING
+from rayline_cli.questions import QUESTIONS
 from rayline_cli.verify.check import Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, View
 
@@ -48,16 +50,27 @@ def _first_model(view: View) -> str:
     return listed[0]
 
 
-def completion(view: View) -> dict[str, Any]:
-    """Return the body of a completion of 16 tokens."""
+def probe(view: View) -> dict[str, Any]:
+    """Return path and body of the request that proves a service: a streamed completion of 16 tokens, or its task's question."""
+    if question := QUESTIONS.get(view.task):
+        return {"path": question.path, "body": {"model": _first_model(view), **question.body}}
     # min_tokens: a model may end at once, and a stream of one chunk proves nothing
-    return {"model": _first_model(view), "prompt": "a", "max_tokens": 16, "min_tokens": 16}
+    body = {"model": _first_model(view), "prompt": "a", "max_tokens": 16, "min_tokens": 16, "stream": True}
+    return {"path": "/v1/completions", "body": body}
 
 
-def why_broken(said: Mapping[str, Any]) -> str:
-    """Return the reason why a stream is incomplete; nothing where it is complete."""
-    if said["status"] != 200:
-        return f"POST /v1/completions: HTTP {said['status']} {said['text'][:300]}".strip()
+def why_broken(said: Mapping[str, Any], task: Task) -> str:
+    """Return the reason why the answer to a probe is incomplete; nothing where it is complete."""
+    question = QUESTIONS.get(task)
+    if said["status"] != 200 or (question and said["text"]):
+        path = question.path if question else "/v1/completions"
+        return f"POST {path}: HTTP {said['status']} {said['text'][:300]}".strip()
+    if question:
+        try:
+            question.answer(json.loads(said["whole"]))
+        except ValueError as error:
+            return f"POST {question.path}: {error}"
+        return ""
     if said["events"] < 2 or not said["done"] or said["text"]:
         end = "with" if said["done"] else "without"
         return f"the stream had {said['events']} events and ended {end} [DONE] {said['text']}".strip()
@@ -66,11 +79,34 @@ def why_broken(said: Mapping[str, Any]) -> str:
 
 def streamed(view: View) -> Verdict:
     """Check that a streamed completion comes in several events, to its end."""
-    job = {"do": "stream", "base": view.target.endpoint, "path": "/v1/completions", "body": completion(view)}
-    said = view.target.run_client(job)
-    reason = why_broken(said)
-    fix = KEY_FIX if said["status"] == 401 else "look at the replica's log, and at proxies before the endpoint"
-    return verdict(not reason, reason or f"{said['events']} events and [DONE] in {said['seconds']:.2f} s", fix)
+    said = view.target.run_client({"do": "stream", "base": view.target.endpoint, **probe(view)})
+    reason = why_broken(said, view.task)
+    return verdict(not reason, reason or f"{said['events']} events and [DONE] in {said['seconds']:.2f} s", _fix(said))
+
+
+def pooled(view: View) -> Verdict:
+    """Check that the question of the task has a right answer."""
+    said = view.target.run_client({"do": "stream", "base": view.target.endpoint, **probe(view)})
+    if reason := why_broken(said, view.task):
+        return verdict(False, reason, _fix(said))
+    question = QUESTIONS[view.task]
+    return verdict(True, f"POST {question.path} in {said['seconds']:.2f} s: {question.answer(json.loads(said['whole']))}", "")
+
+
+def speculation(view: View) -> Verdict:
+    """Check that tokens are drafted: an answer to a text that repeats itself counts them."""
+    body = {"model": _first_model(view), "prompt": "one two three " * 16, "max_tokens": 64, "min_tokens": 64, "temperature": 0}
+    (answer,) = view.endpoint({"path": "/v1/completions", "method": "POST", "body": body})
+    if answer["status"] != 200:
+        return verdict(False, f"POST /v1/completions: {status_text(answer)} {answer['text'][:300]}", _fix(answer))
+    counted = (json.loads(answer["text"]).get("metrics") or {}).get("speculative_decoding") or {}
+    drafted, accepted = counted.get("num_draft_tokens", 0), counted.get("num_accepted_draft_tokens", 0)
+    evidence = f"{drafted} tokens were drafted for an answer of 64, and the model accepted {accepted}"
+    return verdict(drafted > 0, evidence, "bring the stack up again: the engine drafts nothing")
+
+
+def _fix(said: Mapping[str, Any]) -> str:
+    return KEY_FIX if said["status"] == 401 else "look at the replica's log, and at proxies before the endpoint"
 
 
 # Requests that reach the model or its data. They are sent whatever routes the application lists.
@@ -92,7 +128,8 @@ def api_key(view: View) -> Verdict:
     paths = json.loads(described["text"])["paths"] if described["status"] == 200 else {}
     # parameters in a path may be anything: the gate refuses before they are read
     mounted = [(method.upper(), re.sub(r"{.*?}", "x", path)) for path, methods in paths.items() for method in methods]
-    routes = list(dict.fromkeys([*_GUARDED, *mounted]))
+    asked = [("POST", question.path)] if (question := QUESTIONS.get(view.task)) else []
+    routes = list(dict.fromkeys([*_GUARDED, *asked, *mounted]))
     requests = [
         {"path": path, "method": method, "auth": False} | ({"body": {}} if method == "POST" else {}) for method, path in routes
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayline.facts.accelerators import GPU_RESOURCE
+from rayline.facts.choices import Task
 from rayline.facts.labels import Role
 from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
 from rayline.service.api_key import KEYS_VARIABLE
@@ -31,6 +32,8 @@ class Expected:
     serve_config: Mapping[str, Any]
     """serveConfigV2, parsed."""
     on_gpu: bool
+    task: Task | None
+    """Task of the first model; None where only the address is known."""
     api_key: bool
     """Whether the endpoint has to refuse requests without a key."""
 
@@ -48,6 +51,14 @@ class Expected:
     def routes_by_session(self) -> bool:
         """Whether a session has to stay on one replica."""
         return ServeConfig(self.serve_config).routes_by_session
+
+    @property
+    def counts_drafts(self) -> bool:
+        """Whether each answer has to count its drafted tokens."""
+        return any(
+            config.engine_kwargs.get("per_request_spec_decode_metrics", "none") != "none"
+            for config in ServeConfig(self.serve_config).llm_configs
+        )
 
     @property
     def port(self) -> int:
@@ -83,5 +94,6 @@ def expected(manifest: Mapping[str, Any]) -> Expected:
         switches=expected_switches(head),
         serve_config=service.serve.data,
         on_gpu=any(GPU_RESOURCE in group.accelerators for group in workers),
+        task=service.task,
         api_key=bool(head.get(KEYS_VARIABLE)),
     )

@@ -280,20 +280,23 @@ def _key(place):
 
 
 def stream(place, base, path, body, counters=False, headers=None):
-    """Run one streamed completion. With `counters` also return HAProxy's rows from before and after it.
+    """Run one request, which may stream. With `counters` also return HAProxy's rows from before and after it.
 
-    {"status", "events", "done", "bytes", "text", "seconds", "before", "after"}: number of server-sent events with choices,
-    whether the last was [DONE], bytes of the body; `text` is the error if there is one.
+    {"status", "events", "done", "bytes", "text", "whole", "seconds", "before", "after"}: number of server-sent events with
+    choices, whether the last was [DONE], bytes of the body; `text` is the error if there is one, `whole` an answer that is no stream.
     """
-    said = {"status": 0, "events": 0, "done": False, "bytes": 0, "text": "", "before": [], "after": []}
+    said = {"status": 0, "events": 0, "done": False, "bytes": 0, "text": "", "whole": "", "before": [], "after": []}
     started = time.monotonic()
     if counters:
         said["before"] = _haproxies(place)
     try:
-        with _open(place, base, path, "POST", {**body, "stream": True}, True, seconds=180, more_headers=headers) as answer:
+        with _open(place, base, path, "POST", body, True, seconds=180, more_headers=headers) as answer:
             said["status"] = answer.status
             if answer.status != 200:
                 said["text"] = answer.read(500).decode(errors="replace")
+            elif not body.get("stream"):
+                whole = answer.read(_LONGEST_TEXT)
+                said |= {"bytes": len(whole), "whole": whole.decode(errors="replace")}
             for line in answer if answer.status == 200 else ():
                 said["bytes"] += len(line)
                 text = line.decode(errors="replace").strip()

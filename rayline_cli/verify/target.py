@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rayline.facts.choices import Task
 from rayline_cli.clients.kubernetes import NotSeen
 from rayline_cli.clients.serve import APPLICATIONS, every_deployment
+from rayline_cli.questions import QUESTIONS
 from rayline_cli.verify.check import Verdict
 from rayline_cli.verify.expected import Expected
 
@@ -87,6 +89,18 @@ class View:
     def haproxies(self) -> list[tuple[Node, dict[str, Any]]]:
         """Return each node's HAProxy configurations that run."""
         return [(node, haproxy) for node, look in self.looks for haproxy in look["haproxy"]]
+
+    @cached_property
+    def task(self) -> Task:
+        """Return the declared task; where only the address is known, the one whose routes the application has."""
+        if self.expected.task is not None:
+            return self.expected.task
+        (described,) = self.endpoint({"path": "/openapi.json"})
+        try:
+            paths = json.loads(described["text"])["paths"] if described["status"] == 200 else {}
+        except (ValueError, KeyError, TypeError):
+            paths = {}
+        return next((task for task, question in QUESTIONS.items() if question.path in paths), Task.GENERATE)
 
     @cached_property
     def details(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -P tests/serve/tiny_models.py FOLDER TOKENIZER
 
-Writes FOLDER/granite and FOLDER/gemma. TOKENIZER is the folder of a model with 1,024 tokens, whose tokenizer is copied.
+Writes FOLDER/granite, FOLDER/gemma and FOLDER/bert. TOKENIZER is the folder of a model with 1,024 tokens, whose tokenizer is copied.
 """
 
 from __future__ import annotations
@@ -52,12 +52,25 @@ def gemma() -> Any:
     return Gemma3ForCausalLM(Gemma3TextConfig(**COMMON, head_dim=32, sliding_window=64, layer_types=kinds))
 
 
+def bert() -> Any:
+    """Return a classifier with three classes."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {key: COMMON[key] for key in ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "dtype")}
+    names = {0: "fine", 1: "broken", 2: "unclear"}
+    return BertForSequenceClassification(
+        BertConfig(
+            **sizes, num_hidden_layers=2, max_position_embeddings=512, id2label=names, label2id={v: k for k, v in names.items()}
+        )
+    )
+
+
 def main(folder: Path, tokenizer: Path) -> None:
     """Write each model with the tokenizer."""
     import torch
 
     torch.manual_seed(20260601)
-    for make in (granite, gemma):
+    for make in (granite, gemma, bert):
         here = folder / make.__name__
         make().to(torch.bfloat16).save_pretrained(here)
         for file in (*tokenizer.glob("*token*.json"), *tokenizer.glob("*.jinja")):

@@ -39,6 +39,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "loading",
             "request",
             "scale",
+            "speculation",
+            "tasks",
             "traffic",
             "workload",
         },

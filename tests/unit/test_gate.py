@@ -15,7 +15,19 @@ from rayline.service.api_key import GATE_MIDDLEWARE, GATE_SOURCE, KEYS_VARIABLE,
 from rayline.service.in_pods import rayline_gate
 from rayline.service.in_pods.rayline_gate import SECONDS_BETWEEN_LOOKS, ApiKeyGate, Keys
 
-PATHS = ["/v1/models", "/v1/chat/completions", "/invocations", "/tokenize", "/health", "/metrics", "/", "//invocations", ""]
+PATHS = [
+    "/v1/models",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/classify",
+    "/invocations",
+    "/tokenize",
+    "/health",
+    "/metrics",
+    "/",
+    "//invocations",
+    "",
+]
 
 
 async def application(scope, receive, send):

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from rayline.facts.choices import Task
 from rayline.models.catalog import FILES, SCHEMA, read_models, shipped_models
 from rayline.models.model import GIB, Model
 from rayline.platform.plan import make_plan
@@ -294,7 +295,7 @@ def test_an_encoder_keeps_no_cache_and_is_planned_by_its_weights(tmp_path, model
     assert added.weights_bytes == 2 * added.parameters
     chosen = planned(models)
     assert chosen.limits.max_model_len == 512
-    assert chosen.engine_kwargs["runner"] == "pooling"
+    assert chosen.task is Task.EMBED
     assert chosen.fit.fits
 
 

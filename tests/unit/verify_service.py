@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rayline.facts.choices import Task
 from rayline.facts.labels import Role
 from rayline.facts.serve_flags import SWITCHES
 from rayline_cli.verify import Expected, Node, View
@@ -39,6 +40,7 @@ class Service:
     environment: dict[str, str | None] = field(default_factory=lambda: dict(RECORDED["environment"]))
     api_key: bool = True
     on_gpu: bool = False
+    task: Task = Task.GENERATE
     inside: bool = True
     serve_config: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(RECORDED["serve_config"]))
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Service:
             switches=self.switches,
             serve_config=self.serve_config if self.inside else {},
             on_gpu=self.on_gpu,
+            task=self.task if self.inside else None,
             api_key=self.api_key,
         )
 

@@ -42,6 +42,23 @@ class Routing(str, Enum):
     SESSIONS = "sessions"
 
 
+class Speculation(str, Enum):
+    """Source of drafted tokens: the prompt itself, the model's own prediction layers, or a smaller model."""
+
+    NGRAM = "ngram"
+    MTP = "mtp"
+    DRAFT = "draft"
+
+
+class Task(str, Enum):
+    """Answer of a model: text, vectors, documents by relevance, or classes. All but the first are vLLM's pooling."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    RERANK = "rerank"
+    CLASSIFY = "classify"
+
+
 class ClusterMode(str, Enum):
     """Place of the services: a GKE cluster that this program creates, a cluster that exists, or this machine."""
 

@@ -17,6 +17,8 @@ SERVICE_LABEL = "rayline/service"
 BENCH_LABEL = "rayline/bench"
 # Name of the stack that owns the operator.
 STACK_LABEL = "rayline/stack"
+# The task of a RayService whose model does not generate: vLLM's arguments do not tell rerank from the others.
+TASK_ANNOTATION = "rayline/task"
 # Every object of the kit carries it.
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
 # Nodes of this kit's pools carry it; the value is "system" or the GPU pool's name.

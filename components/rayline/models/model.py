@@ -97,6 +97,8 @@ class Model(Arguments):
     """Whether it takes images."""
     pooling: bool = False
     """Whether it gives embeddings or scores in place of text."""
+    labels: Count | None = None
+    """Classes of a classifier; 1 for a model that scores a pair of texts."""
     reasoning_parser: Line | None = None
     """vLLM's parser of its reasoning; none for a model that does not reason."""
     tool_call_parser: Line | None = None

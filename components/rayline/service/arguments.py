@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from rayline.facts import defaults
 from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
-from rayline.facts.choices import Accelerator, Capacity, Routing, TaintEffect, UpgradeStrategy
+from rayline.facts.choices import Accelerator, Capacity, Routing, Speculation, TaintEffect, Task, UpgradeStrategy
 from rayline.facts.runtimes import DEFAULT_RUNTIME
 from rayline.models.arguments import WeightsArgs
 from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form, items
@@ -77,6 +77,17 @@ class AutoscalingArgs(Arguments):
     """Seconds of lower load before replicas are removed."""
 
 
+class SpeculationArgs(Arguments):
+    """Tokens that are drafted, and that the model checks several at a time."""
+
+    method: Annotated[Speculation, FromText]
+    """Source of the drafts: ngram (repetitions in the prompt), mtp (the model's own prediction layers) or draft (a smaller model)."""
+    tokens: Annotated[int, between(1, 32, "tokens")]
+    """Tokens of one draft."""
+    model: str | None = None
+    """With method draft: the smaller model, with a file and with the same vocabulary."""
+
+
 class EngineArgs(Arguments):
     """Arguments of the vLLM engine. Keys that are left out are planned from the model and the GPU's memory."""
 
@@ -98,15 +109,21 @@ class EngineArgs(Arguments):
     kv_offload_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
     """Memory of the machine for what leaves the KV cache of a replica on GPUs, GiB: a second level of the prefix cache. Default: none."""
     enable_prefix_caching: bool = True
-    """Reuse the KV cache of common prompt beginnings (prefix cache)."""
+    """Reuse the KV cache of common prompt beginnings (prefix cache). With a `task` other than generate the default is false."""
     # vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md has what 4 saves and what it costs
     stream_interval: Annotated[int, between(1, 1024, "tokens")] = defaults.STREAM_INTERVAL
     """Tokens per stream event, after the first token. Higher values cost less CPU, and the stream is less smooth."""
     # Ray Serve LLM's default (ray 2.60.0 llm/_internal/serve/core/configs/llm_config.py:250)
     log_engine_metrics: bool = True
     """vLLM's metrics on Ray's metrics port, in PodMonitoring; false: only on each replica's own /metrics."""
+    speculation: SpeculationArgs | None = None
+    """Draft tokens and check several at a time: fewer steps for an answer. Default: none."""
     kwargs: dict[str, Any] = {}
     """Further vLLM engine arguments. Arguments that the plan decides are refused."""
+
+    def caches_prefixes(self, task: Task) -> bool:
+        """Return whether the prefix cache is on: for pooling only where the stack turns it on."""
+        return self.enable_prefix_caching and (task is Task.GENERATE or self.said("enable_prefix_caching"))
 
 
 class TolerationArgs(Arguments):
@@ -295,6 +312,8 @@ class ServiceArgs(Arguments):
     """Model with a file: one of docs/models.md, or one that `rayline model add` wrote. For example Qwen/Qwen3.5-4B."""
     accelerator: Annotated[Accelerator, FromText]
     """GPU of each replica, or cpu."""
+    task: Annotated[Task, FromText] | None = None
+    """Answer of the model: generate (text), embed (vectors), rerank (documents by relevance) or classify. Default: that of the model's file."""
     replicas: Replicas = defaults.REPLICAS
     """Replicas of the model."""
     autoscaling: AutoscalingArgs | None = None

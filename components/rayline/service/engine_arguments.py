@@ -17,6 +17,8 @@ PLANNED_ENGINE_KWARGS = {
     **{name: f"engine.{name}" for name in EngineArgs.model_fields if name not in ("kwargs", "kv_cache_gib", "kv_offload_gib")},
     "kv_offloading_size": "engine.kv_offload_gib",
     "revision": "weights.revision",
+    "runner": "task",
+    "convert": "task",
 }
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
 REFUSED_ENGINE_KWARGS = {

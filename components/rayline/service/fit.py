@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from math import ceil
 
+from rayline.facts.choices import Task
 from rayline.models.model import BF16, FP32, GIB, Model
 from rayline.service.types import EngineLimits, KvLayout, LoadedModel, MemoryFit
 
@@ -85,10 +86,12 @@ def _lora_width(model: Model) -> int:
     return width + layers * (2 * hidden + 2 * mlp + mlp + hidden)
 
 
-def activation_gib(model: Model, *, max_num_batched_tokens: int, max_num_seqs: int, tensor_parallel_size: int) -> float:
+def activation_gib(loaded: LoadedModel, *, max_num_batched_tokens: int, max_num_seqs: int, tensor_parallel_size: int) -> float:
     """Return the GiB of activations in the profiling run on one GPU: an estimate, see the module's docstring."""
+    model = loaded.model
     width = MLP_COPIES * model.intermediate_size / tensor_parallel_size + RESIDUAL_COPIES * model.hidden_size
-    logits = LOGIT_COPIES * max_num_seqs * model.vocab_size * FP32
+    # only generation has a sampler
+    logits = LOGIT_COPIES * max_num_seqs * model.vocab_size * FP32 * (loaded.task is Task.GENERATE)
     return (max_num_batched_tokens * width * BF16 + logits) / GIB + model.encoder_profiling_gib
 
 
@@ -105,7 +108,7 @@ def memory_fit(
     gpus = tensor_parallel_size * pipeline_parallel_size
     weights = weights_gib(loaded) / gpus
     activation = activation_gib(
-        loaded.model,
+        loaded,
         max_num_batched_tokens=limits.max_num_batched_tokens,
         max_num_seqs=limits.max_num_seqs,
         tensor_parallel_size=tensor_parallel_size,
@@ -127,10 +130,7 @@ def cpu_memory_fit(
     layout = kv_layout(loaded, tensor_parallel_size=1, prefix_caching=prefix_caching, block_tokens=CPU_BLOCK_TOKENS)
     blocks = int(kv_cache_gib * GIB // max(1, layout.block_bytes))
     activation = activation_gib(
-        loaded.model,
-        max_num_batched_tokens=limits.max_num_batched_tokens,
-        max_num_seqs=limits.max_num_seqs,
-        tensor_parallel_size=1,
+        loaded, max_num_batched_tokens=limits.max_num_batched_tokens, max_num_seqs=limits.max_num_seqs, tensor_parallel_size=1
     )
     return _fit(
         loaded.model, limits, layout, blocks, memory_gib, memory_gib, weights_gib(loaded), activation, 0.0, kv_cache_gib

@@ -107,12 +107,10 @@ def _check_offload(service: KnownService, workers: WorkerGroup) -> None:
     wanted = service.arguments.engine.kv_offload_gib
     if wanted is None:
         return
-    if not service.arguments.engine.enable_prefix_caching:
+    if not service.prefix_caching:
         service.refuse(
             "engine.kv_offload_gib", "what left the KV cache is found by its prefix: enable_prefix_caching, or leave it out"
         )
-    if service.model.pooling:
-        service.refuse("engine.kv_offload_gib", "a model without answers reuses no KV cache: leave it out")
     replicas = workers.replicas_per_worker
     most = floor(workers.memory_gib * OFFLOAD_SHARE / max(replicas, 1) * ceil(1 / min(replicas, 1)))
     if wanted > most:

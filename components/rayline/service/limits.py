@@ -21,7 +21,7 @@ def _fit_on(service: KnownService, limits: EngineLimits, spec: AcceleratorSpec, 
         memory_gib=spec.memory_gib,
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=engine.pipeline_parallel_size,
-        prefix_caching=engine.enable_prefix_caching,
+        prefix_caching=service.prefix_caching,
     )
 
 
@@ -106,7 +106,10 @@ def refuse_fit(service: KnownService, spec: AcceleratorSpec, limits: EngineLimit
 
 
 def check_batch(service: KnownService, limits: EngineLimits) -> None:
-    """Refuse engine steps that hold fewer tokens than sequences."""
+    """Refuse engine steps that hold fewer tokens than sequences, or than a prompt of an encoder."""
+    if service.loaded.is_encoder and limits.max_num_batched_tokens < limits.max_model_len:
+        why = f"an encoder computes a prompt in one step, and engine.max_model_len is {limits.max_model_len}. Fix: at least as many"
+        service.refuse("engine.max_num_batched_tokens", why)
     if limits.max_num_batched_tokens < limits.max_num_seqs:
         key = "max_num_batched_tokens" if service.arguments.engine.max_num_batched_tokens else "max_num_seqs"
         service.refuse(

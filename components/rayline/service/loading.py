@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS
+from rayline.facts.choices import Task
 from rayline.facts.quantizations import KV_CACHE_BYTES, LEAST_FOR_FP8_KV_CACHE, QUANTIZATIONS
 from rayline.models.model import BF16, Model
 from rayline.schema.secret_values import may_show
@@ -17,7 +18,9 @@ LORA_SLOTS = 1
 WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix")
 
 
-def plan_loading(request: ServiceRequest, model: Model, kwargs: Mapping[str, Any], warnings: list[str]) -> LoadedModel:
+def plan_loading(
+    request: ServiceRequest, model: Model, task: Task, kwargs: Mapping[str, Any], warnings: list[str]
+) -> LoadedModel:
     """Return how the engine loads the model. Refuses what the GPU or the model has not, and warns of what it does slowly."""
     _check_unknown(request, model, warnings)
     drafter, multi_token = _drafter(request, model, kwargs.get("speculative_config"), warnings)
@@ -26,6 +29,7 @@ def plan_loading(request: ServiceRequest, model: Model, kwargs: Mapping[str, Any
         warnings.append("enable_lora: the plan does not count the LoRA slots of a mixture's experts; leave memory for them")
     return LoadedModel(
         model,
+        task,
         bytes_per_weight=_bytes_per_weight(request, model, kwargs.get("quantization"), warnings),
         kv_value_bytes=_kv_value_bytes(request, model, kwargs.get("kv_cache_dtype")),
         drafter=drafter,
@@ -86,7 +90,7 @@ def _drafter(request: ServiceRequest, model: Model, config: Any, warnings: list[
     method = str(config.get("method") or name or "").strip("[]")
     if method in WITHOUT_WEIGHTS:
         return None, False
-    where = "engine.kwargs.speculative_config"
+    where = "engine.speculation" if request.arguments.engine.speculation else "engine.kwargs.speculative_config"
     if method.endswith("mtp") and not isinstance(name, str):
         if model.drafter_bytes is None:
             warnings.append(

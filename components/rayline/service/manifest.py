@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from rayline.facts import defaults
-from rayline.facts.choices import HeadStore, UpgradeStrategy
-from rayline.facts.labels import MANAGED_BY, RESTRICTED, SERVICE_LABEL, STORE_PASSWORD_KEY, ray_token_secret
+from rayline.facts.choices import HeadStore, Task, UpgradeStrategy
+from rayline.facts.labels import MANAGED_BY, RESTRICTED, SERVICE_LABEL, STORE_PASSWORD_KEY, TASK_ANNOTATION, ray_token_secret
 from rayline.head.types import HeadPlan
 from rayline.hugging_face.types import HuggingFacePlan
 from rayline.pools.types import NodePool
@@ -41,7 +41,10 @@ def ray_service(
             "name": service.name,
             "namespace": namespace,
             "labels": {SERVICE_LABEL: service.name} | MANAGED_BY,
-            "annotations": {"ray.io/initializing-timeout": f"{service.start_timeout_seconds}s"},
+            "annotations": {
+                "ray.io/initializing-timeout": f"{service.start_timeout_seconds}s",
+                **({TASK_ANNOTATION: service.task.value} if service.task is not Task.GENERATE else {}),
+            },
         },
         "spec": {
             "serveConfigV2": yaml.safe_dump(serve_config(service), sort_keys=False, width=1000),

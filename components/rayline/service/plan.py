@@ -25,6 +25,8 @@ from rayline.service.limits import check_batch
 from rayline.service.loading import plan_loading
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, spare_workers, start_timeout, surge_workers
+from rayline.service.speculation import plan_speculation
+from rayline.service.tasks import plan_task
 from rayline.service.traffic import check_traffic
 from rayline.service.types import Draft, ServicePlan, WorkerGroup
 from rayline.service.workload import check_request, check_workload
@@ -65,9 +67,9 @@ def plan_service(
         request.refuse("accelerator", "this machine's mode runs on the CPU: accelerator cpu, or another stack")
     if model is None or runtime is None:
         return None
-    if model.pooling:
-        engine_kwargs = {"runner": "pooling"} | engine_kwargs
-    loaded = plan_loading(request, model, engine_kwargs, warnings)
+    task = plan_task(request, model, engine_kwargs)
+    engine_kwargs = plan_speculation(request, model, engine_kwargs)
+    loaded = plan_loading(request, model, task, engine_kwargs, warnings)
     service = KnownService(
         *(check, request.path, arguments, name, cluster, kuberay, models),
         *(loaded, runtime, scale, env, engine_kwargs, weights, warnings),
@@ -123,13 +125,13 @@ def _plan_on_cpu(service: KnownService) -> Draft:
     if cluster.mode is ClusterMode.CREATE:
         service.refuse("accelerator", "a GKE cluster of this kit serves on GPUs: pick a card, or cluster.mode existing")
     memory = arguments.workers.memory_gib or defaults.CPU_WORKER_MEMORY_GIB
-    kv_cache = arguments.engine.kv_cache_gib or defaults.CPU_KV_CACHE_GIB
+    kv_cache = 0 if service.loaded.is_encoder else arguments.engine.kv_cache_gib or defaults.CPU_KV_CACHE_GIB
     limits = service.limits(
         max_model_len=defaults.CPU_MAX_MODEL_LEN,
         max_num_seqs=defaults.CPU_MAX_NUM_SEQS,
         max_num_batched_tokens=defaults.CPU_MAX_NUM_BATCHED_TOKENS,
     )
-    caching = arguments.engine.enable_prefix_caching
+    caching = service.prefix_caching
     fit = cpu_memory_fit(service.loaded, limits, kv_cache_gib=kv_cache, memory_gib=memory, prefix_caching=caching)
     if not fit.fits:
         why = f"one request of this length does not fit {kv_cache} GiB of KV cache: at most {fit.longest_context}, or more engine.kv_cache_gib"

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from rayline.facts.labels import RAY_TOKEN_KEY, Role
+from rayline.facts.choices import Task
+from rayline.facts.labels import RAY_TOKEN_KEY, TASK_ANNOTATION, Role
 from rayline.service.serve_reading import ServeConfig, mapping, mappings
 
 # KubeRay's names for the Ray container of a pod that it made (common/pod.go). In a template any name is allowed.
@@ -235,6 +236,14 @@ class RayService:
         """Return the Serve configuration. Raises yaml.YAMLError where serveConfigV2 is no YAML."""
         text = self.spec.get("serveConfigV2")
         return ServeConfig(mapping(yaml.safe_load(text) if isinstance(text, str) else text))
+
+    @property
+    def task(self) -> Task:
+        """Return the task of its first model: as the kit annotates it, else as vLLM's arguments have it."""
+        annotated = mapping(self.manifest, "metadata", "annotations").get(TASK_ANNOTATION)
+        if annotated in [task.value for task in Task]:
+            return Task(annotated)
+        return next((config.task for config in self.serve.llm_configs), Task.GENERATE)
 
     # --- status, of a live one ---------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayline.cluster.types import ClusterPlan
-from rayline.facts.choices import Accelerator, ClusterMode
+from rayline.facts.choices import Accelerator, ClusterMode, Task
 from rayline.facts.runtimes import RUNTIMES, Runtime
 from rayline.facts.serve_flags import HAPROXY_THREADS, SERVE_FLAGS
 from rayline.kuberay.types import KuberayPlan
@@ -70,15 +70,23 @@ class KnownService(ServiceRequest):
         """GPUs of one replica."""
         return self.tensor * self.arguments.engine.pipeline_parallel_size
 
+    @property
+    def prefix_caching(self) -> bool:
+        """Whether vLLM reuses the KV cache of common prompt beginnings."""
+        return self.arguments.engine.caches_prefixes(self.loaded.task)
+
     def limits(self, *, max_model_len: int, max_num_seqs: int, max_num_batched_tokens: int) -> EngineLimits:
         """Return the engine limits of the stack, else these defaults. The context stays within the model's limit."""
         engine, longest = self.arguments.engine, self.model.max_context
         if engine.max_model_len is not None and engine.max_model_len > longest:
             self.refuse("engine.max_model_len", f"1 to {longest}, which is the limit of {self.arguments.model}")
+        context = min(engine.max_model_len or max_model_len, longest)
+        # vLLM does not divide a prompt that is pooled (vllm 0.29.0 vllm/config/model.py, is_chunked_prefill_supported)
+        step = max_num_batched_tokens if self.loaded.task is Task.GENERATE else max(max_num_batched_tokens, context)
         return EngineLimits(
-            max_model_len=min(engine.max_model_len or max_model_len, longest),
+            max_model_len=context,
             max_num_seqs=engine.max_num_seqs or max_num_seqs,
-            max_num_batched_tokens=engine.max_num_batched_tokens or max_num_batched_tokens,
+            max_num_batched_tokens=engine.max_num_batched_tokens or step,
             gpu_memory_utilization=engine.gpu_memory_utilization,
             batches_in_flight=self.runtime.batches_in_flight,
         )
@@ -89,6 +97,7 @@ class KnownService(ServiceRequest):
             "name": self.name,
             "asked": self.arguments,
             "model": self.model,
+            "task": self.loaded.task,
             "weights": self.weights,
             "runtime": self.runtime,
             "replicas": self.scale.replicas,

@@ -3,12 +3,13 @@
 from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS
-from rayline.facts.choices import Accelerator
+from rayline.facts.choices import Accelerator, Task
 from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
 from rayline.service.api_key import GATE_MIDDLEWARE
 from rayline.service.drain import drain_times
 from rayline.service.scale import surge_percent
+from rayline.service.tasks import task_arguments
 from rayline.service.traffic import traffic_settings
 from rayline.service.types import ServicePlan
 
@@ -84,9 +85,10 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
         "max_model_len": limits.max_model_len,
         "max_num_seqs": limits.max_num_seqs,
         "max_num_batched_tokens": limits.max_num_batched_tokens,
-        "enable_prefix_caching": service.asked.engine.enable_prefix_caching,
-        "stream_interval": service.asked.engine.stream_interval,
+        "enable_prefix_caching": service.prefix_caching,
     }
+    if service.task is Task.GENERATE:
+        kwargs["stream_interval"] = service.asked.engine.stream_interval
     if service.accelerator is Accelerator.CPU:
         # without it vLLM compiles, which takes a C++ compiler; `engine.kwargs` of the service may say otherwise
         kwargs["enforce_eager"] = True
@@ -96,12 +98,7 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
         kwargs["pipeline_parallel_size"] = service.asked.engine.pipeline_parallel_size
     if service.asked.engine.kv_offload_gib:
         kwargs["kv_offloading_size"] = service.asked.engine.kv_offload_gib
-    if service.model.reasoning_parser:
-        kwargs["reasoning_parser"] = service.model.reasoning_parser
-    if service.model.tool_call_parser:
-        kwargs["enable_auto_tool_choice"] = True
-        kwargs["tool_call_parser"] = service.model.tool_call_parser
-    kwargs |= weights.engine_kwargs(service) | service.engine_kwargs
+    kwargs |= task_arguments(service) | weights.engine_kwargs(service) | service.engine_kwargs
     if service.asked.api.key:
         # vLLM puts each around those before it, so the gate stands outside all others
         kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), GATE_MIDDLEWARE]

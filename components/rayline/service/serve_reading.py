@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from rayline.facts.choices import Task
 from rayline.facts.labels import SERVE_PORT, SESSION_ROUTER, llm_deployment
 
 
@@ -41,6 +42,13 @@ class LlmConfig:
     def engine_kwargs(self) -> Mapping[str, Any]:
         """Return vLLM's arguments."""
         return mapping(self.data, "engine_kwargs")
+
+    @property
+    def task(self) -> Task:
+        """Return the task, as far as vLLM's arguments name it."""
+        if self.engine_kwargs.get("runner") != "pooling":
+            return Task.GENERATE
+        return Task.CLASSIFY if self.engine_kwargs.get("convert") == "classify" else Task.EMBED
 
     @property
     def is_on_cpu(self) -> bool:

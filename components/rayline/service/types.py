@@ -5,7 +5,7 @@ from math import ceil
 from typing import Any
 
 from rayline.facts.accelerators import MachineType
-from rayline.facts.choices import Accelerator, UpgradeStrategy, WeightsSource
+from rayline.facts.choices import Accelerator, Task, UpgradeStrategy, WeightsSource
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import SWITCHES
 from rayline.models.model import BF16, GIB, AttentionLayers, Model
@@ -19,6 +19,7 @@ class LoadedModel:
     """A model as the engine loads it: its file, and what the engine's arguments make of it."""
 
     model: Model
+    task: Task = Task.GENERATE
     bytes_per_weight: float | None = None
     """Of a weight of a linear layer, where the engine quantizes as it loads."""
     kv_value_bytes: int = BF16
@@ -30,6 +31,11 @@ class LoadedModel:
     lora_slots: int = 0
     """LoRA adapters in the GPU's memory at once."""
     lora_rank: int = 0
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether no layer keeps a cache: a step then holds a whole prompt."""
+        return self.task is not Task.GENERATE and not self.model.attention and not self.model.recurrent
 
     @property
     def drafting(self) -> tuple[AttentionLayers, ...]:
@@ -99,8 +105,9 @@ class MemoryFit:
     def sequences(self, tokens: int) -> float:
         """Return how many requests of `tokens` tokens fit into the KV cache at once."""
         request = self.layout.blocks_per_request(tokens, self.limits.tokens_in_flight)
-        # an encoder keeps nothing: the weights alone decide
-        return self.blocks / request if request else self.limits.max_num_seqs * (self.kv_cache_gib >= 0)
+        # an encoder keeps nothing: it works on the prompts of one step
+        step = min(self.limits.max_num_seqs, self.limits.max_num_batched_tokens / tokens)
+        return self.blocks / request if request else step * (self.kv_cache_gib >= 0)
 
     @property
     def concurrency(self) -> float:
@@ -115,7 +122,7 @@ class MemoryFit:
     @property
     def fits(self) -> bool:
         """Whether a request of `max_model_len` tokens fits."""
-        return self.concurrency >= 1
+        return self.concurrency >= 1 if self.layout.groups else self.kv_cache_gib >= 0
 
     @property
     def short_by_gib(self) -> float:
@@ -169,6 +176,7 @@ class ServicePlan:
     name: str
     asked: ServiceArgs
     model: Model
+    task: Task
     weights: ServiceWeights
     runtime: Runtime
     replicas: int
@@ -201,6 +209,11 @@ class ServicePlan:
     def served_model_name(self) -> str:
         """Value of `model` in requests."""
         return self.asked.api.served_model_name or self.asked.model
+
+    @property
+    def prefix_caching(self) -> bool:
+        """Whether vLLM reuses the KV cache of common prompt beginnings."""
+        return self.asked.engine.caches_prefixes(self.task)
 
     @property
     def accelerator(self) -> Accelerator:

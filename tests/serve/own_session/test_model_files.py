@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,12 +15,15 @@ from typer.testing import CliRunner
 from rayline.models.catalog import read_models
 from rayline_cli import cli, offline, render
 from rayline_cli.local import bundled_models, runtime
+from rayline_cli.verify import Outcome
 from tests.buckets import BUCKET, emulator, upload
 from tests.serve import tiny_models
-from tests.serve.serving import API_KEY, STACK, Recorder, Served, get, run
+from tests.serve.serving import API_KEY, STACK, Recorder, Served, failed, found, get, post, run
 
 pytestmark = pytest.mark.full
 
+# A step of several drafted tokens rounds differently from steps of one, and random weights have close seconds.
+EXACT = {"dtype": "float32"}
 ADDRESS = f"gs://anonymous@{BUCKET}/gemma/v1"
 TOKENIZER = "rayline/tiny-random-qwen3"
 
@@ -36,9 +40,9 @@ def add(models: Path, *arguments: str) -> None:
     assert done.exit_code == 0, done.output
 
 
-def manifest_of(models: Path, model: str) -> dict:
+def manifest_of(models: Path, model: str, **more: Any) -> dict:
     """The RayService of a stack whose service has the model, planned from the files of a folder."""
-    engine = {"max_model_len": 2048, "max_num_seqs": 4, "max_num_batched_tokens": 1024}
+    engine = {"max_model_len": 2048, "max_num_seqs": 4, "max_num_batched_tokens": 1024} | more
     service = STACK | {"model": model, "engine": engine}
     stack = models.parent / "Pulumi.serve.yaml"
     config = {"cluster": {"mode": "local"}, "models": str(models), "services": {"tiny": service}}
@@ -95,9 +99,30 @@ def test_a_model_of_a_bucket_takes_its_place_and_answers(hybrid: Served, models:
     add(models, ADDRESS)
     added = read_models(models)[ADDRESS]
     assert [(layer.layers, layer.window) for layer in added.attention] == [(1, None), (3, 64)]
-    running = hybrid.up(manifest_of(models, ADDRESS))
+    running = hybrid.up(manifest_of(models, ADDRESS, kwargs=EXACT))
     assert running.answer
     assert running.answer.completion_tokens > 1
     downloaded = Path(root_of(hybrid))
     assert (downloaded / "model.safetensors").read_bytes() == (models.parent / "gemma" / "model.safetensors").read_bytes()
     assert architecture_of(hybrid, "Gemma3ForCausalLM")
+
+
+def completions(served: Served) -> list[dict[str, Any]]:
+    """The greedy completions of three prompts, each with what the engine counts."""
+    prompts = ["one two three " * 8, "a b c d e a b c d e a b c", "the end"]
+    bodies = [{"model": "tiny", "prompt": text, "max_tokens": 96, "min_tokens": 96, "temperature": 0} for text in prompts]
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    return [post(f"{served.running.url}/v1/completions", json=body, headers=headers).json() for body in bodies]
+
+
+def test_drafts_from_the_prompt_change_no_answer_and_are_accepted(hybrid: Served, models: Path):
+    alone = completions(hybrid)
+    hybrid.up(manifest_of(models, ADDRESS, kwargs=EXACT, speculation={"method": "ngram", "tokens": 4}))
+    drafted = completions(hybrid)
+    assert [answer["choices"][0]["text"] for answer in drafted] == [answer["choices"][0]["text"] for answer in alone]
+    counted = [answer["metrics"]["speculative_decoding"] for answer in drafted]
+    print(f"accepted of drafted: {[(row['num_accepted_draft_tokens'], row['num_draft_tokens']) for row in counted]}")
+    assert sum(row["num_accepted_draft_tokens"] for row in counted) > 0
+    checks = found(hybrid.target())
+    assert failed(checks) == {}
+    assert checks["speculation"].outcome is Outcome.PASS
