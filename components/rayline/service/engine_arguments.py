@@ -16,6 +16,11 @@ from rayline.service.request import ServiceRequest
 PLANNED_ENGINE_KWARGS = {
     **{name: f"engine.{name}" for name in EngineArgs.model_fields if name not in ("kwargs", "kv_cache_gib")},
     "revision": "weights.revision",
+    "enable_lora": "adapters",
+    "max_loras": "adapters.max_active",
+    "max_cpu_loras": "adapters.max_loaded",
+    "max_lora_rank": "adapters.max_rank",
+    "lora_modules": "adapters.location",
 }
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
 REFUSED_ENGINE_KWARGS = {
