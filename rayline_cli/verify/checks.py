@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rayline_cli.clients.serve import State, replica_counts, rollout
-from rayline_cli.verify import direct_streaming, endpoint, haproxy, processes
+from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
 from rayline_cli.verify.expected import Expected
 from rayline_cli.verify.target import NotSeen, Target, View
@@ -89,6 +89,9 @@ CHECKS = (
     ServiceCheck("environment parity", processes.parity, is_about_a_model=False),
     ServiceCheck("model list", endpoint.models, looks_inside=False, settles=True),
     ServiceCheck("streamed completion", endpoint.streamed, looks_inside=False, settles=True),
+    ServiceCheck(
+        "adapters", adapters.adapters, looks_inside=False, settles=True, is_declared=lambda expected: bool(expected.adapters)
+    ),
     ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
     ServiceCheck(
         "reachable from outside", lambda view: view.target.reachability(view), looks_inside=False, is_about_a_model=False

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-STEPS, BATCH, TOKENS = 60, 8, 24
+STEPS, BATCH, TOKENS = 20, 8, 24
 
 
 def train(model: Any, token: int, rank: int) -> dict[str, Any]:
