@@ -14,7 +14,7 @@ _FIX = "bring the stack up again; with another answer than 404, look at the repl
 
 
 def adapters(view: View) -> Verdict:
-    """Check by the name of a missing adapter that replicas look into the bucket, and do so for requests with a key alone."""
+    """Check by the name of a missing adapter that a replica reads the bucket, and only for a request with the key."""
     model, location = next(iter(view.expected.adapters.items()))
     body = {"model": f"{model}:{MISSING}", "prompt": "a", "max_tokens": 1}
     request = {"path": "/v1/completions", "method": "POST", "body": body}

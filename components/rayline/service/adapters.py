@@ -14,6 +14,9 @@ from rayline.service.types import WorkerGroup
 
 # Share of a worker's memory that loaded adapters may take. The engine, Ray's object store and the page cache need the rest.
 MOST_OF_MEMORY = 0.5
+# vLLM's operators for the CPU take -1, "no adapter", for the last one (vllm 0.29.0 vllm/lora/ops/torch_ops/lora_ops.py; #48421 is open).
+# Requests for adapters alone, or for the model alone, are right. The Triton kernels skip -1 (triton_ops/lora_shrink_op.py).
+CPU_SEQUENCES = 1
 
 
 def check_adapters(request: ServiceRequest, model: Model | None) -> None:
@@ -27,6 +30,9 @@ def check_adapters(request: ServiceRequest, model: Model | None) -> None:
     if adapters.active > adapters.max_loaded:
         why = f"an active adapter is a loaded one: at most adapters.max_loaded, which is {adapters.max_loaded}"
         request.refuse("adapters.max_active", why)
+    if request.on_cpu and (request.arguments.engine.max_num_seqs or 1) > CPU_SEQUENCES:
+        why = "vLLM answers a request for the model with an adapter where both share a step on the CPU (vllm #48421)"
+        request.refuse("engine.max_num_seqs", f"{why}. Fix: {CPU_SEQUENCES}, or leave it out")
     key = "api.served_model_name" if request.arguments.api.served_model_name else "model"
     name = request.arguments.api.served_model_name or request.arguments.model
     if ":" in name:

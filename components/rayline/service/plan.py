@@ -16,7 +16,7 @@ from rayline.models.types import BucketPlan
 from rayline.schema.check import Check, version
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import meant
-from rayline.service.adapters import check_adapters, check_memory, on_disk_gib
+from rayline.service.adapters import CPU_SEQUENCES, check_adapters, check_memory, on_disk_gib
 from rayline.service.arguments import NodesArgs, ServiceArgs
 from rayline.service.engine_arguments import plan_engine_kwargs
 from rayline.service.environment import plan_environment
@@ -127,7 +127,7 @@ def _plan_on_cpu(service: KnownService) -> Draft:
     kv_cache = arguments.engine.kv_cache_gib or defaults.CPU_KV_CACHE_GIB
     limits = service.limits(
         max_model_len=defaults.CPU_MAX_MODEL_LEN,
-        max_num_seqs=defaults.CPU_MAX_NUM_SEQS,
+        max_num_seqs=CPU_SEQUENCES if arguments.adapters else defaults.CPU_MAX_NUM_SEQS,
         max_num_batched_tokens=defaults.CPU_MAX_NUM_BATCHED_TOKENS,
     )
     caching = arguments.engine.enable_prefix_caching

@@ -61,7 +61,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, words: dict[str, str]) -> I
         environment.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)
         for adapter in folder.iterdir():
             upload(address, adapter, f"adapters/{adapter.name}")
-        with run(tmp_path_factory.mktemp("state"), ray_service(adapters=adapters)) as session:
+        with run(tmp_path_factory.mktemp("state"), ray_service(adapters=adapters, engine={"max_num_seqs": 1})) as session:
             yield session
 
 
