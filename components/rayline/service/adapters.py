@@ -65,7 +65,7 @@ def check_memory(service: KnownService, workers: WorkerGroup) -> None:
     most = int(workers.memory_gib * MOST_OF_MEMORY / (size * replicas))
     if adapters.max_loaded > most:
         why = f"an adapter of rank {adapters.max_rank} has {size:.2f} GiB, and half of a worker's {workers.memory_gib} GiB holds {most}"
-        service.refuse("adapters.max_loaded", f"{why}. Fix: fewer, a lower max_rank, or more workers.memory_gib")
+        service.refuse("adapters.max_loaded", f"{why}. Fix: fewer, a lower max_rank, or workers with more memory")
 
 
 def on_disk_gib(service: KnownService) -> int:

@@ -33,6 +33,7 @@ KEY = {"Authorization": f"Bearer {API_KEY}"}
 def write_adapters(folder: Path) -> Path:
     """Trains an adapter for each token, and writes two copies: one that nobody may load, and one whose rank is too high."""
     model = bundled_models.prepare(MODEL, bundled_models.default_cache_dir(), Recorder())
+    assert model
     wanted = [f"{name}={token}:8" for name, token in TOKENS.items()]
     subprocess.run([sys.executable, "-P", tiny_adapters.__file__, str(model), str(folder), *wanted], check=True)
     for copy in (LOCKED, LARGE):
