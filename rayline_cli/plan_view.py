@@ -192,6 +192,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         "workload": workload_text(service, pool),
         "switches": ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES),
         "traffic": _traffic(service),
+        "adapters": _adapters(plan, service),
         "env": _own_variables(service),
         "runtime": f"Ray {service.runtime.ray_version}, vLLM {service.runtime.vllm_version}, {image}",
         "access": _access(service),
@@ -252,6 +253,18 @@ def _workers(service: ServicePlan) -> str:
     most = f", at most {group.most_workers}" if group.most_workers > group.workers else ""
     parked = "none while parked; then " if service.parked else ""
     return f"{parked}{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB){most}"
+
+
+def _adapters(plan: Plan, service: ServicePlan) -> str:
+    """Return where LoRA adapters come from and how many a replica holds; empty without adapters."""
+    adapters = service.asked.adapters
+    if adapters is None:
+        return ""
+    granted = service.weights.adapters_bucket and plan.cluster.on_google
+    return (
+        f"from {adapters.location}{'; the stack lets the workers read the bucket' if granted else ''}; a replica keeps "
+        f"{adapters.max_loaded}, {adapters.active} of them in a step, up to rank {adapters.max_rank}"
+    )
 
 
 def _traffic(service: ServicePlan) -> str:

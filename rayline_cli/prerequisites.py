@@ -112,7 +112,7 @@ def _named(program: Program) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
             for kind, name, keys in named_objects(resource.inputs):
                 yield kind, name, namespace if kind in _NAMESPACED else "", keys
     cluster = plan.cluster
-    reads = plan.bucket or any(service.weights.read_bucket for service in plan.services)
+    reads = plan.bucket or any(service.weights.buckets for service in plan.services)
     if cluster.on_google and (reads or cluster.secret_manager):
         # it answers pods on nodes with Workload Identity
         yield "DaemonSet", METADATA_SERVER, "kube-system", ()

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from rayline.facts.serve_flags import HA_PROXY, SWITCHES
-from rayline.service.api_key import GATE_MIDDLEWARE
+from rayline.service.api_key import ADAPTER_GATE_MIDDLEWARE, GATE_MIDDLEWARE
 from rayline.service.reading import RayService, plain_environment
 from rayline.service.serve_reading import LlmConfig
 from rayline_cli.local import memory, single_node
@@ -202,7 +202,7 @@ def over(
 def with_equal_engine(arm: RayArm, engine: Mapping[str, Any]) -> RayArm:
     """Return an arm whose engine arguments are `engine` and nothing else but the API-key gate, which is not the engine's."""
     declared = RayService(arm.manifest).serve.llm_configs[0].engine_kwargs
-    gate = [name for name in declared.get("middleware", []) if name == GATE_MIDDLEWARE]
+    gate = [name for name in declared.get("middleware", []) if name in (GATE_MIDDLEWARE, ADAPTER_GATE_MIDDLEWARE)]
     kept = {**engine, **({"middleware": gate} if gate else {})}
     return over(arm, engine_kwargs=dict.fromkeys(declared) | kept)
 

@@ -66,6 +66,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         "vLLM compiles its sampler at the first request also with enforce_eager: ten seconds of each start, or a failure without a compiler.",
     ),
     Difference(
+        "LoRA adapters are downloaded to /tmp/ray/llm/lora/cache, which all sessions of this machine share.",
+        "Ray has no setting for it (llm/_internal/serve/utils/lora_serve_utils.py, LoraModelLoader). In a cluster each pod has its own.",
+    ),
+    Difference(
         "Ray's session folder and HAProxy's files live in a folder of this session; compiled kernels go to the cache.",
         "The defaults (/tmp/ray, /tmp/haproxy-serve) are shared by every Ray on the machine.",
     ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.serve import State, replica_counts, rollout
-from rayline_cli.verify import direct_streaming, endpoint, haproxy, processes
+from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, Target, View
 
@@ -102,6 +102,13 @@ CHECKS = (
         looks_inside=False,
         settles=True,
         is_declared=lambda view: view.expected.counts_drafts,
+    ),
+    ServiceCheck(
+        "adapters",
+        adapters.adapters,
+        looks_inside=False,
+        settles=True,
+        is_declared=lambda view: bool(view.expected.adapters),
     ),
     ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
     ServiceCheck(

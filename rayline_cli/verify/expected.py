@@ -61,6 +61,12 @@ class Expected:
         )
 
     @property
+    def adapters(self) -> dict[str, str]:
+        """Return the folder of the LoRA adapters by the model that loads them."""
+        configs = ServeConfig(self.serve_config).llm_configs
+        return {config.model_id: config.adapters_folder for config in configs if config.adapters_folder}
+
+    @property
     def port(self) -> int:
         """Return the port of every node's proxy."""
         return int(ServeConfig(self.serve_config).port)

@@ -163,6 +163,39 @@ def test_the_stacks_own_bucket_is_not_granted_twice(stack):
     ]
 
 
+ADAPTERS = "    adapters: {location: gs://tuned/adapters}"
+
+
+def test_the_workers_may_read_the_bucket_with_adapters_as_well(elsewhere):
+    grant = ("tuned", "qwen-worker", "roles/storage.objectViewer")
+    hub = f"qwen:\n    model: Qwen/Qwen3.5-4B\n    accelerator: l4\n{ADAPTERS}"
+    program = elsewhere(hub)
+    assert grants_of(program) == [grant]
+    assert "storage.googleapis.com" in [api.inputs["service"] for api in program.of_type("projects/service:Service")]
+    (service,) = program.of_type(":RayService")
+    assert {grant.urn for grant in program.of_type("BucketIAMMember")} <= needs(program, service)
+    assert "from gs://tuned/adapters; the stack lets the workers read the bucket" in str(stack_card(program).services[0].rows)
+    both = elsewhere(f"{hub}\n    weights: {{location: gs://acme/qwen}}")
+    assert grants_of(both) == [("acme", "qwen-worker", "roles/storage.objectViewer"), grant]
+
+
+@pytest.mark.parametrize(
+    ("model", "roles"), [("gs://tuned/qwen", ["objectViewer"]), ("gs://tuned", ["bucketViewer", "objectViewer"])]
+)
+def test_a_bucket_with_the_model_and_its_adapters_is_granted_once(elsewhere, model, roles):
+    service = f"qwen:\n    model: Qwen/Qwen3.5-4B\n    accelerator: l4\n    weights: {{location: '{model}'}}\n{ADAPTERS}"
+    assert grants_of(elsewhere(service)) == [("tuned", "qwen-worker", f"roles/storage.{role}") for role in roles]
+
+
+def test_adapters_without_a_grant_are_warned_of_unless_they_are_public(record_file):
+    def warnings(address: str) -> str:
+        service = f"qwen: {{model: Qwen/Qwen3.5-4B, accelerator: l4, adapters: {{location: '{address}'}}}}"
+        return str(record_file(f"cluster: {{mode: existing}}\nservices:\n  {service}\n").plan.warnings)
+
+    assert "gs://tuned/adapters: the kit grants the workers no rights on this bucket" in warnings("gs://tuned/adapters")
+    assert "grants the workers no rights" not in warnings("gs://anonymous@tuned/adapters")
+
+
 @pytest.mark.parametrize(
     "service",
     [location("gs://acme"), location("gs://acme/"), location("gs://acme/qwen", load_format="runai_streamer")],

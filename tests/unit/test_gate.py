@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import importlib
 import itertools
 import json
 import os
@@ -11,7 +12,14 @@ import sys
 import pytest
 
 from rayline.service import in_pods
-from rayline.service.api_key import GATE_MIDDLEWARE, GATE_SOURCE, KEYS_VARIABLE, gate_config_map, gate_name
+from rayline.service.api_key import (
+    ADAPTER_GATE_MIDDLEWARE,
+    GATE_MIDDLEWARE,
+    GATE_SOURCE,
+    KEYS_VARIABLE,
+    gate_config_map,
+    gate_name,
+)
 from rayline.service.in_pods import rayline_gate
 from rayline.service.in_pods.rayline_gate import SECONDS_BETWEEN_LOOKS, ApiKeyGate, Keys
 
@@ -290,7 +298,8 @@ def test_what_runs_in_pods_needs_the_standard_library_only():
                 else []
             )
         }
-        assert names <= set(sys.stdlib_module_names), path
+        # the gate of adapters stands beside the other
+        assert names - {"rayline_gate"} <= set(sys.stdlib_module_names), path
 
 
 def test_the_config_map_holds_the_gate_that_is_tested_here():
@@ -301,6 +310,49 @@ def test_the_config_map_holds_the_gate_that_is_tested_here():
     assert name == f"{module}.py"
     assert getattr(rayline_gate, attribute) is ApiKeyGate
     assert rayline_gate.FOLDER_VARIABLE == KEYS_VARIABLE
+
+
+def test_the_gate_of_adapters_is_outside_of_what_is_added_later(folder, monkeypatch):
+    applications = pytest.importorskip("starlette.applications")
+    responses = pytest.importorskip("starlette.responses")
+    routing = pytest.importorskip("starlette.routing")
+    client = pytest.importorskip("starlette.testclient")
+    monkeypatch.syspath_prepend(str(pathlib.Path(in_pods.__file__).parent))
+    gate = importlib.import_module(ADAPTER_GATE_MIDDLEWARE.rpartition(".")[0]).ApiKeyGate
+    loaded = []
+
+    class Loader:
+        """As Ray's loader of adapters, which is put around the finished application."""
+
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "http":
+                loaded.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    async def answer(request):
+        return responses.PlainTextResponse("answer")
+
+    app = applications.Starlette(routes=[routing.Route("/v1/models", answer)])
+    app.add_middleware(gate)
+    # vLLM builds the stack at once, and Ray has it built again
+    app.middleware_stack = app.build_middleware_stack()
+    app.middleware_stack = None
+    app.add_middleware(Loader)
+    with client.TestClient(app) as served:
+        assert served.get("/v1/models").status_code == 401
+        assert loaded == []
+        assert served.get("/v1/models", headers={"x-api-key": "sk-now"}).text == "answer"
+        assert loaded == ["/v1/models"]
+
+
+def test_the_config_map_of_adapters_has_both_gates():
+    sources = gate_config_map("qwen", "rayline", adapters=True)["data"]
+    assert sources["rayline_gate.py"] == GATE_SOURCE
+    assert "class ApiKeyGate(rayline_gate.ApiKeyGate)" in sources["rayline_adapter_gate.py"]
+    assert gate_name("qwen", adapters=True) != gate_name("qwen")
 
 
 def test_another_gate_is_another_config_map(monkeypatch):

@@ -229,6 +229,43 @@ def test_the_gate_stands_outside_the_middlewares_of_a_stack(record_file):
     assert llm(service)["engine_kwargs"]["middleware"] == ["mine.Logger", "rayline_gate.ApiKeyGate"]
 
 
+ADAPTERS = "    adapters: {location: gs://acme/adapters/, max_loaded: 8, max_rank: 64}\n"
+FORWARD_BODY = "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY"
+
+
+def test_adapters_are_bounded_in_ray_and_in_vllm_alike(record_file):
+    service = the_service(record_file(L4 + ADAPTERS))
+    assert llm(service)["lora_config"] == {"dynamic_lora_loading_path": "gs://acme/adapters", "max_num_adapters_per_replica": 8}
+    wanted = {"enable_lora": True, "max_loras": 4, "max_cpu_loras": 8, "max_lora_rank": 64}
+    assert wanted.items() <= llm(service)["engine_kwargs"].items()
+
+
+def test_fewer_loaded_adapters_than_the_default_bound_the_active_ones(record_file):
+    service = the_service(record_file(L4 + "    adapters: {location: gs://acme/a, max_loaded: 2}\n"))
+    assert llm(service)["engine_kwargs"]["max_loras"] == 2
+
+
+def test_only_a_service_with_adapters_sends_bodies_to_the_router(record_file):
+    assert environment(the_service(record_file(L4 + ADAPTERS)))[FORWARD_BODY] == "1"
+    assert FORWARD_BODY not in environment(the_service(record_file(L4)))
+    assert not {"lora_config", "enable_lora"} & set(str(llm(the_service(record_file(L4)))).split("'"))
+
+
+def test_the_gate_of_adapters_is_a_file_beside_the_other(record_file):
+    program = record_file(L4 + ADAPTERS)
+    service = the_service(program)
+    assert llm(service)["engine_kwargs"]["middleware"] == ["rayline_adapter_gate.ApiKeyGate"]
+    volumes = {volume["name"]: volume for volume in pods(service)[1]["volumes"]}
+    [gate] = [
+        each
+        for each in program.of_type(":ConfigMap")
+        if each.inputs["metadata"]["name"] == volumes["api-key-gate"]["configMap"]["name"]
+    ]
+    assert set(gate.inputs["data"]) == {"rayline_gate.py", "rayline_adapter_gate.py"}
+    without = llm(the_service(record_file(L4 + ADAPTERS + "    api: {key: false}\n")))
+    assert "middleware" not in without["engine_kwargs"]
+
+
 def test_a_service_without_keys_has_no_gate(record_file):
     service = the_service(record_file(L4 + "    api: {key: false}\n"))
     assert "middleware" not in llm(service)["engine_kwargs"]

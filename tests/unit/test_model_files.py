@@ -450,14 +450,25 @@ def test_a_quantization_for_one_family_of_gpus_is_refused_on_others(qwen):
 
 
 def test_lora_slots_take_memory_by_rank(qwen):
-    def weights(**kwargs: Any) -> float:
-        return planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", engine={"kwargs": kwargs}).fit.weights_gib
+    def weights(**adapters: Any) -> float:
+        keys = {"adapters": adapters} if adapters else {}
+        return planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", **keys).fit.weights_gib
 
     # 36 layers; inputs and outputs of q, k, v, o, gate, up and down at rank 16, in 16 bits
     width = 36 * (3 * 4096 + 4096 + 2 * 1024 + 4096 + 4096 + 2 * 4096 + 2 * 12288 + 12288 + 4096)
-    assert weights(enable_lora=True) - weights() == pytest.approx(16 * width * 2 / GIB)
-    assert weights(enable_lora=True, max_loras=4, max_lora_rank=32) - weights() == pytest.approx(8 * 16 * width * 2 / GIB)
-    assert weights(max_loras=4) == weights()
+    place = "gs://acme/adapters"
+    assert weights(location=place, max_active=1) - weights() == pytest.approx(16 * width * 2 / GIB)
+    assert weights(location=place) - weights() == pytest.approx(4 * 16 * width * 2 / GIB)
+    assert weights(location=place, max_rank=32, max_loaded=100) - weights() == pytest.approx(8 * 16 * width * 2 / GIB)
+
+
+def test_adapters_need_an_architecture_that_vllm_has_lora_for(tmp_path, models, qwen):
+    adapters = {"location": "gs://acme/adapters"}
+    assert planned(qwen, "Qwen/Qwen3-8B", accelerator="h100", adapters=adapters).has_adapters
+    add(write_model(tmp_path / "tiny", TINY | {"architectures": ["FalconForCausalLM"]}, decoder(TINY)), models)
+    why = "vLLM has no LoRA for FalconForCausalLM, the architecture of acme/model. Fix: leave `adapters` out"
+    assert why in refused(models, adapters=adapters)
+    assert planned(models).fit.fits
 
 
 def test_several_gpus_leave_memory_beside_vllm(qwen):

@@ -3,9 +3,11 @@
 A variable counts when it stands as a whole text in their Python code or in Ray's programs, where RAY_CONFIG of
 src/ray/common/ray_config_def.h leaves it. Some such texts are no variables. What matters is the reverse: a name that stands nowhere
 is not read. An argument is a field of vLLM's AsyncEngineArgs or FrontendArgs, which is what Ray Serve LLM takes in engine_kwargs
-(ray/llm/_internal/serve/engines/vllm/vllm_models.py).
+(ray/llm/_internal/serve/engines/vllm/vllm_models.py). LoRA is a base class of a model's class, read without an import: many models
+import packages that only their images need.
 """
 
+import ast
 import builtins
 import dataclasses
 import importlib.metadata
@@ -86,6 +88,37 @@ def engine_arguments() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
+def architectures_without_lora() -> list[str]:
+    """Return the architectures of vLLM's registry whose class has no LoRA: SupportsLoRA is not among its bases.
+
+    Classes of one name count as one. A class that is not found counts as one with LoRA.
+    """
+    vllm = folder("vllm")
+    registry = vllm / "model_executor" / "models" / "registry.py"
+    bases: dict[str, set[str]] = {}
+    for path in (*registry.parent.rglob("*.py"), *(vllm / "models").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                names = {each.id for base in node.bases for each in ast.walk(base) if isinstance(each, ast.Name)}
+                bases.setdefault(node.name, set()).update(names)
+
+    def has_lora(name: str, seen: frozenset[str]) -> bool:
+        inherited = bases.get(name, set()) - seen
+        return "SupportsLoRA" in inherited or any(has_lora(base, seen | {name}) for base in inherited)
+
+    return sorted(
+        architecture for architecture, name in _registered(registry) if name in bases and not has_lora(name, frozenset())
+    )
+
+
+def _registered(registry: Path) -> Iterator[tuple[str, str]]:
+    """Yield each architecture of vLLM's registry with the name of its class."""
+    for table in ast.walk(ast.parse(registry.read_text())):
+        for key, value in zip(table.keys, table.values, strict=True) if isinstance(table, ast.Dict) else ():
+            if isinstance(key, ast.Constant) and isinstance(value, ast.Tuple) and isinstance(value.elts[-1], ast.Constant):
+                yield str(key.value), str(value.elts[-1].value)
+
+
 def installed() -> dict[str, str]:
     """Return the installed versions of Ray and vLLM; nothing where one of them is missing."""
     # vLLM for the CPU is a distribution of its own with the same code
@@ -104,5 +137,6 @@ def outdated() -> bool:
 
 def text() -> str:
     """Return the file's content."""
-    made = {**installed(), "engine_arguments": engine_arguments(), "variables": variables()}
+    made = {**installed(), "engine_arguments": engine_arguments(), "architectures_without_lora": architectures_without_lora()}
+    made["variables"] = variables()
     return json.dumps(made, indent=0) + "\n"

@@ -17,6 +17,9 @@ MAX_MODEL_LEN = 16384
 # Tokens of one event of a streamed answer. vLLM's default is 1 (vllm 0.29.0 vllm/config/scheduler.py); docs/measured/settings.md
 # has what this saves and what it costs.
 STREAM_INTERVAL = 4
+# LoRA adapters in one engine step. vLLM's default of 1 makes requests for different adapters wait for each other
+# (vllm 0.29.0 vllm/config/lora.py).
+ACTIVE_ADAPTERS = 4
 # Give a first start this long, seconds: GPU node, 20 GB image, weights, compilation. On expiry KubeRay deletes the clusters.
 INITIALIZING_TIMEOUT_SECONDS = 5400
 # The same where nodes come from a queue (flex-start), which waits for hours: a day.

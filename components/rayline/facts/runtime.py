@@ -16,10 +16,15 @@ class RuntimeFacts(NamedTuple):
     variables: frozenset[str]
     engine_arguments: dict[str, list[str]]
     """Kinds of values by the argument's name: bool, int, float, text, list, map or any."""
+    architectures_without_lora: frozenset[str]
+    """Architectures of config.json that vLLM runs without LoRA adapters."""
 
 
 @cache
 def runtime_facts() -> RuntimeFacts:
     """Return the facts of the default runtime."""
     read = json.loads(FILE.read_text())
-    return RuntimeFacts(read["ray"], read["vllm"], frozenset(read["variables"]), read["engine_arguments"])
+    return RuntimeFacts(
+        *(read["ray"], read["vllm"], frozenset(read["variables"])),
+        *(read["engine_arguments"], frozenset(read["architectures_without_lora"])),
+    )

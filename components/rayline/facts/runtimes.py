@@ -53,6 +53,9 @@ MIN_RAY_VERSION_FOR_SURGE = "2.60.0"
 # Sessions and limits were tried with this version on the direct path; `backpressure_config` came with 2.58.
 MIN_RAY_VERSION_FOR_TRAFFIC = "2.60.0"
 
+# Ray Serve LLM loads adapters on the direct path, by `_ResolveLoRAMiddleware` (llm/_internal/serve/core/server/llm_server.py).
+MIN_RAY_VERSION_FOR_ADAPTERS = "2.60.0"
+
 KUBERAY_VERSION = "1.7.0"  # the release whose CRDs the manifests are checked against
 KUBERAY_CHART = "kuberay-operator"
 KUBERAY_CRDS = "https://raw.githubusercontent.com/ray-project/kuberay/v{version}/helm-chart/kuberay-operator/crds"

@@ -75,6 +75,7 @@ DIRECT_STREAMING = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
 HAPROXY_METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
 HAPROXY_STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 HAPROXY_THREADS = "RAY_SERVE_HAPROXY_NBTHREAD"
+FORWARD_BODY = "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY"
 SESSION_HEADER = "RAY_SERVE_SESSION_ID_HEADER_KEY"
 RAY_EXECUTOR_V2 = "VLLM_USE_RAY_V2_EXECUTOR_BACKEND"
 
@@ -258,8 +259,11 @@ SERVE_FLAGS: dict[str, ServeFlag] = {
     "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE": ServeFlag(
         Kind.INTEGER, "1", "LLMRouter replicas pinned to each proxy node", "serve/_private/constants.py:755", least=1
     ),
-    "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": ServeFlag(
-        Kind.SWITCH, "0", "the router sees the body: needed by prefix- and KV-aware routing", "serve/_private/constants.py:1017"
+    FORWARD_BODY: ServeFlag(
+        Kind.SWITCH,
+        "0",
+        "the router sees the body: needed by `adapters`, and by prefix- and KV-aware routing",
+        "serve/_private/constants.py:1017",
     ),
     "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_TIMEOUT_S": ServeFlag(
         Kind.INTEGER,

@@ -36,6 +36,9 @@ STREAMED = ("runai_streamer", "runai_streamer_sharded")
 FUSE_LIMITS = ("cpu-limit", "memory-limit", "ephemeral-storage-limit")
 
 
+OBJECT_VIEWER = "roles/storage.objectViewer"
+
+
 def engine_kwargs(service: ServicePlan) -> dict[str, Any]:
     """Return the vLLM arguments for the service's weights source."""
     source = service.weights.source
@@ -101,8 +104,12 @@ def bucket_grants(services: Iterable[ServicePlan]) -> dict[str, dict[str, list[s
     """Return the roles of each worker's ServiceAccount by bucket; only services that read a bucket have any."""
     grants: dict[str, dict[str, list[str]]] = {}
     for service in services:
+        account = service_account(service.name, Role.WORKER)
         if bucket := service.weights.read_bucket:
-            grants.setdefault(bucket, {})[service_account(service.name, Role.WORKER)] = _bucket_roles(service)
+            grants.setdefault(bucket, {})[account] = _bucket_roles(service)
+        if bucket := service.weights.adapters_bucket:
+            # an adapter has a folder of its own; where the model lies in the same bucket, its roles include this one
+            grants.setdefault(bucket, {}).setdefault(account, [OBJECT_VIEWER])
     return grants
 
 
@@ -111,4 +118,4 @@ def _bucket_roles(service: ServicePlan) -> list[str]:
     # Arrow, with which Ray downloads, where the model has no folder of its own (arrow/filesystem/gcsfs.cc, GetFileInfo)
     bare = service.weights.uri.rstrip("/") == f"gs://{service.weights.read_bucket}"
     streams = service.weights.source is WeightsSource.GCS_STREAM or service.engine_kwargs.get("load_format") in STREAMED
-    return ["roles/storage.objectViewer", *(["roles/storage.bucketViewer"] if bare or streams else [])]
+    return [OBJECT_VIEWER, *(["roles/storage.bucketViewer"] if bare or streams else [])]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from math import ceil
 
 from rayline.cluster.types import ClusterPlan
@@ -37,7 +38,14 @@ def plan_bucket(check: Check, arguments: BucketArgs | None, cluster: ClusterPlan
 
 
 def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> ServiceWeights:
-    """Decide where the replicas of a service read the model from."""
+    """Decide where the replicas of a service read the model and its adapters from."""
+    weights, adapters = _plan_model(request, bucket), request.arguments.adapters
+    if adapters is None:
+        return weights
+    return replace(weights, adapters_bucket=_bucket_to_read(request, adapters.location, "adapters.location"))
+
+
+def _plan_model(request: ServiceRequest, bucket: BucketPlan | None) -> ServiceWeights:
     service, mode = request.arguments, request.cluster.mode
     source, revision, location = service.weights.source, service.weights.revision, service.weights.location
     address = location or service.model
@@ -48,7 +56,8 @@ def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> 
     elif revision is not None and request.on_this_machine:
         request.refuse("weights.revision", "this machine has one copy of each model: leave it out")
     if source is WeightsSource.HUB:
-        return ServiceWeights(source, address, revision=revision, read_bucket=_bucket_to_read(request, address))
+        key = "weights.location" if location else "model"
+        return ServiceWeights(source, address, revision=revision, read_bucket=_bucket_to_read(request, address, key))
 
     if service.model.startswith(("/", *CLOUDS)):
         request.refuse(
@@ -74,13 +83,12 @@ def plan_service_weights(request: ServiceRequest, bucket: BucketPlan | None) -> 
     return ServiceWeights(source, uri, bucket=name, folder=folder, read_bucket=name)
 
 
-def _bucket_to_read(request: ServiceRequest, address: str) -> str:
+def _bucket_to_read(request: ServiceRequest, address: str, key: str) -> str:
     """Return the bucket of a gs:// address whose readers need rights; empty for another address, and for public data."""
     if not address.startswith("gs://"):
         return ""
     parts = _BUCKET.fullmatch(address)
     if parts is None:
-        key = "weights.location" if request.arguments.weights.location else "model"
         request.refuse(
             key, "no bucket of Cloud Storage has this name. Fix: gs://BUCKET/FOLDER, or gs://anonymous@BUCKET/FOLDER"
         )
@@ -132,13 +140,17 @@ def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> li
         return []
     warnings = []
     for service in services:
-        uri, granted = service.weights.uri, service.weights.read_bucket and cluster.on_google
-        if service.weights.source is WeightsSource.HUB and uri.startswith(CLOUDS) and "//anonymous@" not in uri and not granted:
-            warnings.append(
-                f"{service.name}: {uri}: the kit grants the workers no rights on this bucket. Fix: let the ServiceAccount "
-                f"{service_account(service.name, Role.WORKER)} read it; "
-                'docs/operations.md, "Where weights come from", has the commands'
-            )
+        weights, adapters = service.weights, service.asked.adapters
+        sources = [(weights.uri, weights.read_bucket)] if weights.source is WeightsSource.HUB else []
+        sources += [(adapters.location, weights.adapters_bucket)] if adapters else []
+        for uri, bucket in sources:
+            granted = bucket and cluster.on_google
+            if uri.startswith(CLOUDS) and "//anonymous@" not in uri and not granted:
+                warnings.append(
+                    f"{service.name}: {uri}: the kit grants the workers no rights on this bucket. Fix: let the ServiceAccount "
+                    f"{service_account(service.name, Role.WORKER)} read it; "
+                    'docs/operations.md, "Where weights come from", has the commands'
+                )
     return warnings
 
 
@@ -150,7 +162,7 @@ def on_disk_gib(source: WeightsSource, weights_gib: float) -> int:
 def bucket_warnings(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> list[str]:
     """Warn of a bucket that no service reads, and of one that is deleted with the stack."""
     warnings = []
-    if bucket and not any(service.weights.read_bucket == bucket.name for service in services):
+    if bucket and not any(bucket.name in service.weights.buckets for service in services):
         warnings.append(
             f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"
         )

@@ -21,6 +21,13 @@ class ServiceWeights:
     folder: str = ""
     read_bucket: str = ""
     """Cloud Storage bucket on which the workers need rights: the platform's, or that of a gs:// address."""
+    adapters_bucket: str = ""
+    """Cloud Storage bucket of the LoRA adapters, where the workers need rights on it."""
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Return the buckets on which the workers need rights."""
+        return tuple(bucket for bucket in (self.read_bucket, self.adapters_bucket) if bucket)
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     "start_timeout_seconds": service.start_timeout_seconds,
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,
+                    "adapters": service.has_adapters,
                 },
                 opts=self._in_cluster(*after),
             )

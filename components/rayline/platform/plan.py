@@ -73,7 +73,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         cluster = add_api(cluster, MEMORYSTORE_API)
     isolation = plan_isolation(check, args.isolation, args.services, cluster, kuberay)
     drafts = _services(check, args, cluster, hugging_face, kuberay, bucket)
-    read = [draft.plan.weights for draft in drafts if draft.plan.weights.read_bucket]
+    read = [draft.plan.weights for draft in drafts if draft.plan.weights.buckets]
     if bucket or (read and cluster.on_google):
         mounted = any(weights.source is WeightsSource.GCS_FUSE for weights in read)
         cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)

@@ -16,6 +16,8 @@ GATE_FOLDER = pathlib.Path(__file__).parent / "in_pods"
 GATE_SOURCE = (GATE_FOLDER / "rayline_gate.py").read_text()
 GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
 """For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
+ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.ApiKeyGate"
+"""The same for a service with adapters, which Ray loads outside of vLLM's middlewares."""
 GATE_PATH = "/etc/rayline/gate"
 KEYS_PATH = "/etc/rayline/api-keys"
 KEYS_VARIABLE = "RAYLINE_KEYS_FOLDER"
@@ -28,19 +30,32 @@ def api_key_secret(service: str) -> str:
     return f"{service}-api-key"
 
 
-def gate_name(service: str) -> str:
+def gate_middleware(adapters: bool) -> str:
+    """Return the gate for vLLM's argument `middleware`, of a service with adapters or without."""
+    return ADAPTER_GATE_MIDDLEWARE if adapters else GATE_MIDDLEWARE
+
+
+def _gate_sources(adapters: bool) -> dict[str, str]:
+    sources = {"rayline_gate.py": GATE_SOURCE}
+    if adapters:
+        sources["rayline_adapter_gate.py"] = (GATE_FOLDER / "rayline_adapter_gate.py").read_text()
+    return sources
+
+
+def gate_name(service: str, *, adapters: bool = False) -> str:
     """Return the name of the ConfigMap with the gate."""
-    return f"{service}-api-key-gate-{hashlib.sha256(GATE_SOURCE.encode()).hexdigest()[:8]}"
+    text = "".join(_gate_sources(adapters).values())
+    return f"{service}-api-key-gate-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def gate_config_map(service: str, namespace: str) -> dict[str, Any]:
+def gate_config_map(service: str, namespace: str, *, adapters: bool = False) -> dict[str, Any]:
     """Return the ConfigMap with the gate's source."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": gate_name(service), "namespace": namespace},
+        "metadata": {"name": gate_name(service, adapters=adapters), "namespace": namespace},
         "immutable": True,
-        "data": {"rayline_gate.py": GATE_SOURCE},
+        "data": _gate_sources(adapters),
     }
 
 
@@ -49,11 +64,11 @@ def gate_environment() -> list[dict[str, str]]:
     return [{"name": "PYTHONPATH", "value": GATE_PATH}, {"name": KEYS_VARIABLE, "value": KEYS_PATH}]
 
 
-def gate_volumes(service: str) -> list[dict[str, Any]]:
+def gate_volumes(service: str, *, adapters: bool = False) -> list[dict[str, Any]]:
     """Return the volumes of the gate and of the keys."""
     gate, keys = VOLUME_NAMES
     return [
-        {"name": gate, "configMap": {"name": gate_name(service)}},
+        {"name": gate, "configMap": {"name": gate_name(service, adapters=adapters)}},
         # readable by the pod's group (fsGroup) only
         {"name": keys, "secret": {"secretName": api_key_secret(service), "defaultMode": 0o440}},
     ]

@@ -5,9 +5,23 @@ from typing import Annotated, Any
 from rayline.facts import defaults
 from rayline.facts.capacities import DISK_IMAGE, FLEX_START_MAX_HOURS, RESERVATION
 from rayline.facts.choices import Accelerator, Capacity, Routing, Speculation, TaintEffect, Task, UpgradeStrategy
+from rayline.facts.lora import LORA_RANKS
 from rayline.facts.runtimes import DEFAULT_RUNTIME
 from rayline.models.arguments import WeightsArgs
-from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, FromText, Line, ObjectName, Zone, between, form, items
+from rayline.schema.base import (
+    SUBDOMAIN,
+    Arguments,
+    Count,
+    DnsLabel,
+    Domain,
+    FromText,
+    Line,
+    ObjectName,
+    Zone,
+    between,
+    form,
+    items,
+)
 
 Replicas = Annotated[int, between(1, defaults.MOST_WORKERS, "replicas")]
 Seconds = Annotated[int, between(0, 86400, "seconds")]
@@ -265,6 +279,38 @@ class TrafficArgs(Arguments):
     """Header Retry-After of such a refusal."""
 
 
+class AdaptersArgs(Arguments):
+    """LoRA adapters of a bucket. A request for MODEL:NAME loads the adapter in the folder NAME, and answers with it. Needs switches.direct_streaming."""
+
+    location: Annotated[
+        str,
+        form(
+            r"(gs|s3|abfss|azure)://[^\s\x00]+",
+            "an address such as gs://BUCKET/FOLDER: Ray Serve LLM reads adapters from a bucket alone, not from a folder of this machine",
+            1024,
+        ),
+    ]
+    """Folder with a folder for each adapter: gs://BUCKET/FOLDER, which the stack lets the workers read with a GKE cluster."""
+    max_loaded: Annotated[int, between(1, 10_000, "adapters")] = 16
+    """Adapters that a replica keeps in the worker's memory. Another one replaces the least recently used."""
+    max_active: Annotated[int, between(1, 1000, "adapters")] | None = None
+    """Adapters in the GPU's memory, and in one engine step; requests for others wait. Default 4, or max_loaded where that is less."""
+    max_rank: Annotated[
+        int,
+        Domain(
+            f"one of {', '.join(map(str, LORA_RANKS))}: those of vLLM",
+            lambda value: value in LORA_RANKS,
+            {"enum": list(LORA_RANKS)},
+        ),
+    ] = 16
+    """Highest rank of an adapter. Each place in the GPU's memory has this size."""
+
+    @property
+    def active(self) -> int:
+        """Adapters in the GPU's memory."""
+        return self.max_active or min(defaults.ACTIVE_ADAPTERS, self.max_loaded)
+
+
 class WorkloadArgs(Arguments):
     """Load of the clients, for the plan's forecast. It changes no replica: the plan card and its warnings say what the load needs."""
 
@@ -338,5 +384,7 @@ class ServiceArgs(Arguments):
     """The four switches of the high-throughput mode."""
     traffic: TrafficArgs = TrafficArgs()
     """Choice of the replica, and limits."""
+    adapters: AdaptersArgs | None = None
+    """LoRA adapters, loaded from a bucket at their first request."""
     workload: WorkloadArgs | None = None
     """Load of the clients, for the plan's forecast."""

@@ -19,6 +19,11 @@ PLANNED_ENGINE_KWARGS = {
     "revision": "weights.revision",
     "runner": "task",
     "convert": "task",
+    "enable_lora": "adapters",
+    "max_loras": "adapters.max_active",
+    "max_cpu_loras": "adapters.max_loaded",
+    "max_lora_rank": "adapters.max_rank",
+    "lora_modules": "adapters.location",
 }
 # Engine arguments that Ray Serve LLM forbids or decides itself, or that would put a secret into the manifest.
 REFUSED_ENGINE_KWARGS = {

@@ -10,6 +10,7 @@ from rayline.facts.runtime import runtime_facts
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import (
     DIRECT_STREAMING,
+    FORWARD_BODY,
     HA_PROXY,
     HAPROXY_METRICS_PORT,
     HAPROXY_STATS_PORT,
@@ -48,6 +49,8 @@ def plan_environment(request: ServiceRequest, runtime: Runtime | None) -> tuple[
     service = request.arguments
     env = {name: flag.value for name, flag in SERVE_FLAGS.items() if flag.value is not None}
     env |= {variable: "1" if getattr(service.switches, switch) else "0" for switch, variable in SWITCHES.items()}
+    if service.adapters:
+        env[FORWARD_BODY] = "1"
     for name, value in service.pods.env.items():
         if kind := secret_key(name):
             request.refuse("pods.env", f"{kind} as a name, {IN_CLEAR_TEXT}", None)

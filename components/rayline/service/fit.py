@@ -72,7 +72,12 @@ def weights_gib(loaded: LoadedModel) -> float:
         weights += loaded.drafter.loaded_gib or loaded.drafter.weights_bytes / GIB
     if loaded.multi_token:
         weights += (model.drafter_bytes or 0) / GIB
-    return weights + loaded.lora_slots * loaded.lora_rank * _lora_width(model) * BF16 / GIB
+    return weights + loaded.lora_slots * adapter_gib(loaded)
+
+
+def adapter_gib(loaded: LoadedModel) -> float:
+    """Return the GiB of a LoRA adapter with the highest rank on all linear layers; 0 without LoRA."""
+    return loaded.lora_rank * _lora_width(loaded.model) * BF16 / GIB
 
 
 def _lora_width(model: Model) -> int:

@@ -13,6 +13,7 @@ from rayline.pools.capacity import CapacityPlan, plan_capacity, refuse_machine
 from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, listed_zones
 from rayline.pools.types import PoolKey
 from rayline.schema.spelling import hint, meant
+from rayline.service.adapters import on_disk_gib as adapters_on_disk_gib
 from rayline.service.arguments import NodesArgs
 from rayline.service.limits import check_batch, engine_limits, refuse_fit
 from rayline.service.request import KnownService
@@ -245,6 +246,8 @@ def _workers(service: KnownService, machine: MachineType, gpus_per_worker: int, 
         # nodes that exist may be smaller or larger than Google's machine with that GPU
         cpus=sizes.cpus or floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
         memory_gib=sizes.memory_gib or floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
-        ephemeral_gib=on_disk_gib(service.weights.source, fit.weights_gib * gpus_per_replica) + 10,
+        ephemeral_gib=on_disk_gib(service.weights.source, fit.weights_gib * gpus_per_replica)
+        + adapters_on_disk_gib(service)
+        + 10,
         replicas_per_worker=gpus_per_worker / gpus_per_replica,
     )

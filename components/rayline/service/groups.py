@@ -177,7 +177,7 @@ def _worker_pod(service: ServicePlan, namespace: str, hugging_face: HuggingFaceP
     mounts = [*declared_mounts(service), *weights.mounts(service)]
     if service.asked.api.key:
         # the head holds no replica, so it has no gate
-        volumes += gate_volumes(service.name)
+        volumes += gate_volumes(service.name, adapters=service.has_adapters)
         mounts += gate_mounts()
     spec = pod_spec(service, namespace, Role.WORKER, container, volumes, mounts, hugging_face)
     return spec | {"topologySpreadConstraints": _spread(service)}

@@ -36,6 +36,8 @@ class LlmServiceDeploymentArgs(TypedDict):
     """Generation of the API key, from 1. The previous key stays valid. Default 1."""
     ray_token_generation: NotRequired[int]
     """Generation of Ray's token, from 1. The previous Secret stays. Default 1."""
+    adapters: NotRequired[bool]
+    """The replicas load LoRA adapters, so the key's gate is another one. Default false."""
 
 
 class LlmService(pulumi.ComponentResource):
@@ -56,7 +58,7 @@ class LlmService(pulumi.ComponentResource):
         needed = self._ray_tokens(name, metadata, range(1 if waits else max(1, generation - 1), generation + 1))
         self.api_key = pulumi.Output.secret("")
         if args["api_key"]:
-            needed += self._api_keys(name, metadata, args.get("api_key_generation", 1))
+            needed += self._api_keys(name, metadata, args.get("api_key_generation", 1), args.get("adapters", False))
         patience = f"{args['start_timeout_seconds'] // 60 + 10}m"
         wait = {} if manifest["spec"].get("suspend") else {"pulumi.com/waitFor": json.dumps(WAIT_FOR)}
         service = kubernetes.apiextensions.CustomResource(
@@ -93,7 +95,7 @@ class LlmService(pulumi.ComponentResource):
             for generation in generations
         ]
 
-    def _api_keys(self, name: str, metadata: dict[str, Any], generation: int) -> list[pulumi.Resource]:
+    def _api_keys(self, name: str, metadata: dict[str, Any], generation: int, adapters: bool) -> list[pulumi.Resource]:
         """Create one Secret for both keys: pods mount it by its name and read a new key without a restart."""
         previous = self._random(_numbered(f"{name}-api-key", generation - 1)) if generation > 1 else ""
         self.api_key = self._random(_numbered(f"{name}-api-key", generation))
@@ -103,7 +105,7 @@ class LlmService(pulumi.ComponentResource):
             self._secret(f"{name}-api-key", api_key_secret(metadata["name"]), metadata["namespace"], keys),
             KubernetesObject(
                 f"{name}-api-key-gate",
-                gate_config_map(metadata["name"], metadata["namespace"]),
+                gate_config_map(metadata["name"], metadata["namespace"], adapters=adapters),
                 opts=pulumi.ResourceOptions(parent=self),
             ),
         ]

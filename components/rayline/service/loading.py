@@ -11,9 +11,6 @@ from rayline.schema.secret_values import may_show
 from rayline.service.request import ServiceRequest
 from rayline.service.types import LoadedModel
 
-# vLLM 0.29's own defaults (vllm/config/lora.py)
-LORA_RANK = 16
-LORA_SLOTS = 1
 # They draft from the prompt, without weights (vllm 0.29.0 vllm/config/speculative.py).
 WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix")
 
@@ -24,9 +21,9 @@ def plan_loading(
     """Return how the engine loads the model. Refuses what the GPU or the model has not, and warns of what it does slowly."""
     _check_unknown(request, model, warnings)
     drafter, multi_token = _drafter(request, model, kwargs.get("speculative_config"), warnings)
-    lora = kwargs.get("enable_lora") is True
-    if lora and model.active_parameters:
-        warnings.append("enable_lora: the plan does not count the LoRA slots of a mixture's experts; leave memory for them")
+    adapters = request.arguments.adapters
+    if adapters and model.active_parameters:
+        warnings.append("adapters: the plan does not count the LoRA slots of a mixture's experts; leave memory for them")
     return LoadedModel(
         model,
         task,
@@ -34,13 +31,9 @@ def plan_loading(
         kv_value_bytes=_kv_value_bytes(request, model, kwargs.get("kv_cache_dtype")),
         drafter=drafter,
         multi_token=multi_token,
-        lora_slots=_count(kwargs.get("max_loras"), LORA_SLOTS) if lora else 0,
-        lora_rank=_count(kwargs.get("max_lora_rank"), LORA_RANK) if lora else 0,
+        lora_slots=adapters.active if adapters else 0,
+        lora_rank=adapters.max_rank if adapters else 0,
     )
-
-
-def _count(value: Any, default: int) -> int:
-    return value if type(value) is int and value > 0 else default
 
 
 def _check_unknown(request: ServiceRequest, model: Model, warnings: list[str]) -> None:

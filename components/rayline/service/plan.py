@@ -16,6 +16,7 @@ from rayline.models.types import BucketPlan
 from rayline.schema.check import Check, version
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import meant
+from rayline.service.adapters import CPU_SEQUENCES, check_adapters, check_memory, on_disk_gib
 from rayline.service.arguments import NodesArgs, ServiceArgs
 from rayline.service.engine_arguments import plan_engine_kwargs
 from rayline.service.environment import plan_environment
@@ -61,6 +62,7 @@ def plan_service(
     engine_kwargs = plan_engine_kwargs(request)
     _check_api(request)
     check_traffic(request)
+    check_adapters(request, model)
     _check_volumes(request)
     check_workload(request)
     if request.on_this_machine and not request.on_cpu:
@@ -77,6 +79,7 @@ def plan_service(
     draft = _plan_on_cpu(service) if service.on_cpu else plan_on_gpus(service)
     if draft:
         check_request(request, draft.plan.limits)
+        check_memory(service, draft.plan.workers)
     if draft and draft.plan.has_hub_cache and HUB_CACHE in env:
         check.refuse(f"{request.path}.pods.env.{HUB_CACHE}", env[HUB_CACHE], HUB_CACHE_INSTEAD.format(path=request.path))
     return draft if len(check.problems) == before else None
@@ -128,7 +131,7 @@ def _plan_on_cpu(service: KnownService) -> Draft:
     kv_cache = 0 if service.loaded.is_encoder else arguments.engine.kv_cache_gib or defaults.CPU_KV_CACHE_GIB
     limits = service.limits(
         max_model_len=defaults.CPU_MAX_MODEL_LEN,
-        max_num_seqs=defaults.CPU_MAX_NUM_SEQS,
+        max_num_seqs=CPU_SEQUENCES if arguments.adapters else defaults.CPU_MAX_NUM_SEQS,
         max_num_batched_tokens=defaults.CPU_MAX_NUM_BATCHED_TOKENS,
     )
     caching = service.prefix_caching
@@ -146,7 +149,7 @@ def _plan_on_cpu(service: KnownService) -> Draft:
         surge_workers=surge_workers(service.scale, arguments.rollout.max_surge_percent, 0, 0),
         spare_workers=spare_workers(service.scale, 0, 0),
         max_workers=group_maximum(cluster.mode, service.scale.most_replicas), gpus=0, ray_cpus=1,
-        cpus=arguments.workers.cpus or defaults.CPU_WORKER_CPUS, memory_gib=memory, ephemeral_gib=2, replicas_per_worker=1,
+        cpus=arguments.workers.cpus or defaults.CPU_WORKER_CPUS, memory_gib=memory, ephemeral_gib=2 + on_disk_gib(service), replicas_per_worker=1,
     )  # fmt: skip
     plan = ServicePlan(
         **service.decided(workers), limits=limits, fit=fit, machine=None, head_cpus=defaults.CPU_HEAD_CPUS,

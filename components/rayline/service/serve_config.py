@@ -6,7 +6,8 @@ from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator, Task
 from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
-from rayline.service.api_key import GATE_MIDDLEWARE
+from rayline.service.adapters import lora_config, lora_kwargs
+from rayline.service.api_key import gate_middleware
 from rayline.service.drain import drain_times
 from rayline.service.scale import surge_percent
 from rayline.service.tasks import task_arguments
@@ -22,6 +23,8 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
     else:
         llm["accelerator_type"] = ACCELERATORS[service.accelerator].ray_type
     llm["engine_kwargs"] = _engine_kwargs(service)
+    if service.asked.adapters:
+        llm["lora_config"] = lora_config(service.asked.adapters)
     if not service.asked.engine.log_engine_metrics:
         llm["log_engine_metrics"] = False
     deployment: dict[str, Any] = {
@@ -98,8 +101,10 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
         kwargs["pipeline_parallel_size"] = service.asked.engine.pipeline_parallel_size
     if service.asked.engine.kv_offload_gib:
         kwargs["kv_offloading_size"] = service.asked.engine.kv_offload_gib
+    if service.asked.adapters:
+        kwargs |= lora_kwargs(service.asked.adapters)
     kwargs |= task_arguments(service) | weights.engine_kwargs(service) | service.engine_kwargs
     if service.asked.api.key:
         # vLLM puts each around those before it, so the gate stands outside all others
-        kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), GATE_MIDDLEWARE]
+        kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), gate_middleware(service.has_adapters)]
     return kwargs

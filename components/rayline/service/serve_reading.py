@@ -51,6 +51,11 @@ class LlmConfig:
         return Task.CLASSIFY if self.engine_kwargs.get("convert") == "classify" else Task.EMBED
 
     @property
+    def adapters_folder(self) -> str:
+        """Return the folder of the LoRA adapters in a bucket; empty where none are loaded."""
+        return str(mapping(self.data, "lora_config").get("dynamic_lora_loading_path") or "").rstrip("/")
+
+    @property
     def is_on_cpu(self) -> bool:
         """Whether accelerator_config names the CPU."""
         return mapping(self.data, "accelerator_config").get("kind") == "cpu"

@@ -261,6 +261,11 @@ class ServicePlan:
         )
 
     @property
+    def has_adapters(self) -> bool:
+        """Whether replicas load LoRA adapters."""
+        return self.asked.adapters is not None
+
+    @property
     def running_workers(self) -> int:
         """Worker pods without load."""
         return 0 if self.parked else self.workers.workers
