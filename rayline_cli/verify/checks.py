@@ -104,11 +104,7 @@ CHECKS = (
         is_declared=lambda view: view.expected.counts_drafts,
     ),
     ServiceCheck(
-        "adapters",
-        adapters.adapters,
-        looks_inside=False,
-        settles=True,
-        is_declared=lambda view: bool(view.expected.adapters),
+        "adapters", adapters.adapters, looks_inside=False, settles=True, is_declared=lambda view: bool(view.expected.adapters)
     ),
     ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
     ServiceCheck(

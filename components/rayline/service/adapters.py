@@ -68,10 +68,15 @@ def check_memory(service: KnownService, workers: WorkerGroup) -> None:
         service.refuse("adapters.max_loaded", f"{why}. Fix: fewer, a lower max_rank, or workers with more memory")
 
 
+def loaded_gib(service: KnownService) -> float:
+    """Return the GiB of a replica's memory for the most adapters that it loads."""
+    adapters = service.arguments.adapters
+    return adapters.max_loaded * adapter_gib(service.loaded) if adapters else 0.0
+
+
 def on_disk_gib(service: KnownService) -> int:
     """Return the GiB on a worker's disk for the loaded adapters. Ray removes no file of one that it has unloaded."""
-    adapters = service.arguments.adapters
-    return ceil(adapters.max_loaded * adapter_gib(service.loaded)) if adapters else 0
+    return ceil(loaded_gib(service))
 
 
 def lora_config(adapters: AdaptersArgs) -> dict[str, Any]:

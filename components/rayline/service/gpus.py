@@ -13,7 +13,7 @@ from rayline.pools.capacity import CapacityPlan, plan_capacity, refuse_machine
 from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, listed_zones
 from rayline.pools.types import PoolKey
 from rayline.schema.spelling import hint, meant
-from rayline.service.adapters import on_disk_gib as adapters_on_disk_gib
+from rayline.service import adapters
 from rayline.service.arguments import NodesArgs
 from rayline.service.limits import check_batch, engine_limits, refuse_fit
 from rayline.service.request import KnownService
@@ -113,15 +113,13 @@ def _check_offload(service: KnownService, workers: WorkerGroup) -> None:
             "engine.kv_offload_gib", "what left the KV cache is found by its prefix: enable_prefix_caching, or leave it out"
         )
     replicas = workers.replicas_per_worker
-    most = floor(workers.memory_gib * OFFLOAD_SHARE / max(replicas, 1) * ceil(1 / min(replicas, 1)))
+    half = workers.memory_gib * OFFLOAD_SHARE / max(replicas, 1) * ceil(1 / min(replicas, 1))
+    most = max(0, floor(half - adapters.loaded_gib(service)))
     if wanted > most:
-        in_all = (
-            f"{replicas:g} replicas of a worker with {workers.memory_gib} GiB"
-            if replicas > 1
-            else f"{workers.memory_gib} GiB of a worker"
-        )
-        why = f"half of the memory is for it, the rest for Ray and the engine: at most {most} with {in_all}, or a larger nodes.machine_type"
-        service.refuse("engine.kv_offload_gib", why)
+        place = f"{replicas:g} replicas of a worker with" if replicas > 1 else "a worker with"
+        beside = " beside the adapters" if service.arguments.adapters else ""
+        why = f"half of the memory is for it, the rest for Ray and the engine: at most {most}{beside} with {place} {workers.memory_gib} GiB"
+        service.refuse("engine.kv_offload_gib", f"{why}, or a larger nodes.machine_type")
 
 
 def _choose_machine(service: KnownService, spec: AcceleratorSpec, capacity: CapacityPlan) -> MachineType | None:
@@ -247,7 +245,7 @@ def _workers(service: KnownService, machine: MachineType, gpus_per_worker: int, 
         cpus=sizes.cpus or floor((cpus - DAEMONSET_CPUS) * WORKER_CPU_SHARE * share),
         memory_gib=sizes.memory_gib or floor((memory - DAEMONSET_MEMORY_GIB) * WORKER_MEMORY_SHARE * share / 2) * 2,
         ephemeral_gib=on_disk_gib(service.weights.source, fit.weights_gib * gpus_per_replica)
-        + adapters_on_disk_gib(service)
+        + adapters.on_disk_gib(service)
         + 10,
         replicas_per_worker=gpus_per_worker / gpus_per_replica,
     )

@@ -75,6 +75,8 @@ def _refuse_generation(request: ServiceRequest, model: Model, task: Task, kwargs
     for key in OF_GENERATION:
         if key in kwargs:
             request.refuse(f"engine.kwargs.{key}", why, None)
+    if request.arguments.adapters and not model.pooling:
+        request.refuse("adapters", f"an adapter {why}", None)
     if request.arguments.traffic.routing is not Routing.ROUND_ROBIN:
         request.refuse("traffic.routing", f"sessions share no KV cache with task {task.value}. Fix: leave it out")
     if request.arguments.workload:
