@@ -50,6 +50,11 @@ class Expected:
         return ServeConfig(self.serve_config).routes_by_session
 
     @property
+    def scales_to_zero(self) -> bool:
+        """Whether a model may have no replica."""
+        return ServeConfig(self.serve_config).scales_to_zero
+
+    @property
     def port(self) -> int:
         """Return the port of every node's proxy."""
         return int(ServeConfig(self.serve_config).port)

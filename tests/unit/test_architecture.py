@@ -41,6 +41,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "scale",
             "traffic",
             "workload",
+            "zero",
         },
         set(),
     ),

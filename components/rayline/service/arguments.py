@@ -57,15 +57,8 @@ AnnotationKey = Annotated[
 class AutoscalingArgs(Arguments):
     """Replicas that scale with the load, in place of `replicas`."""
 
-    min_replicas: Annotated[
-        int,
-        between(
-            1,
-            defaults.MOST_WORKERS,
-            "replicas: Ray Serve does not come back from none (ray#59076); `park: true` frees the GPUs",
-        ),
-    ] = 1
-    """Replicas without load; a new RayCluster begins with as many."""
+    min_replicas: Annotated[int, between(0, defaults.MOST_WORKERS, "replicas")] = 1
+    """Replicas without load. 0 gives back the GPUs, and the next request waits until the model is loaded. A new RayCluster begins with as many, and with at least 1."""
     max_replicas: Replicas
     """Replicas under the highest load; the node pool is planned for them."""
     target_ongoing_requests: Annotated[float, between(0.1, 100_000)] | None = None
@@ -75,6 +68,13 @@ class AutoscalingArgs(Arguments):
     """Seconds of higher load before replicas are added."""
     downscale_delay_seconds: Seconds = 600
     """Seconds of lower load before replicas are removed."""
+    downscale_to_zero_delay_seconds: Seconds | None = None
+    """With min_replicas 0: seconds without a request before the last replica is removed. Default: downscale_delay_seconds."""
+
+    @property
+    def to_zero(self) -> bool:
+        """Whether no replica runs without load."""
+        return self.min_replicas == 0
 
 
 class EngineArgs(Arguments):
