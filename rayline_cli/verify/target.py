@@ -51,7 +51,7 @@ class Target(ABC):
     settles_seconds: float = 0.0
     """How long the service may take until it is right, such as HAProxy after a change."""
 
-    def look_again(self) -> None:
+    def look_again(self) -> None:  # noqa: B027 (the nodes of a cluster alone change)
         """Take nodes into account that joined meanwhile."""
 
     @abstractmethod

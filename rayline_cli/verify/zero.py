@@ -57,7 +57,10 @@ def _start(view: View) -> tuple[str, str]:
     if view.expected.api_key:
         (answer,) = view.endpoint({"path": "/v1/models", "auth": False})
         if answer["status"] != 401:
-            return "", f"without a replica a request without the key is not refused: HTTP {answer['status']} {answer['text'][:200]}"
+            return (
+                "",
+                f"without a replica a request without the key is not refused: HTTP {answer['status']} {answer['text'][:200]}",
+            )
         seen = "without a replica a request without the key got HTTP 401; "
     job = {"do": "stream", "base": target.endpoint, "path": "/v1/completions", "body": completion(view)}
     began = time.monotonic()

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import importlib
+import inspect
 import itertools
 import json
 import os
@@ -309,6 +310,8 @@ def test_the_gate_of_rays_proxy_stands_in_front_of_every_path_but_the_proxys_own
     for path in PATHS:
         assert status(ask(gate, path=path)) == 401
         assert status(ask(gate, bearer("sk-now"), path=path)) == 200
+    # as uvicorn recognizes an application of ASGI 3
+    assert inspect.iscoroutinefunction(gate.__call__)
     # HAProxy sends its health check without a key
     assert status(ask(gate, path="/-/healthz", method="GET")) == 200
     assert status(ask(gate, path="/-/healthz/", method="GET")) == 401

@@ -12,7 +12,7 @@ from rayline.platform.types import Plan
 from rayline.schema.check import PlanError
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, PROXY_GATE, gate_name
 from rayline_cli.plan_view import rows
-from tests.unit.test_scale import QWEN, manifest, override, plan
+from tests.unit.test_scale import QWEN, cost, manifest, override, plan
 
 ZERO = {"autoscaling": {"min_replicas": 0, "max_replicas": 4}}
 ONE = {"autoscaling": {"min_replicas": 1, "max_replicas": 4}}
@@ -114,8 +114,9 @@ def test_the_plan_has_the_price_without_load_and_the_highest():
     assert (pool.nodes, pool.most_nodes, service.hourly_usd) == (0, 4, 0)
     assert pool.hourly_usd
     assert service.highest_hourly_usd == pytest.approx(4 * pool.hourly_usd)
-    assert made.hourly_usd == pytest.approx(plan(qwen=QWEN).hourly_usd - pool.hourly_usd)
-    assert made.highest_hourly_usd == pytest.approx(made.hourly_usd + 4 * pool.hourly_usd)
+    always_on, _ = cost(plan(qwen=QWEN))
+    assert made.hourly_usd == pytest.approx(always_on - pool.hourly_usd)
+    assert made.highest_hourly_usd == pytest.approx(always_on + 3 * pool.hourly_usd)
     card = dict(rows(made, service, pool))
     assert card["cost"].startswith("$0.00/h, $0/month for this service's share of the nodes, $3.41/h")
     assert "0 to 4, at 36 requests each" in card["replicas"]

@@ -14,10 +14,10 @@ _ANSWERED_BY_THE_PROXY = ("/-/healthz", "/-/routes")
 class ProxyGate(ApiKeyGate):
     """The gate, open for what the proxy answers itself."""
 
-    def __call__(self, scope, receive, send):
-        if scope.get("path") in _ANSWERED_BY_THE_PROXY:
-            return self.app(scope, receive, send)
-        return super().__call__(scope, receive, send)
+    # a coroutine function: uvicorn takes any other outermost application for one of ASGI 2
+    async def __call__(self, scope, receive, send):
+        passes = scope.get("path") in _ANSWERED_BY_THE_PROXY
+        await (self.app(scope, receive, send) if passes else super().__call__(scope, receive, send))
 
 
 def middlewares():
