@@ -240,7 +240,7 @@ class TrafficArgs(Arguments):
     """round-robin, or sessions: requests with the same header x-session-id go to the same replica, whose prefix cache has their beginning."""
     max_in_progress: Count | None = None
     """Requests that a replica works on or holds in vLLM's queue; others wait in front of it. Default: no limit."""
-    max_queued: Annotated[int, between(0, 1_000_000, "requests")] | None = None
+    max_queued: Annotated[int, between(1, 1_000_000, "requests")] | None = None
     """Requests that wait in front of a replica; more are refused with HTTP 429. Default: as many as max_in_progress."""
     retry_after_seconds: Annotated[int, between(1, 3600, "seconds")] = 5
     """Header Retry-After of such a refusal."""
