@@ -69,6 +69,7 @@ def _start(view: View) -> tuple[str, str]:
         reason, seconds = why_broken(said), time.monotonic() - began
         if not reason:
             return f"{seen}one with it was answered after {seconds:.0f} s", ""
-        # status 0: the client's own time limit ended the wait, and the replica still starts
-        if said["status"] != 0 or seconds > WAKE_SECONDS:
+        # 0: the client's own time limit ended the wait, and the replica still starts. 503: HAProxy still has the last replica.
+        patience = {0: WAKE_SECONDS, 503: target.settles_seconds}.get(said["status"], 0)
+        if seconds >= patience:
             return "", f"no answer after {seconds:.0f} s: {reason}"

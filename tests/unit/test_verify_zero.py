@@ -27,7 +27,8 @@ class ScalesToZero(Service):
         self.stopped = [] if replica else self.model["replicas"]
         self.requests_without_key_refused = True
         self.cut = 0
-        """Requests that a time limit of the client ends before the model is loaded."""
+        """Requests that end before the model is loaded."""
+        self.cut_by = (0, "TimeoutError: timed out")
         if not replica:
             self.model.update(replicas=[], target_num_replicas=0)
 
@@ -38,7 +39,8 @@ class ScalesToZero(Service):
         if job["do"] == "stream" and self.stopped:
             if self.cut:
                 self.cut -= 1
-                return self.stream | {"status": 0, "text": "TimeoutError: timed out"}
+                status, text = self.cut_by
+                return self.stream | {"status": status, "text": text}
             if self.stream["status"] == 200:
                 self.model.update(replicas=self.stopped, target_num_replicas=1)
                 self.stopped = []
@@ -68,6 +70,12 @@ def test_a_service_without_replicas_passes_every_check_because_the_first_one_loa
 def test_a_start_that_takes_longer_than_a_request_is_waited_for():
     service = ScalesToZero(replica=False)
     service.cut = 2
+    assert failed(checks(service)) == {}
+
+
+def test_the_moment_in_which_the_last_replica_stops_is_no_failure():
+    service = ScalesToZero(replica=False, settles_seconds=60.0)
+    service.cut, service.cut_by = 1, (503, "Ingress request router failed: router_unreachable")
     assert failed(checks(service)) == {}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from rayline_cli.local import runtime
 from rayline_cli.verify import Outcome
+from rayline_cli.verify.inside import haproxy_counters
 from tests.serve.serving import API_KEY, Served, failed, found, get, post, ray_service, replicas_of_the_model, run, wait_until
 
 KEY = {"Authorization": f"Bearer {API_KEY}"}
@@ -34,9 +35,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def at_zero(served: Served) -> Served:
-    """The session without a replica."""
+    """The session without a replica, as HAProxy sees it too."""
     assert wait_until(lambda: count(served) == "0/0", 300), f"the last replica stays without load: {count(served)}"
+    assert wait_until(lambda: not servers_of_the_model(served), 60)
     return served
+
+
+def servers_of_the_model(served: Served) -> list[str]:
+    """HAProxy's servers that are replicas of the model."""
+    (socket,) = served.session.folder.glob("h/*/admin.sock")
+    return [row["svname"] for row in haproxy_counters(socket) if "LLMServer" in row["svname"]]
 
 
 def count(served: Served) -> str:
