@@ -95,6 +95,8 @@ def test_verify_loads_the_model_with_its_own_request_and_finds_nothing_wrong(at_
 
 
 def test_up_again_at_zero_keeps_the_session_and_answers(at_zero: Served):
+    session = at_zero.session.supervisor_pid
     running = at_zero.up(at_zero.manifest)
-    assert running.already_running
+    assert at_zero.session.supervisor_pid == session
+    assert running.answer is not None
     assert failed({check.name: check for check in running.checks}) == {}
