@@ -35,9 +35,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def at_zero(served: Served) -> Served:
-    """The session without a replica, as HAProxy sees it too."""
+    """The session without a replica, as HAProxy sees it too, and without its processes."""
     assert wait_until(lambda: count(served) == "0/0", 300), f"the last replica stays without load: {count(served)}"
     assert wait_until(lambda: not servers_of_the_model(served), 60)
+    assert wait_until(lambda: not replicas_of_the_model(served), 60), "the processes of the last replica stay"
     return served
 
 
@@ -61,8 +62,8 @@ def test_a_new_service_loads_the_model_before_it_counts_as_running(served: Serve
     assert served.running.answer is not None
 
 
-def test_without_load_the_replicas_processes_end_and_the_endpoint_stays_healthy(at_zero: Served):
-    assert wait_until(lambda: not replicas_of_the_model(at_zero), 60)
+def test_without_load_no_process_of_a_replica_runs_and_the_endpoint_stays_healthy(at_zero: Served):
+    assert replicas_of_the_model(at_zero) == set()
     status = runtime.status(at_zero.state_dir)
     assert status.healthy
     assert status.detail == "serving; the next request starts a replica of LLMServer:tiny"
