@@ -1,5 +1,6 @@
 """A service without replicas: the head holds its requests, nothing of it costs but the head, and what cannot hold one is refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,11 +12,22 @@ from rayline.platform.plan import make_plan
 from rayline.platform.types import Plan
 from rayline.schema.check import PlanError
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, PROXY_GATE, gate_name
+from rayline_cli.offline import Program
 from rayline_cli.plan_view import rows
+from tests.unit.test_isolation import objects
 from tests.unit.test_scale import QWEN, cost, manifest, override, plan
 
 ZERO = {"autoscaling": {"min_replicas": 0, "max_replicas": 4}}
 ONE = {"autoscaling": {"min_replicas": 1, "max_replicas": 4}}
+
+STACK = """
+gcp:project: my-project
+gcp:region: us-central1
+cluster: {mode: create}
+services:
+  qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, autoscaling: {min_replicas: 0, max_replicas: 4}}
+  other: {model: Qwen/Qwen3.5-4B, accelerator: l4}
+"""
 
 
 def head_pod(service: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +94,12 @@ def test_the_head_and_the_workers_mount_the_same_gate():
 def with_more(of_stack: dict[str, Any], **services: Any) -> Plan:
     stack = {"project": "my-project", "region": "us-central1", "cluster": {"mode": "create"}, "services": services}
     return make_plan(stack | of_stack, name="dev")
+
+
+def test_the_config_map_that_the_pods_mount_is_deployed(record_file: Callable[..., Program]):
+    program = record_file(STACK)
+    assert gate_name("qwen", at_proxy=True) in objects(program, "ConfigMap")
+    assert gate_name("other") in objects(program, "ConfigMap")
 
 
 def test_clients_may_reach_the_head_only_where_it_takes_requests():
