@@ -15,7 +15,7 @@ from rayline.isolation.manifests import OPERATOR_POD
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from rayline.service.reading import RayService, ray_container
 from rayline_cli.clients.kubernetes import Kubectl, NotFound, NotSeen
-from rayline_cli.clients.serve import APPLICATIONS, State, replica_counts, rollout
+from rayline_cli.clients.serve import APPLICATIONS, State, replica_counts, rollout, serving
 from rayline_cli.errors import FailedError
 from rayline_cli.local.failures import root_cause
 from rayline_cli.ray_logs import log_patterns
@@ -78,7 +78,7 @@ def status(kubectl: Kubectl, service: str) -> ClusterStatus:
     is_ready = ready.get("status") == "True"
     healthy = is_ready and set(serve.applications.values()) == {"RUNNING"}
     if healthy:
-        detail = "serving"
+        detail = serving(serve.replicas)
     elif manifest["spec"].get("suspend"):
         detail = "parked"
     else:

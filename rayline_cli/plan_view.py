@@ -71,7 +71,7 @@ def stack_card(program: Program) -> StackCard:
             facts.append("labels " + ", ".join(f"{key}={value}" for key, value in cluster.args.labels.items()))
         unpriced = f"the rest (price of {', '.join(plan.unpriced)} not known for {cluster.region})"
         priced = unpriced if plan.unpriced else "everything"
-        cost = f"{_money(plan.hourly_usd)} for {priced} at the planned sizes ({plan.price_source})"
+        cost = f"{_money(plan.hourly_usd)} for {priced} {_sizes(plan)} ({plan.price_source})"
     needed = needed_objects(program)
     if plan.create_namespace and any(each.namespace == plan.namespace for each in needed):
         facts.append(
@@ -89,6 +89,13 @@ def stack_card(program: Program) -> StackCard:
 
 
 # --- a stack
+
+
+def _sizes(plan: Plan) -> str:
+    """Return the sizes that a stack's price is for; with a service that scales to zero also the price under the highest load."""
+    if not any(service.scales_to_zero and not service.parked for service in plan.services):
+        return "at the planned sizes"
+    return f"without load, {_money(plan.highest_hourly_usd)} under the highest load"
 
 
 def _existing(cluster: ClusterPlan) -> str:
@@ -161,7 +168,8 @@ def _hardware(service: ServicePlan) -> str:
     parked = ", parked" if service.parked else ""
     if service.accelerator is Accelerator.CPU:
         return f"{service.replicas} x CPU worker{parked}"
-    return f"{service.gpus} x {ACCELERATORS[service.accelerator].ray_type}{parked}"
+    most = f" to {service.most_replicas * service.gpus_per_replica}" if service.scales_to_zero and not service.parked else ""
+    return f"{service.gpus}{most} x {ACCELERATORS[service.accelerator].ray_type}{parked}"
 
 
 def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[str, str]]:
@@ -176,6 +184,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
     lines = {
         "task": _task(plan, service),
         "replicas": _replicas(service) + (parallel if on_gpus else ""),
+        "at zero": "the head holds the next request until a replica has loaded the model" if service.scales_to_zero else "",
         "workers": _workers(service),
         "weights": _weights(plan, service),
         "node pool": _pool(pool) if pool else "",
@@ -222,10 +231,15 @@ def _replicas(service: ServicePlan) -> str:
     scaling = service.autoscaling
     if scaling is None:
         return f"{service.replicas}"
-    return (
+    text = (
         f"{scaling.min_replicas} to {scaling.max_replicas}, at {scaling.target_ongoing_requests:g} requests each; more after "
         f"{scaling.upscale_delay_seconds} s, fewer after {scaling.downscale_delay_seconds} s"
     )
+    if not scaling.to_zero:
+        return text
+    delay = scaling.downscale_to_zero_delay_seconds
+    last = scaling.downscale_delay_seconds if delay is None else delay
+    return f"{text}; none after {last} s without a request"
 
 
 _LONGEST_VALUE = 40
@@ -297,7 +311,7 @@ def _highest_cost(service: ServicePlan) -> str:
     group, scaling = service.workers, service.autoscaling
     if service.hourly_usd is None or scaling is None or service.parked or group.most_workers == group.workers:
         return ""
-    return f", {_money(service.hourly_usd * group.most_workers / group.workers)} at {scaling.max_replicas} replicas"
+    return f", {_money(service.highest_hourly_usd)} at {scaling.max_replicas} replicas"
 
 
 def _weights(plan: Plan, service: ServicePlan) -> str:

@@ -116,7 +116,8 @@ def prepare(program: offline.Program, loads: Sequence[Load], service_name: str) 
         stack=program.stack,
         model=cluster_job.tokenizer(service),
         base=ARM,
-        replicas=[service.replicas],
+        # a service without load may have none, and the benchmark is a load
+        replicas=[max(1, service.replicas)],
         arms={ARM: RayArm(manifest).facts()},
         loads=[load.record() for load in loads],
         # of the image; the packages of this machine have no part in it

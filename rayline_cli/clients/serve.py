@@ -84,6 +84,12 @@ def replica_counts(details: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{_running(state)}/{state['target_num_replicas']}" for name, state in every_deployment(details)}
 
 
+def serving(counts: Mapping[str, str]) -> str:
+    """Return the state of a service that serves, from `replica_counts`: a deployment may have no replica until the next request."""
+    waiting = [name for name, count in counts.items() if count == "0/0"]
+    return f"serving; the next request starts a replica of {', '.join(waiting)}" if waiting else "serving"
+
+
 class State(Enum):
     """State of a rollout."""
 

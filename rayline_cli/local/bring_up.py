@@ -143,8 +143,10 @@ class BringUp:
             phase.done(f"Ray head with {self.node.num_cpus} CPUs, dashboard {api.url}")
             deploying.send()
             running = self._finish(deploying, already_running=False)
-            # Not before: beside busy programs a start would take ten times as long.
-            stand_behind_other_sessions(session.supervisor_pid)
+            # Not before: beside busy programs a start would take ten times as long. With a service that scales to zero one may
+            # come at any time, while requests wait.
+            if not self.node.serve.scales_to_zero:
+                stand_behind_other_sessions(session.supervisor_pid)
             deploying.session.changed(ready=True)
             return running, starting
         except BaseException as error:

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from rayline_cli.clients.serve import ServeUnreachable, replica_counts
+from rayline_cli.clients.serve import ServeUnreachable, replica_counts, serving
 from rayline_cli.local import bundled_models, failures
 from rayline_cli.local import session as sessions
 from rayline_cli.local.bring_up import BringUp, Running, prepare_models
@@ -168,9 +168,10 @@ def status(state_dir: Path) -> Status:
     applications = {name: app["status"] for name, app in details["applications"].items()}
     healthy = session.ready and bool(applications) and set(applications.values()) == {"RUNNING"}
     detail = ", ".join(f"{name} is {state}" for name, state in applications.items()) or "no application is deployed"
+    counts = replica_counts(details)
     if healthy or not session.ready:
-        detail = "serving" if healthy else "starting"
-    return Status(healthy=healthy, detail=detail, applications=applications, replicas=replica_counts(details), **common)
+        detail = serving(counts) if healthy else "starting"
+    return Status(healthy=healthy, detail=detail, applications=applications, replicas=counts, **common)
 
 
 def logs(state_dir: Path, *, component: str | None, lines: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.serve import State, replica_counts, rollout
-from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes
+from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes, zero
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, Target, View
 
@@ -29,6 +29,8 @@ class ServiceCheck:
     """Whether the check needs a declared model. The models of a bare address are unknown, so there the check is made."""
     settles: bool = False
     """Whether a failure is looked at again for Target.settles_seconds."""
+    starts_a_replica: bool = False
+    """Whether the service may be another after the check."""
     is_declared: Callable[[View], bool] = lambda _: True
     """Whether the stack has what the check looks for; without it the check is left out."""
 
@@ -54,7 +56,12 @@ def check_switches(target: Target) -> list[CheckResult]:
     """Return the results of all checks, in the order of the table."""
     view = View(target)
     checks = [check for check in CHECKS if check.is_declared(view)]
-    results = {check.name: check.result(view) for check in checks}
+    results: dict[str, CheckResult] = {}
+    for check in checks:
+        results[check.name] = check.result(view)
+        if check.starts_a_replica:
+            target.look_again()
+            view = View(target)
     # from here on: in a cluster the first look may take a minute
     end = time.monotonic() + target.settles_seconds
     while time.monotonic() < end:
@@ -81,6 +88,8 @@ def _generates(view: View) -> bool:
 
 # HAProxy follows Serve a moment later. A router that has just come, or a busy machine, makes HAProxy answer HTTP 503.
 CHECKS = (
+    # the first: the others need a replica
+    ServiceCheck("scale to zero", zero.holds, starts_a_replica=True, is_declared=lambda view: view.expected.scales_to_zero),
     ServiceCheck("declared configuration", _configuration, is_about_a_model=False, settles=True),
     ServiceCheck("HAProxy: managers and processes", haproxy.managers, is_about_a_model=False, settles=True),
     ServiceCheck("HAProxy: replicas as servers", haproxy.servers, settles=True),

@@ -109,10 +109,15 @@ class ClusterTarget(Target):
         """`policies` are the NetworkPolicies that the stack declares. Raises NotSeen where nothing serves."""
         self.expected = expected
         self._kubectl, self._policies = kubectl, policies
-        self._pods = ray_pods(kubectl, expected.service, ray_service(kubectl, expected.service))
-        self.nodes = nodes(kubectl, self._pods, {"serve": f"http://127.0.0.1:{expected.port}"})
+        self.look_again()
         self._host = f"{serve_service_name(expected.service)}.{kubectl.namespace}.svc"
         self.endpoint = f"http://{self._host}:{SERVE_PORT}"
+
+    def look_again(self) -> None:
+        """List the pods again: a worker may have come with a replica."""
+        service = self.expected.service
+        self._pods = ray_pods(self._kubectl, service, ray_service(self._kubectl, service))
+        self.nodes = nodes(self._kubectl, self._pods, {"serve": f"http://127.0.0.1:{self.expected.port}"})
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
         """Run a job of inside.py in a pod that clients come through: its key never leaves it."""

@@ -67,6 +67,11 @@ class Expected:
         return {config.model_id: config.adapters_folder for config in configs if config.adapters_folder}
 
     @property
+    def scales_to_zero(self) -> bool:
+        """Whether a model may have no replica."""
+        return ServeConfig(self.serve_config).scales_to_zero
+
+    @property
     def port(self) -> int:
         """Return the port of every node's proxy."""
         return int(ServeConfig(self.serve_config).port)

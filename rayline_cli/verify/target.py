@@ -53,6 +53,9 @@ class Target(ABC):
     settles_seconds: float = 0.0
     """How long the service may take until it is right, such as HAProxy after a change."""
 
+    def look_again(self) -> None:  # noqa: B027 (the nodes of a cluster alone change)
+        """Take nodes into account that joined meanwhile."""
+
     @abstractmethod
     def run_client(self, job: Mapping[str, Any]) -> Any:
         """Run a job of inside.py at a place that sends requests as a client of the endpoint does, with its key."""

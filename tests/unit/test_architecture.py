@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "tasks",
             "traffic",
             "workload",
+            "zero",
         },
         set(),
     ),

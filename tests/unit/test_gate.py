@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import importlib
+import inspect
 import itertools
 import json
 import os
@@ -14,9 +15,11 @@ import pytest
 from rayline.service import in_pods
 from rayline.service.api_key import (
     ADAPTER_GATE_MIDDLEWARE,
+    GATE_FOLDER,
     GATE_MIDDLEWARE,
     GATE_SOURCE,
     KEYS_VARIABLE,
+    PROXY_GATE,
     gate_config_map,
     gate_name,
 )
@@ -298,8 +301,9 @@ def test_what_runs_in_pods_needs_the_standard_library_only():
                 else []
             )
         }
-        # the gate of adapters stands beside the other
-        assert names - {"rayline_gate"} <= set(sys.stdlib_module_names), path
+        # the other gates stand beside the first, and Ray's own processes alone import that of its proxy
+        of_ray = {"ray", "starlette"} if path.stem == "rayline_proxy_gate" else set()
+        assert names <= {*sys.stdlib_module_names, "rayline_gate", *of_ray}, path
 
 
 def test_the_config_map_holds_the_gate_that_is_tested_here():
@@ -353,6 +357,26 @@ def test_the_config_map_of_adapters_has_both_gates():
     assert sources["rayline_gate.py"] == GATE_SOURCE
     assert "class ApiKeyGate(rayline_gate.ApiKeyGate)" in sources["rayline_adapter_gate.py"]
     assert gate_name("qwen", adapters=True) != gate_name("qwen")
+
+
+def test_the_gate_of_rays_proxy_stands_in_front_of_every_path_but_the_proxys_own(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(GATE_FOLDER))
+    module, _, _ = PROXY_GATE.rpartition(".")
+    gate = importlib.import_module(module).ProxyGate(application)
+    for path in PATHS:
+        assert status(ask(gate, path=path)) == 401
+        assert status(ask(gate, bearer("sk-now"), path=path)) == 200
+    # as uvicorn recognizes an application of ASGI 3
+    assert inspect.iscoroutinefunction(gate.__call__)
+    # HAProxy sends its health check without a key
+    assert status(ask(gate, path="/-/healthz", method="GET")) == 200
+    assert status(ask(gate, path="/-/healthz/", method="GET")) == 401
+
+
+def test_only_a_service_that_scales_to_zero_has_the_gate_of_rays_proxy():
+    config_map = gate_config_map("qwen", "rayline", at_proxy=True)
+    assert list(config_map["data"]) == ["rayline_gate.py", f"{PROXY_GATE.rpartition('.')[0]}.py"]
+    assert config_map["metadata"]["name"] == gate_name("qwen", at_proxy=True) != gate_name("qwen")
 
 
 def test_another_gate_is_another_config_map(monkeypatch):

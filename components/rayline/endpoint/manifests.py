@@ -11,6 +11,7 @@ from rayline.facts.google import BACKEND_TIMEOUT_SECONDS, MAX_DRAINING_SECONDS
 from rayline.facts.labels import MANAGED_BY, SERVE_PORT, SERVICE_LABEL, serve_service_name
 from rayline.service.drain import drain_times
 from rayline.service.types import ServicePlan
+from rayline.service.zero import longest_wait_seconds
 
 # Names of the listeners, which routes refer to.
 HTTP, HTTPS = "http", "https"
@@ -98,7 +99,9 @@ def service_policies(endpoint: EndpointPlan, service: ServicePlan, namespace: st
     target = {"group": "", "kind": "Service", "name": serve_service_name(service.name)}
     health = {"portSpecification": "USE_FIXED_PORT", "port": SERVE_PORT, "requestPath": HEALTH_PATH}
     backend: dict[str, Any] = {
-        "timeoutSec": max(BACKEND_TIMEOUT_SECONDS, service.asked.rollout.longest_stream_seconds),
+        "timeoutSec": max(
+            BACKEND_TIMEOUT_SECONDS, service.asked.rollout.longest_stream_seconds + longest_wait_seconds(service)
+        ),
         "connectionDraining": {
             "drainingTimeoutSec": min(MAX_DRAINING_SECONDS, drain_times(service.asked.rollout.longest_stream_seconds).gateway)
         },

@@ -31,6 +31,8 @@ MOST_WORKERS = 1000
 
 # --- autoscaling
 TARGET_SHARE_OF_CONCURRENCY = 0.75  # of the requests that a replica works on at once; the rest is time to load another
+# Give a request this long while no replica runs, seconds: a GPU node with its driver, a 20 GB image, weights, compilation.
+WAKE_SECONDS = 1800
 
 # --- weights
 REVISION = "main"

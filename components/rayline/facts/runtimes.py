@@ -52,6 +52,8 @@ MIN_RAY_VERSION_FOR_BUCKETS = "2.60.0"
 MIN_RAY_VERSION_FOR_SURGE = "2.60.0"
 # Sessions and limits were tried with this version on the direct path; `backpressure_config` came with 2.58.
 MIN_RAY_VERSION_FOR_TRAFFIC = "2.60.0"
+# A deployment without replicas behind HAProxy, whose requests wait in the proxy of the head (tests/serve/own_session/test_scale_to_zero.py).
+MIN_RAY_VERSION_FOR_ZERO = "2.60.0"
 
 # Ray Serve LLM loads adapters on the direct path, by `_ResolveLoRAMiddleware` (llm/_internal/serve/core/server/llm_server.py).
 MIN_RAY_VERSION_FOR_ADAPTERS = "2.60.0"

@@ -57,6 +57,8 @@ PYTHON_PATH = "PYTHONPATH"
 PYTHON_PATH_INSTEAD = (
     "with {path}.api.key the kit sets it, so that vLLM finds the gate: install modules of your own in {path}.pods.image"
 )
+# Ray calls the function that it names in each process with an HTTP server (ray/serve/_private/http_util.py).
+PROXY_GATE_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 # With weights hub on GPUs, where the cache is a volume of the kit.
 HUB_CACHE = "HF_HOME"
 HUB_CACHE_INSTEAD = (

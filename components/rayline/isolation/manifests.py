@@ -98,10 +98,12 @@ def _service_policies(
     operator: dict[str, Any] = _namespaces([isolation.operator_namespace])[0]
     if plan.kuberay.source is OperatorSource.HELM:
         operator["podSelector"] = {"matchLabels": OPERATOR_POD}
+    from_clients = [_rule("from", clients, _tcp(SERVE_PORT))] if clients else []
     # the operator configures Serve and probes the head's proxy
     to_head = [_rule("from", [operator], _tcp(DASHBOARD_PORT, SERVE_PORT)), *_metrics(service, Role.HEAD, isolation)]
-    to_workers = [_rule("from", clients, _tcp(SERVE_PORT))] if clients else []
-    to_workers += _metrics(service, Role.WORKER, isolation)
+    # the head holds requests while there is no worker
+    to_head += from_clients if service.scales_to_zero else []
+    to_workers = from_clients + _metrics(service, Role.WORKER, isolation)
     policies = [
         # GCS, object store, replicas and HAProxies use ports that Ray picks; old and new cluster of a rollout too
         _policy(f"{service.name}-ray", namespace, _pods(service), ingress=[_rule("from", same)], egress=[_rule("to", same)]),

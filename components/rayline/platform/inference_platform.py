@@ -196,6 +196,7 @@ class InferencePlatform(pulumi.ComponentResource):
                         store_address=store_address,
                     ),
                     "api_key": service.asked.api.key,
+                    "scales_to_zero": service.scales_to_zero,
                     "start_timeout_seconds": service.start_timeout_seconds,
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,

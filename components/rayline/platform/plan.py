@@ -107,6 +107,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         pools=pools,
         services=services,
         hourly_usd=hourly,
+        highest_hourly_usd=hourly_cost(cluster, pools, under_load=True)[0],
         unpriced=unpriced,
         price_source=f"{prices.SOURCE}, {prices.PRICED_ON}",
     )

@@ -32,6 +32,8 @@ class Plan:
     services: tuple[ServicePlan, ...]
     hourly_usd: float | None
     """Cost at the planned sizes, with the cluster fee, without the machines in `unpriced`; None where nothing is bought."""
+    highest_hourly_usd: float | None
+    """The same under the highest load of all services, with those that are parked."""
     unpriced: tuple[str, ...]
     """Machines without a known price in this region."""
     price_source: str

@@ -204,12 +204,14 @@ def unused_warnings(services: Iterable[ServicePlan], pools: Iterable[NodePool]) 
     return warnings
 
 
-def hourly_cost(cluster: ClusterPlan, pools: tuple[NodePool, ...]) -> tuple[float | None, tuple[str, ...]]:
+def hourly_cost(
+    cluster: ClusterPlan, pools: tuple[NodePool, ...], *, under_load: bool = False
+) -> tuple[float | None, tuple[str, ...]]:
     """Return the known cost in USD per hour, and the machines without a known price, which it leaves out."""
     if cluster.mode is not ClusterMode.CREATE or cluster.system_pool is None:
         return None, ()
     system = cluster.system_pool
     parts = [(system.machine.name, system.hourly_usd, system.min_nodes)]
-    parts += [(pool.machine.name, pool.hourly_usd, pool.nodes) for pool in pools]
+    parts += [(pool.machine.name, pool.hourly_usd, pool.most_nodes if under_load else pool.nodes) for pool in pools]
     total = prices.GKE_CLUSTER_FEE + sum(price * count for _, price, count in parts if price is not None)
     return total, tuple(dict.fromkeys(name for name, price, _ in parts if price is None))

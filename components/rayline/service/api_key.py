@@ -9,11 +9,14 @@ import hashlib
 import pathlib
 from typing import Any
 
+from rayline.facts.variables import PROXY_GATE_VARIABLE
+
 API_KEY_KEY = "api_key"
 PREVIOUS_API_KEY_KEY = "previous_api_key"
 
 GATE_FOLDER = pathlib.Path(__file__).parent / "in_pods"
 GATE_SOURCE = (GATE_FOLDER / "rayline_gate.py").read_text()
+PROXY_GATE = "rayline_proxy_gate.middlewares"
 GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
 """For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
 ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.ApiKeyGate"
@@ -35,40 +38,40 @@ def gate_middleware(adapters: bool) -> str:
     return ADAPTER_GATE_MIDDLEWARE if adapters else GATE_MIDDLEWARE
 
 
-def _gate_sources(adapters: bool) -> dict[str, str]:
-    sources = {"rayline_gate.py": GATE_SOURCE}
-    if adapters:
-        sources["rayline_adapter_gate.py"] = (GATE_FOLDER / "rayline_adapter_gate.py").read_text()
-    return sources
+def _gate_files(*, adapters: bool = False, at_proxy: bool = False) -> dict[str, str]:
+    """Return the sources by file name. `adapters`: with that of adapters. `at_proxy`: with that of Ray's proxy, for no replica."""
+    names = ["rayline_gate.py"] + ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy
+    return {name: (GATE_FOLDER / name).read_text() for name in names}
 
 
-def gate_name(service: str, *, adapters: bool = False) -> str:
-    """Return the name of the ConfigMap with the gate."""
-    text = "".join(_gate_sources(adapters).values())
+def gate_name(service: str, **kinds: bool) -> str:
+    """Return the name of the ConfigMap with the gate; `kinds` are those of `_gate_files`."""
+    text = "".join(_gate_files(**kinds).values())
     return f"{service}-api-key-gate-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def gate_config_map(service: str, namespace: str, *, adapters: bool = False) -> dict[str, Any]:
+def gate_config_map(service: str, namespace: str, **kinds: bool) -> dict[str, Any]:
     """Return the ConfigMap with the gate's source."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": gate_name(service, adapters=adapters), "namespace": namespace},
+        "metadata": {"name": gate_name(service, **kinds), "namespace": namespace},
         "immutable": True,
-        "data": _gate_sources(adapters),
+        "data": _gate_files(**kinds),
     }
 
 
-def gate_environment() -> list[dict[str, str]]:
+def gate_environment(*, at_proxy: bool = False) -> list[dict[str, str]]:
     """Return the variables with the folders of the gate and of the keys."""
-    return [{"name": "PYTHONPATH", "value": GATE_PATH}, {"name": KEYS_VARIABLE, "value": KEYS_PATH}]
+    variables = [{"name": "PYTHONPATH", "value": GATE_PATH}, {"name": KEYS_VARIABLE, "value": KEYS_PATH}]
+    return [*variables, {"name": PROXY_GATE_VARIABLE, "value": PROXY_GATE}] if at_proxy else variables
 
 
-def gate_volumes(service: str, *, adapters: bool = False) -> list[dict[str, Any]]:
+def gate_volumes(service: str, **kinds: bool) -> list[dict[str, Any]]:
     """Return the volumes of the gate and of the keys."""
     gate, keys = VOLUME_NAMES
     return [
-        {"name": gate, "configMap": {"name": gate_name(service, adapters=adapters)}},
+        {"name": gate, "configMap": {"name": gate_name(service, **kinds)}},
         # readable by the pod's group (fsGroup) only
         {"name": keys, "secret": {"secretName": api_key_secret(service), "defaultMode": 0o440}},
     ]

@@ -71,15 +71,8 @@ AnnotationKey = Annotated[
 class AutoscalingArgs(Arguments):
     """Replicas that scale with the load, in place of `replicas`."""
 
-    min_replicas: Annotated[
-        int,
-        between(
-            1,
-            defaults.MOST_WORKERS,
-            "replicas: Ray Serve does not come back from none (ray#59076); `park: true` frees the GPUs",
-        ),
-    ] = 1
-    """Replicas without load; a new RayCluster begins with as many."""
+    min_replicas: Annotated[int, between(0, defaults.MOST_WORKERS, "replicas")] = 1
+    """Replicas without load. 0 gives back the GPUs, and the next request waits until the model is loaded. A new RayCluster begins with as many, and with at least 1."""
     max_replicas: Replicas
     """Replicas under the highest load; the node pool is planned for them."""
     target_ongoing_requests: Annotated[float, between(0.1, 100_000)] | None = None
@@ -89,6 +82,13 @@ class AutoscalingArgs(Arguments):
     """Seconds of higher load before replicas are added."""
     downscale_delay_seconds: Seconds = 600
     """Seconds of lower load before replicas are removed."""
+    downscale_to_zero_delay_seconds: Seconds | None = None
+    """With min_replicas 0: seconds without a request before the last replica is removed. Default: downscale_delay_seconds."""
+
+    @property
+    def to_zero(self) -> bool:
+        """Whether no replica runs without load."""
+        return self.min_replicas == 0
 
 
 class SpeculationArgs(Arguments):
@@ -273,7 +273,7 @@ class TrafficArgs(Arguments):
     """round-robin, or sessions: requests with the same header x-session-id go to the same replica, whose prefix cache has their beginning."""
     max_in_progress: Count | None = None
     """Requests that a replica works on or holds in vLLM's queue; others wait in front of it. Default: no limit."""
-    max_queued: Annotated[int, between(0, 1_000_000, "requests")] | None = None
+    max_queued: Annotated[int, between(1, 1_000_000, "requests")] | None = None
     """Requests that wait in front of a replica; more are refused with HTTP 429. Default: as many as max_in_progress."""
     retry_after_seconds: Annotated[int, between(1, 3600, "seconds")] = 5
     """Header Retry-After of such a refusal."""

@@ -59,11 +59,13 @@ def plan_on_gpus(service: KnownService) -> Draft | None:
     _check_offload(service, workers)
     ways = capacity.ways(machine) or (capacity.capacity,)
     price = node_price(machine.name, cluster.region or "", ways)
-    running = 0 if arguments.park else workers.workers
+    running, most = (0, 0) if arguments.park else (workers.workers, workers.most_workers)
+    worker_usd = None if price is None else price * (gpus_per_worker / machine.gpus)
     plan = ServicePlan(
         **service.decided(workers), limits=limits, fit=fit, machine=machine, head_cpus=defaults.HEAD_CPUS,
         autoscaler_cpus=defaults.AUTOSCALER_CPUS, head_memory_gib=defaults.HEAD_MEMORY_GIB, kv_cache_gib=None,
-        hourly_usd=None if price is None else price * (gpus_per_worker / machine.gpus) * running,
+        hourly_usd=None if worker_usd is None else worker_usd * running,
+        highest_hourly_usd=None if worker_usd is None else worker_usd * most,
         start_timeout_seconds=start_timeout(ways if cluster.mode is ClusterMode.CREATE else ()),
         autoscaling=plan_autoscaling(arguments, limits, fit),
     )  # fmt: skip

@@ -69,6 +69,10 @@ def head_group(
         volumes.append({"name": "head-store", "secret": {"secretName": head.ca_secret, "items": items}})
         mounts.append({"name": "head-store", "mountPath": STORE_FOLDER, "readOnly": True})
     memory = f"{service.head_memory_gib}Gi"
+    # The head holds no replica, so it has no gate but that of Ray's proxy, which holds requests while no replica runs.
+    if service.asked.api.key and service.scales_to_zero:
+        volumes += gate_volumes(service.name, adapters=service.has_adapters, at_proxy=True)
+        mounts += gate_mounts()
     container = {
         "name": "ray-head",
         "image": service.image,
@@ -143,7 +147,7 @@ def worker_group(service: ServicePlan, namespace: str, hugging_face: HuggingFace
         metadata["annotations"] = annotations
     result: dict[str, Any] = {
         "groupName": "workers",
-        "replicas": group.workers,
+        "replicas": group.first_workers,
         "minReplicas": 0,
         "maxReplicas": group.max_workers,
         # the operator writes these two empty maps back; without them it becomes the owner of this atomic list and the next
@@ -176,8 +180,7 @@ def _worker_pod(service: ServicePlan, namespace: str, hugging_face: HuggingFaceP
     volumes = [*declared_volumes(service), *weights.volumes(service)]
     mounts = [*declared_mounts(service), *weights.mounts(service)]
     if service.asked.api.key:
-        # the head holds no replica, so it has no gate
-        volumes += gate_volumes(service.name, adapters=service.has_adapters)
+        volumes += gate_volumes(service.name, adapters=service.has_adapters, at_proxy=service.scales_to_zero)
         mounts += gate_mounts()
     spec = pod_spec(service, namespace, Role.WORKER, container, volumes, mounts, hugging_face)
     return spec | {"topologySpreadConstraints": _spread(service)}

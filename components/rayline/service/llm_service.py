@@ -32,6 +32,8 @@ class LlmServiceDeploymentArgs(TypedDict):
     """Create an API key, which clients of the endpoint have to send."""
     start_timeout_seconds: int
     """Seconds that a start may take: GPU node, image, weights, compilation."""
+    scales_to_zero: NotRequired[bool]
+    """Put the gate in front of Ray's proxy too, which holds requests while no replica runs. Default false."""
     api_key_generation: NotRequired[int]
     """Generation of the API key, from 1. The previous key stays valid. Default 1."""
     ray_token_generation: NotRequired[int]
@@ -58,7 +60,7 @@ class LlmService(pulumi.ComponentResource):
         needed = self._ray_tokens(name, metadata, range(1 if waits else max(1, generation - 1), generation + 1))
         self.api_key = pulumi.Output.secret("")
         if args["api_key"]:
-            needed += self._api_keys(name, metadata, args.get("api_key_generation", 1), args.get("adapters", False))
+            needed += self._api_keys(name, metadata, args)
         patience = f"{args['start_timeout_seconds'] // 60 + 10}m"
         wait = {} if manifest["spec"].get("suspend") else {"pulumi.com/waitFor": json.dumps(WAIT_FOR)}
         service = kubernetes.apiextensions.CustomResource(
@@ -95,8 +97,9 @@ class LlmService(pulumi.ComponentResource):
             for generation in generations
         ]
 
-    def _api_keys(self, name: str, metadata: dict[str, Any], generation: int, adapters: bool) -> list[pulumi.Resource]:
+    def _api_keys(self, name: str, metadata: dict[str, Any], args: LlmServiceDeploymentArgs) -> list[pulumi.Resource]:
         """Create one Secret for both keys: pods mount it by its name and read a new key without a restart."""
+        generation = args.get("api_key_generation", 1)
         previous = self._random(_numbered(f"{name}-api-key", generation - 1)) if generation > 1 else ""
         self.api_key = self._random(_numbered(f"{name}-api-key", generation))
         # always both: server-side apply does not track stringData, so a key that is left out would stay in the Secret
@@ -105,7 +108,12 @@ class LlmService(pulumi.ComponentResource):
             self._secret(f"{name}-api-key", api_key_secret(metadata["name"]), metadata["namespace"], keys),
             KubernetesObject(
                 f"{name}-api-key-gate",
-                gate_config_map(metadata["name"], metadata["namespace"], adapters=adapters),
+                gate_config_map(
+                    metadata["name"],
+                    metadata["namespace"],
+                    adapters=args.get("adapters", False),
+                    at_proxy=args.get("scales_to_zero", False),
+                ),
                 opts=pulumi.ResourceOptions(parent=self),
             ),
         ]

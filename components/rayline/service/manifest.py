@@ -53,8 +53,8 @@ def ray_service(
             "upgradeStrategy": _upgrade_strategy(service),
             # the old cluster outlives the longest stream (kuberay #4126)
             "rayClusterDeletionDelaySeconds": drain_times(service.asked.rollout.longest_stream_seconds).cluster,
-            # the head holds no replica and stays out of the data path
-            "excludeHeadPodFromServeSvc": True,
+            # the head holds no replica and stays out of the data path, unless there may be no worker that holds requests
+            "excludeHeadPodFromServeSvc": not service.scales_to_zero,
             "rayClusterConfig": {
                 "rayVersion": service.runtime.ray_version,
                 "authOptions": {

@@ -38,7 +38,7 @@ def environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dic
         if hugging_face.secret_name:
             variables.append(from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
     if service.asked.api.key:
-        variables += gate_environment()
+        variables += gate_environment(at_proxy=service.scales_to_zero)
     return variables
 
 

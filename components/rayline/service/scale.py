@@ -12,6 +12,7 @@ from rayline.service.arguments import AutoscalingArgs, ServiceArgs
 from rayline.service.request import ServiceRequest
 from rayline.service.types import EngineLimits, MemoryFit, Scale, ServicePlan
 from rayline.service.workload import workload_warnings
+from rayline.service.zero import check_zero, zero_warnings
 
 # `suspend` of a RayService and the incremental upgrade came with this version of KubeRay.
 SUSPEND_AND_INCREMENTAL = (1, 7)
@@ -32,6 +33,7 @@ def plan_scale(request: ServiceRequest) -> Scale:
             "park",
             "a parked service loses the Gateway of rollout.strategy incremental, and its address with it: new-cluster or none",
         )
+    check_zero(request, upgrade)
     least = most = service.replicas
     if scaling := service.autoscaling:
         if service.said("replicas"):
@@ -218,7 +220,7 @@ def service_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: Kubera
         warnings.append(
             f"{service.name}: image tag {service.image} is not verified: check it before the first `pulumi up`, or set pods.runtime"
         )
-    warnings += [*scale_warnings(service, cluster, kuberay), *workload_warnings(service)]
+    warnings += [*scale_warnings(service, cluster, kuberay), *zero_warnings(service), *workload_warnings(service)]
     generation = service.asked.rollout.ray_token_generation
     if service.upgrade is UpgradeStrategy.NONE and generation > 1:
         warnings.append(

@@ -71,15 +71,19 @@ def _replicas(service: ServicePlan) -> dict[str, Any]:
     scaling = service.autoscaling
     if scaling is None:
         return {"num_replicas": service.replicas}
-    return {
-        "autoscaling_config": {
-            "min_replicas": scaling.min_replicas,
-            "max_replicas": scaling.max_replicas,
-            "target_ongoing_requests": scaling.target_ongoing_requests,
-            "upscale_delay_s": scaling.upscale_delay_seconds,
-            "downscale_delay_s": scaling.downscale_delay_seconds,
-        }
+    bounds: dict[str, Any] = {
+        "min_replicas": scaling.min_replicas,
+        "max_replicas": scaling.max_replicas,
+        "target_ongoing_requests": scaling.target_ongoing_requests,
+        "upscale_delay_s": scaling.upscale_delay_seconds,
+        "downscale_delay_s": scaling.downscale_delay_seconds,
     }
+    if scaling.to_zero:
+        # a new RayCluster, or a changed model, counts as running only after one replica has loaded it
+        bounds["initial_replicas"] = 1
+    if scaling.downscale_to_zero_delay_seconds is not None:
+        bounds["downscale_to_zero_delay_s"] = scaling.downscale_to_zero_delay_seconds
+    return {"autoscaling_config": bounds}
 
 
 def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:

@@ -156,6 +156,12 @@ class ServeConfig:
         return SESSION_ROUTER in routers
 
     @property
+    def scales_to_zero(self) -> bool:
+        """Whether a deployment may have no replica."""
+        bounds = [mapping(d, "autoscaling_config") for a in self.applications for d in a.deployments]
+        return any(bound.get("min_replicas") == 0 for bound in bounds)
+
+    @property
     def port(self) -> Any:
         """Return the port at which every node's proxy listens."""
         return mapping(self.data, "http_options").get("port", SERVE_PORT)

@@ -154,6 +154,11 @@ class WorkerGroup:
     replicas_per_worker: float
 
     @property
+    def first_workers(self) -> int:
+        """Return the workers that a new RayCluster starts with: one replica's at least, which proves the model."""
+        return max(self.workers, ceil(1 / self.replicas_per_worker))
+
+    @property
     def workers_beside(self) -> int:
         """Return the workers that a change needs beside those that run: in a second cluster, or in place."""
         return max(self.surge_workers, self.spare_workers)
@@ -195,6 +200,8 @@ class ServicePlan:
     hourly_usd: float | None
     """Cost of the workers without load; 0 while parked."""
     start_timeout_seconds: int
+    highest_hourly_usd: float | None = None
+    """Cost of the workers under the highest load; 0 while parked."""
     autoscaling: AutoscalingArgs | None = None
     spare_replicas: int = 0
     """Replicas that start beside the running ones when the model or the engine changes."""
@@ -239,6 +246,11 @@ class ServicePlan:
     def most_replicas(self) -> int:
         """Replicas under the highest load."""
         return self.autoscaling.max_replicas if self.autoscaling else self.replicas
+
+    @property
+    def scales_to_zero(self) -> bool:
+        """Whether no replica runs without load."""
+        return self.autoscaling is not None and self.autoscaling.to_zero
 
     @property
     def gpus_per_replica(self) -> int:
