@@ -8,7 +8,7 @@ import time
 from rayline.facts.defaults import WAKE_SECONDS
 from rayline_cli.clients.serve import every_deployment
 from rayline_cli.verify.check import Verdict, verdict
-from rayline_cli.verify.endpoint import completion, why_broken
+from rayline_cli.verify.endpoint import probe, why_broken
 from rayline_cli.verify.target import View
 
 _FALLBACK = re.compile(r"^\s*server (\S+) \S+ check backup", re.M)
@@ -62,11 +62,11 @@ def _start(view: View) -> tuple[str, str]:
                 f"without a replica a request without the key is not refused: HTTP {answer['status']} {answer['text'][:200]}",
             )
         seen = "without a replica a request without the key got HTTP 401; "
-    job = {"do": "stream", "base": target.endpoint, "path": "/v1/completions", "body": completion(view)}
+    job = {"do": "stream", "base": target.endpoint, **probe(view)}
     began = time.monotonic()
     while True:
         said = target.run_client(job)
-        reason, seconds = why_broken(said), time.monotonic() - began
+        reason, seconds = why_broken(said, view.task), time.monotonic() - began
         if not reason:
             return f"{seen}one with it was answered after {seconds:.0f} s", ""
         # 0: the client's own time limit ended the wait, and the replica still starts. 503: HAProxy still has the last replica.

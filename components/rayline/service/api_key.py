@@ -40,8 +40,8 @@ def gate_middleware(adapters: bool) -> str:
 
 def _gate_files(*, adapters: bool = False, at_proxy: bool = False) -> dict[str, str]:
     """Return the sources by file name. `adapters`: with that of adapters. `at_proxy`: with that of Ray's proxy, for no replica."""
-    names = ["rayline_gate.py"] + ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy
-    return {name: (GATE_FOLDER / name).read_text() for name in names}
+    more = ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy
+    return {"rayline_gate.py": GATE_SOURCE} | {name: (GATE_FOLDER / name).read_text() for name in more}
 
 
 def gate_name(service: str, **kinds: bool) -> str:
