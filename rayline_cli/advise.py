@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS, AcceleratorSpec, MachineType
-from rayline.facts.choices import Accelerator, Capacity
+from rayline.facts.choices import Accelerator, Capacity, Task
 from rayline.facts.prices import HOURS_PER_MONTH, PRICES, node_price
 from rayline.facts.throughput import MeasuredThroughput, measured
 from rayline.platform.plan import make_plan
@@ -94,8 +94,11 @@ def question(stack: str | None, service: str | None, load: dict[str, Any], **nam
 
 
 def compare(question: Question) -> list[Advice]:
-    """Return the advice for each GPU, the cheapest that carries the load first. Raises PlanError for a model without a file, or a context beyond its limit."""
+    """Return the advice for each GPU, the cheapest that carries the load first. Raises UsageError for a model that generates no text, and PlanError for one without a file, or a context beyond its limit."""
     plans = [(accelerator, next(_plans(question, accelerator, spec), None)) for accelerator, spec in ACCELERATORS.items()]
+    for plan in (plan for _, plan in plans if plan and plan.task is not Task.GENERATE):
+        why = f"it has task {plan.task.value}, and the comparison is of generated tokens"
+        raise UsageError(f"{plan.model_id}: {why}. Fix: a model that generates")
     # an estimate is a process of its own
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         advice = list(pool.map(lambda row: _advice(question, *row), plans))
@@ -130,6 +133,8 @@ def _trial(question: Question, accelerator: Accelerator, tensor: int) -> dict[st
     # a model elsewhere, and a token for a gated one, make no difference here
     service = {"model": question.service.get("model"), "accelerator": accelerator.value, "engine": engine}
     service["weights"] = {"location": "/models/trial"}
+    if "task" in question.service:
+        service["task"] = question.service["task"]
     trial = {"cluster": {"mode": "existing"}, "hugging_face": {"source": "existing-secret"}}
     return trial | {"services": {question.name: service}} | ({"models": question.models} if question.models else {})
 

@@ -16,7 +16,8 @@ from rayline.service.reading import RayService
 from rayline.service.serve_config import serve_config
 from rayline.service.types import ServicePlan
 from rayline_bench.errors import BenchUsageError, refuse_pooling
-from rayline_cli import cli, offline, plan_view, render
+from rayline_cli import advise, cli, offline, plan_view, render
+from rayline_cli.errors import UsageError
 from rayline_cli.questions import QUESTIONS
 from rayline_cli.verify import Outcome, View, check_switches
 from tests.model_folders import write_model
@@ -187,6 +188,13 @@ def test_a_benchmark_of_generated_tokens_refuses_another_task():
     refuse_pooling("stack a", Task.GENERATE)
     with pytest.raises(BenchUsageError, match="stack a has task embed"):
         refuse_pooling("stack a", Task.EMBED)
+
+
+def test_advice_is_of_generated_tokens_alone(models):
+    load = {"input_tokens": 100, "output_tokens": 1}
+    question = advise.question(None, None, load, model="/models/bert", models=str(models), region=None)
+    with pytest.raises(UsageError, match="it has task embed"):
+        advise.compare(question)
 
 
 # --- the questions of `up` and `verify`
