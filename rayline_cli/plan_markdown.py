@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .offline import Program
-from .plan_view import StackCard, stack_card
+from .plan_cards import StackCard, stack_card
 
 # The most characters that GitHub takes for a comment.
 LIMIT = 65_536

@@ -11,7 +11,7 @@ from rayline.models.mirror_manifests import job_name
 from rayline.models.types import Mirror
 from rayline_cli.offline import Declared, Program
 from rayline_cli.permissions import roles_for
-from rayline_cli.plan_view import stack_card
+from rayline_cli.plan_cards import stack_card
 from tests.program.test_program import needs
 
 FUSE = "qwen: {model: Qwen/Qwen3.5-4B, accelerator: l4, weights: {source: gcs-fuse}}"

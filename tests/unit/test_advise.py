@@ -10,7 +10,7 @@ from policy.rules import RULES
 from rayline.facts.throughput import MEASURED, usd_per_million
 from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
-from rayline_cli import cli, estimates, plan_view
+from rayline_cli import cli, estimates, plan_cards
 from rayline_cli.policy_config import broken_rules
 from tests.conftest import recorded, stacks_of
 
@@ -72,13 +72,13 @@ def test_a_budget_needs_machines_that_the_stack_pays_for():
 
 
 def test_a_forecast_without_a_measurement_says_so():
-    card = plan_view.stack_card(recorded("dev-l4")).services[0]
+    card = plan_cards.stack_card(recorded("dev-l4")).services[0]
     assert dict(card.rows)["forecast"] == "not known: no measurement of this model on this GPU is on record"
 
 
 def test_a_forecast_has_source_load_and_price(record_file):
     text = "cluster: {mode: create}\nservices:\n  q: {model: Qwen/Qwen3.5-9B, accelerator: h100, nodes: {capacity: spot}}\n"
-    card = plan_view.stack_card(record_file(f"gcp:project: my-project\ngcp:region: us-central1\n{text}")).services[0]
+    card = plan_cards.stack_card(record_file(f"gcp:project: my-project\ngcp:region: us-central1\n{text}")).services[0]
     forecast = dict(card.rows)["forecast"]
     assert forecast.startswith("34,470 tokens/s for each busy GPU, prompts and answers, as measured elsewhere (1,024 tokens in")
     assert "gpustack/gpustack" in forecast

@@ -14,7 +14,7 @@ from rayline.pools.types import NodePool
 from rayline.schema.check import PlanError
 from rayline.service.manifest import ray_service
 from rayline.service.types import ServicePlan
-from rayline_cli.plan_view import rows
+from rayline_cli.plan_cards import rows
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 WIDE = {

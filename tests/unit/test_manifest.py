@@ -9,7 +9,7 @@ import yaml
 from rayline.facts.labels import llm_deployment
 from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, Kind
 from rayline.service.drain import drain_times
-from rayline_cli import plan_view, render
+from rayline_cli import plan_cards, render
 from rayline_cli.offline import Program, ProgramError
 from tests.conftest import stacks_of
 
@@ -292,7 +292,7 @@ def test_a_new_ray_token_that_nothing_will_read_is_warned_of(record_file):
 
 def test_a_plan_says_which_keys_are_valid(record_file):
     program = record_file(L4 + "    api: {key_generation: 3}\n")
-    access = dict(plan_view.rows(program.plan, program.plan.services[0], program.plan.pools[0]))["access"]
+    access = dict(plan_cards.rows(program.plan, program.plan.services[0], program.plan.pools[0]))["access"]
     assert access == "API key of generation 3, and the previous one"
 
 

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from rayline_cli import offline
 from rayline_cli.offline import Program
+from rayline_cli.plan_cards import stack_card
 from rayline_cli.plan_markdown import LIMIT, bounded, escaped, markdown
-from rayline_cli.plan_view import program_view, stack_card
+from rayline_cli.plan_view import program_view
 
 
 def shown(text: str) -> str:

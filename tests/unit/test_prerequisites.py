@@ -16,7 +16,7 @@ from rayline_cli import cli, deploy
 from rayline_cli.clients.kubernetes import Kubectl
 from rayline_cli.offline import Program
 from rayline_cli.permissions import rules_for
-from rayline_cli.plan_view import stack_card
+from rayline_cli.plan_cards import stack_card
 from rayline_cli.prerequisites import missing, needed_objects
 from tests.unit.fake_cluster import FakeCluster
 

@@ -12,7 +12,7 @@ from rayline.platform.plan import make_plan
 from rayline.schema.check import PlanError
 from rayline.service.manifest import ray_service
 from rayline.service.scale import default_target, start_timeout
-from rayline_cli.plan_view import rows
+from rayline_cli.plan_cards import rows
 
 QWEN = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"}
 GEMMA = {"model": "google/gemma-4-E2B-it", "accelerator": "b200", "nodes": {"capacity": "spot"}}

@@ -16,7 +16,7 @@ from rayline.service.reading import RayService
 from rayline.service.serve_config import serve_config
 from rayline.service.types import ServicePlan
 from rayline_bench.errors import BenchUsageError, refuse_pooling
-from rayline_cli import advise, cli, offline, plan_view, render
+from rayline_cli import advise, cli, offline, plan_cards, render
 from rayline_cli.errors import UsageError
 from rayline_cli.questions import QUESTIONS
 from rayline_cli.verify import Outcome, View, check_switches
@@ -172,7 +172,7 @@ def reranked(models: pathlib.Path, record_file) -> offline.Program:
 def test_the_manifest_names_the_task_and_the_card_the_routes(reranked):
     (manifest,) = render.ray_services(reranked)
     assert RayService(manifest).task is Task.RERANK
-    card = dict(plan_view.stack_card(reranked).services[0].rows)
+    card = dict(plan_cards.stack_card(reranked).services[0].rows)
     assert card["task"] == "rerank: POST /v1/rerank, /v1/score"
     assert "no KV cache" in card["memory per worker"]
 

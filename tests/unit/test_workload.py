@@ -18,7 +18,7 @@ from rayline.facts.throughput import MEASURED
 from rayline.platform.plan import make_plan
 from rayline.service.arguments import WorkloadArgs
 from rayline.service.workload import Forecast, measured_forecast, outlook, workload_warnings
-from rayline_cli import advise, cli, estimates, plan_markdown, plan_view
+from rayline_cli import advise, cli, estimates, plan_cards, plan_markdown, plan_view
 from rayline_cli.stack_files import read_stack
 
 ESTIMATED = pathlib.Path(__file__).with_name("recorded_aiconfigurator.csv")
@@ -258,7 +258,7 @@ services:
 
 def test_the_plan_card_says_load_band_verdict_and_price(record_file):
     program = record_file(STACK)
-    rows = dict(plan_view.stack_card(program).services[0].rows)
+    rows = dict(plan_cards.stack_card(program).services[0].rows)
     assert rows["forecast"].endswith(
         "13.5 to 26.9 requests/s of the workload for each replica, latency not known (derived from it)"
     )
@@ -273,7 +273,7 @@ def test_the_plan_card_says_load_band_verdict_and_price(record_file):
 
 def price_line(record_file, rate: float, more: str) -> str:
     text = STACK.replace("requests_per_second: 40", f"requests_per_second: {rate:g}") + more
-    return dict(plan_view.stack_card(record_file(text)).services[0].rows).get("workload", "")
+    return dict(plan_cards.stack_card(record_file(text)).services[0].rows).get("workload", "")
 
 
 def test_the_price_is_that_of_the_replicas_that_run(record_file):
@@ -284,14 +284,14 @@ def test_the_price_is_that_of_the_replicas_that_run(record_file):
 
 
 def test_the_plan_card_names_the_command_that_adds_estimates(record_file):
-    card = plan_view.stack_card(record_file(STACK.replace("3.5-9B", "3.5-27B")))
+    card = plan_cards.stack_card(record_file(STACK.replace("3.5-9B", "3.5-27B")))
     assert (
         "not known: no measurement of this load is on record; `make forecast` adds" in dict(card.services[0].rows)["forecast"]
     )
 
 
 def test_a_service_without_a_workload_has_no_such_line(record_file):
-    card = plan_view.stack_card(record_file(STACK[: STACK.index("    workload")]))
+    card = plan_cards.stack_card(record_file(STACK[: STACK.index("    workload")]))
     assert "workload" not in dict(card.services[0].rows)
 
 

@@ -13,7 +13,7 @@ from rayline.platform.types import Plan
 from rayline.schema.check import PlanError
 from rayline.service.api_key import GATE_PATH, KEYS_PATH, PROXY_GATE, gate_name
 from rayline_cli.offline import Program
-from rayline_cli.plan_view import rows
+from rayline_cli.plan_cards import rows
 from tests.unit.test_isolation import objects
 from tests.unit.test_scale import QWEN, cost, manifest, override, plan
 
