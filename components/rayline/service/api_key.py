@@ -19,7 +19,7 @@ GATE_SOURCE = (GATE_FOLDER / "rayline_gate.py").read_text()
 PROXY_GATE = "rayline_proxy_gate.middlewares"
 GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
 """For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
-ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.ApiKeyGate"
+ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.AdapterGate"
 """The same for a service with adapters, which Ray loads outside of vLLM's middlewares."""
 GATE_PATH = "/etc/rayline/gate"
 KEYS_PATH = "/etc/rayline/api-keys"

@@ -8,10 +8,10 @@ Serve starts the application's lifespan before the replica takes requests (serve
 gate sees that through Ray's middleware, makes itself the outermost one, and Starlette builds its stack again at the next request.
 """
 
-import rayline_gate
+from rayline_gate import ApiKeyGate  # pyright: ignore[reportMissingImports]
 
 
-class ApiKeyGate(rayline_gate.ApiKeyGate):
+class AdapterGate(ApiKeyGate):
     """The gate, outside of all other middleware once the application's lifespan has started."""
 
     def __call__(self, scope, receive, send):
@@ -22,5 +22,5 @@ class ApiKeyGate(rayline_gate.ApiKeyGate):
 
 def _move_outside(app):
     """Put the gate first among the middlewares of a Starlette application: the first one is the outermost."""
-    app.user_middleware.sort(key=lambda entry: entry.cls is not ApiKeyGate)
+    app.user_middleware.sort(key=lambda entry: entry.cls is not AdapterGate)
     app.middleware_stack = None
