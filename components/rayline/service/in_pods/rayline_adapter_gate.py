@@ -8,7 +8,7 @@ Serve starts the application's lifespan before the replica takes requests (serve
 gate sees that through Ray's middleware, makes itself the outermost one, and Starlette builds its stack again at the next request.
 """
 
-import rayline_gate
+import rayline_gate  # pyright: ignore[reportMissingImports]  # it lies beside this file
 
 
 class ApiKeyGate(rayline_gate.ApiKeyGate):
