@@ -20,6 +20,8 @@ from tests.buckets import BUCKET, emulator, upload
 from tests.serve import tiny_adapters
 from tests.serve.serving import API_KEY, Recorder, Served, failed, found, get, post, ray_service, run, wait_until
 
+pytestmark = pytest.mark.full
+
 MODEL = "rayline/tiny-random-qwen3"
 LOCATION = f"gs://anonymous@{BUCKET}/adapters"
 MAX_LOADED, MAX_RANK = 2, 16

@@ -13,6 +13,8 @@ from rayline_cli.verify import Outcome
 from rayline_cli.verify.inside import haproxy_counters
 from tests.serve.serving import API_KEY, Served, failed, found, get, post, ray_service, replicas_of_the_model, run, wait_until
 
+pytestmark = pytest.mark.full
+
 KEY = {"Authorization": f"Bearer {API_KEY}"}
 ZERO = {
     "min_replicas": 0,

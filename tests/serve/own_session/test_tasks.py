@@ -22,6 +22,8 @@ from rayline_cli.verify import Outcome
 from tests.serve import tiny_models
 from tests.serve.serving import API_KEY, STACK, Recorder, Served, failed, found, get, post, run
 
+pytestmark = pytest.mark.full
+
 KEY = {"Authorization": f"Bearer {API_KEY}"}
 CAT, KITTEN, BANK = "A cat sleeps on the sofa.", "A kitten is asleep on the couch.", "The central bank raised interest rates."
 
