@@ -9,6 +9,7 @@ import httpx
 import psutil
 import pytest
 
+from rayline_cli.clients.openai import Answer
 from rayline_cli.local import runtime
 from rayline_cli.local.differences import LISTENS_ON_ALL_INTERFACES
 from rayline_cli.local.session import SECRETS_FOLDER, environ
@@ -18,7 +19,7 @@ from tests.serve.serving import API_KEY, PATIENCE, SWITCHES, TOKEN, Served, get,
 
 def test_up_ends_with_an_answer_from_the_model(served: Served):
     answer = served.running.answer
-    assert answer is not None
+    assert isinstance(answer, Answer)
     assert answer.completion_tokens > 1
     assert answer.first_token_seconds > 0
     assert answer.tokens_per_second > 0

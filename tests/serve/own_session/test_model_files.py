@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from rayline.models.catalog import read_models
 from rayline_cli import cli, offline, render
+from rayline_cli.clients.openai import Answer
 from rayline_cli.local import bundled_models, runtime
 from rayline_cli.verify import Outcome
 from tests.buckets import BUCKET, emulator, upload
@@ -89,7 +90,7 @@ def test_a_hybrid_of_a_folder_is_planned_from_its_own_files_and_answers(hybrid: 
     assert (added.recurrent.layers, [layer.layers for layer in added.attention]) == (2, [2])
     assert added.active_parameters
     assert added.active_parameters < added.parameters
-    assert hybrid.running.answer
+    assert isinstance(hybrid.running.answer, Answer)
     assert hybrid.running.answer.completion_tokens > 1
     assert root_of(hybrid) == folder
     assert architecture_of(hybrid, "GraniteMoeHybridForCausalLM")
@@ -100,7 +101,7 @@ def test_a_model_of_a_bucket_takes_its_place_and_answers(hybrid: Served, models:
     added = read_models(models)[ADDRESS]
     assert [(layer.layers, layer.window) for layer in added.attention] == [(1, None), (3, 64)]
     running = hybrid.up(manifest_of(models, ADDRESS, kwargs=EXACT))
-    assert running.answer
+    assert isinstance(running.answer, Answer)
     assert running.answer.completion_tokens > 1
     downloaded = Path(root_of(hybrid))
     assert (downloaded / "model.safetensors").read_bytes() == (models.parent / "gemma" / "model.safetensors").read_bytes()

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from rayline_cli import cli
 from rayline_cli.cli import checking
+from rayline_cli.clients.openai import Answer
 from rayline_cli.local import session
 from rayline_cli.verify import Outcome
 from rayline_cli.verify.outside import UrlTarget
@@ -89,7 +90,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
 
 
 def test_up_ends_with_an_answer_beside_busy_programs_of_equal_priority(bare: Bare):
-    assert bare.running.answer is not None
+    assert isinstance(bare.running.answer, Answer)
     assert bare.running.answer.completion_tokens > 1
     assert [check for check in bare.running.checks if check.outcome is Outcome.FAIL] == []
     told = [line for line in bare.report.lines if line.startswith("the machine is busy (load")]
