@@ -28,7 +28,7 @@ class ScalesToZero(Service):
         self.requests_without_key_refused = True
         self.cut = 0
         """Requests that end before the model is loaded."""
-        self.cut_by = (0, "TimeoutError: timed out")
+        self.cut_by: tuple[int, str] = (0, "TimeoutError: timed out")
         if not replica:
             self.model.update(replicas=[], target_num_replicas=0)
 
