@@ -219,7 +219,7 @@ def test_every_answer_is_an_answer_also_none(address: str):
 
 def test_a_stream_is_counted(address: str):
     def stream(**body: object) -> dict:
-        return inside.run({"do": "stream", "base": address, "path": "/v1/completions", "body": body}, HERE)
+        return inside.run({"do": "stream", "base": address, "path": "/v1/completions", "body": body | {"stream": True}}, HERE)
 
     good = stream(events=3)
     assert (good["status"], good["events"], good["done"]) == (200, 3, True)
