@@ -27,6 +27,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "plan": (
         {
             "plan",
+            "adapters",
             "maintenance",
             "capacity",
             "addresses",

@@ -306,7 +306,7 @@ def test_the_gate_of_adapters_is_outside_of_what_is_added_later(folder, monkeypa
     routing = pytest.importorskip("starlette.routing")
     client = pytest.importorskip("starlette.testclient")
     monkeypatch.syspath_prepend(str(pathlib.Path(in_pods.__file__).parent))
-    gate = importlib.import_module(ADAPTER_GATE_MIDDLEWARE.rpartition(".")[0]).ApiKeyGate
+    gate = importlib.import_module(ADAPTER_GATE_MIDDLEWARE.rpartition(".")[0]).AdapterGate
     loaded = []
 
     class Loader:
@@ -339,7 +339,7 @@ def test_the_gate_of_adapters_is_outside_of_what_is_added_later(folder, monkeypa
 def test_the_config_map_of_adapters_has_both_gates():
     sources = gate_config_map("qwen", "rayline", adapters=True)["data"]
     assert sources["rayline_gate.py"] == GATE_SOURCE
-    assert "class ApiKeyGate(rayline_gate.ApiKeyGate)" in sources["rayline_adapter_gate.py"]
+    assert "class AdapterGate(rayline_gate.ApiKeyGate)" in sources["rayline_adapter_gate.py"]
     assert gate_name("qwen", adapters=True) != gate_name("qwen")
 
 

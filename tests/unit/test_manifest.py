@@ -254,7 +254,7 @@ def test_only_a_service_with_adapters_sends_bodies_to_the_router(record_file):
 def test_the_gate_of_adapters_is_a_file_beside_the_other(record_file):
     program = record_file(L4 + ADAPTERS)
     service = the_service(program)
-    assert llm(service)["engine_kwargs"]["middleware"] == ["rayline_adapter_gate.ApiKeyGate"]
+    assert llm(service)["engine_kwargs"]["middleware"] == ["rayline_adapter_gate.AdapterGate"]
     volumes = {volume["name"]: volume for volume in pods(service)[1]["volumes"]}
     [gate] = [
         each

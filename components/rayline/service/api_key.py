@@ -16,7 +16,7 @@ GATE_FOLDER = pathlib.Path(__file__).parent / "in_pods"
 GATE_SOURCE = (GATE_FOLDER / "rayline_gate.py").read_text()
 GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
 """For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
-ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.ApiKeyGate"
+ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.AdapterGate"
 """The same for a service with adapters, which Ray loads outside of vLLM's middlewares."""
 GATE_PATH = "/etc/rayline/gate"
 KEYS_PATH = "/etc/rayline/api-keys"

@@ -11,7 +11,7 @@ gate sees that through Ray's middleware, makes itself the outermost one, and Sta
 import rayline_gate  # pyright: ignore[reportMissingImports]  # it lies beside this file
 
 
-class ApiKeyGate(rayline_gate.ApiKeyGate):
+class AdapterGate(rayline_gate.ApiKeyGate):
     """The gate, outside of all other middleware once the application's lifespan has started."""
 
     def __call__(self, scope, receive, send):
@@ -22,5 +22,5 @@ class ApiKeyGate(rayline_gate.ApiKeyGate):
 
 def _move_outside(app):
     """Put the gate first among the middlewares of a Starlette application: the first one is the outermost."""
-    app.user_middleware.sort(key=lambda entry: entry.cls is not ApiKeyGate)
+    app.user_middleware.sort(key=lambda entry: entry.cls is not AdapterGate)
     app.middleware_stack = None
