@@ -101,6 +101,7 @@ def test_every_default_is_one_that_a_stack_file_may_say(arguments, name):
 
 # A default that the plan decides: the key is None until then, so that the plan can tell it from what a stack says.
 DECIDED_BY_THE_PLAN: dict[tuple[str, str], Any] = {
+    ("AdaptersArgs", "max_active"): defaults.ACTIVE_ADAPTERS,
     ("EngineArgs", "max_model_len"): defaults.MAX_MODEL_LEN,
     ("EngineArgs", "kv_cache_gib"): defaults.CPU_KV_CACHE_GIB,
     ("NodesArgs", "max_run_hours"): FLEX_START_MAX_HOURS,
