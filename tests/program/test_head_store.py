@@ -134,7 +134,7 @@ def test_without_a_store_nothing_of_it_is_there(record_file):
 
 def test_a_head_has_the_size_that_the_stack_asks_for(record_file):
     resources = head_pod(record_file(EXISTING % "{cpus: 6, memory_gib: 32}"))["containers"][0]["resources"]
-    assert resources["requests"] == {"cpu": "6", "memory": "32Gi"}
+    assert resources["requests"] == {"cpu": "6", "memory": "32Gi", "ephemeral-storage": "2Gi"}
     assert resources["limits"]["memory"] == "32Gi"
 
 

@@ -1,5 +1,6 @@
 """Clients of the API that applications use. Run by the Python of .tools/suites: `suite_clients.py URL MODEL`, the key in OPENAI_API_KEY."""
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import sys
