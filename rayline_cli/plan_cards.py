@@ -183,12 +183,14 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         f"memory per {'GPU' if on_gpus else 'worker'}": (
             f"{fit.memory_gib:.1f} GiB: weights {fit.weights_gib:.1f}, activations and graphs {activations:.1f}, "
             + (f"KV cache {fit.kv_cache_gib:.1f} ({fit.kv_cache_tokens:,} tokens)" if fit.layout.groups else "no KV cache")
+            + (f", and {engine.kv_offload_gib} GiB of the machine for what leaves it" if engine.kv_offload_gib else "")
         ),
         "context": f"{limits.max_model_len:,} tokens (longest that fits: {fit.longest_context:,})",
         "concurrency": (
             f"{limits.max_num_seqs} requests a replica ({fit.concurrency:.1f} of full length), "
             f"{limits.max_num_batched_tokens:,} tokens a step"
         ),
+        "speculation": f"{draft.method.value}, {draft.tokens} tokens a draft" if (draft := engine.speculation) else "",
         "forecast": forecast_text(service, pool) if on_gpus else "",
         "workload": workload_text(service, pool),
         "switches": ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES),

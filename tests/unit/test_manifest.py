@@ -569,8 +569,10 @@ def test_further_engine_arguments_and_names_are_passed_on(record_file):
 
 
 def test_kv_cache_that_leaves_the_gpu_gets_memory_of_the_machine(record_file):
-    service = the_service(record_file(L4 + "    engine: {kv_offload_gib: 8}\n"))
-    assert llm(service)["engine_kwargs"]["kv_offloading_size"] == 8
+    program = record_file(L4 + "    engine: {kv_offload_gib: 8}\n")
+    assert llm(the_service(program))["engine_kwargs"]["kv_offloading_size"] == 8
+    card = dict(plan_cards.rows(program.plan, program.plan.services[0], program.plan.pools[0]))
+    assert "and 8 GiB of the machine for what leaves it" in card["memory per GPU"]
     assert "kv_offloading_size" not in llm(the_service(record_file(L4)))["engine_kwargs"]
 
 
