@@ -63,8 +63,12 @@ test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20 --quick
 
 .PHONY: test-full
-test-full: $(BIN)/.installed-all .tools/suites/.installed .tools/checkov/.installed ## The tests of several minutes, which `make test` leaves out
+test-full: $(BIN)/.installed-all .tools/checkov/.installed ## The tests of several minutes, which `make test` leaves out
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20 -m full
+
+.PHONY: suites
+suites: $(BIN)/.installed-all .tools/suites/.installed ## Clients and suites that others wrote, against the kit and plain vLLM
+	@$(BIN)/python -m pytest --durations 20 -m suite
 
 .PHONY: rehearse
 rehearse: $(BIN)/.installed-all ## Deploy and destroy STACK with a real Pulumi engine and stand-ins for the clouds

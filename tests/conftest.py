@@ -36,14 +36,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="skip the tests with the mark `full`, which take minutes each")
+    parser.addoption(
+        "--quick", action="store_true", help="skip the tests with the marks `full` and `suite`, which take minutes each"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--quick"):
         for item in items:
-            if item.get_closest_marker("full"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes: `make test-full`"))
+            for mark, target in {"full": "test-full", "suite": "suites"}.items():
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"takes minutes: `make {target}`"))
 
 
 def stacks_of(*modes: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Clients and suites that others wrote, against the kit and against plain vLLM. The Python ones are in .tools/suites (`make test-full`)."""
+"""Clients and suites that others wrote, against the kit and against plain vLLM. The Python ones are in .tools/suites (`make suites`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rayline_bench.servers import free_ports
 from rayline_cli.local import bundled_models
 from tests.serve.serving import API_KEY, PATIENCE, Recorder, get, ray_service, run, wait_until
 
-pytestmark = pytest.mark.full
+pytestmark = pytest.mark.suite
 
 SUITES = Path(__file__).parents[3] / ".tools" / "suites" / "bin"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -55,7 +55,10 @@ class Endpoint:
         ]
         done = self.suite("llm-comply", *options)
         # A mistake quotes the answer, which differs from run to run.
-        return {test["id"]: sorted({kind_of(error) for error in test["errors"]}) for test in json.loads(done.stdout)["results"]}
+        return {
+            test["id"]: sorted({kind_of(error) for error in test.get("errors", [])})
+            for test in json.loads(done.stdout)["results"]
+        }
 
 
 def kind_of(mistake: str) -> str:
@@ -72,7 +75,7 @@ def run_program(command: list[str]) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def suites() -> None:
     if not (SUITES / "schemathesis").exists():
-        pytest.skip("needs the suites of requirements/suites.txt: `make test-full`")
+        pytest.skip("needs the suites of requirements/suites.txt: `make suites`")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +146,7 @@ def test_llm_comply_finds_no_more_than_in_plain_vllm(suites: None, kit: Endpoint
 
 def test_schemathesis_finds_no_more_than_in_plain_vllm(suites: None, kit: Endpoint, plain: Endpoint, tmp_path: Path):
     options = ["--phases", "coverage", "--continue-on-failure", "--request-timeout", str(int(PATIENCE)), "--seed", "1"]
-    options += ["--header", f"Authorization: Bearer {API_KEY}", "--baseline", str(tmp_path / "baseline.json")]
+    options += ["--workers", "4", "--header", f"Authorization: Bearer {API_KEY}", "--baseline", str(tmp_path / "baseline.json")]
     first = plain.suite("schemathesis", "run", f"{plain.url}/openapi.json", *options, "--baseline-update")
     assert (tmp_path / "baseline.json").exists(), first.stdout + first.stderr
     done = kit.suite("schemathesis", "run", f"{kit.url}/openapi.json", *options)
