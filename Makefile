@@ -63,8 +63,8 @@ test: $(BIN)/.installed-all ## All tests that this machine can run; skipped ones
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20 --quick
 
 .PHONY: test-full
-test-full: $(BIN)/.installed-all .tools/checkov/.installed ## The tests of several minutes, which `make test` leaves out
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20 -m full
+test-full: $(BIN)/.installed-all .tools/checkov/.installed ## The same with the tests of several minutes each
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --durations 20 -m "not suite"
 
 .PHONY: suites
 suites: $(BIN)/.installed-all .tools/suites/.installed ## Clients and suites that others wrote, against the kit and plain vLLM
