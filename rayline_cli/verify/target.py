@@ -103,7 +103,9 @@ class View:
             paths = json.loads(described["text"])["paths"] if described["status"] == 200 else {}
         except (ValueError, KeyError, TypeError):
             paths = {}
-        return next((task for task, question in QUESTIONS.items() if question.path in paths), Task.GENERATE)
+        # Ray's OpenAiIngress has the routes of all tasks
+        pooled = () if "/v1/completions" in paths else QUESTIONS.items()
+        return next((task for task, question in pooled if question.path in paths), Task.GENERATE)
 
     @cached_property
     def details(self) -> dict[str, Any]:

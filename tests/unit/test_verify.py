@@ -382,6 +382,12 @@ def test_from_outside_rays_own_front_is_recognised():
     assert checks(service)[DEPLOYMENTS].outcome is Outcome.FAIL
 
 
+def test_from_outside_rays_own_front_is_that_of_a_model_with_text_though_it_has_all_routes():
+    service = Service(inside=False)
+    service.routes["/v1/embeddings"] = ["post"]
+    assert checks(service)[STREAM].outcome is Outcome.PASS
+
+
 # --- as a whole ------------------------------------------------------------------------------------------------------
 
 
