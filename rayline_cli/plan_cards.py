@@ -190,7 +190,7 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             f"{limits.max_num_seqs} requests a replica ({fit.concurrency:.1f} of full length), "
             f"{limits.max_num_batched_tokens:,} tokens a step"
         ),
-        "speculation": f"{draft.method.value}, {draft.tokens} tokens a draft" if (draft := engine.speculation) else "",
+        "speculation": f"{draft.method.value}, tokens of a draft: {draft.tokens}" if (draft := engine.speculation) else "",
         "forecast": forecast_text(service, pool) if on_gpus else "",
         "workload": workload_text(service, pool),
         "switches": ", ".join(f"{switch} {'on' if service.on(switch) else 'OFF'}" for switch in SWITCHES),
