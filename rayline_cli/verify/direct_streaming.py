@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -35,11 +34,11 @@ def deployments(view: View) -> Verdict:
 
 def _application(view: View) -> Verdict:
     """Check whose application answers: OpenAiIngress has no /invocations, vLLM's own server has."""
-    (described,) = view.endpoint({"path": "/openapi.json"})
+    described = view.description
     if described["status"] != 200:
         fix = KEY_FIX if described["status"] == 401 else "check whether this is the endpoint"
         return verdict(False, f"GET /openapi.json: {status_text(described)}", fix)
-    if "/invocations" in json.loads(described["text"])["paths"]:
+    if "/invocations" in view.routes:
         return verdict(True, "vLLM answers: its application has the route /invocations", _FIX)
     return verdict(False, "OpenAiIngress answers: its application has no route /invocations", _FIX)
 

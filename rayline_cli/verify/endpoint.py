@@ -124,10 +124,8 @@ def api_key(view: View) -> Verdict:
     """Check that no route answers without the key, and that those for clients answer with it."""
     if not view.expected.api_key:
         return not_applicable("the service declares no gate (api.key: false): the endpoint is open")
-    (described,) = view.endpoint({"path": "/openapi.json"})
-    paths = json.loads(described["text"])["paths"] if described["status"] == 200 else {}
     # parameters in a path may be anything: the gate refuses before they are read
-    mounted = [(method.upper(), re.sub(r"{.*?}", "x", path)) for path, methods in paths.items() for method in methods]
+    mounted = [(method.upper(), re.sub(r"{.*?}", "x", path)) for path, methods in view.routes.items() for method in methods]
     asked = [("POST", question.path)] if (question := QUESTIONS.get(view.task)) else []
     routes = list(dict.fromkeys([*_GUARDED, *asked, *mounted]))
     requests = [
@@ -144,6 +142,6 @@ def api_key(view: View) -> Verdict:
         not open_routes and bool(mounted) and (models["status"], tokens["status"]) == (200, 200),
         f"without the key {', '.join(open_routes) or f'HTTP 401 on all of {len(routes)} routes'}; "
         f"with it {status_text(models)} on /v1/models, {status_text(tokens)} on /tokenize"
-        + ("" if mounted else f", but {status_text(described)} on /openapi.json, which lists the routes"),
+        + ("" if mounted else f", but {status_text(view.description)} on /openapi.json, which lists the routes"),
         f"turn {DIRECT_STREAMING} on and name the gate in the replica's engine_kwargs: it stands in vLLM's own app",
     )

@@ -98,14 +98,24 @@ class View:
         """Return the declared task; where only the address is known, the one whose routes the application has."""
         if self.expected.task is not None:
             return self.expected.task
-        (described,) = self.endpoint({"path": "/openapi.json"})
         try:
-            paths = json.loads(described["text"])["paths"] if described["status"] == 200 else {}
+            routes = self.routes
         except (ValueError, KeyError, TypeError):
-            paths = {}
+            routes = {}
         # Ray's OpenAiIngress has the routes of all tasks
-        pooled = () if "/v1/completions" in paths else QUESTIONS.items()
-        return next((task for task, question in pooled if question.path in paths), Task.GENERATE)
+        pooled = () if "/v1/completions" in routes else QUESTIONS.items()
+        return next((task for task, question in pooled if question.path in routes), Task.GENERATE)
+
+    @cached_property
+    def description(self) -> Mapping[str, Any]:
+        """Return the answer to GET /openapi.json, which lists the routes of the application."""
+        (answer,) = self.endpoint({"path": "/openapi.json"})
+        return answer
+
+    @cached_property
+    def routes(self) -> Mapping[str, Any]:
+        """Return the methods of each listed route; none without a list. Raises ValueError, KeyError or TypeError for another form."""
+        return json.loads(self.description["text"])["paths"] if self.description["status"] == 200 else {}
 
     @cached_property
     def details(self) -> dict[str, Any]:
