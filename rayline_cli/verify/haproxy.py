@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rayline.facts.serve_flags import HA_PROXY
 from rayline_cli.verify.check import Verdict, declared_off, verdict
@@ -60,7 +61,7 @@ def servers(view: View) -> Verdict:
         if haproxy["error"]:
             problems.append(f"{node.name}: {haproxy['error']}")
         port_of = dict(re.findall(r"^\s*server (\S+) \S+:(\d+)", haproxy["config"], re.M))
-        up = {row["svname"] for row in haproxy["stat"] if row["status"].split()[:1] == ["UP"]}
+        up = servers_up(haproxy)
         for replica in replicas:
             server = safe_name(replica["actor_name"])
             if server not in port_of:
@@ -73,6 +74,11 @@ def servers(view: View) -> Verdict:
     ok = f"{len(replicas)} running replica(s) of {names} are UP servers of {len(view.haproxies)} haproxy(s), each at a port of its own"
     fix = "look at HAProxyManager's log (serve/proxy_*.log on the node) and at the replica's health"
     return verdict(not problems, "; ".join(problems) or ok, fix)
+
+
+def servers_up(haproxy: Mapping[str, Any]) -> set[str]:
+    """Return the names of an HAProxy's servers that are UP."""
+    return {row["svname"] for row in haproxy["stat"] if row["status"].split()[:1] == ["UP"]}
 
 
 def safe_name(actor: str) -> str:

@@ -9,6 +9,7 @@ from rayline.facts.defaults import WAKE_SECONDS
 from rayline_cli.clients.serve import every_deployment
 from rayline_cli.verify.check import Verdict, verdict
 from rayline_cli.verify.endpoint import probe, why_broken
+from rayline_cli.verify.haproxy import servers_up
 from rayline_cli.verify.target import View
 
 _FALLBACK = re.compile(r"^\s*server (\S+) \S+ check backup", re.M)
@@ -44,9 +45,7 @@ def _fallback(view: View) -> list[str]:
     """Return a problem for each HAProxy that could not pass a request to Serve's proxy."""
     problems = [] if view.haproxies else ["no haproxy runs"]
     for node, haproxy in view.haproxies:
-        names = set(_FALLBACK.findall(haproxy["config"]))
-        up = {row["svname"] for row in haproxy["stat"] if row["status"].split()[:1] == ["UP"]}
-        if not names & up:
+        if not set(_FALLBACK.findall(haproxy["config"])) & servers_up(haproxy):
             problems.append(f"{node.name}: Serve's proxy is no server of HAProxy that is UP")
     return problems
 
