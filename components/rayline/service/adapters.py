@@ -12,7 +12,8 @@ from rayline.service.fit import adapter_gib
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.types import WorkerGroup
 
-# Share of a worker's memory that loaded adapters may take. The engine, Ray's object store and the page cache need the rest.
+# Share of a worker's memory that loaded adapters and offloaded KV cache may take together. Ray's object store takes 0.3
+# (DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, ray 2.60.0 ray/_private/ray_constants.py), each engine process several GiB.
 MOST_OF_MEMORY = 0.5
 # vLLM's operators for the CPU take -1, "no adapter", for the last one (vllm 0.29.0 vllm/lora/ops/torch_ops/lora_ops.py; #48421 is open).
 # Requests for adapters alone, or for the model alone, are right. The Triton kernels skip -1 (triton_ops/lora_shrink_op.py).

@@ -23,9 +23,6 @@ from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup
 # Of what is left, the share that a worker requests; lands on the requests known to schedule (6 CPU, 24 GiB on g2-standard-8).
 WORKER_CPU_SHARE = 0.95
 WORKER_MEMORY_SHARE = 0.94
-# Of a worker's memory, the most that offloaded KV cache takes. Ray's object store takes 0.3 (DEFAULT_OBJECT_STORE_MEMORY_PROPORTION,
-# ray 2.60.0 ray/_private/ray_constants.py), and each engine process several GiB.
-OFFLOAD_SHARE = 0.5
 
 
 def plan_on_gpus(service: KnownService) -> Draft | None:
@@ -115,7 +112,7 @@ def _check_offload(service: KnownService, workers: WorkerGroup) -> None:
             "engine.kv_offload_gib", "what left the KV cache is found by its prefix: enable_prefix_caching, or leave it out"
         )
     replicas = workers.replicas_per_worker
-    half = workers.memory_gib * OFFLOAD_SHARE / max(replicas, 1) * ceil(1 / min(replicas, 1))
+    half = workers.memory_gib * adapters.MOST_OF_MEMORY / max(replicas, 1) * ceil(1 / min(replicas, 1))
     most = max(0, floor(half - adapters.loaded_gib(service)))
     if wanted > most:
         place = f"{replicas:g} replicas of a worker with" if replicas > 1 else "a worker with"
