@@ -112,6 +112,11 @@ class Model(Arguments):
     unknown: Line | None = None
     """What its files did not say; a service then sets engine.max_model_len itself."""
 
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether a layer keeps a cache of earlier tokens. An encoder has none."""
+        return bool(self.attention or self.recurrent)
+
     def tensor_parallel_sizes(self) -> list[int]:
         """Return the numbers of GPUs over which vLLM can split the heads of every layer.
 

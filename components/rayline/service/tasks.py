@@ -83,7 +83,7 @@ def _refuse_generation(request: ServiceRequest, model: Model, task: Task, kwargs
         request.refuse(
             "workload", f"the forecast is of generated tokens, and the task is {task.value}. Fix: leave it out", None
         )
-    if not (model.attention or model.recurrent):
+    if not model.keeps_cache:
         if request.arguments.engine.caches_prefixes(task):
             request.refuse("engine.enable_prefix_caching", "an encoder keeps no KV cache. Fix: leave it out")
         if request.on_cpu:

@@ -35,7 +35,7 @@ class LoadedModel:
     @property
     def is_encoder(self) -> bool:
         """Whether no layer keeps a cache: a step then holds a whole prompt."""
-        return self.task is not Task.GENERATE and not self.model.attention and not self.model.recurrent
+        return self.task is not Task.GENERATE and not self.model.keeps_cache
 
     @property
     def drafting(self) -> tuple[AttentionLayers, ...]:
