@@ -14,6 +14,8 @@ from typing import Self
 
 import httpx
 
+from rayline_cli.local.waiting import slowdown
+
 ANSWERED = "answered"
 """The stream ended with [DONE] and has the number of tokens of the request."""
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
@@ -90,13 +92,16 @@ class StreamLoad:
         return [stream for stream in self.open() if stream.client >= self.clients and stream.events < self.long_tokens / 3]
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Return when `condition` holds. Raises TimeoutError with `what` and the count so far, or a client's own error."""
-        give_up = time.monotonic() + seconds
+        """Return when `condition` holds. Raises a client's own error, or TimeoutError with `what` and the count so far.
+
+        `seconds` are those of an idle machine: a busy one has more.
+        """
+        begun = time.monotonic()
         while not condition():
             for client in self._running:
                 if client.done():
                     client.result()
-            if time.monotonic() > give_up:
+            if time.monotonic() - begun > seconds * slowdown():
                 raise TimeoutError(f"not within {seconds:.0f} s: {what}; until now {dict(outcomes(self.done()))}")
             time.sleep(0.05)
 

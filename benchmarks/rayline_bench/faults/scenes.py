@@ -17,11 +17,12 @@ from rayline_bench.faults.parts import Haproxy
 from rayline_bench.faults.second_node import WorkerNode
 from rayline_cli.local.ports import REPLICA_PORTS
 from rayline_cli.local.session import Session
+from rayline_cli.local.waiting import slowdown
 
 CLIENTS, TOKENS = 4, 100
 LONG_CLIENTS, LONG_TOKENS = 2, 3000
 RECOVERY_SECONDS = 300.0
-"""How long a part may take to come back; a replica of a tiny model takes half a minute on a quiet machine."""
+"""How long a part may take to come back on an idle machine; a replica of a tiny model takes half a minute there."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,19 @@ class Scene:
 
     def settle(self, replicas: int) -> None:
         """Wait for a state to begin from: whole, and one haproxy process. Raises TimeoutError."""
-        give_up = time.monotonic() + RECOVERY_SECONDS
+        begun = time.monotonic()
         while not (self.is_whole(replicas) and len(self.processes(parts.HAPROXY)) == 1):
-            if time.monotonic() > give_up:
-                raise TimeoutError(f"{replicas} replicas behind one HAProxy: not within {RECOVERY_SECONDS:.0f} s")
+            if time.monotonic() - begun > RECOVERY_SECONDS * slowdown():
+                raise TimeoutError(f"{replicas} replicas behind one HAProxy: not within {RECOVERY_SECONDS:.0f} s; {self.state()}")
             time.sleep(0.25)
+
+    def state(self) -> str:
+        """Return what there is, for an error: the replicas that listen, and the servers of each HAProxy."""
+        servers = []
+        for haproxy in parts.haproxies(self.session()):
+            with suppress(OSError, ValueError, KeyError):
+                servers.append([f"{server.port} {server.status}" for server in haproxy.servers()])
+        return f"replicas listen on {sorted(self.replicas())}, HAProxy has {servers}"
 
 
 @dataclass
@@ -182,11 +191,14 @@ def observe(scene: Scene, fault: Fault) -> FaultOutcome:
         if scene.rest_seconds:
             load.wait_for_every_client()
             load.pause = scene.rest_seconds
-        load.wait(
-            lambda: over() and (fault.whole is None or scene.is_whole(fault.whole)),
-            RECOVERY_SECONDS,
-            f"recovery from: {fault.fault}",
-        )
+        try:
+            load.wait(
+                lambda: over() and (fault.whole is None or scene.is_whole(fault.whole)),
+                RECOVERY_SECONDS,
+                f"recovery from: {fault.fault}",
+            )
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {scene.state()}") from None
         recovered = time.monotonic()
         if fault.comes_back:
             load.wait_for_every_client()
