@@ -14,6 +14,7 @@ from rayline.facts.labels import NODE_TYPE_LABEL, SERVE_PORT, Role, serve_servic
 from rayline.isolation.manifests import OPERATOR_POD
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
 from rayline.service.reading import RayService, ray_container
+from rayline.service.types import ServicePlan
 from rayline_cli.clients.kubernetes import Kubectl, NotFound, NotSeen
 from rayline_cli.clients.serve import APPLICATIONS, State, replica_counts, rollout, serving
 from rayline_cli.errors import FailedError
@@ -281,15 +282,16 @@ def operator_logs(kubectl: Kubectl, namespace: str | None, *, lines: int) -> Ite
         yield from _output(there, pod, lines)
 
 
-def api_key(kubectl: Kubectl, service: str, *, previous: bool = False) -> str:
-    """Return the API key of a service from its Secret, or the previous one. Raises NotSeen or FailedError."""
+def api_key(kubectl: Kubectl, service: ServicePlan, *, previous: bool = False) -> str:
+    """Return the API key of a model from its Secret, or the previous one. Raises NotSeen or FailedError."""
+    name = api_key_secret(service.name, service.application)
     try:
-        secret = kubectl.get("secret", api_key_secret(service))
+        secret = kubectl.get("secret", name)
     except NotFound as error:
-        ray_service(kubectl, service)
+        ray_service(kubectl, service.name)
         raise FailedError(f"{error}. Fix: bring the stack up again") from None
     value = (secret.get("data") or {}).get(PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY)
     if not value:
         which = "previous key. Fix: raise api.key_generation" if previous else "key. Fix: bring the stack up again"
-        raise FailedError(f"the Secret {api_key_secret(service)} holds no {which}")
+        raise FailedError(f"the Secret {name} holds no {which}")
     return base64.b64decode(value).decode()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from rayline.facts.labels import HF_TOKEN_KEY
 from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_secret
+from rayline.service.types import every_model
 from rayline_cli import render
 from rayline_cli.offline import Program
 
@@ -19,7 +20,8 @@ FILE = "secrets.json"
 
 def stack_secrets(program: Program, state_dir: pathlib.Path) -> dict[tuple[str, str], str]:
     """Return a value for every (Secret, key) that the stack's program declares, kept in `state_dir`."""
-    generations = {api_key_secret(service.name): service.asked.api.key_generation for service in program.plan.services}
+    models = every_model(program.plan.services)
+    generations = {api_key_secret(model.name, model.application): model.asked.api.key_generation for model in models}
     return secret_values(render.secrets(program), state_dir, generations)
 
 

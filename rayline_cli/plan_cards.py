@@ -6,7 +6,7 @@ from rayline.cluster.types import ClusterPlan
 from rayline.facts import prices
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore, Routing
-from rayline.facts.labels import serve_service_name
+from rayline.facts.labels import APPLICATION, serve_service_name
 from rayline.facts.serve_flags import SWITCHES
 from rayline.head.arguments import HeadArgs
 from rayline.isolation.arguments import IsolationArgs
@@ -72,8 +72,9 @@ def stack_card(program: Program) -> StackCard:
     facts += [f"must exist before the pods start: {each}; {each.make}" for each in needed]
     pools = {pool.name: pool for pool in plan.pools}
     services = [
-        Card(f"{service.name}  {service.model_id} on {_hardware(service)}", rows(plan, service, pools.get(service.pool or "")))
+        Card(f"{model.label}  {model.model_id} on {_hardware(model)}", rows(plan, model, pools.get(service.pool or "")))
         for service in plan.services
+        for model in service.models
     ]
     # an estimate may find what measurements do not
     estimated = (warning for service in plan.services for warning in workload_warnings(service, prospect_of_plan(service)[0]))
@@ -161,7 +162,8 @@ def _hardware(service: ServicePlan) -> str:
     if service.accelerator is Accelerator.CPU:
         return f"{service.replicas} x CPU worker{parked}"
     most = f" to {service.most_replicas * service.gpus_per_replica}" if service.scales_to_zero and not service.parked else ""
-    return f"{service.gpus}{most} x {ACCELERATORS[service.accelerator].ray_type}{parked}"
+    gpus = service.replicas * service.gpus_per_replica
+    return f"{gpus}{most} x {ACCELERATORS[service.accelerator].ray_type}{parked}"
 
 
 def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[str, str]]:
@@ -205,12 +207,21 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
             f"{service.upgrade.value}{_more(service, service.workers.surge_workers)}; streams of up to {stream} s survive"
         )
         lines["in place"] = _in_place(service)
-        lines["outside"] = plan.endpoint.urls[service.name] if plan.endpoint.exposure is not Exposure.NONE else ""
-        lines["endpoint"] = f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1 in the cluster"
+        lines["outside"] = plan.urls.get(service.label, "")
+        lines["endpoint"] = (
+            service.under(f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1") + " in the cluster"
+        )
+    elif service.application != APPLICATION:
+        lines["endpoint"] = service.under("http://127.0.0.1:8000/v1") + " where port 8000 is free"
     if pool:
         share = f"{_money(service.hourly_usd)} for this service's share of the nodes"
         lines["cost"] = f"{share}{_highest_cost(service)}{_price_note(pool)}"
-    return [(label, text) for label, text in lines.items() if text]
+    further = service.application != APPLICATION
+    return [(label, text) for label, text in lines.items() if text and not (further and label in _OF_ALL_MODELS)]
+
+
+# Lines that the card of the service's own model has for all of them.
+_OF_ALL_MODELS = ("workers", "node pool", "switches", "env", "runtime", "upgrade", "cost")
 
 
 def _task(plan: Plan, service: ServicePlan) -> str:

@@ -70,12 +70,13 @@ def program_json(program: Program) -> dict[str, Any]:
     """Return the plan and the resources as data; no secret is in it."""
     plan = to_jsonable_python(program.plan)
     for service, data in zip(program.plan.services, plan["services"], strict=True):
-        fit = service.fit
-        data["fit"] |= {"kv_cache_tokens": fit.kv_cache_tokens, "concurrency": round(fit.concurrency, 2)}
-        data |= to_jsonable_python({name: getattr(service, name) for name in _DERIVED})
-        data["workload"] = to_jsonable_python(prospect_of_plan(service)[0])
-        # the model's own row is documentation
-        del data["model"]
+        for model, own in zip(service.models, (data, *data["beside"]), strict=True):
+            fit = model.fit
+            own["fit"] |= {"kv_cache_tokens": fit.kv_cache_tokens, "concurrency": round(fit.concurrency, 2)}
+            own |= to_jsonable_python({name: getattr(model, name) for name in _DERIVED})
+            own["workload"] = to_jsonable_python(prospect_of_plan(model)[0])
+            # the model's own row is documentation
+            del own["model"]
     for part in (plan["cluster"]["system_pool"], *plan["pools"], *plan["services"]):
         if part and part["machine"]:
             # a set has another order each time

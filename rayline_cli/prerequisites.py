@@ -19,6 +19,7 @@ from rayline.hugging_face.manifests import DRIVER as SECRET_MANAGER_DRIVER
 from rayline.isolation.manifests import OPERATOR_POD
 from rayline.platform.types import Plan
 from rayline.service.reading import TLS_KEYS, named_objects
+from rayline.service.types import every_model
 
 from .clients.kubernetes import Kubectl, NotSeen
 from .offline import Program
@@ -112,7 +113,7 @@ def _named(program: Program) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
             for kind, name, keys in named_objects(resource.inputs):
                 yield kind, name, namespace if kind in _NAMESPACED else "", keys
     cluster = plan.cluster
-    reads = plan.bucket or any(service.weights.buckets for service in plan.services)
+    reads = plan.bucket or any(model.weights.buckets for model in every_model(plan.services))
     if cluster.on_google and (reads or cluster.secret_manager):
         # it answers pods on nodes with Workload Identity
         yield "DaemonSet", METADATA_SERVER, "kube-system", ()

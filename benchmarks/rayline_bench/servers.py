@@ -133,7 +133,7 @@ def start(plan: BenchPlan, label: str, report: Report) -> Server:
     running = runtime.up(built.manifest, state_dir=state_dir, secrets=plan.secrets, report=report, outlives_caller=False)
     session = sessions.load(state_dir)
     assert session is not None
-    key = translate.api_key(single_node.read(built.manifest), plan.secrets)
+    key = next(iter(translate.api_keys(single_node.read(built.manifest), plan.secrets).values()), None)
     checks = [
         {"name": check.name, "outcome": check.outcome.value, "evidence": check.evidence, "fix": check.fix}
         for check in running.checks

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def key(
     stack: StackOption = "local",
     service: Annotated[
-        str | None, typer.Option("--service", help="The service, where the stack has several with a key.")
+        str | None,
+        typer.Option("--service", help="The service, where the stack has several with a key; SERVICE/NAME of a further model."),
     ] = None,
     previous: Annotated[bool, typer.Option("--previous", help="Print the previous key (still valid).")] = False,
     context: ContextOption = None,
@@ -31,14 +32,14 @@ def key(
     plan = _service_with_key(program, service)
     generation = plan.asked.api.key_generation - previous
     if generation == 0:
-        raise deploy.DeployError(f"service {plan.name} has its first key, and no previous one. Fix: leave out --previous")
+        raise deploy.DeployError(f"service {plan.label} has its first key, and no previous one. Fix: leave out --previous")
     if is_here(stack, context=context):
         value = _local_key(program, plan, previous)
     else:
         with deploy.cluster_access(program, context) as kubectl:
-            value = in_cluster.api_key(kubectl, plan.name, previous=previous)
+            value = in_cluster.api_key(kubectl, plan, previous=previous)
     if as_json:
-        print_json({"stack": stack, "service": plan.name, "generation": generation, "key": value})
+        print_json({"stack": stack, "service": plan.label, "generation": generation, "key": value})
     else:
         print(value)
 
@@ -47,7 +48,14 @@ def _service_with_key(program: Program, name: str | None) -> ServicePlan:
     """Return the service that --service names, or the only one with a key. Raises typer.BadParameter or DeployError."""
     from rayline_cli.deploy import DeployError
 
-    services = chosen(program, name)
+    service, _, application = (name or "").partition("/")
+    services = chosen(program, service or None)
+    if application:
+        services = [model for plan in services for model in plan.beside if model.application == application]
+        if not services:
+            known = [model.label for plan in chosen(program, service) for model in plan.beside]
+            says = f"Fix: one of {', '.join(known)}" if known else f"Fix: --service {service}"
+            raise typer.BadParameter(f"--service {name}: service {service} has no such further model. {says}")
     with_key = [plan for plan in services if plan.asked.api.key]
     if not with_key:
         names = ", ".join(plan.name for plan in services)
@@ -64,4 +72,6 @@ def _local_key(program: Program, plan: ServicePlan, previous: bool) -> str:
 
     folder = state_dir(program.stack)
     place.running_session(program, folder, command())
-    return stack_secrets(program, folder)[api_key_secret(plan.name), PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY]
+    return stack_secrets(program, folder)[
+        api_key_secret(plan.name, plan.application), PREVIOUS_API_KEY_KEY if previous else API_KEY_KEY
+    ]

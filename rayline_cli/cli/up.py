@@ -142,7 +142,9 @@ def _show_running(program: Program, running: Any) -> int:
         f"{answer.completion_tokens} tokens[/]"
     )
     state = "was running already" if running.already_running else f"ready in {running.seconds:.0f} s"
-    console.print(f"\n[green]{state}[/]  {running.url}/v1  model {', '.join(running.model_ids)}")
+    console.print(f"\n[green]{state}[/]", end="")
+    for prefix, models in running.routes.items():
+        print_line(f"  {running.url}{prefix}/v1  model {', '.join(models)}")
     commands = {"key": "key"} if running.needs_api_key else {}
     for label, verb in (commands | {"check": "verify", "logs": "logs", "stop": "down"}).items():
         print_line(f"  {label}: {command()} {verb} --stack {program.stack}")

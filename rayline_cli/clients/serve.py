@@ -70,9 +70,12 @@ class ServeApi:
 
 
 def every_deployment(details: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield name and state of each deployment of each application in GET's answer."""
-    for application in (details.get("applications") or {}).values():
-        yield from (application.get("deployments") or {}).items()
+    """Yield name and state of each deployment in GET's answer; of several applications as APPLICATION/NAME."""
+    applications = details.get("applications") or {}
+    for application, state in applications.items():
+        prefix = f"{application}/" if len(applications) > 1 else ""
+        for name, deployment in (state.get("deployments") or {}).items():
+            yield prefix + name, deployment
 
 
 def _running(deployment: Mapping[str, Any]) -> int:

@@ -40,6 +40,8 @@ class Running:
     """Base URL of the OpenAI-compatible endpoint, without /v1."""
     dashboard_url: str
     model_ids: Sequence[str]
+    routes: Mapping[str, Sequence[str]]
+    """Models of each path before /v1."""
     needs_api_key: bool
     answer: Answer | PooledAnswer | None
     """None where no model is served: an application without LLMConfigs."""
@@ -201,7 +203,11 @@ class BringUp:
             url=address(session.ports["serve"]),
             dashboard_url=address(session.ports["dashboard"]),
             model_ids=self.node.serve.model_ids,
-            needs_api_key=translation.api_key is not None,
+            routes={
+                application.route_prefix.rstrip("/"): [config.model_id for config in application.llm_configs]
+                for application in self.node.serve.applications
+            },
+            needs_api_key=bool(translation.api_keys),
             answer=answer,
             checks=checks,
             already_running=already_running,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayline.facts.choices import Task
+from rayline.service.serve_reading import ServeApplication
 from rayline_cli.clients.openai import QUESTION, Answer, NoAnswer, OpenAiClient
 from rayline_cli.clients.serve import (
     Rollout,
@@ -129,23 +130,32 @@ class Deploying:
     # --- answer ------------------------------------------------------------------------------------------------------
 
     def first_answer(self, node: SingleNode) -> Answer | PooledAnswer | None:
-        """Wait until the endpoint serves the declared routes or models. Return the first model's answer to a question."""
+        """Wait until the endpoint serves the declared routes and models. Send each model a question, and return the first answer."""
         url = address(self.session.ports["serve"])
-        phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
-        model_ids = node.serve.model_ids
-        with OpenAiClient(url, self.translation.api_key) as client:
-            if not model_ids:
+        if not node.serve.model_ids:
+            phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
+            with OpenAiClient(url, None) as client:
                 # its replicas run by then: `send` has waited for them
                 routes = [application.route_prefix for application in node.serve.applications]
                 phase.until(lambda: _missing(f"{url}/-/routes", routes, lambda: list(client.get("/-/routes"))))
-                phase.done(f"{url}/-/routes lists every application")
-                return None
+            phase.done(f"{url}/-/routes lists every application")
+            return None
+        answers = [
+            self._answer_of(application, node, url) for application in node.serve.applications if application.llm_configs
+        ]
+        return answers[0]
+
+    def _answer_of(self, application: ServeApplication, node: SingleNode, url: str) -> Answer | PooledAnswer:
+        """Wait until an application lists its models, and return the answer of the first."""
+        phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
+        base = url + application.route_prefix.rstrip("/")
+        model_ids = [config.model_id for config in application.llm_configs]
+        with OpenAiClient(base, self.translation.api_keys.get(application.name)) as client:
             # /-/healthz says 200 without a single replica, so it proves nothing
-            phase.until(lambda: _missing(f"{url}/v1/models", model_ids, client.models))
-            phase.done(f"{url}/v1/models lists {', '.join(model_ids)}")
-            if node.task is not Task.GENERATE:
-                return self._pool(client, node.task, model_ids[0])
-            return self._ask(client, model_ids[0])
+            phase.until(lambda: _missing(f"{base}/v1/models", model_ids, client.models))
+            phase.done(f"{base}/v1/models lists {', '.join(model_ids)}")
+            task = node.tasks[application.name]
+            return self._ask(client, model_ids[0]) if task is Task.GENERATE else self._pool(client, task, model_ids[0])
 
     def _pool(self, client: OpenAiClient, task: Task, model_id: str) -> PooledAnswer:
         """Return the answer to the question of a task other than generate. Raises LocalRuntimeError with the reason."""

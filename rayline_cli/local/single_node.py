@@ -35,8 +35,8 @@ class SingleNode:
     resources: Mapping[str, float]
     """Custom Ray resources of the head and of all workers together."""
     serve: ServeConfig
-    task: Task
-    """Task of the first model."""
+    tasks: Mapping[str, Task]
+    """Task of each application's model."""
     auth_token: SecretRef | None
     """Ray's own token, when authOptions.mode is token."""
     secret_mounts: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ def read(manifest: Mapping[str, Any]) -> SingleNode:
         num_cpus_wanted=num_cpus_wanted,
         resources=resources,
         serve=serve,
-        task=service.task,
+        tasks=service.tasks,
         auth_token=service.token,
         secret_mounts={path: name for group in service.groups for path, name in group.secret_mounts.items()},
     )

@@ -46,20 +46,20 @@ class LocalTarget(Target):
             switches=expected_switches(env),
             serve_config=translation.serve_config,
             on_gpu=False,
-            task=node.task,
+            tasks=node.tasks,
             api_key=KEYS_VARIABLE in env,
         )
 
     def run_client(self, job: Mapping[str, Any]) -> Any:
         """Run a job of inside.py on the session's processes."""
-        ports = self._session.ports
+        ports, application = self._session.ports, job.get("application")
         place = {
             "pids": [process.pid for process in self._session.processes()],
             "logs": str(self._session.log_folder),
             "dashboard": address(ports["dashboard"]),
             "serve": address(ports["serve"]),
             "token": self._translation.auth_token,
-            "key": self._translation.api_key or "",
+            "key": self._translation.api_keys.get(application or next(iter(self._translation.api_keys), ""), ""),
             "patience": self._patience,
         }
         return inside.run(job, place)

@@ -61,8 +61,8 @@ class Translation:
     """What to PUT to the dashboard."""
     files: Mapping[str, str]
     """Files of mounted Secrets: path under the session's folder -> content."""
-    api_key: str | None
-    """The key to send to the endpoint, if it requires one."""
+    api_keys: Mapping[str, str]
+    """The key to send to each application that requires one, by its name."""
     auth_token: str
     """The token that Ray's dashboard and gRPC servers require."""
 
@@ -83,9 +83,9 @@ def translate(node: SingleNode, place: Place, secrets: Secrets) -> Translation:
     return Translation(
         ray_start_args=_ray_start_args(node, place),
         env=_local_environment(env, node, place) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": auth_token},
-        serve_config=_local_serve_config(node, place),
+        serve_config=_local_serve_config(node, place, folders),
         files=files,
-        api_key=api_key(node, secrets),
+        api_keys=api_keys(node, secrets),
         auth_token=auth_token,
     )
 
@@ -163,19 +163,23 @@ def _ray_start_args(node: SingleNode, place: Place) -> list[str]:
     return args
 
 
-def _local_serve_config(node: SingleNode, place: Place) -> dict[str, Any]:
+def _local_serve_config(node: SingleNode, place: Place, folders: Mapping[str, str]) -> dict[str, Any]:
     config = copy.deepcopy(dict(node.serve.data))
     config["http_options"] = {**(config.get("http_options") or {}), "host": LOOPBACK, "port": place.ports["serve"]}
     for llm in ServeConfig(config).llm_configs:
         if isinstance(llm.model_source, str) and llm.model_source in place.model_folders:
             loading: Any = llm.data["model_loading_config"]
             loading["model_source"] = str(place.model_folders[llm.model_source])
+        variables: Any = llm.variables
+        variables.update({name: folders.get(value, value) for name, value in variables.items()})
     return config
 
 
-def api_key(node: SingleNode, secrets: Secrets) -> str | None:
-    """Return the key to send to the endpoint, if the service requires one."""
-    return secrets.get((node.secret_mounts.get(KEYS_PATH, ""), API_KEY_KEY)) if KEYS_VARIABLE in node.env else None
+def api_keys(node: SingleNode, secrets: Secrets) -> dict[str, str]:
+    """Return the key to send to each application that requires one, by its name."""
+    folders = {app.name: str(app.variables.get(KEYS_VARIABLE, KEYS_PATH)) for app in node.serve.applications}
+    keys = {name: secrets.get((node.secret_mounts.get(folder, ""), API_KEY_KEY)) for name, folder in folders.items()}
+    return {name: key for name, key in keys.items() if key is not None} if KEYS_VARIABLE in node.env else {}
 
 
 def restart_key(node: SingleNode, secrets: Secrets, salt: str) -> str:

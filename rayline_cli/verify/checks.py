@@ -6,15 +6,16 @@ proves nothing. `Expected.all_on` expects every switch on, whatever the stack fi
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.serve import State, replica_counts, rollout
 from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes, zero
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
-from rayline_cli.verify.target import NotSeen, Target, View
+from rayline_cli.verify.target import ApplicationTarget, NotSeen, Target, View
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,20 @@ class ServiceCheck:
 
 
 def check_switches(target: Target) -> list[CheckResult]:
-    """Return the results of all checks, in the order of the table."""
+    """Return the results of all checks, in the order of the table. Those of a model are made for each application."""
+    applications = target.expected.applications
+    if len(applications) < 2 or not target.nodes:
+        return _check(target, CHECKS)
+    results = _check(target, [check for check in CHECKS if not check.is_about_a_model])
+    for application in applications:
+        own = _check(ApplicationTarget(target, application), [check for check in CHECKS if check.is_about_a_model])
+        results += [dataclasses.replace(result, name=f"{application.name}: {result.name}") for result in own]
+    return results
+
+
+def _check(target: Target, table: Sequence[ServiceCheck]) -> list[CheckResult]:
     view = View(target)
-    checks = [check for check in CHECKS if check.is_declared(view)]
+    checks = [check for check in table if check.is_declared(view)]
     results: dict[str, CheckResult] = {}
     for check in checks:
         results[check.name] = check.result(view)

@@ -13,6 +13,7 @@ from rayline.facts.labels import Role
 from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
 from rayline.service.api_key import KEYS_VARIABLE
 from rayline.service.reading import RayService, ServeConfig, plain_environment
+from rayline.service.serve_reading import ServeApplication
 
 # Variables of the fast path. A variable that is set and not declared is a difference too.
 KNOWN = {*SERVE_FLAGS, *THROUGHPUT_SETTINGS}
@@ -32,10 +33,35 @@ class Expected:
     serve_config: Mapping[str, Any]
     """serveConfigV2, parsed."""
     on_gpu: bool
-    task: Task | None
-    """Task of the first model; None where only the address is known."""
+    tasks: Mapping[str, Task] | None
+    """Task of each application's model; None where only the address is known."""
     api_key: bool
     """Whether the endpoint has to refuse requests without a key."""
+
+    @property
+    def task(self) -> Task | None:
+        """Return the task of the first model; None where only the address is known."""
+        return None if self.tasks is None else next(iter(self.tasks.values()), Task.GENERATE)
+
+    @property
+    def applications(self) -> list[ServeApplication]:
+        """Return the declared applications."""
+        return ServeConfig(self.serve_config).applications
+
+    @property
+    def overlays(self) -> dict[str, set[str]]:
+        """Return the values that replicas of some applications have in place of their pod's, by variable."""
+        values: dict[str, set[str]] = {}
+        for application in self.applications:
+            for name, value in application.variables.items():
+                values.setdefault(name, set()).add(value)
+        return values
+
+    def only(self, application: str) -> Expected:
+        """Return the same for one application."""
+        config = ServeConfig(self.serve_config).only(application).data
+        tasks = {name: task for name, task in (self.tasks or {}).items() if name == application}
+        return dataclasses.replace(self, serve_config=config, tasks=tasks)
 
     @property
     def model_ids(self) -> list[str]:
@@ -105,6 +131,6 @@ def expected(manifest: Mapping[str, Any]) -> Expected:
         switches=expected_switches(head),
         serve_config=service.serve.data,
         on_gpu=any(GPU_RESOURCE in group.accelerators for group in workers),
-        task=service.task,
+        tasks=service.tasks,
         api_key=bool(head.get(KEYS_VARIABLE)),
     )

@@ -28,16 +28,19 @@ PLACE = {
     "token": None,  # Ray's own; None: KubeRay's variable
     "key": None,  # of the endpoint; None: the mounted file
     "key_file": "/etc/rayline/api-keys/api_key",
+    "prefix": "",  # before each path of the endpoint
     "patience": 1.0,  # times as long as usual an answer may take: a busy machine is slow
 }
+_OF_AN_APPLICATION = ("key_file", "prefix")
 _LONGEST_TEXT = 2_000_000
 _LOG_BYTES = 4_000_000  # an engine logs its executor at its start
 
 
 def run(job, place=None):
     """Run one job: {"do": look | settings | ask | stream | connect, ...}. `place` is laid over PLACE."""
-    arguments = {name: value for name, value in job.items() if name != "do"}
-    return _JOBS[job["do"]]({**PLACE, **(place or {})}, **arguments)
+    arguments = {name: value for name, value in job.items() if name not in ("do", "application", *_OF_AN_APPLICATION)}
+    of_an_application = {name: job[name] for name in _OF_AN_APPLICATION if name in job}
+    return _JOBS[job["do"]]({**PLACE, **(place or {}), **of_an_application}, **arguments)
 
 
 # --- processes and their files ---------------------------------------------------------------------------------------
@@ -267,6 +270,7 @@ def _open(place, base, path, method, body, auth, seconds=60, more_headers=None):
         headers["Authorization"] = f"Bearer {secret}"
     data = None if body is None else json.dumps(body).encode()
     url = place[base] if base in ("dashboard", "serve") else base
+    path = path if base == "dashboard" else place["prefix"] + path
     request = urllib.request.Request(url + path, data=data, headers=headers, method=method)
     return _OPENER.open(request, timeout=seconds * place["patience"])
 

@@ -64,7 +64,7 @@ class UrlTarget(Target):
             switches=dict.fromkeys(SWITCHES, True),
             serve_config={},
             on_gpu=False,
-            task=None,
+            tasks=None,
             api_key=True,
         )
 

@@ -99,6 +99,7 @@ def parity(view: View) -> Verdict:
     """Check that every Ray process has the declared environment."""
     differing, digests, count = set(), {}, 0
     variables, secrets = view.expected.variables(), view.expected.secret_variables()
+    overlays = view.expected.overlays
     for node, look in view.looks:
         declared = view.expected.environment[Role.HEAD if node.is_head else Role.WORKER]
         for process in look["processes"]:
@@ -112,8 +113,7 @@ def parity(view: View) -> Verdict:
                 value = process["environ"].get(name)
                 if name in secrets:
                     digests.setdefault(name, {}).setdefault(value, where)
-                # a deployment's runtime_env may overlay variables; that is declared too, but not here
-                elif value != declared.get(name):
+                elif value != declared.get(name) and value not in overlays.get(name, ()):
                     wanted = "undeclared" if name not in declared else f"declared {declared[name]!r}"
                     differing.add(f"{name}={value!r} ({wanted}) in {where}")
     differing |= {

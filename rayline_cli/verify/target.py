@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from rayline.facts.choices import Task
+from rayline.service.api_key import API_KEY_KEY, KEYS_PATH, KEYS_VARIABLE
+from rayline.service.serve_reading import ServeApplication
 from rayline_cli.clients.kubernetes import NotSeen
 from rayline_cli.clients.serve import APPLICATIONS, every_deployment
 from rayline_cli.questions import QUESTIONS
@@ -48,6 +51,8 @@ class Target(ABC):
     """What must be seen."""
     nodes: Sequence[Node] = ()
     """Every Ray node, the head first. Empty where only the address is known."""
+    application: str | None = None
+    """The only application that is looked at; None: all of them."""
     endpoint: str
     """Address that clients use, as `run_client` reaches it."""
     settles_seconds: float = 0.0
@@ -63,6 +68,32 @@ class Target(ABC):
     @abstractmethod
     def reachability(self, view: View) -> Verdict:
         """Check that others reach no more than they should."""
+
+
+class ApplicationTarget(Target):
+    """One application of a service: its path, its key, its model and its replicas."""
+
+    def __init__(self, whole: Target, application: ServeApplication) -> None:
+        self._whole, self.application = whole, application.name
+        self.expected = whole.expected.only(application.name)
+        self.endpoint, self.settles_seconds = whole.endpoint, whole.settles_seconds
+        self._place = {
+            "application": application.name,
+            "prefix": application.route_prefix.rstrip("/"),
+            "key_file": f"{application.variables.get(KEYS_VARIABLE, KEYS_PATH)}/{API_KEY_KEY}",
+        }
+        self.nodes = [dataclasses.replace(node, run=partial(self._run, node)) for node in whole.nodes]
+
+    def _run(self, node: Node, job: Mapping[str, Any]) -> Any:
+        return node.run({**job, **self._place})
+
+    def run_client(self, job: Mapping[str, Any]) -> Any:
+        """Run a job of inside.py as a client of the application."""
+        return self._whole.run_client({**job, **self._place})
+
+    def reachability(self, view: View) -> Verdict:
+        """Check the whole service."""
+        return self._whole.reachability(view)
 
 
 class View:
@@ -120,7 +151,10 @@ class View:
     @cached_property
     def details(self) -> dict[str, Any]:
         """Return Serve's state of applications, replicas and proxies."""
-        return self._dashboard(APPLICATIONS)
+        details, only = self._dashboard(APPLICATIONS), self.target.application
+        if only is None:
+            return details
+        return {**details, "applications": {name: state for name, state in details["applications"].items() if name == only}}
 
     @cached_property
     def actors(self) -> list[dict[str, Any]]:

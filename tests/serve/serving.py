@@ -40,10 +40,14 @@ PATIENCE = 300.0
 get = functools.partial(httpx.get, trust_env=False, timeout=PATIENCE)
 post = functools.partial(httpx.post, trust_env=False, timeout=PATIENCE)
 API_KEY = "sk-serve-tests"
+FURTHER_KEY = "sk-serve-tests-further"
+"""Key of the further model `vectors`."""
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRETS = {
     ("tiny-api-key", "api_key"): API_KEY,
     ("tiny-api-key", "previous_api_key"): "",
+    ("tiny-vectors-api-key", "api_key"): FURTHER_KEY,
+    ("tiny-vectors-api-key", "previous_api_key"): "",
     ("tiny-ray-auth", "auth_token"): TOKEN,
 }
 

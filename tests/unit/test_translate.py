@@ -311,7 +311,7 @@ def test_secrets_become_environment_and_never_arguments():
 
 def test_a_mounted_secret_becomes_files_and_stands_in_no_environment():
     result = translated(read(ray_service()))
-    assert result.api_key == "sk-secret"
+    assert list(result.api_keys.values()) == ["sk-secret"]
     assert result.files == {"secrets/api-key/api_key": "sk-secret", "secrets/api-key/previous_api_key": "sk-before"}
     assert result.env["RAYLINE_KEYS_FOLDER"] == str(FOLDER / "secrets" / "api-key")
     assert not {"sk-secret", "sk-before"} & set(result.env.values())

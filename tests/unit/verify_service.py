@@ -46,6 +46,7 @@ class Service:
     asked: list[tuple[str, str]] = field(default_factory=list)
     """What was asked without the key."""
     endpoint: str = "serve"
+    application: str | None = None
     settles_seconds: float = 0.0
 
     @property
@@ -56,7 +57,7 @@ class Service:
             switches=self.switches,
             serve_config=self.serve_config if self.inside else {},
             on_gpu=self.on_gpu,
-            task=self.task if self.inside else None,
+            tasks={"llm": self.task} if self.inside else None,
             api_key=self.api_key,
         )
 

@@ -87,7 +87,11 @@ def service_route(endpoint: EndpointPlan, service: ServicePlan, namespace: str) 
         HTTP if endpoint.args.tls is Tls.NONE else HTTPS,
         [endpoint.hostnames[service.name]],
         {
-            "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in PATHS],
+            "matches": [
+                {"path": {"type": "PathPrefix", "value": f"{model.route_prefix.rstrip('/')}{path}"}}
+                for model in service.models
+                for path in PATHS
+            ],
             "backendRefs": [{"name": serve_service_name(service.name), "port": SERVE_PORT}],
         },
     )

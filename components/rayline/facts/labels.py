@@ -19,6 +19,13 @@ BENCH_LABEL = "rayline/bench"
 STACK_LABEL = "rayline/stack"
 # The task of a RayService whose model does not generate: vLLM's arguments do not tell rerank from the others.
 TASK_ANNOTATION = "rayline/task"
+
+
+def task_annotation(application: str) -> str:
+    """Return the annotation with the task of an application's model."""
+    return TASK_ANNOTATION if application == APPLICATION else f"{TASK_ANNOTATION}-{application}"
+
+
 # Every object of the kit carries it.
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rayline"}
 # Nodes of this kit's pools carry it; the value is "system" or the GPU pool's name.

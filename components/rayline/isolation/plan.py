@@ -12,7 +12,7 @@ from rayline.pools.types import NodePool
 from rayline.schema.check import Check
 from rayline.service.addresses import outbound_ports
 from rayline.service.arguments import ServiceArgs
-from rayline.service.types import ServicePlan
+from rayline.service.types import ServicePlan, every_model
 
 # Kubernetes refuses PriorityClasses with the first prefix, and keeps namespaces with the second for itself.
 RESERVED_PREFIXES = ("system-", "kube-")
@@ -96,4 +96,4 @@ def plan_quota(services: Sequence[ServicePlan], pools: Sequence[NodePool]) -> Qu
 
 def ports_outside(services: Sequence[ServicePlan]) -> tuple[int, ...]:
     """Return the ports outside the cluster in the services' variables and engine arguments."""
-    return tuple(sorted(set().union(*(outbound_ports(service.env, service.engine_kwargs) for service in services))))
+    return tuple(sorted(set().union(*(outbound_ports(model.env, model.engine_kwargs) for model in every_model(services)))))

@@ -11,7 +11,7 @@ from typing import Any
 from rayline.facts.choices import WeightsSource
 from rayline.facts.google import FUSE_ANNOTATION, FUSE_DRIVER
 from rayline.facts.labels import Role, service_account
-from rayline.service.types import ServicePlan
+from rayline.service.types import ServicePlan, every_model
 
 # Under /tmp, where every container may write: the head has the variable without the volume.
 HUB_CACHE = "/tmp/huggingface"
@@ -57,56 +57,63 @@ def engine_kwargs(service: ServicePlan) -> dict[str, Any]:
 
 def environment(service: ServicePlan) -> list[dict[str, Any]]:
     """Return the variables of every Ray container."""
-    return [{"name": "HF_HOME", "value": HUB_CACHE}] if service.has_hub_cache else []
+    return [{"name": "HF_HOME", "value": HUB_CACHE}] if _has_hub_cache(service) else []
+
+
+def _has_hub_cache(service: ServicePlan) -> bool:
+    return any(model.has_hub_cache for model in service.models)
+
+
+def _mounted(service: ServicePlan) -> dict[str, ServicePlan]:
+    """Return the models whose folder in the bucket is mounted, by the name of the volume."""
+    mounted = (model for model in service.models if model.weights.source is WeightsSource.GCS_FUSE)
+    return {BUCKET_VOLUME if model is service else f"{BUCKET_VOLUME}-{model.application}": model for model in mounted}
 
 
 def annotations(service: ServicePlan) -> dict[str, str]:
     """Return the annotations of a worker pod."""
-    if service.weights.source is not WeightsSource.GCS_FUSE:
+    if not _mounted(service):
         return {}
     return {FUSE_ANNOTATION: "true"} | {f"gke-gcsfuse/{limit}": "0" for limit in FUSE_LIMITS}
 
 
 def volumes(service: ServicePlan) -> list[dict[str, Any]]:
     """Return the volumes of a worker pod."""
-    if service.has_hub_cache:
-        size = f"{service.workers.ephemeral_gib}Gi"
-        return [{"name": HUB_CACHE_VOLUME, "emptyDir": {"sizeLimit": size}}]
-    if service.weights.source is not WeightsSource.GCS_FUSE:
-        return []
-    return [
+    size = f"{service.workers.ephemeral_gib}Gi"
+    cache = [{"name": HUB_CACHE_VOLUME, "emptyDir": {"sizeLimit": size}}] if _has_hub_cache(service) else []
+    return cache + [
         {
-            "name": BUCKET_VOLUME,
+            "name": name,
             "csi": {
                 "driver": FUSE_DRIVER,
                 "readOnly": True,
                 "volumeAttributes": {
-                    "bucketName": service.weights.bucket,
-                    "mountOptions": ",".join((*FUSE_OPTIONS, f"only-dir:{service.weights.folder}")),
+                    "bucketName": model.weights.bucket,
+                    "mountOptions": ",".join((*FUSE_OPTIONS, f"only-dir:{model.weights.folder}")),
                     # the check requires a right beyond reading objects, at every start of a pod
                     "skipCSIBucketAccessCheck": "true",
                 },
             },
         }
+        for name, model in _mounted(service).items()
     ]
 
 
 def mounts(service: ServicePlan) -> list[dict[str, Any]]:
     """Return the volume mounts of a Ray worker."""
-    if service.has_hub_cache:
-        return [{"name": HUB_CACHE_VOLUME, "mountPath": HUB_CACHE}]
-    if service.weights.source is not WeightsSource.GCS_FUSE:
-        return []
-    return [{"name": BUCKET_VOLUME, "mountPath": service.weights.uri, "readOnly": True}]
+    cache = [{"name": HUB_CACHE_VOLUME, "mountPath": HUB_CACHE}] if _has_hub_cache(service) else []
+    mounted = _mounted(service).items()
+    return cache + [{"name": name, "mountPath": model.weights.uri, "readOnly": True} for name, model in mounted]
 
 
 def bucket_grants(services: Iterable[ServicePlan]) -> dict[str, dict[str, list[str]]]:
     """Return the roles of each worker's ServiceAccount by bucket; only services that read a bucket have any."""
     grants: dict[str, dict[str, list[str]]] = {}
-    for service in services:
+    for service in every_model(services):
         account = service_account(service.name, Role.WORKER)
         if bucket := service.weights.read_bucket:
-            grants.setdefault(bucket, {})[account] = _bucket_roles(service)
+            roles = grants.setdefault(bucket, {}).get(account, [])
+            grants[bucket][account] = list(dict.fromkeys([*roles, *_bucket_roles(service)]))
         if bucket := service.weights.adapters_bucket:
             # an adapter has a folder of its own; where the model lies in the same bucket, its roles include this one
             grants.setdefault(bucket, {}).setdefault(account, [OBJECT_VIEWER])

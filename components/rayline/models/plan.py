@@ -16,7 +16,7 @@ from rayline.models.types import BucketPlan, Mirror, ServiceWeights
 from rayline.schema.check import Check
 from rayline.service.environment import for_downloads
 from rayline.service.request import ServiceRequest
-from rayline.service.types import ServicePlan
+from rayline.service.types import ServicePlan, every_model
 
 # Folder of mounted models in a worker.
 MOUNT = "/models"
@@ -118,7 +118,7 @@ def plan_mirrors(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> 
     if bucket is None or not bucket.mirror:
         return ()
     first: dict[str, ServicePlan] = {}
-    for service in services:
+    for service in every_model(services):
         if service.weights.folder:
             first.setdefault(service.weights.folder, service)
     return tuple(
@@ -139,7 +139,7 @@ def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> li
     if cluster.mode is ClusterMode.LOCAL:
         return []
     warnings = []
-    for service in services:
+    for service in every_model(services):
         weights, adapters = service.weights, service.asked.adapters
         sources = [(weights.uri, weights.read_bucket)] if weights.source is WeightsSource.HUB else []
         sources += [(adapters.location, weights.adapters_bucket)] if adapters else []
@@ -147,7 +147,7 @@ def source_warnings(cluster: ClusterPlan, services: Iterable[ServicePlan]) -> li
             granted = bucket and cluster.on_google
             if uri.startswith(CLOUDS) and "//anonymous@" not in uri and not granted:
                 warnings.append(
-                    f"{service.name}: {uri}: the kit grants the workers no rights on this bucket. Fix: let the ServiceAccount "
+                    f"{service.label}: {uri}: the kit grants the workers no rights on this bucket. Fix: let the ServiceAccount "
                     f"{service_account(service.name, Role.WORKER)} read it; "
                     'docs/operations.md, "Where weights come from", has the commands'
                 )
@@ -162,7 +162,7 @@ def on_disk_gib(source: WeightsSource, weights_gib: float) -> int:
 def bucket_warnings(bucket: BucketPlan | None, services: Iterable[ServicePlan]) -> list[str]:
     """Warn of a bucket that no service reads, and of one that is deleted with the stack."""
     warnings = []
-    if bucket and not any(bucket.name in service.weights.buckets for service in services):
+    if bucket and not any(bucket.name in model.weights.buckets for model in every_model(services)):
         warnings.append(
             f"weights: no service reads the bucket {bucket.name}; `weights.source` gcs-fuse or gcs-stream in a service does"
         )

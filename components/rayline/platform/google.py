@@ -14,7 +14,7 @@ from rayline.cluster.network import PlatformNetwork
 from rayline.cluster.project_apis import ProjectApis
 from rayline.endpoint.gateway import EndpointGateway, EndpointGatewayArgs
 from rayline.endpoint.manifests import gateway, gateway_extras
-from rayline.facts.choices import Capacity, ClusterMode, Exposure, OperatorSource, WeightsSource
+from rayline.facts.choices import Capacity, ClusterMode, Exposure, OperatorSource
 from rayline.facts.google import PODS_RANGE, SERVICES_RANGE
 from rayline.facts.labels import Role, service_account
 from rayline.head.head_store import HeadStoreInstance
@@ -277,7 +277,7 @@ class GoogleCloud:
         plan, secret = self._plan, self._plan.hugging_face.secret
         # the plan refused the source without it
         assert secret
-        downloading = [service for service in plan.services if service.weights.source is WeightsSource.HUB]
+        downloading = [service for service in plan.services if service.downloads]
         accounts = [service_account(service.name, role) for service in downloading for role in (Role.HEAD, Role.WORKER)]
         return SecretManagerToken(
             f"{self._name}-hugging-face",

@@ -24,6 +24,7 @@ from rayline.schema.check import PlanError
 from rayline.schema.pulumi_types import typed_dict
 from rayline.service.llm_service import LlmService
 from rayline.service.manifest import ray_service
+from rayline.service.types import every_model
 
 if TYPE_CHECKING:
     InferencePlatformInput = Mapping[str, Any] | InferencePlatformArgs
@@ -201,6 +202,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,
                     "adapters": service.has_adapters,
+                    "applications": {model.application: model.asked.api.key_generation for model in service.beside},
                 },
                 opts=self._in_cluster(*after),
             )
@@ -223,11 +225,15 @@ class InferencePlatform(pulumi.ComponentResource):
         cluster, known = self._gke, pulumi.Output.from_input
         self.cluster_name = cluster.cluster_name if cluster else known("")
         self.kubeconfig = cluster.kubeconfig if cluster else known("")
-        self.endpoints = pulumi.Output.all(**{name: service.endpoint for name, service in services.items()})
-        self.urls = known(self.plan.endpoint.urls)
+        models = every_model(self.plan.services)
+        self.endpoints = pulumi.Output.all(**{m.label: services[m.name].endpoint.apply(m.under) for m in models})
+        self.urls = known(self.plan.urls)
         self.endpoint_address = endpoint.address if endpoint else known("")
         self.dns_records = self._dns_records(endpoint) if endpoint else known([])
-        self.api_keys = pulumi.Output.secret(pulumi.Output.all(**{name: service.api_key for name, service in services.items()}))
+        keys = {name: service.api_key for name, service in services.items()}
+        for name, service in services.items():
+            keys |= {f"{name}/{application}": key for application, key in service.further_keys.items()}
+        self.api_keys = pulumi.Output.secret(pulumi.Output.all(**keys))
         outputs = ("cluster_name", "kubeconfig", "endpoints", "urls", "endpoint_address", "dns_records", "api_keys")
         self.register_outputs({output: getattr(self, output) for output in outputs})
 

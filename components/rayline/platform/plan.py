@@ -40,7 +40,7 @@ from rayline.schema.check import Check, PlanError, refuse_secrets
 from rayline.schema.read import read
 from rayline.service.plan import plan_service
 from rayline.service.scale import service_warnings
-from rayline.service.types import Draft
+from rayline.service.types import Draft, every_model
 
 
 def make_plan(args: Mapping[str, Any] | InferencePlatformArgs, *, name: str = "") -> Plan:
@@ -73,7 +73,7 @@ def _decide(check: Check, args: InferencePlatformArgs, name: str) -> Plan | None
         cluster = add_api(cluster, MEMORYSTORE_API)
     isolation = plan_isolation(check, args.isolation, args.services, cluster, kuberay)
     drafts = _services(check, args, cluster, hugging_face, kuberay, bucket)
-    read = [draft.plan.weights for draft in drafts if draft.plan.weights.buckets]
+    read = [model.weights for model in every_model(draft.plan for draft in drafts) if model.weights.buckets]
     if bucket or (read and cluster.on_google):
         mounted = any(weights.source is WeightsSource.GCS_FUSE for weights in read)
         cluster = add_api(replace(cluster, gcs_fuse=mounted), STORAGE_API)
@@ -129,6 +129,11 @@ def _services(
     if cluster.mode is ClusterMode.LOCAL and len(args.services) > 1:
         check.refuse("services", sorted(args.services), "one machine runs one service. Fix: keep one")
     models = _models(check, args)
+    for name, service in args.services.items():
+        for application in service.applications:
+            if f"{name}-{application}" in args.services:
+                why = f"the service {name}-{application} has Secrets of the same names. Fix: another name"
+                check.refuse(f"services.{name}.applications.{application}", None, why)
     drafts = [
         plan_service(check, name, service, cluster, hugging_face, kuberay, bucket, models)
         for name, service in args.services.items()

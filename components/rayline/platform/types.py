@@ -10,7 +10,7 @@ from rayline.isolation.types import IsolationPlan
 from rayline.kuberay.types import KuberayPlan
 from rayline.models.types import BucketPlan, Mirror
 from rayline.pools.types import NodePool
-from rayline.service.types import ServicePlan
+from rayline.service.types import ServicePlan, every_model
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,9 @@ class Plan:
     """Machines without a known price in this region."""
     price_source: str
     warnings: tuple[str, ...] = ()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Return the address of each model's OpenAI-compatible API for clients outside the cluster."""
+        urls = self.endpoint.urls
+        return {model.label: model.under(urls[model.name]) for model in every_model(self.services) if model.name in urls}

@@ -9,7 +9,7 @@ from rayline.facts.choices import Capacity
 from rayline.pools.plan import default_ladder
 from rayline.pools.types import NodePool
 from rayline.schema.check import Check
-from rayline.service.arguments import NodesArgs
+from rayline.service.machine_arguments import NodesArgs
 from rayline.service.types import ServicePlan
 
 

@@ -7,8 +7,10 @@ the new gate never share a cluster.
 
 import hashlib
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
+from rayline.facts.labels import APPLICATION
 from rayline.facts.variables import PROXY_GATE_VARIABLE
 
 API_KEY_KEY = "api_key"
@@ -28,9 +30,14 @@ KEYS_VARIABLE = "RAYLINE_KEYS_FOLDER"
 VOLUME_NAMES = ("api-key-gate", "api-keys")
 
 
-def api_key_secret(service: str) -> str:
-    """Return the name of the Secret with the API keys."""
-    return f"{service}-api-key"
+def api_key_secret(service: str, application: str = APPLICATION) -> str:
+    """Return the name of the Secret with the API keys of a service, or of a further model in it."""
+    return f"{service}-api-key" if application == APPLICATION else f"{service}-{application}-api-key"
+
+
+def keys_path(application: str) -> str:
+    """Return the folder with the keys of a model in a pod."""
+    return KEYS_PATH if application == APPLICATION else f"{KEYS_PATH}-{application}"
 
 
 def gate_middleware(adapters: bool) -> str:
@@ -67,20 +74,23 @@ def gate_environment(*, at_proxy: bool = False) -> list[dict[str, str]]:
     return [*variables, {"name": PROXY_GATE_VARIABLE, "value": PROXY_GATE}] if at_proxy else variables
 
 
-def gate_volumes(service: str, **kinds: bool) -> list[dict[str, Any]]:
-    """Return the volumes of the gate and of the keys."""
-    gate, keys = VOLUME_NAMES
-    return [
-        {"name": gate, "configMap": {"name": gate_name(service, **kinds)}},
-        # readable by the pod's group (fsGroup) only
-        {"name": keys, "secret": {"secretName": api_key_secret(service), "defaultMode": 0o440}},
+def gate_volumes(service: str, applications: Iterable[str] = (APPLICATION,), **kinds: bool) -> list[dict[str, Any]]:
+    """Return the volumes of the gate, and of the keys of each application."""
+    gate = {"name": VOLUME_NAMES[0], "configMap": {"name": gate_name(service, **kinds)}}
+    # readable by the pod's group (fsGroup) only
+    keys = [
+        {"name": _keys_volume(name), "secret": {"secretName": api_key_secret(service, name), "defaultMode": 0o440}}
+        for name in applications
     ]
+    return [gate, *keys]
 
 
-def gate_mounts() -> list[dict[str, Any]]:
-    """Return the mounts of both volumes."""
+def gate_mounts(applications: Iterable[str] = (APPLICATION,)) -> list[dict[str, Any]]:
+    """Return the mounts of these volumes."""
     # whole folders: kubelet never updates a file that is mounted by itself (subPath)
-    return [
-        {"name": name, "mountPath": path, "readOnly": True}
-        for name, path in zip(VOLUME_NAMES, (GATE_PATH, KEYS_PATH), strict=True)
-    ]
+    folders = {VOLUME_NAMES[0]: GATE_PATH} | {_keys_volume(name): keys_path(name) for name in applications}
+    return [{"name": name, "mountPath": path, "readOnly": True} for name, path in folders.items()]
+
+
+def _keys_volume(application: str) -> str:
+    return VOLUME_NAMES[1] if application == APPLICATION else f"{VOLUME_NAMES[1]}-{application}"

@@ -14,8 +14,8 @@ from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable
 from rayline.pools.types import PoolKey
 from rayline.schema.spelling import hint, meant
 from rayline.service import adapters
-from rayline.service.arguments import NodesArgs
 from rayline.service.limits import check_batch, engine_limits, refuse_fit
+from rayline.service.machine_arguments import NodesArgs
 from rayline.service.request import KnownService
 from rayline.service.scale import group_maximum, plan_autoscaling, spare_workers, start_timeout, surge_workers, workers_for
 from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup

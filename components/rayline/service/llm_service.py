@@ -1,7 +1,7 @@
 """Deploy a RayService with its Secrets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
@@ -16,11 +16,13 @@ from rayline.service.api_key import API_KEY_KEY, PREVIOUS_API_KEY_KEY, api_key_s
 # suspended, so that any wait would hang at the next edit of its spec (handleSuspend in KubeRay 1.7's rayservice_controller.go;
 # Pulumi's waitFor checks the observed generation first).
 # Ready alone is true as soon as one replica of eight answers, and stays true from the old cluster during an upgrade.
-WAIT_FOR = [
-    "condition=Ready",
-    "condition=UpgradeInProgress=False",
-    f"jsonpath={{.status.activeServiceStatus.applicationStatuses.{APPLICATION}.status}}=RUNNING",
-]
+_CONDITIONS = ["condition=Ready", "condition=UpgradeInProgress=False"]
+
+
+def wait_for(applications: Iterable[str]) -> list[str]:
+    """Return the conditions of a RayService whose applications all run."""
+    statuses = ".status.activeServiceStatus.applicationStatuses"
+    return [*_CONDITIONS, *(f"jsonpath={{{statuses}.{name}.status}}=RUNNING" for name in applications)]
 
 
 class LlmServiceDeploymentArgs(TypedDict):
@@ -40,6 +42,8 @@ class LlmServiceDeploymentArgs(TypedDict):
     """Generation of Ray's token, from 1. The previous Secret stays. Default 1."""
     adapters: NotRequired[bool]
     """The replicas load LoRA adapters, so the key's gate is another one. Default false."""
+    applications: NotRequired[dict[str, int]]
+    """Generation of the API key of each further model, by the name of its application. Default: none."""
 
 
 class LlmService(pulumi.ComponentResource):
@@ -59,10 +63,16 @@ class LlmService(pulumi.ComponentResource):
         generation = args.get("ray_token_generation", 1)
         needed = self._ray_tokens(name, metadata, range(1 if waits else max(1, generation - 1), generation + 1))
         self.api_key = pulumi.Output.secret("")
+        further = args.get("applications", {})
+        keys = dict.fromkeys(further, self.api_key)
         if args["api_key"]:
-            needed += self._api_keys(name, metadata, args)
+            self.api_key = self._api_keys(name, metadata, APPLICATION, args.get("api_key_generation", 1), needed)
+            keys = {each: self._api_keys(name, metadata, each, number, needed) for each, number in further.items()}
+            needed.append(self._gate(name, metadata, args))
+        # the same for each further model, by the name of its application
+        self.further_keys: dict[str, pulumi.Output[str]] = keys
         patience = f"{args['start_timeout_seconds'] // 60 + 10}m"
-        wait = {} if manifest["spec"].get("suspend") else {"pulumi.com/waitFor": json.dumps(WAIT_FOR)}
+        wait = {} if manifest["spec"].get("suspend") else {"pulumi.com/waitFor": json.dumps(wait_for([APPLICATION, *further]))}
         service = kubernetes.apiextensions.CustomResource(
             name,
             api_version=manifest["apiVersion"],
@@ -97,26 +107,27 @@ class LlmService(pulumi.ComponentResource):
             for generation in generations
         ]
 
-    def _api_keys(self, name: str, metadata: dict[str, Any], args: LlmServiceDeploymentArgs) -> list[pulumi.Resource]:
-        """Create one Secret for both keys: pods mount it by its name and read a new key without a restart."""
-        generation = args.get("api_key_generation", 1)
-        previous = self._random(_numbered(f"{name}-api-key", generation - 1)) if generation > 1 else ""
-        self.api_key = self._random(_numbered(f"{name}-api-key", generation))
+    def _api_keys(
+        self, name: str, metadata: dict[str, Any], application: str, generation: int, needed: list[pulumi.Resource]
+    ) -> pulumi.Output[str]:
+        """Create one Secret for both keys of a model: pods mount it by its name and read a new key without a restart."""
+        key_name = f"{name}-api-key" if application == APPLICATION else f"{name}-{application}-api-key"
+        previous = self._random(_numbered(key_name, generation - 1)) if generation > 1 else ""
+        key = self._random(_numbered(key_name, generation))
         # always both: server-side apply does not track stringData, so a key that is left out would stay in the Secret
-        keys = {API_KEY_KEY: self.api_key, PREVIOUS_API_KEY_KEY: previous}
-        return [
-            self._secret(f"{name}-api-key", api_key_secret(metadata["name"]), metadata["namespace"], keys),
-            KubernetesObject(
-                f"{name}-api-key-gate",
-                gate_config_map(
-                    metadata["name"],
-                    metadata["namespace"],
-                    adapters=args.get("adapters", False),
-                    at_proxy=args.get("scales_to_zero", False),
-                ),
-                opts=pulumi.ResourceOptions(parent=self),
-            ),
-        ]
+        keys = {API_KEY_KEY: key, PREVIOUS_API_KEY_KEY: previous}
+        secret_name = api_key_secret(metadata["name"], application)
+        needed.append(self._secret(key_name, secret_name, metadata["namespace"], keys))
+        return key
+
+    def _gate(self, name: str, metadata: dict[str, Any], args: LlmServiceDeploymentArgs) -> pulumi.Resource:
+        """Create the ConfigMap with the gate of all models."""
+        kinds = {"adapters": args.get("adapters", False), "at_proxy": args.get("scales_to_zero", False)}
+        return KubernetesObject(
+            f"{name}-api-key-gate",
+            gate_config_map(metadata["name"], metadata["namespace"], **kinds),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
 
     def _random(self, name: str) -> pulumi.Output[str]:
         return random.RandomPassword(name, length=48, special=False, opts=pulumi.ResourceOptions(parent=self)).result

@@ -10,7 +10,7 @@ import yaml
 
 from rayline.facts import defaults
 from rayline.facts.choices import HeadStore, Task, UpgradeStrategy
-from rayline.facts.labels import MANAGED_BY, RESTRICTED, SERVICE_LABEL, STORE_PASSWORD_KEY, TASK_ANNOTATION, ray_token_secret
+from rayline.facts.labels import MANAGED_BY, RESTRICTED, SERVICE_LABEL, STORE_PASSWORD_KEY, ray_token_secret, task_annotation
 from rayline.head.types import HeadPlan
 from rayline.hugging_face.types import HuggingFacePlan
 from rayline.pools.types import NodePool
@@ -43,7 +43,7 @@ def ray_service(
             "labels": {SERVICE_LABEL: service.name} | MANAGED_BY,
             "annotations": {
                 "ray.io/initializing-timeout": f"{service.start_timeout_seconds}s",
-                **({TASK_ANNOTATION: service.task.value} if service.task is not Task.GENERATE else {}),
+                **{task_annotation(m.application): m.task.value for m in service.models if m.task is not Task.GENERATE},
             },
         },
         "spec": {

@@ -1,6 +1,7 @@
 """Plan one service: check its arguments, and decide about model, weights, scale and environment."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 
 from rayline.cluster.types import ClusterPlan
@@ -17,13 +18,15 @@ from rayline.schema.check import Check, version
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import meant
 from rayline.service.adapters import CPU_SEQUENCES, check_adapters, check_memory, on_disk_gib
-from rayline.service.arguments import NodesArgs, ServiceArgs
+from rayline.service.applications import arguments_of, blame, check_applications, with_applications
+from rayline.service.arguments import ServiceArgs
 from rayline.service.engine_arguments import plan_engine_kwargs
 from rayline.service.environment import plan_environment
 from rayline.service.fit import cpu_memory_fit
 from rayline.service.gpus import EXISTING_NODES, plan_on_gpus
 from rayline.service.limits import check_batch
 from rayline.service.loading import plan_loading
+from rayline.service.machine_arguments import NodesArgs
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, spare_workers, start_timeout, surge_workers
 from rayline.service.speculation import plan_speculation
@@ -46,6 +49,25 @@ def plan_service(
     """Decide everything about one service but its node pool; None where it cannot work."""
     before = len(check.problems)
     request = ServiceRequest(check, f"services.{name}", arguments, name, cluster, kuberay, models)
+    check_applications(request)
+    draft = _plan_model(request, hugging_face, bucket)
+    beside = []
+    for application, asked in arguments.applications.items():
+        machine = draft.plan.machine.name if draft and draft.plan.machine else None
+        own = Check(list(check.problems))
+        path = f"{request.path}.applications.{application}"
+        further = replace(request, check=own, path=path, arguments=arguments_of(arguments, asked, machine))
+        found = _plan_model(further, hugging_face, bucket)
+        blame(check, own, request.path, application)
+        beside += [replace(found.plan, application=application)] if found else []
+    if draft is None or len(check.problems) > before:
+        return None
+    return with_applications(draft, beside, cluster.mode) if beside else draft
+
+
+def _plan_model(request: ServiceRequest, hugging_face: HuggingFacePlan, bucket: BucketPlan | None) -> Draft | None:
+    check, arguments = request.check, request.arguments
+    before = len(check.problems)
     model, runtime = _model_and_runtime(request)
     weights = plan_service_weights(request, bucket)
     downloads = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
@@ -73,7 +95,7 @@ def plan_service(
     engine_kwargs = plan_speculation(request, model, engine_kwargs)
     loaded = plan_loading(request, model, task, engine_kwargs, warnings)
     service = KnownService(
-        *(check, request.path, arguments, name, cluster, kuberay, models),
+        *(check, request.path, arguments, request.name, request.cluster, request.kuberay, request.models),
         *(loaded, runtime, scale, env, engine_kwargs, weights, warnings),
     )
     draft = _plan_on_cpu(service) if service.on_cpu else plan_on_gpus(service)

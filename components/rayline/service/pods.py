@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from rayline.facts.choices import WeightsSource
 from rayline.facts.labels import (
     AGENT_PORT,
     AUTOSCALER_METRICS_PORT,
@@ -28,11 +27,10 @@ from rayline.service.types import ServicePlan
 def environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dict[str, Any]]:
     """Return the variables of every Ray container: Serve reads them on the head and on every worker."""
     variables: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in service.env.items()]
-    if service.kv_cache_gib is not None:
-        variables.append({"name": "VLLM_CPU_KVCACHE_SPACE", "value": str(service.kv_cache_gib)})
+    variables += [{"name": name, "value": value} for name, value in kv_cache_variable(service).items()]
     variables += weights.environment(service)
     # pods that read a bucket have no use for the token
-    if service.weights.source is WeightsSource.HUB:
+    if service.downloads:
         if hugging_face.secret:
             variables += token_environment()
         if hugging_face.secret_name:
@@ -40,6 +38,11 @@ def environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dic
     if service.asked.api.key:
         variables += gate_environment(at_proxy=service.scales_to_zero)
     return variables
+
+
+def kv_cache_variable(service: ServicePlan) -> dict[str, str]:
+    """Return vLLM's variable for the size of the KV cache of a replica on the CPU, GiB."""
+    return {} if service.kv_cache_gib is None else {"VLLM_CPU_KVCACHE_SPACE": str(service.kv_cache_gib)}
 
 
 def from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def pod_spec(
     hugging_face: HuggingFacePlan,
 ) -> dict[str, Any]:
     """Return the spec of a head's or worker's pod with one Ray container."""
-    if hugging_face.secret and service.weights.source is WeightsSource.HUB:
+    if hugging_face.secret and service.downloads:
         volumes, mounts = [*volumes, token_volume()], [*mounts, token_mount()]
     return {
         # no empty lists: the operator writes lists back without them and would own them from then on

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from rayline.facts.choices import Task
-from rayline.facts.labels import RAY_TOKEN_KEY, TASK_ANNOTATION, Role
+from rayline.facts.labels import RAY_TOKEN_KEY, TASK_ANNOTATION, Role, task_annotation
 from rayline.service.serve_reading import ServeConfig, mapping, mappings
 
 # KubeRay's names for the Ray container of a pod that it made (common/pod.go). In a template any name is allowed.
@@ -238,12 +238,20 @@ class RayService:
         return ServeConfig(mapping(yaml.safe_load(text) if isinstance(text, str) else text))
 
     @property
+    def tasks(self) -> dict[str, Task]:
+        """Return the task of each application's model: as the kit annotates it, else as vLLM's arguments have it."""
+        found: dict[str, Task] = {}
+        for application in self.serve.applications:
+            annotation = task_annotation(application.name) if found else TASK_ANNOTATION
+            annotated = mapping(self.manifest, "metadata", "annotations").get(annotation)
+            told = next((config.task for config in application.llm_configs), Task.GENERATE)
+            found[application.name] = next((task for task in Task if task.value == annotated), told)
+        return found
+
+    @property
     def task(self) -> Task:
-        """Return the task of its first model: as the kit annotates it, else as vLLM's arguments have it."""
-        annotated = mapping(self.manifest, "metadata", "annotations").get(TASK_ANNOTATION)
-        if annotated in [task.value for task in Task]:
-            return Task(annotated)
-        return next((config.task for config in self.serve.llm_configs), Task.GENERATE)
+        """Return the task of the first model."""
+        return next(iter(self.tasks.values()), Task.GENERATE)
 
     # --- status, of a live one ---------------------------------------------------------------------------------------
 

@@ -203,18 +203,17 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
     if (service.incremental or service.parked) and kuberay.source is OperatorSource.PREINSTALLED:
         what = "park" if service.parked else strategy
         warnings.append(f"{what} needs KubeRay 1.7 or newer, operator and CRDs; an older one ignores it in silence")
-    target = service.autoscaling and service.autoscaling.target_ongoing_requests
-    if target and target > service.limits.max_num_seqs:
-        warnings.append(
-            f"autoscaling.target_ongoing_requests {target:g} is more than the {service.limits.max_num_seqs} requests that a replica "
-            "works on at once: a replica is added only when others wait"
-        )
-    return [f"{service.name}: {warning}" for warning in warnings]
+    return [f"{service.name}: {warning}" for warning in warnings] + [
+        f"{model.label}: autoscaling.target_ongoing_requests {model.autoscaling.target_ongoing_requests:g} is more than the "
+        f"{model.limits.max_num_seqs} requests that a replica works on at once: a replica is added only when others wait"
+        for model in service.models
+        if model.autoscaling and (model.autoscaling.target_ongoing_requests or 0) > model.limits.max_num_seqs
+    ]
 
 
 def service_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayPlan) -> list[str]:
     """Warn of what is allowed in a service and may surprise."""
-    warnings = [f"{service.name}: {warning}" for warning in service.warnings]
+    warnings = [f"{model.label}: {warning}" for model in service.models for warning in model.warnings]
     of_the_kit = service.image == service.runtime.image and service.accelerator is not Accelerator.CPU
     if of_the_kit and not service.runtime.image_confirmed:
         warnings.append(

@@ -1,4 +1,4 @@
-"""Make the Serve configuration of a service: its one application, with vLLM's arguments."""
+"""Make the Serve configuration of a service: an application for each model, with vLLM's arguments."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ from rayline.facts.choices import Accelerator, Task
 from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
 from rayline.service.adapters import lora_config, lora_kwargs
-from rayline.service.api_key import gate_middleware
+from rayline.service.api_key import KEYS_VARIABLE, gate_middleware, keys_path
 from rayline.service.drain import drain_times
+from rayline.service.pods import kv_cache_variable
 from rayline.service.scale import surge_percent
 from rayline.service.tasks import task_arguments
 from rayline.service.traffic import traffic_settings
@@ -16,7 +17,16 @@ from rayline.service.types import ServicePlan
 
 
 def serve_config(service: ServicePlan) -> dict[str, Any]:
-    """Return the Serve configuration, with one model because direct streaming takes exactly one."""
+    """Return the Serve configuration. Direct streaming takes exactly one model for each application."""
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},
+        "logging_config": {"enable_access_log": False},
+        "applications": [_application(model) for model in service.models],
+    }
+
+
+def _application(service: ServicePlan) -> dict[str, Any]:
     llm: dict[str, Any] = {"model_loading_config": {"model_id": service.served_model_name, "model_source": service.weights.uri}}
     if service.accelerator is Accelerator.CPU:
         llm["accelerator_config"] = {"kind": "cpu"}
@@ -36,20 +46,23 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
         # the placement group's one CPU is the replica's; the actor requests none beside it
         deployment["ray_actor_options"] = {"num_cpus": 0}
     llm["deployment_config"] = deployment
+    if variables := _own_environment(service):
+        llm["runtime_env"] = {"env_vars": variables}
     return {
-        "proxy_location": "EveryNode",
-        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},
-        "logging_config": {"enable_access_log": False},
-        "applications": [
-            {
-                "name": APPLICATION,
-                "route_prefix": "/",
-                "import_path": "ray.serve.llm:build_openai_app",
-                "args": {"llm_configs": [llm]},
-                "deployments": _deployments(service),
-            }
-        ],
+        "name": service.application,
+        "route_prefix": service.route_prefix,
+        "import_path": "ray.serve.llm:build_openai_app",
+        "args": {"llm_configs": [llm]},
+        "deployments": _deployments(service),
     }
+
+
+def _own_environment(service: ServicePlan) -> dict[str, str]:
+    """Return the variables of a further model's replicas that differ from those of the pod."""
+    if service.application == APPLICATION:
+        return {}
+    keys = {KEYS_VARIABLE: keys_path(service.application)} if service.asked.api.key else {}
+    return keys | kv_cache_variable(service)
 
 
 def _deployments(service: ServicePlan) -> list[dict[str, Any]]:

@@ -56,6 +56,11 @@ class LlmConfig:
         return str(mapping(self.data, "lora_config").get("dynamic_lora_loading_path") or "").rstrip("/")
 
     @property
+    def variables(self) -> Mapping[str, str]:
+        """Return the variables that the replicas have in place of the pod's."""
+        return mapping(self.data, "runtime_env", "env_vars")
+
+    @property
     def is_on_cpu(self) -> bool:
         """Whether accelerator_config names the CPU."""
         return mapping(self.data, "accelerator_config").get("kind") == "cpu"
@@ -99,6 +104,11 @@ class ServeApplication:
         return mappings(self.data, "deployments")
 
     @property
+    def variables(self) -> Mapping[str, str]:
+        """Return the variables that the replicas have in place of the pod's."""
+        return {name: value for config in self.llm_configs for name, value in config.variables.items()}
+
+    @property
     def most_engines(self) -> int:
         """Return the number of vLLM engines: the highest with autoscaling, and with the spare ones of a change."""
         overrides = {
@@ -126,6 +136,11 @@ class ServeConfig:
     def applications(self) -> list[ServeApplication]:
         """Return the applications."""
         return [ServeApplication(application) for application in mappings(self.data, "applications")]
+
+    def only(self, application: str) -> "ServeConfig":
+        """Return the configuration of one application."""
+        one = [data for data in mappings(self.data, "applications") if ServeApplication(data).name == application]
+        return ServeConfig({**self.data, "applications": one})
 
     @property
     def llm_configs(self) -> list[LlmConfig]:

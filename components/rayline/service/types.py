@@ -1,11 +1,13 @@
 """The parts of a service's plan."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from rayline.facts.accelerators import MachineType
 from rayline.facts.choices import Accelerator, Task, UpgradeStrategy, WeightsSource
+from rayline.facts.labels import APPLICATION
 from rayline.facts.runtimes import Runtime
 from rayline.facts.serve_flags import SWITCHES
 from rayline.models.model import BF16, GIB, AttentionLayers, Model
@@ -206,6 +208,34 @@ class ServicePlan:
     spare_replicas: int = 0
     """Replicas that start beside the running ones when the model or the engine changes."""
     warnings: tuple[str, ...] = ()
+    application: str = APPLICATION
+    """Name of the model's application in Serve."""
+    beside: tuple["ServicePlan", ...] = ()
+    """Plans of the further models in the same RayCluster. `workers`, price and pods of this plan are those of all together."""
+
+    @property
+    def models(self) -> tuple["ServicePlan", ...]:
+        """Return the plans of all models of the RayCluster, this one first."""
+        return (self, *self.beside)
+
+    @property
+    def applications(self) -> tuple[str, ...]:
+        """Names of the applications of all models."""
+        return tuple(model.application for model in self.models)
+
+    @property
+    def label(self) -> str:
+        """Name for people: that of the service, and of a further model's application."""
+        return self.name if self.application == APPLICATION else f"{self.name}/{self.application}"
+
+    @property
+    def route_prefix(self) -> str:
+        """Path under which the model answers."""
+        return "/" if self.application == APPLICATION else f"/{self.application}"
+
+    def under(self, url: str) -> str:
+        """Return the address of the model's API, for that of the service, which ends with /v1."""
+        return f"{url.removesuffix('/v1')}{self.route_prefix.rstrip('/')}/v1"
 
     @property
     def model_id(self) -> str:
@@ -259,8 +289,13 @@ class ServicePlan:
 
     @property
     def gpus(self) -> int:
-        """GPUs that the replicas use."""
-        return 0 if self.machine is None else self.replicas * self.gpus_per_replica
+        """GPUs that the replicas of all models use."""
+        return 0 if self.machine is None else sum(model.replicas * model.gpus_per_replica for model in self.models)
+
+    @property
+    def downloads(self) -> bool:
+        """Whether replicas of a model download from Hugging Face."""
+        return any(model.weights.source is WeightsSource.HUB for model in self.models)
 
     @property
     def has_hub_cache(self) -> bool:
@@ -293,3 +328,9 @@ class Draft:
 
     plan: ServicePlan
     pool_key: PoolKey | None
+
+
+def every_model(services: Iterable[ServicePlan]) -> Iterator[ServicePlan]:
+    """Yield the plan of each model of each service."""
+    for service in services:
+        yield from service.models
