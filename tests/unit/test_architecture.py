@@ -22,7 +22,7 @@ PULUMI = {"pulumi", "pulumi_gcp", "pulumi_kubernetes", "pulumi_random"}
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "facts": (set(), set()),
     "schema": (set(), {"pulumi", "pydantic", "pydantic_core"}),
-    "arguments": ({"arguments", "machine_arguments", "model", "catalog"}, {"pydantic", "yaml"}),
+    "arguments": ({"arguments", "model", "catalog"}, {"pydantic", "yaml"}),
     "types": ({"types"}, set()),
     "plan": (
         {

@@ -32,8 +32,11 @@ def places(arguments: type[Arguments] = InferencePlatformArgs, path: str = "") -
 
 def keys_part() -> str:
     """Return the tables in Markdown, one for each map."""
-    parts = []
+    parts, first = [], dict[type[Arguments], str]()
     for path, arguments in places():
+        if first.setdefault(arguments, path) != path:
+            parts.append(f"### {code(path)}\n\nThe same keys as in {code(first[arguments])}.")
+            continue
         rows: list[Sequence[object]] = []
         for name, field in arguments.model_fields.items():
             if any(isinstance(mark, Secret) for mark in field.metadata):

@@ -6,10 +6,10 @@ from rayline.cluster.types import ClusterPlan
 from rayline.facts.accelerators import ACCELERATORS, MachineType
 from rayline.facts.capacities import FLEX_START_MAX_HOURS, LADDER_ORDER, SPOT_GRACE_SECONDS
 from rayline.facts.choices import Capacity
+from rayline.pools.arguments import NodesArgs
 from rayline.pools.plan import default_ladder
 from rayline.pools.types import NodePool
 from rayline.schema.check import Check
-from rayline.service.machine_arguments import NodesArgs
 from rayline.service.types import ServicePlan
 
 

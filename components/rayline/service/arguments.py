@@ -5,13 +5,45 @@ from typing import Annotated, Any
 from rayline.facts import defaults
 from rayline.facts.choices import Accelerator, Routing, Speculation, Task, UpgradeStrategy
 from rayline.facts.lora import LORA_RANKS
+from rayline.facts.runtimes import DEFAULT_RUNTIME
 from rayline.models.arguments import WeightsArgs
-from rayline.schema.base import Arguments, Count, DnsLabel, Domain, FromText, Line, between, form
-from rayline.service.machine_arguments import NodesArgs, PodsArgs, WorkersArgs
+from rayline.pools.arguments import LABEL_NAME, LabelValue, NodesArgs
+from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, Domain, FromText, Line, ObjectName, between, form, items
 
 Replicas = Annotated[int, between(1, defaults.MOST_WORKERS, "replicas")]
 Seconds = Annotated[int, between(0, 86400, "seconds")]
 Percent = Annotated[int, between(1, 100)]
+# A registry's host and port, a path in lower case, a tag and a digest (distribution/reference, reference.go).
+Image = Annotated[
+    str,
+    form(
+        r"([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "a container image such as registry.example.com/team/ray:2.60.0, without a scheme",
+        512,
+    ),
+]
+Folder = Annotated[str, form(r"(/[^/\s\x00]+)+/?", "an absolute path of a folder, not / itself", 1024)]
+# Selectors of Services, NetworkPolicies and budgets use them (kuberay v1.7.0, ray-operator/controllers/ray/common/pod.go, labelPod).
+_OWN_LABELS = r"rayline/|ray\.io/|app\.kubernetes\.io/(name|created-by|managed-by)$"
+LabelKey = Annotated[
+    str,
+    form(
+        rf"(?!{_OWN_LABELS})({SUBDOMAIN}/)?{LABEL_NAME}",
+        "a label's key: letters, digits, dashes, underscores and dots, with a domain and a slash before it or without; "
+        "labels of rayline/, ray.io/ and app.kubernetes.io/ are set by the kit and KubeRay",
+        317,
+    ),
+]
+Annotation = Annotated[str, form(r"[^\x00]*", "text of at most 4096 characters", 4096)]
+AnnotationKey = Annotated[
+    str,
+    form(
+        rf"(?!rayline/|ray\.io/|gke-gcsfuse/|cluster-autoscaler\.kubernetes\.io/)({SUBDOMAIN}/)?{LABEL_NAME}",
+        "an annotation's key: like a label's; those of rayline/, ray.io/, gke-gcsfuse/ and cluster-autoscaler.kubernetes.io/ are set by the "
+        "kit and KubeRay",
+        317,
+    ),
+]
 
 
 class AutoscalingArgs(Arguments):
@@ -84,6 +116,49 @@ class EngineArgs(Arguments):
     def caches_prefixes(self, task: Task) -> bool:
         """Return whether the prefix cache is on: for pooling only where the stack turns it on."""
         return self.enable_prefix_caching and (task is Task.GENERATE or self.said("enable_prefix_caching"))
+
+
+class WorkersArgs(Arguments):
+    """Resources of one worker pod."""
+
+    gpus: Count | None = None
+    """GPUs of one worker pod. Default: all of the machine; less lets services share a machine."""
+    cpus: Annotated[float, between(defaults.LEAST_CPUS, 1000, "CPUs")] | None = None
+    """CPUs of one worker with accelerator cpu, or in a cluster that exists; a fraction is fine, for example 0.25. Default 1; with a GPU a share of Google's machine."""
+    memory_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
+    """Memory of one worker with accelerator cpu, or in a cluster that exists, GiB. Default 6; with a GPU a share of Google's machine."""
+
+
+class VolumeArgs(Arguments):
+    """A volume of the head and every worker: a cache of weights, for example."""
+
+    name: DnsLabel
+    """Name of the volume, unique in the service."""
+    mount_path: Folder
+    """Path in the containers."""
+    host_path: Folder | None = None
+    """Folder of the node. Set this or `claim`."""
+    claim: ObjectName | None = None
+    """PersistentVolumeClaim in the platform's namespace. Set this or `host_path`."""
+    read_only: bool = False
+    """Mount it read-only."""
+
+
+class PodsArgs(Arguments):
+    """Image, variables, labels, annotations and volumes of the head and the workers."""
+
+    runtime: str = DEFAULT_RUNTIME
+    """Ray version of a tested set of Ray, vLLM and image."""
+    image: Image | None = None
+    """Container image, in place of the runtime's: a mirror, or a CPU image."""
+    env: dict[str, str] = {}
+    """Environment variables of every Ray container. Those that the kit owns, and secrets, are refused. A switch of Ray is "0" or "1"."""
+    labels: dict[LabelKey, LabelValue] = {}
+    """Kubernetes labels of the head and the workers, for example a cost centre or a Kueue queue. A changed label makes a new RayCluster."""
+    annotations: Annotated[dict[AnnotationKey, Annotation], items(50, "annotations")] = {}
+    """Kubernetes annotations of the head and the workers, for example of a service mesh. A changed annotation makes a new RayCluster."""
+    volumes: list[VolumeArgs] = []
+    """Volumes of the head and the workers."""
 
 
 class RolloutArgs(Arguments):

@@ -9,13 +9,13 @@ from rayline.facts.choices import Capacity, ClusterMode, WeightsSource
 from rayline.facts.google import AI_ZONE, FUSE_SIDECAR_CPUS, FUSE_SIDECAR_MEMORY_GIB
 from rayline.facts.prices import node_price
 from rayline.models.plan import on_disk_gib
+from rayline.pools.arguments import NodesArgs
 from rayline.pools.capacity import CapacityPlan, plan_capacity, refuse_machine
 from rayline.pools.plan import DAEMONSET_CPUS, DAEMONSET_MEMORY_GIB, allocatable, listed_zones
 from rayline.pools.types import PoolKey
 from rayline.schema.spelling import hint, meant
 from rayline.service import adapters
 from rayline.service.limits import check_batch, engine_limits, refuse_fit
-from rayline.service.machine_arguments import NodesArgs
 from rayline.service.request import KnownService
 from rayline.service.scale import group_maximum, plan_autoscaling, spare_workers, start_timeout, surge_workers, workers_for
 from rayline.service.types import Draft, MemoryFit, ServicePlan, WorkerGroup

@@ -14,6 +14,7 @@ from rayline.kuberay.types import KuberayPlan
 from rayline.models.model import Model
 from rayline.models.plan import CLOUDS, plan_service_weights
 from rayline.models.types import BucketPlan
+from rayline.pools.arguments import NodesArgs
 from rayline.schema.check import Check, version
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import meant
@@ -26,7 +27,6 @@ from rayline.service.fit import cpu_memory_fit
 from rayline.service.gpus import EXISTING_NODES, plan_on_gpus
 from rayline.service.limits import check_batch
 from rayline.service.loading import plan_loading
-from rayline.service.machine_arguments import NodesArgs
 from rayline.service.request import KnownService, ServiceRequest
 from rayline.service.scale import group_maximum, plan_autoscaling, plan_scale, spare_workers, start_timeout, surge_workers
 from rayline.service.speculation import plan_speculation
