@@ -80,6 +80,10 @@ class RayArm:
         shown = ("engine_kwargs", "model_loading_config", "accelerator_config")
         rest = {name: value for name, value in config.items() if name != "applications"}
         facts |= _flat(rest | {name: value for name, value in llm.items() if name not in shown}, "serve")
+        for deployment in (d for application in service.serve.applications for d in application.deployments):
+            facts |= _flat(
+                {name: value for name, value in deployment.items() if name != "name"}, f"deployment {deployment['name']}"
+            )
         if mode := service.cluster.get("authOptions", {}).get("mode"):
             facts["ray auth"] = mode
         return facts
@@ -213,7 +217,8 @@ def with_replicas(manifest: Mapping[str, Any], replicas: int) -> Mapping[str, An
     def change(config: dict[str, Any]) -> None:
         application = config["applications"][0]
         name = LlmConfig(application["args"]["llm_configs"][0]).deployment
-        application["deployments"] = [{"name": name, "num_replicas": replicas}]
+        declared = [entry for entry in application.get("deployments", []) if entry["name"] == name] or [{"name": name}]
+        application["deployments"] = [declared[0] | {"num_replicas": replicas}]
 
     changed = RayService(manifest).with_serve(change).manifest
     for group in changed["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
@@ -300,10 +305,6 @@ def plain_vllm(base: Base, *, equal: bool = True, policy: str = "") -> ProcessAr
 
 
 UNBATCHED = {"experimental_configs": {"stream_batching_interval_ms": 0}}
-# Ray's router with direct streaming is round robin by default (ray/llm/_internal/serve/core/ingress/builder.py:43). This one
-# sends all requests of a session (header x-session-id) to one replica, where its prefixes are cached.
-SESSION_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-SESSIONS = {"deployment_config": {"request_router_config": {"request_router_class": SESSION_ROUTER}}}
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
@@ -317,7 +318,7 @@ ARMS: dict[str, Arm] = {
         Arm("kit", "the kit as shipped: its profile and its own engine arguments", kit),
         Arm("haproxy", "the first switch alone: HAProxy as proxy", lambda base: over(ray_defaults(base), env={HA_PROXY: "1"})),
         Arm("kit-sessions", "the kit, and a session's turns go to one replica (ConsistentHashRouter)",
-            lambda base: over(kit(base), llm=SESSIONS)),
+            kit, service={"traffic": {"routing": "sessions"}}),
         Arm("vllm", "plain `vllm serve` with the sample's engine arguments", plain_vllm),
         Arm("vllm-defaults", "plain `vllm serve` with its own defaults", partial(plain_vllm, equal=False)),
         Arm("vllm-router", "N x `vllm serve` behind vllm-router, with the sample's engine arguments",

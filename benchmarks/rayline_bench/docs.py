@@ -14,7 +14,7 @@ from .arms import ARMS
 from .cli import Options
 from .cpu import ENGINE
 from .faults import table as faults
-from .goals import GOALS
+from .goals import RUNS
 from .load import METRICS as LOAD_METRICS
 from .summary import METRICS, lines
 from .tables import code, table
@@ -77,10 +77,11 @@ def _load_part() -> str:
 
 def _goals_part() -> str:
     rows = []
-    for goal in GOALS:
-        title = METRICS[goal.metric].title + (f" outside of the {ENGINE}" if goal.metric == "cpu_rest" else "")
-        rows.append((code(goal.arm), title, goal.bound, code(goal.against)))
-    return table(("arm", "figure", "bound", "of arm"), rows)
+    for run in RUNS.values():
+        for goal in run.goals:
+            title = METRICS[goal.metric].title + (f" outside of the {ENGINE}" if goal.metric == "cpu_rest" else "")
+            rows.append((code(run.load.workload), code(goal.arm), title, goal.bound, code(goal.against)))
+    return table(("workload", "arm", "figure", "bound", "of arm"), rows)
 
 
 def _receipt_parts(kind: str, body: Callable[[receipts.Receipt], Iterable[str]]) -> str:

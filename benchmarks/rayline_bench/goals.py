@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from .receipt import Receipt
@@ -33,6 +34,20 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class GoalLoad:
+    """The load that goals are stated for."""
+
+    workload: str
+    concurrencies: tuple[int, ...]
+    requests: int
+    """Of one measurement."""
+
+
+TOKENS = GoalLoad("tokens", (64, 256), 768)
+CONVERSATIONS = GoalLoad("conversations", (8, 32), 192)
+
+
+@dataclass(frozen=True)
 class GoalRun:
     """The arms of one run for some goals: arms compared with each other must fit in memory at the same time."""
 
@@ -40,6 +55,7 @@ class GoalRun:
     """The baseline first."""
     goals: tuple[Goal, ...]
     replicas: int = 1
+    load: GoalLoad = TOKENS
 
 
 RUNS: dict[str, GoalRun] = {
@@ -59,11 +75,20 @@ RUNS: dict[str, GoalRun] = {
     "replicas": GoalRun(
         ("vllm-router-defaults", "kit"), (Goal("kit@2", "vllm-router-defaults@2", "throughput", 1.1),), replicas=2
     ),
+    "sessions": GoalRun(
+        ("kit-sessions", "sample", "vllm-router-sessions"),
+        (
+            Goal("kit-sessions@2", "sample@2", "throughput", 1.5),
+            Goal("kit-sessions@2", "sample@2", "ttft_p99", 0.6),
+            Goal("kit-sessions@2", "vllm-router-sessions@2", "throughput", 1.0),
+        ),
+        replicas=2,
+        load=CONVERSATIONS,
+    ),
 }
-"""By the name that `rayline bench --preset` takes: the same engine arguments, as shipped, and two replicas."""
-GOALS: tuple[Goal, ...] = tuple(goal for run in RUNS.values() for goal in run.goals)
-WORKLOAD, CONCURRENCIES, REPEATS, REQUESTS = "tokens", (64, 256), 5, 768
-"""The load of the goals: medians of at least five interleaved repeats of 768 requests, three for each of the most streams."""
+"""By the name that `rayline bench --preset` takes: the same engine arguments, as shipped, two replicas, and conversations."""
+REPEATS = 5
+"""A goal is stated for the median of so many interleaved repeats, or more."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +107,10 @@ def verdicts(receipt: Receipt) -> list[Verdict]:
     """Return a verdict for each goal and concurrency for which the receipt has both arms."""
     results = []
     requests = {(load["workload"], load["concurrency"]): load["requests"] for load in receipt.configuration.loads}
-    for goal in GOALS:
-        for concurrency in CONCURRENCIES:
-            ratio = ratios(receipt, WORKLOAD, concurrency, goal.arm, goal.against, goal.metric)
+    for run in RUNS.values():
+        for goal, concurrency in itertools.product(run.goals, run.load.concurrencies):
+            ratio = ratios(receipt, run.load.workload, concurrency, goal.arm, goal.against, goal.metric)
             if ratio is not None:
-                enough = ratio.count >= REPEATS and requests[WORKLOAD, concurrency] >= REQUESTS
+                enough = ratio.count >= REPEATS and requests[run.load.workload, concurrency] >= run.load.requests
                 results.append(Verdict(goal, concurrency, ratio, goal.is_reached(ratio.median), enough))
     return results

@@ -50,9 +50,9 @@ def with_preset(options: Options, given: Set[str]) -> Options:
     run = goals.RUNS[options.preset]
     decided = {
         "arms": ",".join(name + suffix(run.replicas) for name in run.arms),
-        "workloads": goals.WORKLOAD,
-        "concurrency": ",".join(map(str, goals.CONCURRENCIES)),
-        "requests": goals.REQUESTS,
+        "workloads": run.load.workload,
+        "concurrency": ",".join(map(str, run.load.concurrencies)),
+        "requests": run.load.requests,
     }
     if others := given & decided.keys():
         raise BenchUsageError(f"--preset {options.preset}: it decides on them. Fix: leave out {flags(others)}")

@@ -104,6 +104,7 @@ def _random(name: str, what: str, tokens_in: int, tokens_out: int, concurrencies
 
 
 AGENTIC = ("--turns", "6", "--shared-tokens", "256", "--own-tokens", "256", "--tokens-in", "100", "--tokens-out", "64")
+CONVERSATIONS = ("--turns", "6", "--shared-tokens", "256", "--own-tokens", "1792", "--tokens-in", "100", "--tokens-out", "64")
 ECHO = ("--path", "/echo", "--body-bytes", "10240", "--contains", "Echo: x")
 RECOMMENDER = ("--path", "/recommend?user_id=1", "--contains", '{"scores":[0.')
 ECHO_APP = Application("echo", ("EchoIngress", "Echo"), "/echo?message=hello", {})
@@ -121,6 +122,9 @@ WORKLOADS: dict[str, Workload] = {
         Workload("agentic",
             "sessions of 6 turns: 512 tokens of instructions, half of them shared, 100 more in each turn, 64 out",
             (8, 32, 64), 384, AGENTIC, AGENTIC_LOAD, context=512 + 6 * 100 + 6 * 64 + 13 * 16),
+        Workload("conversations",
+            "sessions of 6 turns: 2,048 tokens of history, 256 of them shared, 100 more in each turn, 64 out",
+            (8, 32), 192, CONVERSATIONS, AGENTIC_LOAD, context=2048 + 6 * 100 + 6 * 64 + 13 * 16),
         Workload("echo", "no model: 10 KB to an ingress, from there to a second deployment, and back",
             (1, 16, 64, 256), 4000, ECHO, HTTP, application=ECHO_APP),
         Workload("recommender", "no LLM: a small DLRM behind an ingress, 32 candidates in a request",

@@ -592,7 +592,7 @@ def test_too_few_repeats_for_a_goal_are_marked():
 
 
 def test_every_goal_is_about_arms_and_figures_that_exist():
-    for goal in goals.GOALS:
+    for goal in (goal for preset in goals.RUNS.values() for goal in preset.goals):
         assert {goal.arm.partition("@")[0], goal.against.partition("@")[0]} <= set(ARMS)
         assert goal.metric in summary.METRICS
 
@@ -602,7 +602,7 @@ def test_a_preset_has_every_arm_that_its_goals_compare(preset: str, tmp_path: Pa
     options = with_preset(Options(preset=preset), {"preset"})
     labels = {one.label for one in read(options)[0]}
     assert {name for goal in goals.RUNS[preset].goals for name in (goal.arm, goal.against)} <= labels
-    assert (options.requests, options.repeats) == (goals.REQUESTS, goals.REPEATS)
+    assert (options.requests, options.repeats) == (goals.RUNS[preset].load.requests, goals.REPEATS)
 
 
 def test_the_page_has_the_figures_of_the_receipt_and_loads_nothing(tmp_path: Path):
