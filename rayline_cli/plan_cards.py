@@ -271,7 +271,8 @@ def _workers(service: ServicePlan) -> str:
     gpus = f"{group.gpus} GPU{'s' if group.gpus > 1 else ''}, " if group.gpus else ""
     most = f", at most {group.most_workers}" if group.most_workers > group.workers else ""
     parked = "none while parked; then " if service.parked else ""
-    return f"{parked}{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB){most}"
+    shared = " for all models" if service.beside else ""
+    return f"{parked}{group.workers} x ({gpus}{group.cpus:g} CPU, {group.memory_gib} GiB){most}{shared}"
 
 
 def _adapters(plan: Plan, service: ServicePlan) -> str:

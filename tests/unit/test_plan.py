@@ -417,6 +417,15 @@ def test_a_gated_model_needs_a_token(monkeypatch):
     assert make_plan(arguments).hugging_face.secret_name == "hf-secret"
 
 
+def test_a_gated_model_that_drafts_needs_a_token_too(monkeypatch):
+    made(monkeypatch, "made/gated", gated=True)
+    speculation = {"method": "draft", "tokens": 3, "model": "made/gated"}
+    assert (
+        "services.qwen.engine.speculation.model (got 'made/gated'): a gated model needs a token: set hugging_face.source"
+        in refused(engine={"speculation": speculation})
+    )
+
+
 def test_a_model_that_is_newer_than_the_runtime_is_refused(monkeypatch):
     made(monkeypatch, "made/new", min_vllm="0.30.0")
     assert "services.qwen.pods.runtime (got '2.60.0'): made/new needs vLLM 0.30.0, this runtime has 0.29.0" in refused(

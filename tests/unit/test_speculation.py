@@ -1,10 +1,12 @@
 """Drafted tokens: planned, counted in the fit, and proven by what an answer counts."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from rayline.facts.choices import WeightsSource
 from rayline.platform.plan import make_plan
 from rayline.service.serve_config import serve_config
 from rayline.service.types import ServicePlan
@@ -49,6 +51,13 @@ def test_a_drafter_takes_memory_and_drafts_of_the_prompt_take_none():
     drafted = planned("Qwen/Qwen3-30B-A3B-FP8", speculation={"method": "draft", "tokens": 3, "model": "Qwen/Qwen3-0.6B"}).fit
     assert drafted.weights_gib > big.weights_gib
     assert drafted.sequences(8192) < big.sequences(8192)
+
+
+def test_pods_have_the_token_where_only_the_drafter_is_downloaded():
+    found = planned("Qwen/Qwen3-30B-A3B-FP8", speculation={"method": "draft", "tokens": 3, "model": "Qwen/Qwen3-0.6B"})
+    bucket = replace(found.weights, source=WeightsSource.GCS_FUSE)
+    assert replace(found, weights=bucket).downloads
+    assert not replace(planned(), weights=bucket).downloads
 
 
 def speculating(counted: dict[str, Any] | None) -> Service:

@@ -71,8 +71,12 @@ def _plan_model(request: ServiceRequest, hugging_face: HuggingFacePlan, bucket: 
     model, runtime = _model_and_runtime(request)
     weights = plan_service_weights(request, bucket)
     downloads = weights.source is WeightsSource.HUB or (bucket is not None and bucket.mirror)
-    if model and model.gated and downloads and hugging_face.source is TokenSource.NONE:
-        request.refuse("model", "a gated model needs a token: set hugging_face.source")
+    draft = arguments.engine.speculation
+    drafter = request.models.get(draft.model or "") if draft else None
+    if hugging_face.source is TokenSource.NONE:
+        needs = {"model": model if downloads else None, "engine.speculation.model": drafter}
+        for key in (key for key, each in needs.items() if each and each.gated):
+            request.refuse(key, "a gated model needs a token: set hugging_face.source")
     elsewhere = request.on_this_machine or arguments.weights.location or arguments.model.startswith(("/", *CLOUDS))
     if model and downloads and not (model.at_hugging_face or elsewhere):
         request.refuse(

@@ -294,8 +294,11 @@ class ServicePlan:
 
     @property
     def downloads(self) -> bool:
-        """Whether replicas of a model download from Hugging Face."""
-        return any(model.weights.source is WeightsSource.HUB for model in self.models)
+        """Whether replicas of a model download from Hugging Face: the model, or the one that drafts its tokens."""
+        drafts = [model.asked.engine.speculation for model in self.models]
+        return any(model.weights.source is WeightsSource.HUB for model in self.models) or any(
+            draft.model and not draft.model.startswith("/") for draft in drafts if draft
+        )
 
     @property
     def has_hub_cache(self) -> bool:
