@@ -240,6 +240,8 @@ def _replicas(service: ServicePlan) -> str:
         f"{scaling.min_replicas} to {scaling.max_replicas}, at {scaling.target_ongoing_requests:g} requests each; more after "
         f"{scaling.upscale_delay_seconds} s, fewer after {scaling.downscale_delay_seconds} s"
     )
+    if scaling.time_to_first_token_ms is not None:
+        text += f"; more while the time to first token is above {scaling.time_to_first_token_ms:g} ms, by {scaling.prometheus}"
     if not scaling.to_zero:
         return text
     delay = scaling.downscale_to_zero_delay_seconds

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.serve import State, replica_counts, rollout
-from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes, zero
+from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes, scaling, zero
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
 from rayline_cli.verify.target import ApplicationTarget, NotSeen, Target, View
 
@@ -109,6 +109,13 @@ CHECKS = (
     ServiceCheck("direct streaming: router in HAProxy", direct_streaming.lua_router, settles=True),
     ServiceCheck("direct streaming: path of the tokens", direct_streaming.token_path, settles=True),
     ServiceCheck("sessions", direct_streaming.sessions, settles=True, is_declared=lambda view: view.expected.routes_by_session),
+    ServiceCheck(
+        "scaling by time to first token",
+        scaling.latency,
+        is_about_a_model=False,
+        settles=True,
+        is_declared=lambda view: bool(view.expected.latency_policies),
+    ),
     ServiceCheck("throughput settings of Serve", processes.throughput, is_about_a_model=False),
     ServiceCheck("vLLM's Ray executor V2", processes.executor),
     ServiceCheck("environment parity", processes.parity, is_about_a_model=False),

@@ -11,9 +11,9 @@ from rayline.facts.accelerators import GPU_RESOURCE
 from rayline.facts.choices import Task
 from rayline.facts.labels import Role
 from rayline.facts.serve_flags import SERVE_FLAGS, SWITCHES, THROUGHPUT_SETTINGS
-from rayline.service.api_key import KEYS_VARIABLE
+from rayline.service.api_key import KEYS_VARIABLE, SCALING_POLICY
 from rayline.service.reading import RayService, ServeConfig, plain_environment
-from rayline.service.serve_reading import ServeApplication
+from rayline.service.serve_reading import ServeApplication, mapping
 
 # Variables of the fast path. A variable that is set and not declared is a difference too.
 KNOWN = {*SERVE_FLAGS, *THROUGHPUT_SETTINGS}
@@ -96,6 +96,17 @@ class Expected:
     def scales_to_zero(self) -> bool:
         """Whether a model may have no replica."""
         return ServeConfig(self.serve_config).scales_to_zero
+
+    @property
+    def latency_policies(self) -> list[tuple[str, str, Mapping[str, Any]]]:
+        """Return application, deployment and settings of each model that scales by its time to first token."""
+        found = []
+        for application in self.applications:
+            for deployment in application.deployments:
+                policy = mapping(deployment, "autoscaling_config", "policy")
+                if policy.get("policy_function") == SCALING_POLICY:
+                    found.append((application.name, deployment["name"], mapping(policy, "policy_kwargs")))
+        return found
 
     @property
     def port(self) -> int:

@@ -36,7 +36,7 @@ ORIGIN = {"Origin": "https://chat.example.com"}
 
 
 def ask(served: Served, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
-    return httpx.request(method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=60)
+    return httpx.request(method, served.running.url + path, json=body, headers=headers, trust_env=False, timeout=PATIENCE)
 
 
 def test_a_request_as_anthropics_clients_send_it_gets_an_answer(served: Served):
@@ -101,7 +101,7 @@ def test_every_route_and_method_refuses_what_is_no_valid_key(served: Served):
         ORIGIN,
         {"Access-Control-Request-Method": "POST"},
     ]
-    with httpx.Client(base_url=served.running.url, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=served.running.url, trust_env=False, timeout=PATIENCE) as client:
         answers = {
             (method, path, *headers): client.request(method, path, headers=headers).status_code
             for path in paths

@@ -52,10 +52,11 @@ OWNED_PREFIXES: dict[str, str] = {
     "KUBERAY_": _KUBERAY,
     "KUBERNETES_": "Kubernetes sets it in every pod: leave it out",
 }
-# With `api_key`, which has a module of its own to find.
+# With an API key, and with an autoscaling policy of the kit: both are modules that the pods mount.
 PYTHON_PATH = "PYTHONPATH"
 PYTHON_PATH_INSTEAD = (
-    "with {path}.api.key the kit sets it, so that vLLM finds the gate: install modules of your own in {path}.pods.image"
+    "the kit sets it with {path}.api.key, so that vLLM finds the gate, and with autoscaling.time_to_first_token_ms: install modules of "
+    "your own in {path}.pods.image"
 )
 # Ray calls the function that it names in each process with an HTTP server (ray/serve/_private/http_util.py).
 PROXY_GATE_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"

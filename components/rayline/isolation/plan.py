@@ -96,4 +96,8 @@ def plan_quota(services: Sequence[ServicePlan], pools: Sequence[NodePool]) -> Qu
 
 def ports_outside(services: Sequence[ServicePlan]) -> tuple[int, ...]:
     """Return the ports outside the cluster in the services' variables and engine arguments."""
-    return tuple(sorted(set().union(*(outbound_ports(model.env, model.engine_kwargs) for model in every_model(services)))))
+    ports: set[int] = set()
+    for model in every_model(services):
+        prometheus = (model.autoscaling and model.autoscaling.prometheus) or ""
+        ports |= outbound_ports({**model.env, "prometheus": prometheus}, model.engine_kwargs)
+    return tuple(sorted(ports))

@@ -202,6 +202,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,
                     "adapters": service.has_adapters,
+                    "scales_by_latency": service.scales_by_latency,
                     "applications": {model.application: model.asked.api.key_generation for model in service.beside},
                 },
                 opts=self._in_cluster(*after),

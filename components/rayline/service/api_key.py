@@ -19,6 +19,8 @@ PREVIOUS_API_KEY_KEY = "previous_api_key"
 GATE_FOLDER = pathlib.Path(__file__).parent / "in_pods"
 GATE_SOURCE = (GATE_FOLDER / "rayline_gate.py").read_text()
 PROXY_GATE = "rayline_proxy_gate.middlewares"
+SCALING_POLICY = "rayline_scaling:FirstToken"
+"""Serve's autoscaling policy of a model with a bound for its time to first token."""
 GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
 """For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
 ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.AdapterGate"
@@ -45,9 +47,12 @@ def gate_middleware(adapters: bool) -> str:
     return ADAPTER_GATE_MIDDLEWARE if adapters else GATE_MIDDLEWARE
 
 
-def _gate_files(*, adapters: bool = False, at_proxy: bool = False) -> dict[str, str]:
-    """Return the sources by file name. `adapters`: with that of adapters. `at_proxy`: with that of Ray's proxy, for no replica."""
-    more = ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy
+def _gate_files(*, adapters: bool = False, at_proxy: bool = False, scaling: bool = False) -> dict[str, str]:
+    """Return the sources by file name.
+
+    `adapters`: with that of adapters. `at_proxy`: with that of Ray's proxy, for no replica. `scaling`: with the autoscaling policy.
+    """
+    more = ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy + ["rayline_scaling.py"] * scaling
     return {"rayline_gate.py": GATE_SOURCE} | {name: (GATE_FOLDER / name).read_text() for name in more}
 
 
@@ -68,14 +73,16 @@ def gate_config_map(service: str, namespace: str, **kinds: bool) -> dict[str, An
     }
 
 
-def gate_environment(*, at_proxy: bool = False) -> list[dict[str, str]]:
-    """Return the variables with the folders of the gate and of the keys."""
-    variables = [{"name": "PYTHONPATH", "value": GATE_PATH}, {"name": KEYS_VARIABLE, "value": KEYS_PATH}]
-    return [*variables, {"name": PROXY_GATE_VARIABLE, "value": PROXY_GATE}] if at_proxy else variables
+def gate_environment(*, keys: bool = True, at_proxy: bool = False) -> list[dict[str, str]]:
+    """Return the variables with the folders of the code and, with `keys`, of the keys."""
+    variables = {"PYTHONPATH": GATE_PATH}
+    if keys:
+        variables |= {KEYS_VARIABLE: KEYS_PATH} | ({PROXY_GATE_VARIABLE: PROXY_GATE} if at_proxy else {})
+    return [{"name": name, "value": value} for name, value in variables.items()]
 
 
 def gate_volumes(service: str, applications: Iterable[str] = (APPLICATION,), **kinds: bool) -> list[dict[str, Any]]:
-    """Return the volumes of the gate, and of the keys of each application."""
+    """Return the volumes of the gate, and of the keys of each application; none of keys without applications."""
     gate = {"name": VOLUME_NAMES[0], "configMap": {"name": gate_name(service, **kinds)}}
     # readable by the pod's group (fsGroup) only
     keys = [

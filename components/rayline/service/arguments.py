@@ -62,6 +62,16 @@ class AutoscalingArgs(Arguments):
     """Seconds of lower load before replicas are removed."""
     downscale_to_zero_delay_seconds: Seconds | None = None
     """With min_replicas 0: seconds without a request before the last replica is removed. Default: downscale_delay_seconds."""
+    time_to_first_token_ms: Annotated[float, between(1, 3_600_000, "ms")] | None = None
+    """Time to first token that nine of ten requests keep, ms: replicas are added while it is longer. Needs `prometheus`. Default: only requests in progress count."""
+    prometheus: (
+        Annotated[
+            str,
+            form(r"https?://[^\s\x00/@?#]+(/[^\s\x00?#]*)?", "an address such as http://prometheus.monitoring.svc:9090", 512),
+        ]
+        | None
+    ) = None
+    """Address of a Prometheus that has the service's metrics, as the head reaches it. With time_to_first_token_ms."""
 
     @property
     def to_zero(self) -> bool:

@@ -35,6 +35,7 @@ from rayline.schema.check import IN_CLEAR_TEXT
 from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, secret_key, secrets_in
 from rayline.schema.spelling import meant
 from rayline.service.addresses import PORT_OF_AN_ADDRESS, is_address_of_a_proxy, is_proxy, past_the_proxy, port_is_sound
+from rayline.service.arguments import ServiceArgs
 from rayline.service.drain import drain_times
 from rayline.service.request import ServiceRequest
 
@@ -54,7 +55,7 @@ def plan_environment(request: ServiceRequest, runtime: Runtime | None) -> tuple[
     for name, value in service.pods.env.items():
         if kind := secret_key(name):
             request.refuse("pods.env", f"{kind} as a name, {IN_CLEAR_TEXT}", None)
-        elif problem := _problem(request.path, name, value, api_key=service.api.key):
+        elif problem := _problem(request.path, name, value, has_code=service.api.key or _scales_by_latency(service)):
             request.refuse(f"pods.env.{name}", problem, None if _secret(name, value) else value)
         else:
             env[name] = value
@@ -91,7 +92,11 @@ def _check_ports(request: ServiceRequest, env: Mapping[str, str]) -> None:
         taken.add(port)
 
 
-def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
+def _scales_by_latency(service: ServiceArgs) -> bool:
+    return service.autoscaling is not None and service.autoscaling.time_to_first_token_ms is not None
+
+
+def _problem(path: str, name: str, value: Any, *, has_code: bool) -> str | None:
     """Return why a service must not set a variable to a value, and what is right; None where it may."""
     if not VARIABLE.fullmatch(name):
         return "no name of a variable: letters, digits and underscores, and no digit first"
@@ -102,7 +107,7 @@ def _problem(path: str, name: str, value: Any, *, api_key: bool) -> str | None:
         owner = next((f"switches.{s}" for s, v in SWITCHES.items() if v == name), "rollout.longest_stream_seconds")
         return f"set {path}.{owner} instead"
     instead = OWNED.get(name) or next((why for start, why in OWNED_PREFIXES.items() if name.startswith(start)), None)
-    if name == PYTHON_PATH and api_key:
+    if name == PYTHON_PATH and has_code:
         instead = PYTHON_PATH_INSTEAD
     if instead:
         return instead.format(path=path)

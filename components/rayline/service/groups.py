@@ -27,6 +27,7 @@ from rayline.pools.types import NodePool
 from rayline.service.api_key import gate_mounts, gate_volumes
 from rayline.service.pods import (
     alive,
+    code_kinds,
     container_ports,
     cpu_quantity,
     declared_mounts,
@@ -70,9 +71,11 @@ def head_group(
         mounts.append({"name": "head-store", "mountPath": STORE_FOLDER, "readOnly": True})
     memory = f"{service.head_memory_gib}Gi"
     # The head holds no replica, so it has no gate but that of Ray's proxy, which holds requests while no replica runs.
-    if service.asked.api.key and service.scales_to_zero:
-        volumes += gate_volumes(service.name, adapters=service.has_adapters, at_proxy=True)
-        mounts += gate_mounts()
+    # Serve's controller, which scales, runs on the head too.
+    keys = service.applications if service.asked.api.key and service.scales_to_zero else ()
+    if keys or service.scales_by_latency:
+        volumes += gate_volumes(service.name, keys, **code_kinds(service))
+        mounts += gate_mounts(keys)
     container = {
         "name": "ray-head",
         "image": service.image,
@@ -179,10 +182,10 @@ def _worker_pod(service: ServicePlan, namespace: str, hugging_face: HuggingFaceP
     }
     volumes = [*declared_volumes(service), *weights.volumes(service)]
     mounts = [*declared_mounts(service), *weights.mounts(service)]
-    if service.asked.api.key:
-        kinds = {"adapters": service.has_adapters, "at_proxy": service.scales_to_zero}
-        volumes += gate_volumes(service.name, service.applications, **kinds)
-        mounts += gate_mounts(service.applications)
+    if service.has_code:
+        keys = service.applications if service.asked.api.key else ()
+        volumes += gate_volumes(service.name, keys, **code_kinds(service))
+        mounts += gate_mounts(keys)
     spec = pod_spec(service, namespace, Role.WORKER, container, volumes, mounts, hugging_face)
     return spec | {"topologySpreadConstraints": _spread(service)}
 

@@ -42,6 +42,8 @@ class LlmServiceDeploymentArgs(TypedDict):
     """Generation of Ray's token, from 1. The previous Secret stays. Default 1."""
     adapters: NotRequired[bool]
     """The replicas load LoRA adapters, so the key's gate is another one. Default false."""
+    scales_by_latency: NotRequired[bool]
+    """The time to first token of a model adds replicas, by a policy that the pods mount. Default false."""
     applications: NotRequired[dict[str, int]]
     """Generation of the API key of each further model, by the name of its application. Default: none."""
 
@@ -68,6 +70,7 @@ class LlmService(pulumi.ComponentResource):
         if args["api_key"]:
             self.api_key = self._api_keys(name, metadata, APPLICATION, args.get("api_key_generation", 1), needed)
             keys = {each: self._api_keys(name, metadata, each, number, needed) for each, number in further.items()}
+        if args["api_key"] or args.get("scales_by_latency"):
             needed.append(self._gate(name, metadata, args))
         # the same for each further model, by the name of its application
         self.further_keys: dict[str, pulumi.Output[str]] = keys
@@ -121,8 +124,12 @@ class LlmService(pulumi.ComponentResource):
         return key
 
     def _gate(self, name: str, metadata: dict[str, Any], args: LlmServiceDeploymentArgs) -> pulumi.Resource:
-        """Create the ConfigMap with the gate of all models."""
-        kinds = {"adapters": args.get("adapters", False), "at_proxy": args.get("scales_to_zero", False)}
+        """Create the ConfigMap with the code of the kit that the pods mount, for all models."""
+        kinds = {
+            "adapters": args.get("adapters", False),
+            "at_proxy": args.get("scales_to_zero", False) and args["api_key"],
+            "scaling": args.get("scales_by_latency", False),
+        }
         return KubernetesObject(
             f"{name}-api-key-gate",
             gate_config_map(metadata["name"], metadata["namespace"], **kinds),

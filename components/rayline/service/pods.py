@@ -35,8 +35,8 @@ def environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dic
             variables += token_environment()
         if hugging_face.secret_name:
             variables.append(from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
-    if service.asked.api.key:
-        variables += gate_environment(at_proxy=service.scales_to_zero)
+    if service.has_code:
+        variables += gate_environment(keys=service.asked.api.key, at_proxy=service.scales_to_zero)
     return variables
 
 
@@ -48,6 +48,12 @@ def kv_cache_variable(service: ServicePlan) -> dict[str, str]:
 def from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
     """Return a variable whose value is in a Secret."""
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def code_kinds(service: ServicePlan) -> dict[str, bool]:
+    """Return which code of the kit the pods of a service mount, as api_key.py names it."""
+    at_proxy = service.scales_to_zero and service.asked.api.key
+    return {"adapters": service.has_adapters, "at_proxy": at_proxy, "scaling": service.scales_by_latency}
 
 
 def metrics_ports(service: ServicePlan, role: Role) -> dict[str, int]:

@@ -5,7 +5,7 @@ from math import ceil, floor
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import defaults
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, OperatorSource, UpgradeStrategy
-from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_SURGE
+from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_PROMETHEUS, MIN_RAY_VERSION_FOR_SURGE
 from rayline.kuberay.types import KuberayPlan
 from rayline.schema.check import version
 from rayline.service.arguments import AutoscalingArgs, ServiceArgs
@@ -38,10 +38,29 @@ def plan_scale(request: ServiceRequest) -> Scale:
     if scaling := service.autoscaling:
         if service.said("replicas"):
             request.refuse("replicas", "with autoscaling the count follows the load: leave it out, or leave autoscaling out")
+        _check_latency(request, scaling)
         if scaling.max_replicas < scaling.min_replicas:
             request.refuse("autoscaling.max_replicas", f"at least min_replicas, which is {scaling.min_replicas}")
         least, most = scaling.min_replicas, max(scaling.min_replicas, scaling.max_replicas)
     return Scale(least, most, upgrade, _spare_replicas(request, upgrade, most))
+
+
+def _check_latency(request: ServiceRequest, scaling: AutoscalingArgs) -> None:
+    """Refuse a bound for the time to first token that nothing measures."""
+    bound, prometheus = scaling.time_to_first_token_ms, scaling.prometheus
+    if bound is None and prometheus is not None:
+        request.refuse("autoscaling.prometheus", "only with autoscaling.time_to_first_token_ms: set that too, or leave it out")
+    if bound is None:
+        return
+    if prometheus is None:
+        why = "needs autoscaling.prometheus: the address of a Prometheus that has the metrics of the service"
+        request.refuse("autoscaling.time_to_first_token_ms", why)
+    if request.has_older_ray(MIN_RAY_VERSION_FOR_PROMETHEUS):
+        why = f"needs Ray {MIN_RAY_VERSION_FOR_PROMETHEUS}, and pods.runtime is {request.arguments.pods.runtime}: leave it out"
+        request.refuse("autoscaling.time_to_first_token_ms", why)
+    if not request.arguments.engine.log_engine_metrics:
+        why = "with autoscaling.time_to_first_token_ms Prometheus reads vLLM's metrics of Ray's port: true, or leave it out"
+        request.refuse("engine.log_engine_metrics", why)
 
 
 def _spare_replicas(request: ServiceRequest, upgrade: UpgradeStrategy, most: int) -> int:

@@ -7,7 +7,7 @@ from rayline.facts.choices import Accelerator, Task
 from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
 from rayline.service.adapters import lora_config, lora_kwargs
-from rayline.service.api_key import KEYS_VARIABLE, gate_middleware, keys_path
+from rayline.service.api_key import KEYS_VARIABLE, SCALING_POLICY, gate_middleware, keys_path
 from rayline.service.drain import drain_times
 from rayline.service.pods import kv_cache_variable
 from rayline.service.scale import surge_percent
@@ -96,6 +96,13 @@ def _replicas(service: ServicePlan) -> dict[str, Any]:
         bounds["initial_replicas"] = 1
     if scaling.downscale_to_zero_delay_seconds is not None:
         bounds["downscale_to_zero_delay_s"] = scaling.downscale_to_zero_delay_seconds
+    if scaling.time_to_first_token_ms is not None:
+        told = {
+            "model": service.served_model_name,
+            "bound_ms": scaling.time_to_first_token_ms,
+            "prometheus": scaling.prometheus,
+        }
+        bounds["policy"] = {"policy_function": SCALING_POLICY, "policy_kwargs": told}
     return {"autoscaling_config": bounds}
 
 

@@ -311,6 +311,16 @@ class ServicePlan:
         )
 
     @property
+    def scales_by_latency(self) -> bool:
+        """Whether the time to first token of a model adds replicas."""
+        return any(model.autoscaling and model.autoscaling.time_to_first_token_ms for model in self.models)
+
+    @property
+    def has_code(self) -> bool:
+        """Whether the pods mount code of the kit: the gate of the keys, or the autoscaling policy."""
+        return self.asked.api.key or self.scales_by_latency
+
+    @property
     def has_adapters(self) -> bool:
         """Whether replicas load LoRA adapters."""
         return self.asked.adapters is not None
