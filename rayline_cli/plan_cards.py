@@ -229,7 +229,8 @@ def _task(plan: Plan, service: ServicePlan) -> str:
     routes = ROUTES.get(service.task, ())
     outside = plan.endpoint.exposure is not Exposure.NONE and not all(route.startswith("/v1/") for route in routes)
     only = "; only in the cluster, as the endpoint passes /v1 alone" if outside else ""
-    return f"{service.task.value}: POST {', '.join(routes)}{only}" if routes else ""
+    prefix = service.route_prefix.rstrip("/")
+    return f"{service.task.value}: POST {', '.join(prefix + route for route in routes)}{only}" if routes else ""
 
 
 def _replicas(service: ServicePlan) -> str:
@@ -308,18 +309,20 @@ def _more(service: ServicePlan, workers: int) -> str:
 
 
 def _in_place(service: ServicePlan) -> str:
-    spare = service.spare_replicas
+    spare, further = service.spare_replicas, service.application != APPLICATION
+    more = "" if further else _more(service, service.workers.spare_workers)
     if not spare:
         return "a change of model or engine stops replicas before new ones start"
-    return f"a change of model or engine starts {spare} spare replica{'s' if spare > 1 else ''} first{_more(service, service.workers.spare_workers)}"
+    return f"a change of model or engine starts {spare} spare replica{'s' if spare > 1 else ''} first{more}"
 
 
 def _highest_cost(service: ServicePlan) -> str:
     """Return the cost under the highest load, where autoscaling may raise it."""
-    group, scaling = service.workers, service.autoscaling
-    if service.hourly_usd is None or scaling is None or service.parked or group.most_workers == group.workers:
+    group = service.workers
+    if service.hourly_usd is None or service.parked or group.most_workers == group.workers:
         return ""
-    return f", {_money(service.highest_hourly_usd)} at {scaling.max_replicas} replicas"
+    most = "the most replicas of all models" if service.beside else f"{service.most_replicas} replicas"
+    return f", {_money(service.highest_hourly_usd)} at {most}"
 
 
 def _weights(plan: Plan, service: ServicePlan) -> str:

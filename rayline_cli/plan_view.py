@@ -77,6 +77,10 @@ def program_json(program: Program) -> dict[str, Any]:
             own["workload"] = to_jsonable_python(prospect_of_plan(model)[0])
             # the model's own row is documentation
             del own["model"]
+            if model is not service:
+                # those of the service are of all its models
+                for part in ("machine", "workers", "hourly_usd", "highest_hourly_usd"):
+                    del own[part]
     for part in (plan["cluster"]["system_pool"], *plan["pools"], *plan["services"]):
         if part and part["machine"]:
             # a set has another order each time

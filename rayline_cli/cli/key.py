@@ -48,9 +48,9 @@ def _service_with_key(program: Program, name: str | None) -> ServicePlan:
     """Return the service that --service names, or the only one with a key. Raises typer.BadParameter or DeployError."""
     from rayline_cli.deploy import DeployError
 
-    service, _, application = (name or "").partition("/")
-    services = chosen(program, service or None)
-    if application:
+    service, slash, application = (name or "").partition("/")
+    services = chosen(program, service if slash else name)
+    if slash:
         services = [model for plan in services for model in plan.beside if model.application == application]
         if not services:
             known = [model.label for plan in chosen(program, service) for model in plan.beside]

@@ -145,7 +145,10 @@ def _show_running(program: Program, running: Any) -> int:
     console.print(f"\n[green]{state}[/]", end="")
     for prefix, models in running.routes.items():
         print_line(f"  {running.url}{prefix}/v1  model {', '.join(models)}")
-    commands = {"key": "key"} if running.needs_api_key else {}
-    for label, verb in (commands | {"check": "verify", "logs": "logs", "stop": "down"}).items():
+    commands = {"check": "verify", "logs": "logs", "stop": "down"}
+    if running.needs_api_key:
+        further = {f"key of {model.application}": f"key --service {model.label}" for model in program.plan.services[0].beside}
+        commands = {"key": "key"} | further | commands
+    for label, verb in commands.items():
         print_line(f"  {label}: {command()} {verb} --stack {program.stack}")
     return show_failed(running.checks)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import typer
 
 from rayline.endpoint.manifests import service_route
 from rayline.models.manifests import bucket_grants
@@ -12,8 +13,10 @@ from rayline.service.llm_service import wait_for
 from rayline.service.manifest import ray_service
 from rayline.service.reading import RayService
 from rayline.service.types import ServicePlan
+from rayline_cli.cli.key import _service_with_key
+from rayline_cli.local import memory, single_node
 from rayline_cli.local_secrets import stack_secrets
-from rayline_cli.plan_cards import stack_card
+from rayline_cli.plan_cards import rows, stack_card
 
 SMALL = {"model": "Qwen/Qwen3-0.6B"}
 ENDPOINT = {"exposure": "internal", "domain": "llm.example.com"}
@@ -150,6 +153,62 @@ def test_each_mounted_model_has_a_volume_of_its_own():
     assert list(bucket_grants(plan.services)) == ["my-models"]
 
 
+def test_one_model_twice_is_mounted_once():
+    stack = {
+        "project": "my-project",
+        "region": "us-central1",
+        "cluster": {"mode": "create"},
+        "weights": {"bucket": "my-models"},
+        "services": {
+            "qwen": SMALL
+            | {
+                "accelerator": "l4",
+                "weights": {"source": "gcs-fuse"},
+                "applications": {"vectors": SMALL | {"task": "embed", "weights": {"source": "gcs-fuse"}}},
+            }
+        },
+    }
+    mounts = [m["mountPath"] for m in RayService(manifest(make_plan(stack))).workers[0].pod["containers"][0]["volumeMounts"]]
+    assert sorted(mounts) == sorted(set(mounts))
+
+
+def test_a_further_model_that_spans_machines_gives_the_pool_its_network_cards():
+    big = {"model": "Qwen/Qwen3.5-4B", "engine": {"tensor_parallel_size": 8, "pipeline_parallel_size": 2}}
+    nodes = {"machine_type": "a3-ultragpu-8g", "capacity": "spot", "zones": ["us-central1-b"]}
+    (pool,) = planned(accelerator="h200", nodes=nodes, applications={"big": big}).pools
+    assert pool.rdma
+    (pool,) = planned(accelerator="h200", nodes=nodes, applications={"big": SMALL}).pools
+    assert not pool.rdma
+
+
+def test_the_machine_holds_the_widest_model():
+    found = service(applications={"wide": SMALL | {"engine": {"tensor_parallel_size": 2}}})
+    assert found.machine
+    assert found.machine.gpus == 2
+    (warning,) = found.warnings
+    assert "replicas with 1 and 2 GPUs share workers with 2" in warning
+
+
+def test_a_warning_about_shared_keys_comes_once():
+    plan = planned(pods={"env": {"RAY_SERVE_FOO_BAR": "1"}}, applications={"a": SMALL, "b": SMALL})
+    assert sum("RAY_SERVE_FOO_BAR" in warning for warning in plan.warnings) == 1
+
+
+def test_memory_on_this_machine_is_that_of_each_models_cache():
+    tiny = {"model": "rayline/tiny-random-qwen3"}
+
+    def needed(own: int, further: int) -> float:
+        asked = tiny | {"accelerator": "cpu", "engine": {"kv_cache_gib": own}, "workers": {"memory_gib": 20}}
+        asked["applications"] = {"more": tiny | {"engine": {"kv_cache_gib": further}}}
+        plan = make_plan({"cluster": {"mode": "local"}, "services": {"tiny": asked}})
+        made = ray_service(
+            plan.services[0], namespace="n", hugging_face=plan.hugging_face, pool=None, head=plan.head, store_address=None
+        )
+        return memory.needed_gib(single_node.read(made), {})
+
+    assert needed(1, 12) == needed(12, 1) == needed(1, 1) + 11
+
+
 STACK = """
 gcp:project: my-project
 gcp:region: us-central1
@@ -176,6 +235,7 @@ def test_the_plan_has_a_card_for_each_model(record_file: Any):
     assert small.title == "qwen/small  Qwen/Qwen3-0.6B on 2 x L4"
     assert "cost" in dict(own.rows)
     assert "cost" not in dict(small.rows)
+    assert "GPU" not in dict(small.rows)["in place"]
     assert dict(small.rows)["endpoint"] == "http://qwen-serve-svc.rayline:8000/small/v1 in the cluster"
 
 
@@ -183,3 +243,28 @@ def test_a_shared_key_is_refused_once_for_all_models():
     with pytest.raises(Exception, match=r"services\.qwen\.pods\.runtime") as refused:
         planned(pods={"runtime": "1.0"}, applications={"a": SMALL, "b": SMALL})
     assert str(refused.value).count("pods.runtime") == 1
+
+
+def test_the_card_has_the_highest_cost_where_a_further_model_scales():
+    plan = planned(applications={"small": SMALL | {"autoscaling": {"min_replicas": 1, "max_replicas": 4}}})
+    cost = dict(rows(plan, plan.services[0], plan.pools[0]))["cost"]
+    assert "at the most replicas of all models" in cost
+
+
+def test_a_further_models_routes_have_its_path():
+    plan = planned(applications={"vectors": SMALL | {"task": "embed"}})
+    (vectors,) = plan.services[0].beside
+    assert "POST /vectors/v1/embeddings" in dict(rows(plan, vectors, None))["task"]
+
+
+@pytest.mark.parametrize(
+    ("named", "label"), [("qwen", "qwen"), ("qwen/small", "qwen/small"), (None, "qwen")], ids=["own", "further", "default"]
+)
+def test_a_key_is_that_of_the_named_model(named: str | None, label: str, record_file: Any):
+    assert _service_with_key(record_file(STACK), named).label == label
+
+
+@pytest.mark.parametrize("named", ["qwen/none", "/small", "none/small"])
+def test_a_model_that_is_not_there_has_no_key(named: str, record_file: Any):
+    with pytest.raises(typer.BadParameter):
+        _service_with_key(record_file(STACK), named)

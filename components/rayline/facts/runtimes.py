@@ -54,6 +54,8 @@ MIN_RAY_VERSION_FOR_SURGE = "2.60.0"
 MIN_RAY_VERSION_FOR_TRAFFIC = "2.60.0"
 # A deployment without replicas behind HAProxy, whose requests wait in the proxy of the head (tests/serve/own_session/test_scale_to_zero.py).
 MIN_RAY_VERSION_FOR_ZERO = "2.60.0"
+# Several applications on the direct path (tests/serve/own_session/test_several_models.py).
+MIN_RAY_VERSION_FOR_APPLICATIONS = "2.60.0"
 # PrometheusQueryMixin (ray/serve/autoscaling_policy.py).
 MIN_RAY_VERSION_FOR_PROMETHEUS = "2.60.0"
 

@@ -66,8 +66,12 @@ def _has_hub_cache(service: ServicePlan) -> bool:
 
 def _mounted(service: ServicePlan) -> dict[str, ServicePlan]:
     """Return the models whose folder in the bucket is mounted, by the name of the volume."""
-    mounted = (model for model in service.models if model.weights.source is WeightsSource.GCS_FUSE)
-    return {BUCKET_VOLUME if model is service else f"{BUCKET_VOLUME}-{model.application}": model for model in mounted}
+    mounted: dict[str, ServicePlan] = {}
+    for model in service.models:
+        known = (other.weights.folder for other in mounted.values())
+        if model.weights.source is WeightsSource.GCS_FUSE and model.weights.folder not in known:
+            mounted[BUCKET_VOLUME if model is service else f"{BUCKET_VOLUME}-{model.application}"] = model
+    return mounted
 
 
 def annotations(service: ServicePlan) -> dict[str, str]:

@@ -129,16 +129,23 @@ def _services(
     if cluster.mode is ClusterMode.LOCAL and len(args.services) > 1:
         check.refuse("services", sorted(args.services), "one machine runs one service. Fix: keep one")
     models = _models(check, args)
-    for name, service in args.services.items():
-        for application in service.applications:
-            if f"{name}-{application}" in args.services:
-                why = f"the service {name}-{application} has Secrets of the same names. Fix: another name"
-                check.refuse(f"services.{name}.applications.{application}", None, why)
+    _check_names(check, args)
     drafts = [
         plan_service(check, name, service, cluster, hugging_face, kuberay, bucket, models)
         for name, service in args.services.items()
     ]
     return [draft for draft in drafts if draft]
+
+
+def _check_names(check: Check, args: InferencePlatformArgs) -> None:
+    """Refuse further models whose Secrets would have the names of others: SERVICE-NAME is the beginning of both."""
+    taken = {name: f"services.{name}" for name in args.services}
+    for name, service in args.services.items():
+        for application in service.applications:
+            path = f"services.{name}.applications.{application}"
+            other = taken.setdefault(f"{name}-{application}", path)
+            if other != path:
+                check.refuse(path, None, f"{other} has Secrets of the same names. Fix: another name")
 
 
 def _models(check: Check, args: InferencePlatformArgs) -> Mapping[str, Model]:

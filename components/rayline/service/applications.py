@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rayline.facts.choices import ClusterMode, UpgradeStrategy
+from rayline.facts.choices import ClusterMode, UpgradeStrategy, WeightsSource
 from rayline.facts.labels import APPLICATION
-from rayline.schema.check import Check
+from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_APPLICATIONS
+from rayline.schema.check import Check, Problem
 from rayline.service.arguments import ApiArgs, ApplicationApiArgs, ApplicationArgs, ServiceArgs
 from rayline.service.request import ServiceRequest
 from rayline.service.scale import group_maximum, workers_for
@@ -17,7 +18,8 @@ SHARED = ("accelerator", "park", "nodes", "workers", "pods", "rollout", "switche
 # vllm/entrypoints).
 TAKEN = (
     *(APPLICATION, "v1", "v2", "health", "load", "ping", "version", "metrics", "tokenize", "detokenize"),
-    *("invocations", "inference", "docs", "classify", "pooling", "score", "rerank"),
+    *("invocations", "inference", "docs", "redoc", "classify", "pooling", "score", "rerank", "cohere"),
+    *("sleep", "pause", "resume"),
 )
 
 
@@ -30,6 +32,9 @@ def check_applications(request: ServiceRequest) -> None:
             request.refuse(f"applications.{name}", why, None)
     if not service.applications:
         return
+    if request.has_older_ray(MIN_RAY_VERSION_FOR_APPLICATIONS):
+        why = f"applications are known to work from Ray {MIN_RAY_VERSION_FOR_APPLICATIONS} on. Fix: that, or a service for each model"
+        request.refuse("pods.runtime", why)
     if not service.switches.direct_streaming:
         request.refuse(
             "switches.direct_streaming", "further models are served on the direct path: turn it on, or leave applications out"
@@ -75,15 +80,26 @@ def blame(check: Check, own: Check, path: str, name: str) -> None:
     for problem in own.problems[len(check.problems) :]:
         key, _, rest = problem.path.removeprefix(f"{place}.").partition(".")
         shared = key not in ApplicationArgs.model_fields or (key == "api" and rest not in ApplicationApiArgs.model_fields)
-        moved = replace(problem, path=problem.path.replace(place, path, 1)) if shared and problem.path != place else problem
-        if str(moved) not in known:
-            check.problems.append(moved)
+        if shared and problem.path != place:
+            problem = Problem(problem.path.replace(place, path, 1), problem.value, problem.message.replace(place, path))
+        if str(problem) not in known:
+            check.problems.append(problem)
 
 
-def with_applications(draft: Draft, beside: Sequence[ServicePlan], mode: ClusterMode) -> Draft:
+def check_mounts(request: ServiceRequest, own: Draft | None, beside: Sequence[Draft]) -> None:
+    """Refuse two revisions of a mounted model: both would lie in one folder of the pods."""
+    first: dict[str, str] = {}
+    for draft in [own, *beside] if own else []:
+        weights = draft.plan.weights
+        if weights.source is WeightsSource.GCS_FUSE and first.setdefault(weights.uri, weights.folder) != weights.folder:
+            why = f"{first[weights.uri]} is mounted at {weights.uri} already. Fix: the same revision, or weights.source gcs-stream"
+            request.refuse(f"applications.{draft.plan.application}.weights.revision", why, weights.folder.rpartition("/")[2])
+
+
+def with_applications(draft: Draft, beside: Sequence[Draft], mode: ClusterMode) -> Draft:
     """Return the draft of a service with the plans of its further models, and with workers and price of all models."""
     plan = draft.plan
-    models, own = (plan, *beside), plan.workers
+    models, own = (plan, *(further.plan for further in beside)), plan.workers
     running = _workers(models, [model.replicas for model in models])
     most = _workers(models, [model.most_replicas for model in models])
     in_place = _workers(models, [model.most_replicas + model.spare_replicas for model in models])
@@ -96,11 +112,23 @@ def with_applications(draft: Draft, beside: Sequence[ServicePlan], mode: Cluster
         max_workers=group_maximum(mode, most),
         # each worker may get a replica of every model
         ephemeral_gib=sum(model.workers.ephemeral_gib for model in models),
+        replicas_per_worker=min(model.workers.replicas_per_worker for model in models),
     )
+    key = draft.pool_key
+    if key and any(further.pool_key and further.pool_key.rdma for further in beside):
+        key = replace(key, rdma=True)
+    sizes = sorted({model.gpus_per_replica for model in models})
+    if own.gpus > sizes[0] != sizes[-1]:
+        counts = " and ".join(map(str, sizes))
+        warning = (
+            f"replicas with {counts} GPUs share workers with {own.gpus}: Serve may spread the small ones, so that no worker has {sizes[-1]} "
+            "GPUs free. The plan counts workers for each size. Fix: the same number of GPUs, or a service for each model"
+        )
+        plan = replace(plan, warnings=(*plan.warnings, warning))
     usd = None if plan.hourly_usd is None else plan.hourly_usd * running / own.workers
     most_usd = None if plan.highest_hourly_usd is None else plan.highest_hourly_usd * most / own.most_workers
     return replace(
-        draft, plan=replace(plan, workers=workers, beside=tuple(beside), hourly_usd=usd, highest_hourly_usd=most_usd)
+        draft, pool_key=key, plan=replace(plan, workers=workers, beside=models[1:], hourly_usd=usd, highest_hourly_usd=most_usd)
     )
 
 

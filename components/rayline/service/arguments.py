@@ -8,7 +8,20 @@ from rayline.facts.lora import LORA_RANKS
 from rayline.facts.runtimes import DEFAULT_RUNTIME
 from rayline.models.arguments import WeightsArgs
 from rayline.pools.arguments import LABEL_NAME, LabelValue, NodesArgs
-from rayline.schema.base import SUBDOMAIN, Arguments, Count, DnsLabel, Domain, FromText, Line, ObjectName, between, form, items
+from rayline.schema.base import (
+    LABEL,
+    SUBDOMAIN,
+    Arguments,
+    Count,
+    DnsLabel,
+    Domain,
+    FromText,
+    Line,
+    ObjectName,
+    between,
+    form,
+    items,
+)
 
 Replicas = Annotated[int, between(1, defaults.MOST_WORKERS, "replicas")]
 Seconds = Annotated[int, between(0, 86400, "seconds")]
@@ -291,6 +304,12 @@ class SwitchesArgs(Arguments):
     """vLLM's Ray executor V2 (asynchronous scheduling)."""
 
 
+# Volumes are named api-keys-NAME, with at most 63 characters.
+ApplicationName = Annotated[
+    str, form(LABEL, "lower-case letters, digits and dashes, first a letter, last a letter or digit, at most 54 characters", 54)
+]
+
+
 class ApplicationApiArgs(Arguments):
     """Model name and API key of a further model."""
 
@@ -358,5 +377,11 @@ class ServiceArgs(Arguments):
     """LoRA adapters, loaded from a bucket at their first request."""
     workload: WorkloadArgs | None = None
     """Load of the clients, for the plan's forecast."""
-    applications: dict[DnsLabel, ApplicationArgs] = {}
+    applications: dict[ApplicationName, ApplicationArgs] = {}
     """Further models in the same RayCluster, each at the path /NAME with an API key of its own. Default: none."""
+
+    @property
+    def most_tensor_parallel(self) -> int:
+        """The most GPUs that share each layer of a model."""
+        engines = [self.engine, *(application.engine for application in self.applications.values())]
+        return max(engine.tensor_parallel_size for engine in engines)

@@ -128,7 +128,9 @@ def _choose_machine(service: KnownService, spec: AcceleratorSpec, capacity: Capa
         service.refuse("nodes.machine_type", f"machines with {card}: {', '.join(by_name)}")
         return None
     candidates = [by_name[wanted]] if wanted else list(spec.machines)
-    large = [machine for machine in candidates if machine.gpus >= service.tensor]
+    # of all models of the service: they share its machines
+    wide = service.arguments.most_tensor_parallel
+    large = [machine for machine in candidates if machine.gpus >= wide] or [m for m in candidates if m.gpus >= service.tensor]
     if not large:
         most = max(machine.gpus for machine in candidates)
         spans = f"; {most} with pipeline_parallel_size {ceil(service.tensor / most)} spans machines"

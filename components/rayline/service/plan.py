@@ -19,7 +19,7 @@ from rayline.schema.check import Check, version
 from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import meant
 from rayline.service.adapters import CPU_SEQUENCES, check_adapters, check_memory, on_disk_gib
-from rayline.service.applications import arguments_of, blame, check_applications, with_applications
+from rayline.service.applications import arguments_of, blame, check_applications, check_mounts, with_applications
 from rayline.service.arguments import ServiceArgs
 from rayline.service.engine_arguments import plan_engine_kwargs
 from rayline.service.environment import plan_environment
@@ -51,7 +51,7 @@ def plan_service(
     request = ServiceRequest(check, f"services.{name}", arguments, name, cluster, kuberay, models)
     check_applications(request)
     draft = _plan_model(request, hugging_face, bucket)
-    beside = []
+    beside: list[Draft] = []
     for application, asked in arguments.applications.items():
         machine = draft.plan.machine.name if draft and draft.plan.machine else None
         own = Check(list(check.problems))
@@ -59,7 +59,8 @@ def plan_service(
         further = replace(request, check=own, path=path, arguments=arguments_of(arguments, asked, machine))
         found = _plan_model(further, hugging_face, bucket)
         blame(check, own, request.path, application)
-        beside += [replace(found.plan, application=application)] if found else []
+        beside += [replace(found, plan=replace(found.plan, application=application))] if found else []
+    check_mounts(request, draft, beside)
     if draft is None or len(check.problems) > before:
         return None
     return with_applications(draft, beside, cluster.mode) if beside else draft
@@ -197,19 +198,20 @@ IMAGE_FOLDERS = ("/bin", "/lib", "/lib64", "/sbin", "/usr", "/usr/bin", "/usr/li
 
 
 def _check_volumes(request: ServiceRequest) -> None:
-    volumes = request.arguments.pods.volumes
+    volumes, further = request.arguments.pods.volumes, request.arguments.applications
+    own = (*OWN_VOLUMES, *(f"{volume}-{name}" for name in further for volume in ("api-keys", "weights")))
     for index, volume in enumerate(volumes):
         where, before = f"{request.path}.pods.volumes[{index}]", volumes[:index]
         if bool(volume.host_path) == bool(volume.claim):
             request.check.refuse(where, volume.name, "give host_path or claim, one of them")
-        if volume.name in {*(other.name for other in before), *OWN_VOLUMES}:
-            why = f"names are unique in a service, and {', '.join(OWN_VOLUMES)} are the kit's own"
+        if volume.name in {*(other.name for other in before), *own}:
+            why = f"names are unique in a service, and {', '.join(own)} are the kit's own"
             request.check.refuse(f"{where}.name", volume.name, why)
         mount = volume.mount_path.rstrip("/")
         taken = (folder for folder in OWN_FOLDERS if f"{mount}/".startswith(f"{folder}/"))
-        own = mount if mount in IMAGE_FOLDERS else next(taken, None)
-        if own:
-            why = f"{own} is the kit's or the image's own: another folder"
+        used = mount if mount in IMAGE_FOLDERS else next(taken, None)
+        if used:
+            why = f"{used} is the kit's or the image's own: another folder"
             request.check.refuse(f"{where}.mount_path", volume.mount_path, why)
         elif any(other.mount_path.rstrip("/") == mount for other in before):
             why = "another volume is mounted there: each its own folder"

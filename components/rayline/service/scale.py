@@ -197,7 +197,8 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
     change = f"{strategy}: a change of image, switches or resources"
     workers = service.workers
     if service.upgrade is UpgradeStrategy.NONE:
-        warnings.append(f"{change} takes effect only when the RayCluster is deleted")
+        further = ", and a further model has neither key nor volumes in its pods until then" if service.beside else ""
+        warnings.append(f"{change} takes effect only when the RayCluster is deleted{further}")
     elif cluster.mode is ClusterMode.EXISTING and workers.gpus:
         at_once = (workers.most_workers + workers.surge_workers) * workers.gpus
         warnings.append(
@@ -232,7 +233,10 @@ def scale_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayP
 
 def service_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: KuberayPlan) -> list[str]:
     """Warn of what is allowed in a service and may surprise."""
-    warnings = [f"{model.label}: {warning}" for model in service.models for warning in model.warnings]
+    warnings = [f"{service.name}: {warning}" for warning in service.warnings]
+    # those of shared keys are the same for every model
+    own = ((model, warning) for model in service.beside for warning in model.warnings if warning not in service.warnings)
+    warnings += [f"{model.label}: {warning}" for model, warning in own]
     of_the_kit = service.image == service.runtime.image and service.accelerator is not Accelerator.CPU
     if of_the_kit and not service.runtime.image_confirmed:
         warnings.append(
