@@ -301,8 +301,8 @@ def test_what_runs_in_pods_needs_the_standard_library_only():
                 else []
             )
         }
-        # the other gates stand beside the first, and Ray's own processes alone import that of its proxy
-        of_ray = {"ray", "starlette"} if path.stem == "rayline_proxy_gate" else set()
+        # the other gates stand beside the first; Ray's own processes alone import that of its proxy, and the autoscaling policy
+        of_ray = {"rayline_proxy_gate": {"ray", "starlette"}, "rayline_scaling": {"ray"}}.get(path.stem, set())
         assert names <= {*sys.stdlib_module_names, "rayline_gate", *of_ray}, path
 
 
