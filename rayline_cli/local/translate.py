@@ -133,6 +133,7 @@ def _local_environment(env: Mapping[str, str], node: SingleNode, place: Place) -
         **env,
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_START_HOOK": ray_start.HOOK,
+        "UCX_NET_DEVICES": "lo",
         **{port.env: str(place.ports[port.name]) for port in PORTS if port.env},
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(place.ports["replicas"] + REPLICA_PORTS - 1),
         **haproxy_files(place.folder),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.serve import State, replica_counts, rollout
-from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes, zero
+from rayline_cli.verify import adapters, direct_streaming, disaggregation, endpoint, haproxy, processes, zero
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
 from rayline_cli.verify.target import NotSeen, Target, View
 
@@ -115,6 +115,7 @@ CHECKS = (
     ServiceCheck(
         "adapters", adapters.adapters, looks_inside=False, settles=True, is_declared=lambda view: bool(view.expected.adapters)
     ),
+    ServiceCheck("prefill and decode", disaggregation.transfers, is_declared=lambda view: view.expected.is_disaggregated),
     ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
     ServiceCheck(
         "reachable from outside", lambda view: view.target.reachability(view), looks_inside=False, is_about_a_model=False

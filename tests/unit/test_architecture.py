@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "maintenance",
             "capacity",
             "addresses",
+            "disaggregation",
             "drain",
             "engine_arguments",
             "environment",

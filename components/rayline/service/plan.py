@@ -18,6 +18,7 @@ from rayline.schema.secret_values import may_show
 from rayline.schema.spelling import meant
 from rayline.service.adapters import CPU_SEQUENCES, check_adapters, check_memory, on_disk_gib
 from rayline.service.arguments import NodesArgs, ServiceArgs
+from rayline.service.disaggregation import check_disaggregation
 from rayline.service.engine_arguments import plan_engine_kwargs
 from rayline.service.environment import plan_environment
 from rayline.service.fit import cpu_memory_fit
@@ -63,6 +64,7 @@ def plan_service(
     _check_api(request)
     check_traffic(request)
     check_adapters(request, model)
+    check_disaggregation(request, model)
     _check_volumes(request)
     check_workload(request)
     if request.on_this_machine and not request.on_cpu:

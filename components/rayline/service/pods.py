@@ -7,6 +7,7 @@ from rayline.facts.labels import (
     AGENT_PORT,
     AUTOSCALER_METRICS_PORT,
     DASHBOARD_METRICS_PORT,
+    ENGINE_VARIABLE,
     HF_TOKEN_KEY,
     NON_ROOT,
     RAY_GROUP,
@@ -22,6 +23,7 @@ from rayline.hugging_face.types import HuggingFacePlan
 from rayline.models import manifests as weights
 from rayline.service.api_key import gate_environment
 from rayline.service.drain import drain_times
+from rayline.service.serve_config import engine_digest
 from rayline.service.types import ServicePlan
 
 
@@ -37,6 +39,9 @@ def environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dic
             variables += token_environment()
         if hugging_face.secret_name:
             variables.append(from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
+    if service.asked.disaggregation:
+        # so that KubeRay makes a new RayCluster: replicas of two versions would take each other's KV cache for their own
+        variables.append({"name": ENGINE_VARIABLE, "value": engine_digest(service)})
     if service.asked.api.key:
         variables += gate_environment(at_proxy=service.scales_to_zero)
     return variables

@@ -1,5 +1,7 @@
 """Make the Serve configuration of a service: its one application, with vLLM's arguments."""
 
+import json
+from hashlib import sha256
 from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS
@@ -8,6 +10,7 @@ from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
 from rayline.service.adapters import lora_config, lora_kwargs
 from rayline.service.api_key import gate_middleware
+from rayline.service.disaggregation import application as disaggregated
 from rayline.service.drain import drain_times
 from rayline.service.scale import surge_percent
 from rayline.service.tasks import task_arguments
@@ -36,20 +39,25 @@ def serve_config(service: ServicePlan) -> dict[str, Any]:
         # the placement group's one CPU is the replica's; the actor requests none beside it
         deployment["ray_actor_options"] = {"num_cpus": 0}
     llm["deployment_config"] = deployment
+    application = {
+        "import_path": "ray.serve.llm:build_openai_app",
+        "args": {"llm_configs": [llm]},
+        "deployments": _deployments(service),
+    }
+    if service.asked.disaggregation:
+        application = disaggregated(service, service.asked.disaggregation, llm)
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},
         "logging_config": {"enable_access_log": False},
-        "applications": [
-            {
-                "name": APPLICATION,
-                "route_prefix": "/",
-                "import_path": "ray.serve.llm:build_openai_app",
-                "args": {"llm_configs": [llm]},
-                "deployments": _deployments(service),
-            }
-        ],
+        "applications": [{"name": APPLICATION, "route_prefix": "/", **application}],
     }
+
+
+def engine_digest(service: ServicePlan) -> str:
+    """Return a text that changes with the arguments of the engines, and with no count of replicas."""
+    arguments = serve_config(service)["applications"][0]["args"]
+    return sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _deployments(service: ServicePlan) -> list[dict[str, Any]]:

@@ -1,12 +1,12 @@
 """Read the Serve configuration of a RayService. A missing part reads as empty. Nothing is changed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from rayline.facts.choices import Task
-from rayline.facts.labels import SERVE_PORT, SESSION_ROUTER, llm_deployment
+from rayline.facts.labels import SERVE_PORT, SESSION_ROUTER, decode_deployment, llm_deployment, prefill_deployment
 
 
 def mapping(value: Any, *path: str) -> Mapping[str, Any]:
@@ -27,6 +27,8 @@ class LlmConfig:
     """One LLMConfig: a model with its engine."""
 
     data: Mapping[str, Any]
+    name_of: Callable[[str], str] = llm_deployment
+    """Ray's name of the deployment of a model id."""
 
     @property
     def model_id(self) -> str:
@@ -63,7 +65,12 @@ class LlmConfig:
     @property
     def deployment(self) -> str:
         """Return the name of the deployment that runs the engine."""
-        return llm_deployment(self.model_id)
+        return self.name_of(self.model_id)
+
+    @property
+    def is_prefill(self) -> bool:
+        """Whether the engine computes prompts alone, for engines that generate."""
+        return self.name_of is prefill_deployment
 
     @property
     def replicas(self) -> int:
@@ -90,8 +97,12 @@ class ServeApplication:
 
     @property
     def llm_configs(self) -> list[LlmConfig]:
-        """Return the application's LLMConfigs."""
-        return [LlmConfig(config) for config in mappings(mapping(self.data, "args"), "llm_configs")]
+        """Return the application's LLMConfigs. Of two sides, decode is the first: clients reach it."""
+        arguments = mapping(self.data, "args")
+        sides = (("decode_config", decode_deployment), ("prefill_config", prefill_deployment))
+        return [LlmConfig(config) for config in mappings(arguments, "llm_configs")] + [
+            LlmConfig(mapping(arguments, key), name_of) for key, name_of in sides if mapping(arguments, key)
+        ]
 
     @property
     def deployments(self) -> list[Mapping[str, Any]]:
@@ -134,8 +145,8 @@ class ServeConfig:
 
     @property
     def model_ids(self) -> list[str]:
-        """Return the values of `model` in requests."""
-        return [config.model_id for config in self.llm_configs]
+        """Return the values of `model` in requests, each once."""
+        return list(dict.fromkeys(config.model_id for config in self.llm_configs))
 
     @property
     def model_sources(self) -> list[str]:
@@ -146,6 +157,11 @@ class ServeConfig:
     def most_engines(self) -> int:
         """Return the number of vLLM engines; with autoscaling the highest number."""
         return sum(application.most_engines for application in self.applications)
+
+    @property
+    def is_disaggregated(self) -> bool:
+        """Whether engines compute prompts for others that generate."""
+        return any(config.is_prefill for config in self.llm_configs)
 
     @property
     def routes_by_session(self) -> bool:
