@@ -171,6 +171,9 @@ def _local_serve_config(node: SingleNode, place: Place) -> dict[str, Any]:
         if isinstance(llm.model_source, str) and llm.model_source in place.model_folders:
             loading: Any = llm.data["model_loading_config"]
             loading["model_source"] = str(place.model_folders[llm.model_source])
+        if llm.side:
+            side: Any = llm.data
+            side["experimental_configs"] = {"NIXL_SIDE_CHANNEL_PORT_BASE": place.ports[llm.side]}
     return config
 
 

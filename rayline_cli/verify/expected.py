@@ -50,7 +50,7 @@ class Expected:
     @property
     def front_deployments(self) -> set[str]:
         """Return those of them whose replicas HAProxy reaches: prefill replicas answer to decode replicas alone."""
-        return {config.deployment for config in ServeConfig(self.serve_config).llm_configs if not config.is_prefill}
+        return {config.deployment for config in ServeConfig(self.serve_config).llm_configs if config.side != "prefill"}
 
     @property
     def is_disaggregated(self) -> bool:

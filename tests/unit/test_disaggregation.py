@@ -12,9 +12,11 @@ import yaml
 
 from rayline.service.manifest import ray_service
 from rayline.service.reading import RayService
+from rayline_cli.local.single_node import read
 from rayline_cli.plan_cards import rows
 from rayline_cli.verify import Outcome, Target, check_switches, disaggregation
 from tests.unit.test_scale import SMALL, manifest, plan, refused
+from tests.unit.test_translate import translated
 from tests.unit.verify_service import Service
 
 SIDES = {"disaggregation": {"prefill": 2, "decode": 3}}
@@ -121,8 +123,26 @@ def test_the_reader_sees_one_model_with_the_engines_of_both_sides():
     assert serve.is_disaggregated
     assert serve.model_ids == ["Qwen/Qwen3-30B-A3B-FP8"]
     assert serve.most_engines == 5
-    assert [config.is_prefill for config in serve.llm_configs] == [False, True]
+    assert [config.side for config in serve.llm_configs] == ["decode", "prefill"]
     assert not RayService(manifest()).serve.is_disaggregated
+
+
+def test_on_this_machine_the_engines_listen_on_free_ports_of_the_loopback_interface():
+    made = plan({"mode": "local"}, s=SMALL | SIDES)
+    service = ray_service(
+        made.services[0], namespace="n", hugging_face=made.hugging_face, pool=None, head=made.head, store_address=None
+    )
+    node = read(service)
+    result = translated(
+        node, {("s-ray-auth", "auth_token"): "t", ("s-api-key", "api_key"): "k"}, ports=node.ports() | {"decode": 22100}
+    )
+    sides = result.serve_config["applications"][0]["args"]
+    bases = {side: config["experimental_configs"] for side, config in sides.items()}
+    assert bases == {
+        "prefill_config": {"NIXL_SIDE_CHANNEL_PORT_BASE": 20000},
+        "decode_config": {"NIXL_SIDE_CHANNEL_PORT_BASE": 22100},
+    }
+    assert result.env["UCX_NET_DEVICES"] == "lo"
 
 
 # --- verify

@@ -14,7 +14,7 @@ from rayline.service.request import ServiceRequest
 from rayline.service.types import ServicePlan
 
 LEAST_PREFILL = 2
-# UCX, which moves the KV cache for NIXL, asks for InfiniBand and CUDA where it is not told (nixl 1.3.2).
+# UCX, which moves the KV cache for NIXL, looks for InfiniBand and CUDA by default (nixl 1.3.2).
 TRANSFERS_ON_CPU = {"UCX_TLS": "tcp,self,sm"}
 # Each replica has ports of its own beside those of the others of its machine. Ray counts from 20000 for prefill, and from 22000 for decode
 # (ray 2.60.0 llm/_internal/serve/serving_patterns/prefill_decode/builder.py).

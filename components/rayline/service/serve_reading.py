@@ -68,9 +68,9 @@ class LlmConfig:
         return self.name_of(self.model_id)
 
     @property
-    def is_prefill(self) -> bool:
-        """Whether the engine computes prompts alone, for engines that generate."""
-        return self.name_of is prefill_deployment
+    def side(self) -> str:
+        """Return prefill or decode; nothing for an engine that does both."""
+        return {prefill_deployment: "prefill", decode_deployment: "decode"}.get(self.name_of, "")
 
     @property
     def replicas(self) -> int:
@@ -161,7 +161,7 @@ class ServeConfig:
     @property
     def is_disaggregated(self) -> bool:
         """Whether engines compute prompts for others that generate."""
-        return any(config.is_prefill for config in self.llm_configs)
+        return any(config.side for config in self.llm_configs)
 
     @property
     def routes_by_session(self) -> bool:
