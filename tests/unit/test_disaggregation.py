@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import importlib
+import json
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,6 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from rayline.service.api_key import GATE_FOLDER, KEYS_VARIABLE, SIDES_GATE_MIDDLEWARE, gate_config_map, gate_name
 from rayline.service.manifest import ray_service
 from rayline.service.reading import RayService
 from rayline_cli.local.single_node import read
@@ -103,8 +108,64 @@ def test_both_sides_have_the_same_engine_and_the_same_ports_of_nobody_else():
 
 
 def test_the_gate_stands_in_the_engine_that_clients_reach():
-    sides = application(manifest(**ON_H100))["args"]
-    assert sides["decode_config"]["engine_kwargs"]["middleware"] == ["rayline_gate.ApiKeyGate"]
+    service = manifest(**ON_H100)
+    assert application(service)["args"]["decode_config"]["engine_kwargs"]["middleware"] == [SIDES_GATE_MIDDLEWARE]
+    volumes = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]["volumes"]
+    assert gate_name("qwen", sides=True) in str(volumes)
+    assert set(gate_config_map("qwen", "n", sides=True)["data"]) == {"rayline_gate.py", "rayline_sides_gate.py"}
+
+
+BODIES: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": "a", "logprobs": 1}, ""),
+    ({"prompt": "a", "echo": False, "prompt_logprobs": None, "kv_transfer_params": None}, ""),
+    ({"messages": [], "tools": [{"function": {"parameters": {"properties": {"echo": {"type": "string"}}}}}]}, ""),
+    ({"prompt": "a", "prompt_logprobs": 0}, "prompt_logprobs"),
+    ({"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
+    ({"messages": [], "kv_transfer_params": {"remote_host": "10.0.0.1"}}, "kv_transfer_params"),
+    ({"messages": [], "vllm_xargs": {"kv_transfer_params": "x"}}, "kv_transfer_params"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), BODIES)
+def test_what_two_engines_cannot_do_together_is_refused_behind_the_key(
+    body: dict[str, Any], field: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "api_key").write_text("sk")
+    monkeypatch.setenv(KEYS_VARIABLE, str(tmp_path))
+    monkeypatch.syspath_prepend(str(GATE_FOLDER))
+    name, _, attribute = SIDES_GATE_MIDDLEWARE.rpartition(".")
+    got: list[Any] = []
+
+    async def application_behind(scope, receive, send):
+        parts = [await receive(), await receive()]
+        got.append(json.loads(b"".join(part["body"] for part in parts)))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    def status(key: str) -> int:
+        text = json.dumps(body).encode()
+        parts = [{"type": "http.request", "body": text[:5], "more_body": True}, {"type": "http.request", "body": text[5:]}]
+        sent: list[dict[str, Any]] = []
+
+        async def receive():
+            return parts.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": [(b"x-api-key", key.encode())]}
+        asyncio.run(_awaited(gate(scope, receive, send)))
+        if sent[0]["status"] == 400:
+            assert json.loads(sent[1]["body"])["error"]["message"].startswith(f"{field} has no meaning")
+        return sent[0]["status"]
+
+    gate = getattr(importlib.import_module(name), attribute)(application_behind)
+    assert status("wrong") == 401
+    assert status("sk") == (400 if field else 200)
+    assert got == ([] if field else [body])
+
+
+async def _awaited(call: Any) -> None:
+    await call
 
 
 def test_on_the_cpu_the_kv_cache_moves_by_tcp_from_memory_to_memory():

@@ -201,6 +201,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,
                     "adapters": service.has_adapters,
+                    "sides": service.has_sides,
                 },
                 opts=self._in_cluster(*after),
             )

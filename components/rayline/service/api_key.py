@@ -21,6 +21,8 @@ GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
 """For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
 ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.AdapterGate"
 """The same for a service with adapters, which Ray loads outside of vLLM's middlewares."""
+SIDES_GATE_MIDDLEWARE = "rayline_sides_gate.SidesGate"
+"""The same for a service with prefill and decode replicas."""
 GATE_PATH = "/etc/rayline/gate"
 KEYS_PATH = "/etc/rayline/api-keys"
 KEYS_VARIABLE = "RAYLINE_KEYS_FOLDER"
@@ -33,14 +35,19 @@ def api_key_secret(service: str) -> str:
     return f"{service}-api-key"
 
 
-def gate_middleware(adapters: bool) -> str:
-    """Return the gate for vLLM's argument `middleware`, of a service with adapters or without."""
+def gate_middleware(*, adapters: bool, sides: bool) -> str:
+    """Return the gate for vLLM's argument `middleware`, of a service with adapters, with prefill and decode, or without."""
+    if sides:
+        return SIDES_GATE_MIDDLEWARE
     return ADAPTER_GATE_MIDDLEWARE if adapters else GATE_MIDDLEWARE
 
 
-def _gate_files(*, adapters: bool = False, at_proxy: bool = False) -> dict[str, str]:
-    """Return the sources by file name. `adapters`: with that of adapters. `at_proxy`: with that of Ray's proxy, for no replica."""
-    more = ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy
+def _gate_files(*, adapters: bool = False, at_proxy: bool = False, sides: bool = False) -> dict[str, str]:
+    """Return the sources by file name. `adapters`: with that of adapters. `at_proxy`: with that of Ray's proxy, for no replica.
+
+    `sides`: with that of prefill and decode.
+    """
+    more = ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy + ["rayline_sides_gate.py"] * sides
     return {"rayline_gate.py": GATE_SOURCE} | {name: (GATE_FOLDER / name).read_text() for name in more}
 
 

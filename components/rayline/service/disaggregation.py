@@ -73,6 +73,10 @@ def _refuse_beside(request: ServiceRequest) -> None:
         request.refuse_if_said(part, keys, f"{why}: leave it out, or `disaggregation`", value=None)
     if service.said("replicas"):
         request.refuse("replicas", "disaggregation has the replicas of each side: leave it out")
+    if not service.api.key:
+        request.refuse(
+            "api.key", "the gate also refuses requests that would stop a decode engine: leave it out, or `disaggregation`"
+        )
     if not service.engine.log_engine_metrics:
         request.refuse("engine.log_engine_metrics", "`rayline verify` counts the transfers by these metrics: leave it out")
     for key, why in (

@@ -180,7 +180,9 @@ def _worker_pod(service: ServicePlan, namespace: str, hugging_face: HuggingFaceP
     volumes = [*declared_volumes(service), *weights.volumes(service)]
     mounts = [*declared_mounts(service), *weights.mounts(service)]
     if service.asked.api.key:
-        volumes += gate_volumes(service.name, adapters=service.has_adapters, at_proxy=service.scales_to_zero)
+        volumes += gate_volumes(
+            service.name, adapters=service.has_adapters, at_proxy=service.scales_to_zero, sides=service.has_sides
+        )
         mounts += gate_mounts()
     spec = pod_spec(service, namespace, Role.WORKER, container, volumes, mounts, hugging_face)
     return spec | {"topologySpreadConstraints": _spread(service)}

@@ -40,6 +40,8 @@ class LlmServiceDeploymentArgs(TypedDict):
     """Generation of Ray's token, from 1. The previous Secret stays. Default 1."""
     adapters: NotRequired[bool]
     """The replicas load LoRA adapters, so the key's gate is another one. Default false."""
+    sides: NotRequired[bool]
+    """Some replicas compute prompts and others generate, so the key's gate is another one. Default false."""
 
 
 class LlmService(pulumi.ComponentResource):
@@ -113,6 +115,7 @@ class LlmService(pulumi.ComponentResource):
                     metadata["namespace"],
                     adapters=args.get("adapters", False),
                     at_proxy=args.get("scales_to_zero", False),
+                    sides=args.get("sides", False),
                 ),
                 opts=pulumi.ResourceOptions(parent=self),
             ),

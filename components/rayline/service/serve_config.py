@@ -118,5 +118,8 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
     kwargs |= task_arguments(service) | weights.engine_kwargs(service) | service.engine_kwargs
     if service.asked.api.key:
         # vLLM puts each around those before it, so the gate stands outside all others
-        kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), gate_middleware(service.has_adapters)]
+        kwargs["middleware"] = [
+            *service.engine_kwargs.get("middleware", []),
+            gate_middleware(adapters=service.has_adapters, sides=service.has_sides),
+        ]
     return kwargs

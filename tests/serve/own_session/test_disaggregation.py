@@ -100,6 +100,15 @@ def test_streams_come_in_events_to_their_end(served: Served):
     assert text.count('"choices"') > 4
 
 
+@pytest.mark.parametrize("more", [{"echo": True, "logprobs": 0}, {"prompt_logprobs": 1}, {"kv_transfer_params": {"a": 1}}])
+def test_what_would_stop_the_decode_engine_is_refused_and_the_next_request_answered(served: Served, more: dict[str, Any]):
+    url, body = f"{served.running.url}/v1/completions", {"model": "tiny", "prompt": "hello", "max_tokens": 4}
+    refused = post(url, headers=KEY, json=body | more)
+    assert refused.status_code == 400
+    assert "has no meaning where prefill and decode are divided" in refused.text
+    assert post(url, headers=KEY, json=body | {"logprobs": 1}).status_code == 200
+
+
 def test_verify_proves_it(served: Served):
     checks = found(served.target())
     assert failed(checks) == {}
