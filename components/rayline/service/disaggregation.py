@@ -65,6 +65,12 @@ _BESIDE = (
     ("rollout", ("spare_replicas",), "a change of model or engine makes a new RayCluster"),
 )
 
+_ARGUMENTS = {
+    "kv_transfer_config": "disaggregation decides it",
+    "speculative_config": "the drafts of two engines were not tried together",
+    "data_parallel_size": "Ray makes other deployments of it, which were not tried",
+}
+
 
 def _refuse_beside(request: ServiceRequest) -> None:
     """Refuse the keys that have no meaning, or were not tried, beside prefill and decode replicas."""
@@ -88,8 +94,9 @@ def _refuse_beside(request: ServiceRequest) -> None:
             request.refuse(key, f"{why}: leave it out, or `disaggregation`", None)
     if service.rollout.strategy is UpgradeStrategy.INCREMENTAL:
         request.refuse("rollout.strategy", "shares of two deployments were not tried: new-cluster, or none")
-    if "kv_transfer_config" in service.engine.kwargs:
-        request.refuse("engine.kwargs.kv_transfer_config", "disaggregation decides it: leave it out", None)
+    for name, why in _ARGUMENTS.items():
+        if name in service.engine.kwargs:
+            request.refuse(f"engine.kwargs.{name}", f"{why}: leave it out", None)
     for name in _OF_ONE_REPLICA:
         if name in service.pods.env:
             why = "each replica has an address of its own, which Ray sets: leave it out"
