@@ -24,6 +24,7 @@ from tests.unit.test_scale import SMALL, manifest, plan, refused
 from tests.unit.test_translate import translated
 from tests.unit.verify_service import Service
 
+LIMIT = "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"
 SIDES = {"disaggregation": {"prefill": 2, "decode": 3}}
 ON_H100 = {"model": "Qwen/Qwen3-30B-A3B-FP8", "accelerator": "h100", **SIDES}
 
@@ -177,6 +178,16 @@ def test_on_the_cpu_the_kv_cache_moves_by_tcp_from_memory_to_memory():
         assert side["engine_kwargs"]["kv_transfer_config"]["kv_buffer_device"] == "cpu"
     assert RayService(service).head.ray_container.environment["UCX_TLS"] == "tcp,self,sm"
     assert "UCX_TLS" not in RayService(manifest(**ON_H100)).head.ray_container.environment
+
+
+def test_a_request_without_a_prefill_replica_waits_no_longer_than_the_longest_answer():
+    def limit(**more: Any) -> Any:
+        return RayService(manifest(**ON_H100 | more)).head.ray_container.environment.get(LIMIT)
+
+    assert limit() == "300"
+    assert limit(rollout={"longest_stream_seconds": 900}) == "900"
+    assert limit(pods={"env": {LIMIT: "20"}}) == "20"
+    assert LIMIT not in RayService(manifest()).head.ray_container.environment
 
 
 def test_the_reader_sees_one_model_with_the_engines_of_both_sides():

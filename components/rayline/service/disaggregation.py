@@ -14,8 +14,6 @@ from rayline.service.request import ServiceRequest
 from rayline.service.types import ServicePlan
 
 LEAST_PREFILL = 2
-# UCX, which moves the KV cache for NIXL, looks for InfiniBand and CUDA by default (nixl 1.3.2).
-TRANSFERS_ON_CPU = {"UCX_TLS": "tcp,self,sm"}
 # Each replica has ports of its own beside those of the others of its machine. Ray counts from 20000 for prefill, and from 22000 for decode
 # (ray 2.60.0 llm/_internal/serve/serving_patterns/prefill_decode/builder.py).
 _OF_ONE_REPLICA = ("VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT")
@@ -32,6 +30,16 @@ def check_disaggregation(request: ServiceRequest, model: Model | None) -> None:
         why = "without a prefill replica every request waits for the next one to load: 97 s where the only one was killed"
         request.refuse("disaggregation.prefill", f"{why}. Fix: at least {LEAST_PREFILL}")
     _refuse_beside(request)
+
+
+def side_variables(request: ServiceRequest) -> dict[str, str]:
+    """Return the variables of pods with prefill and decode replicas."""
+    if request.arguments.disaggregation is None:
+        return {}
+    # Without a prefill replica a request waits, and Ray has no limit. HAProxy ends it when no byte came for so long.
+    variables = {"RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(request.arguments.rollout.longest_stream_seconds)}
+    # UCX, which moves the KV cache for NIXL, looks for InfiniBand and CUDA by default (nixl 1.3.2)
+    return variables | ({"UCX_TLS": "tcp,self,sm"} if request.on_cpu else {})
 
 
 def _reason_without(request: ServiceRequest, model: Model | None) -> str | None:
