@@ -7,7 +7,7 @@ import copy
 import importlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,8 +18,10 @@ from rayline.service.api_key import GATE_FOLDER, KEYS_VARIABLE, SIDES_GATE_MIDDL
 from rayline.service.manifest import ray_service
 from rayline.service.reading import RayService
 from rayline_cli.local.single_node import read
+from rayline_cli.offline import Program
 from rayline_cli.plan_cards import rows
 from rayline_cli.verify import Outcome, Target, check_switches, disaggregation
+from tests.unit.test_isolation import objects
 from tests.unit.test_scale import SMALL, manifest, plan, refused
 from tests.unit.test_translate import translated
 from tests.unit.verify_service import Service
@@ -114,6 +116,14 @@ def test_the_gate_stands_in_the_engine_that_clients_reach():
     volumes = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]["volumes"]
     assert gate_name("qwen", sides=True) in str(volumes)
     assert set(gate_config_map("qwen", "n", sides=True)["data"]) == {"rayline_gate.py", "rayline_sides_gate.py"}
+
+
+def test_the_config_map_that_the_pods_mount_is_deployed(record_file: Callable[..., Program]):
+    service = "{model: Qwen/Qwen3-30B-A3B-FP8, accelerator: h100, disaggregation: {prefill: 2, decode: 3}}"
+    program = record_file(
+        f"gcp:project: my-project\ngcp:region: us-central1\ncluster: {{mode: create}}\nservices:\n  qwen: {service}\n"
+    )
+    assert gate_name("qwen", sides=True) in objects(program, "ConfigMap")
 
 
 BODIES: list[tuple[dict[str, Any], str]] = [

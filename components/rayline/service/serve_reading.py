@@ -1,6 +1,6 @@
 """Read the Serve configuration of a RayService. A missing part reads as empty. Nothing is changed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -22,13 +22,17 @@ def mappings(value: Any, key: str) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, Mapping)] if isinstance(items, (list, tuple)) else []
 
 
+# Ray's name of the deployment of a model id, by the side of its engine.
+_NAMES = {"": llm_deployment, "prefill": prefill_deployment, "decode": decode_deployment}
+
+
 @dataclass(frozen=True)
 class LlmConfig:
     """One LLMConfig: a model with its engine."""
 
     data: Mapping[str, Any]
-    name_of: Callable[[str], str] = llm_deployment
-    """Ray's name of the deployment of a model id."""
+    side: str = ""
+    """prefill or decode; nothing for an engine that does both."""
 
     @property
     def model_id(self) -> str:
@@ -65,12 +69,7 @@ class LlmConfig:
     @property
     def deployment(self) -> str:
         """Return the name of the deployment that runs the engine."""
-        return self.name_of(self.model_id)
-
-    @property
-    def side(self) -> str:
-        """Return prefill or decode; nothing for an engine that does both."""
-        return {prefill_deployment: "prefill", decode_deployment: "decode"}.get(self.name_of, "")
+        return _NAMES[self.side](self.model_id)
 
     @property
     def replicas(self) -> int:
@@ -99,9 +98,9 @@ class ServeApplication:
     def llm_configs(self) -> list[LlmConfig]:
         """Return the application's LLMConfigs. Of two sides, decode is the first: clients reach it."""
         arguments = mapping(self.data, "args")
-        sides = (("decode_config", decode_deployment), ("prefill_config", prefill_deployment))
+        sides = [(side, mapping(arguments, f"{side}_config")) for side in ("decode", "prefill")]
         return [LlmConfig(config) for config in mappings(arguments, "llm_configs")] + [
-            LlmConfig(mapping(arguments, key), name_of) for key, name_of in sides if mapping(arguments, key)
+            LlmConfig(config, side) for side, config in sides if config
         ]
 
     @property
