@@ -17,6 +17,8 @@ import yaml
 from rayline.service.api_key import GATE_FOLDER, KEYS_VARIABLE, SIDES_GATE_MIDDLEWARE, gate_config_map, gate_name
 from rayline.service.manifest import ray_service
 from rayline.service.reading import RayService
+from rayline_bench.arms import Base
+from rayline_bench.errors import BenchUsageError
 from rayline_cli.local.single_node import read
 from rayline_cli.offline import Program
 from rayline_cli.plan_cards import rows
@@ -225,6 +227,11 @@ def test_on_this_machine_the_engines_listen_on_free_ports_of_the_loopback_interf
         "decode_config": {"NIXL_SIDE_CHANNEL_PORT_BASE": 22100},
     }
     assert result.env["UCX_NET_DEVICES"] == "lo"
+
+
+def test_a_benchmark_of_arms_refuses_such_a_stack():
+    with pytest.raises(BenchUsageError, match="without `disaggregation`"):
+        Base(manifest(**ON_H100))
 
 
 # --- verify

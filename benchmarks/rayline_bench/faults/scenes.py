@@ -78,7 +78,9 @@ class Scene:
         begun = time.monotonic()
         while not (self.is_whole(replicas) and len(self.processes(parts.HAPROXY)) == 1):
             if time.monotonic() - begun > RECOVERY_SECONDS * slowdown():
-                raise TimeoutError(f"{replicas} replicas behind one HAProxy: not within {RECOVERY_SECONDS:.0f} s; {self.state()}")
+                raise TimeoutError(
+                    f"{replicas} replicas behind one HAProxy: not within {RECOVERY_SECONDS:.0f} s; {self.state()}"
+                )
             time.sleep(0.25)
 
     def state(self) -> str:
