@@ -1,8 +1,8 @@
 """The gate of a service with prefill and decode replicas: behind the key, it refuses what the two engines cannot do together.
 
-Log probabilities of the prompt: decode has not computed the prompt, so vLLM 0.29 reads memory that nothing was written to, and its
-engine answers no request until Serve has replaced the replica (v1/engine/logprobs.py, _update_prompt_logprobs). With `echo`, log
-probabilities of the answer are those of the prompt too (entrypoints/openai/completion/protocol.py).
+Log probabilities of the prompt: decode has not computed the prompt, so vLLM 0.29 reads memory that nothing was written to. Its engine
+then answers every request with an error (v1/engine/logprobs.py, _update_prompt_logprobs), on two cores for about 50 s. With `echo`, log
+probabilities are those of the prompt too (entrypoints/openai/completion/protocol.py).
 
 `kv_transfer_params`: the address of the KV cache, which replicas tell each other. From a client it would make decode connect anywhere.
 """
