@@ -227,6 +227,7 @@ def test_on_this_machine_the_engines_listen_on_free_ports_of_the_loopback_interf
         "decode_config": {"NIXL_SIDE_CHANNEL_PORT_BASE": 22100},
     }
     assert result.env["UCX_NET_DEVICES"] == "lo"
+    assert (result.env["VLLM_CPU_OMP_THREADS_BIND"], result.env["OMP_NUM_THREADS"]) == ("nobind", "1")
 
 
 def test_a_benchmark_of_arms_refuses_such_a_stack():

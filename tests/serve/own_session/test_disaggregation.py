@@ -16,7 +16,7 @@ import pytest
 from rayline_bench.faults import parts
 from rayline_cli.verify import Outcome, inside
 from rayline_cli.verify.disaggregation import TRANSFERS
-from tests.serve.serving import API_KEY, STACK, Served, failed, found, listeners, patient, post, ray_service, run, wait_until
+from tests.serve.serving import API_KEY, Served, failed, found, listeners, patient, post, ray_service, run, wait_until
 
 pytestmark = pytest.mark.full
 
@@ -39,10 +39,7 @@ QUESTIONS = (
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A session with two prefill replicas and one for decode."""
     engine = {"max_model_len": 2048, "max_num_seqs": 8, "max_num_batched_tokens": 1024}
-    # three engines share the cores: threads of one that wait for each other at a barrier would wait for the other engines too
-    threads = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    pods = {"env": STACK["pods"]["env"] | threads}
-    manifest = ray_service(model=MODEL, disaggregation={"prefill": 2, "decode": 1}, engine=engine, pods=pods)
+    manifest = ray_service(model=MODEL, disaggregation={"prefill": 2, "decode": 1}, engine=engine)
     with run(tmp_path_factory.mktemp("state"), manifest) as session:
         yield session
 
