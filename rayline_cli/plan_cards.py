@@ -5,7 +5,7 @@ import dataclasses
 from rayline.cluster.types import ClusterPlan
 from rayline.facts import prices
 from rayline.facts.accelerators import ACCELERATORS
-from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore, Routing
+from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore, Routing, UpgradeStrategy
 from rayline.facts.labels import APPLICATION, serve_service_name
 from rayline.facts.serve_flags import SWITCHES
 from rayline.head.arguments import HeadArgs
@@ -234,7 +234,9 @@ def _task(plan: Plan, service: ServicePlan) -> str:
 
 
 def _replicas(service: ServicePlan) -> str:
-    scaling = service.autoscaling
+    scaling, sides = service.autoscaling, service.asked.disaggregation
+    if sides:
+        return f"{service.replicas}: {sides.prefill} for prefill, {sides.decode} for decode ({sides.prefill / sides.decode:.2g} to 1)"
     if scaling is None:
         return f"{service.replicas}"
     text = (
@@ -311,6 +313,8 @@ def _more(service: ServicePlan, workers: int) -> str:
 def _in_place(service: ServicePlan) -> str:
     spare, further = service.spare_replicas, service.application != APPLICATION
     more = "" if further else _more(service, service.workers.spare_workers)
+    if service.asked.disaggregation and service.upgrade is not UpgradeStrategy.NONE:
+        return "a change of model or engine makes a new RayCluster"
     if not spare:
         return "a change of model or engine stops replicas before new ones start"
     return f"a change of model or engine starts {spare} spare replica{'s' if spare > 1 else ''} first{more}"

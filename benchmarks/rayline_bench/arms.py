@@ -46,6 +46,10 @@ class Base:
     more_engine: Mapping[str, Any] = field(default_factory=dict)
     """Laid over the engine arguments of plain vLLM; None takes one away."""
 
+    def __post_init__(self) -> None:
+        if self.service.serve.is_disaggregated:
+            raise BenchUsageError("arms are compared engine by engine. Fix: a stack without `disaggregation`")
+
     @property
     def service(self) -> RayService:
         """Return the stack's RayService."""

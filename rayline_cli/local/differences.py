@@ -33,6 +33,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         "A developer's machine is no private network. Exception: see LISTENS_ON_ALL_INTERFACES.",
     ),
     Difference(
+        "UCX, which moves the KV cache from prefill to decode, uses the interface lo alone (UCX_NET_DEVICES).",
+        "It would listen at the machine's other addresses too.",
+    ),
+    Difference(
         "HAProxy is started through a wrapper that turns `bind *:PORT` into `bind 127.0.0.1:PORT` in its configuration.",
         "Serve's template binds the metrics and the stats listener to all interfaces and has no setting for it.",
     ),

@@ -10,6 +10,8 @@ from rayline_cli.local.failures import TranslationError
 LOOPBACK = "127.0.0.1"
 REPLICA_PORTS = 1000
 """Number of ports that Serve may give to replicas, counted from the port "replicas"."""
+TRANSFER_PORTS = 100
+"""Number of ports for the engines of one side, prefill or decode: one for each replica, by its rank."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ PORTS: tuple[Port, ...] = (
     Port("haproxy-stats", 8404, env="RAY_SERVE_HAPROXY_STATS_PORT"),
     Port("fallback", 8500, env="RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"),
     Port("dashboard-metrics", 44227, env="DASHBOARD_METRIC_PORT"),
+    Port("prefill", 20000, width=TRANSFER_PORTS),  # of the LLMConfig's experimental_configs
+    Port("decode", 22000, width=TRANSFER_PORTS),
     Port("replicas", 30000, env="RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", width=REPLICA_PORTS),
 )
 

@@ -58,6 +58,7 @@ class LocalTarget(Target):
             "logs": str(self._session.log_folder),
             "dashboard": address(ports["dashboard"]),
             "serve": address(ports["serve"]),
+            "metrics": address(ports["metrics"]),
             "token": self._translation.auth_token,
             "key": self._translation.api_keys.get(application or next(iter(self._translation.api_keys), ""), ""),
             "patience": self._patience,

@@ -133,6 +133,7 @@ def _local_environment(env: Mapping[str, str], node: SingleNode, place: Place) -
         **env,
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_START_HOOK": ray_start.HOOK,
+        "UCX_NET_DEVICES": "lo",
         **{port.env: str(place.ports[port.name]) for port in PORTS if port.env},
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(place.ports["replicas"] + REPLICA_PORTS - 1),
         **haproxy_files(place.folder),
@@ -172,6 +173,9 @@ def _local_serve_config(node: SingleNode, place: Place, folders: Mapping[str, st
             loading["model_source"] = str(place.model_folders[llm.model_source])
         variables: Any = llm.variables
         variables.update({name: folders.get(value, value) for name, value in variables.items()})
+        if llm.side:
+            side: Any = llm.data
+            side["experimental_configs"] = {"NIXL_SIDE_CHANNEL_PORT_BASE": place.ports[llm.side]}
     return config
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rayline.facts.choices import Task
 from rayline_cli.clients.serve import State, replica_counts, rollout
-from rayline_cli.verify import adapters, direct_streaming, endpoint, haproxy, processes, scaling, zero
+from rayline_cli.verify import adapters, direct_streaming, disaggregation, endpoint, haproxy, processes, scaling, zero
 from rayline_cli.verify.check import CheckResult, Outcome, Verdict, not_applicable, verdict
 from rayline_cli.verify.target import ApplicationTarget, NotSeen, Target, View
 
@@ -134,6 +134,7 @@ CHECKS = (
     ServiceCheck(
         "adapters", adapters.adapters, looks_inside=False, settles=True, is_declared=lambda view: bool(view.expected.adapters)
     ),
+    ServiceCheck("prefill and decode", disaggregation.transfers, is_declared=lambda view: view.expected.is_disaggregated),
     ServiceCheck("API key", endpoint.api_key, looks_inside=False, settles=True),
     ServiceCheck(
         "reachable from outside", lambda view: view.target.reachability(view), looks_inside=False, is_about_a_model=False

@@ -80,7 +80,7 @@ def token_path(view: View) -> Verdict:
         return verdict(False, "no haproxy runs, so tokens pass a Python proxy", f'set {HA_PROXY} to "1"')
     if not nodes:
         return declared_off(SWITCH, True, "no haproxy runs")
-    servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.llm_deployments)}
+    servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.front_deployments)}
     job = {"do": "stream", "base": "serve", **probe(view), "counters": True}
     what = "a stream" if view.task is Task.GENERATE else "an answer"
     seen: list[tuple[str, dict[str, Any], int, int, int]] = []
@@ -145,7 +145,7 @@ def sessions(view: View) -> Verdict:
 
     Requests of other clients count too, so a session passes if one replica got a request with each of its turns.
     """
-    servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.llm_deployments)}
+    servers = {safe_name(replica["actor_name"]) for replica in view.replicas(*view.expected.front_deployments)}
     if len(servers) < 2:
         return not_applicable("one replica gets every session")
     nodes = entrances([node for node, look in view.looks if look["haproxy"]])

@@ -54,8 +54,8 @@ def probe(view: View) -> dict[str, Any]:
     """Return path and body of the request that proves a service: a streamed completion of 16 tokens, or its task's question."""
     if question := QUESTIONS.get(view.task):
         return {"path": question.path, "body": {"model": _first_model(view), **question.body}}
-    # min_tokens: a model may end at once, and a stream of one chunk proves nothing
-    body = {"model": _first_model(view), "prompt": "a", "max_tokens": 16, "min_tokens": 16, "stream": True}
+    # A model may end at once, and a stream of one chunk proves nothing. A prefill replica refuses min_tokens: it makes one token.
+    body = {"model": _first_model(view), "prompt": "a", "max_tokens": 16, "ignore_eos": True, "stream": True}
     return {"path": "/v1/completions", "body": body}
 
 

@@ -74,6 +74,16 @@ class Expected:
         return {config.deployment for config in ServeConfig(self.serve_config).llm_configs}
 
     @property
+    def front_deployments(self) -> set[str]:
+        """Return those of them whose replicas HAProxy reaches: prefill replicas answer to decode replicas alone."""
+        return {config.deployment for config in ServeConfig(self.serve_config).llm_configs if config.side != "prefill"}
+
+    @property
+    def is_disaggregated(self) -> bool:
+        """Whether replicas compute prompts for others that generate."""
+        return ServeConfig(self.serve_config).is_disaggregated
+
+    @property
     def routes_by_session(self) -> bool:
         """Whether a session has to stay on one replica."""
         return ServeConfig(self.serve_config).routes_by_session

@@ -47,7 +47,7 @@ def servers(view: View) -> Verdict:
     """Check that every replica of the front deployment is a server that is UP, at a port on which its process listens."""
     if not view.expected.switches["ha_proxy"]:
         return declared_off("ha_proxy", not view.haproxies, f"{len(view.haproxies)} haproxy configuration(s)")
-    fronts = view.expected.llm_deployments if view.expected.switches["direct_streaming"] else {INGRESS}
+    fronts = view.expected.front_deployments if view.expected.switches["direct_streaming"] else {INGRESS}
     replicas = view.replicas(*fronts)
     problems = [] if view.haproxies else ["no haproxy runs"]
     problems += [] if replicas else [f"no running replica of {' or '.join(sorted(fronts))}"]

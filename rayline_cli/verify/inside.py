@@ -25,6 +25,7 @@ PLACE = {
     "logs": "/tmp/ray/session_latest/logs",
     "dashboard": "http://127.0.0.1:8265",
     "serve": "http://127.0.0.1:8000",
+    "metrics": "http://127.0.0.1:8080",  # Ray's own
     "token": None,  # Ray's own; None: KubeRay's variable
     "key": None,  # of the endpoint; None: the mounted file
     "key_file": "/etc/rayline/api-keys/api_key",
@@ -269,8 +270,9 @@ def _open(place, base, path, method, body, auth, seconds=60, more_headers=None):
     if secret:
         headers["Authorization"] = f"Bearer {secret}"
     data = None if body is None else json.dumps(body).encode()
-    url = place[base] if base in ("dashboard", "serve") else base
-    path = path if base == "dashboard" else place["prefix"] + path
+    own = ("dashboard", "metrics")
+    url = place[base] if base in (*own, "serve") else base
+    path = path if base in own else place["prefix"] + path
     request = urllib.request.Request(url + path, data=data, headers=headers, method=method)
     return _OPENER.open(request, timeout=seconds * place["patience"])
 
@@ -321,6 +323,12 @@ def stream(place, base, path, body, counters=False, headers=None):
     return {**said, "seconds": round(time.monotonic() - started, 3)}
 
 
+def metric(place, name):
+    """Return the sum of a metric's samples on this node."""
+    with _open(place, "metrics", "/metrics", "GET", None, False) as answer:
+        return sum(float(line.rpartition(b" ")[2]) for line in answer if line.startswith(name.encode() + b"{"))
+
+
 def connect(place, addresses, timeout=3):
     """Return for each address [host, port] whether it takes a connection."""
 
@@ -335,4 +343,4 @@ def connect(place, addresses, timeout=3):
         return list(pool.map(opens, addresses))
 
 
-_JOBS = {"look": look, "settings": settings, "ask": ask, "stream": stream, "connect": connect}
+_JOBS = {"look": look, "settings": settings, "ask": ask, "stream": stream, "metric": metric, "connect": connect}

@@ -32,6 +32,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "capacity",
             "addresses",
             "applications",
+            "disaggregation",
             "drain",
             "engine_arguments",
             "environment",

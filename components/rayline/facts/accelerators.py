@@ -7,6 +7,7 @@ Sources, unless a row says otherwise:
   initial-prices.json of 2026-08-03, which names regions only, so that row has no zones and a stack must name them.
 - capacities, boot disks, local SSD: GoogleCloudPlatform/cluster-toolkit at 1047080 (2026-06-25) and Google's GPU pages.
 - `memory_gib`: what CUDA reports as "total capacity", from public PyTorch out-of-memory messages of that card.
+- `nvlink`: NVIDIA's data sheets of the L4 and the RTX PRO 6000 Blackwell Server Edition name PCIe alone.
 - `compute_capability`: https://developer.nvidia.com/cuda-gpus
 - `max_num_batched_tokens`, `max_num_seqs`: vLLM 0.29's own defaults for a card of that memory (vllm/engine/arg_utils.py),
   stated so that a change of card never changes them silently.
@@ -65,6 +66,8 @@ class AcceleratorSpec:
     source: str
     notes: str = ""
     local_ssds: dict[str, int] = field(default_factory=dict)
+    nvlink: bool = True
+    """Whether NVLink connects the GPUs of a machine; otherwise PCIe alone does."""
 
 
 def _zones(**by_region: str) -> tuple[str, ...]:
@@ -79,6 +82,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         memory_gib=22.03,
         max_num_batched_tokens=2048,
         max_num_seqs=256,
+        nvlink=False,
         # g2-standard-4 is left out: 12.9 GiB allocatable is too little for a vLLM Ray worker with its shared memory.
         machines=(
             MachineType("g2-standard-8", 1, 8, 32),
@@ -172,6 +176,7 @@ ACCELERATORS: dict[Accelerator, AcceleratorSpec] = {
         ray_type="RTX-PRO-6000",
         compute_capability=12.0,
         memory_gib=94.97,
+        nvlink=False,
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
         machines=(

@@ -34,6 +34,8 @@ POOL_LABEL = "rayline/pool"
 NODE_TYPE_LABEL = "ray.io/node-type"
 # GKE's label and taint of a ComputeClass's nodes; the value is the class's name.
 COMPUTE_CLASS_LABEL = "cloud.google.com/compute-class"
+# Variable of pods with prefill and decode replicas: its value changes with the engine's arguments.
+ENGINE_VARIABLE = "RAYLINE_ENGINE"
 # The claim template of the namespace for the network cards between machines, and the claim's name in a pod.
 NETWORK_CLAIM = "rdma"
 # Of the Secrets that belong to the heads' Redis.
@@ -81,4 +83,18 @@ def serve_service_name(service: str) -> str:
 
 def llm_deployment(served_model_name: str) -> str:
     """Return Ray Serve LLM's name of the model's deployment (ray/llm/_internal/serve/core/server/builder.py)."""
-    return "LLMServer:" + served_model_name.replace("/", "--").replace(".", "_")
+    return f"LLMServer:{_in_a_deployment(served_model_name)}"
+
+
+def prefill_deployment(served_model_name: str) -> str:
+    """Return Ray Serve LLM's name of the deployment that computes prompts (serving_patterns/prefill_decode/builder.py)."""
+    return f"Prefill:{_in_a_deployment(served_model_name)}"
+
+
+def decode_deployment(served_model_name: str) -> str:
+    """Return Ray Serve LLM's name of the deployment that generates tokens, and that clients reach."""
+    return f"Decode:{_in_a_deployment(served_model_name)}"
+
+
+def _in_a_deployment(served_model_name: str) -> str:
+    return served_model_name.replace("/", "--").replace(".", "_")

@@ -62,6 +62,9 @@ MIN_RAY_VERSION_FOR_PROMETHEUS = "2.60.0"
 # Ray Serve LLM loads adapters on the direct path, by `_ResolveLoRAMiddleware` (llm/_internal/serve/core/server/llm_server.py).
 MIN_RAY_VERSION_FOR_ADAPTERS = "2.60.0"
 
+# `build_pd_openai_app` with direct streaming was run with this version alone (tests/serve/own_session/test_disaggregation.py).
+MIN_RAY_VERSION_FOR_DISAGGREGATION = "2.60.0"
+
 KUBERAY_VERSION = "1.7.0"  # the release whose CRDs the manifests are checked against
 KUBERAY_CHART = "kuberay-operator"
 KUBERAY_CRDS = "https://raw.githubusercontent.com/ray-project/kuberay/v{version}/helm-chart/kuberay-operator/crds"

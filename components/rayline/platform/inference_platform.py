@@ -204,6 +204,7 @@ class InferencePlatform(pulumi.ComponentResource):
                     "adapters": service.has_adapters,
                     "scales_by_latency": service.scales_by_latency,
                     "applications": {model.application: model.asked.api.key_generation for model in service.beside},
+                    "sides": service.has_sides,
                 },
                 opts=self._in_cluster(*after),
             )

@@ -25,6 +25,8 @@ GATE_MIDDLEWARE = "rayline_gate.ApiKeyGate"
 """For vLLM's argument `middleware`. vLLM imports it and puts it around all entries before it in the list."""
 ADAPTER_GATE_MIDDLEWARE = "rayline_adapter_gate.AdapterGate"
 """The same for a service with adapters, which Ray loads outside of vLLM's middlewares."""
+SIDES_GATE_MIDDLEWARE = "rayline_sides_gate.SidesGate"
+"""The same for a service with prefill and decode replicas."""
 GATE_PATH = "/etc/rayline/gate"
 KEYS_PATH = "/etc/rayline/api-keys"
 KEYS_VARIABLE = "RAYLINE_KEYS_FOLDER"
@@ -42,17 +44,28 @@ def keys_path(application: str) -> str:
     return KEYS_PATH if application == APPLICATION else f"{KEYS_PATH}-{application}"
 
 
-def gate_middleware(adapters: bool) -> str:
-    """Return the gate for vLLM's argument `middleware`, of a service with adapters or without."""
+def gate_middleware(*, adapters: bool, sides: bool) -> str:
+    """Return the gate for vLLM's argument `middleware`, of a service with adapters, with prefill and decode, or without."""
+    if sides:
+        return SIDES_GATE_MIDDLEWARE
     return ADAPTER_GATE_MIDDLEWARE if adapters else GATE_MIDDLEWARE
 
 
-def _gate_files(*, adapters: bool = False, at_proxy: bool = False, scaling: bool = False) -> dict[str, str]:
+def _gate_files(
+    *, adapters: bool = False, at_proxy: bool = False, scaling: bool = False, sides: bool = False
+) -> dict[str, str]:
     """Return the sources by file name.
 
     `adapters`: with that of adapters. `at_proxy`: with that of Ray's proxy, for no replica. `scaling`: with the autoscaling policy.
+    `sides`: with that of prefill and decode.
     """
-    more = ["rayline_adapter_gate.py"] * adapters + ["rayline_proxy_gate.py"] * at_proxy + ["rayline_scaling.py"] * scaling
+    kinds = {
+        "rayline_adapter_gate.py": adapters,
+        "rayline_proxy_gate.py": at_proxy,
+        "rayline_scaling.py": scaling,
+        "rayline_sides_gate.py": sides,
+    }
+    more = [name for name, wanted in kinds.items() if wanted]
     return {"rayline_gate.py": GATE_SOURCE} | {name: (GATE_FOLDER / name).read_text() for name in more}
 
 

@@ -116,8 +116,7 @@ class EngineArgs(Arguments):
     """Requests that a replica works on at once. Derived from the memory that is left for the KV cache."""
     max_num_batched_tokens: Count | None = None
     """Tokens of one engine step. Default: vLLM's for the GPU."""
-    # vLLM 0.29's own default (vllm/config/cache.py), stated
-    gpu_memory_utilization: Annotated[float, between(0.1, 0.98)] = 0.92
+    gpu_memory_utilization: Annotated[float, between(0.1, 0.98)] = 0.92  # vLLM 0.29's own default (vllm/config/cache.py)
     """Share of the GPU's memory that vLLM may take."""
     kv_cache_gib: Annotated[int, between(1, 10_000, "GiB")] | None = None
     """KV cache of one replica with accelerator cpu, GiB. Default 1."""
@@ -264,6 +263,15 @@ class AdaptersArgs(Arguments):
         return self.max_active or min(defaults.ACTIVE_ADAPTERS, self.max_loaded)
 
 
+class DisaggregationArgs(Arguments):
+    """Replicas that compute prompts apart from replicas that generate tokens. The KV cache of each prompt moves between them."""
+
+    prefill: Replicas
+    """Replicas that compute the KV cache of the prompts, at least 2."""
+    decode: Replicas
+    """Replicas that receive it and generate the tokens."""
+
+
 class WorkloadArgs(Arguments):
     """Load of the clients, for the plan's forecast. It changes no replica: the plan card and its warnings say what the load needs."""
 
@@ -375,6 +383,8 @@ class ServiceArgs(Arguments):
     """Choice of the replica, and limits."""
     adapters: AdaptersArgs | None = None
     """LoRA adapters, loaded from a bucket at their first request."""
+    disaggregation: DisaggregationArgs | None = None
+    """Replicas for prefill and replicas for decode, in place of `replicas`. Not on cards without NVLink, such as the L4."""
     workload: WorkloadArgs | None = None
     """Load of the clients, for the plan's forecast."""
     applications: dict[ApplicationName, ApplicationArgs] = {}

@@ -36,6 +36,7 @@ from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_passwo
 from rayline.schema.spelling import meant
 from rayline.service.addresses import PORT_OF_AN_ADDRESS, is_address_of_a_proxy, is_proxy, past_the_proxy, port_is_sound
 from rayline.service.arguments import ServiceArgs
+from rayline.service.disaggregation import side_variables
 from rayline.service.drain import drain_times
 from rayline.service.request import ServiceRequest
 
@@ -52,6 +53,7 @@ def plan_environment(request: ServiceRequest, runtime: Runtime | None) -> tuple[
     env |= {variable: "1" if getattr(service.switches, switch) else "0" for switch, variable in SWITCHES.items()}
     if service.adapters:
         env[FORWARD_BODY] = "1"
+    env |= side_variables(request)
     for name, value in service.pods.env.items():
         if kind := secret_key(name):
             request.refuse("pods.env", f"{kind} as a name, {IN_CLEAR_TEXT}", None)

@@ -46,6 +46,8 @@ class LlmServiceDeploymentArgs(TypedDict):
     """The time to first token of a model adds replicas, by a policy that the pods mount. Default false."""
     applications: NotRequired[dict[str, int]]
     """Generation of the API key of each further model, by the name of its application. Default: none."""
+    sides: NotRequired[bool]
+    """Some replicas compute prompts and others generate, so the key's gate is another one. Default false."""
 
 
 class LlmService(pulumi.ComponentResource):
@@ -129,6 +131,7 @@ class LlmService(pulumi.ComponentResource):
             "adapters": args.get("adapters", False),
             "at_proxy": args.get("scales_to_zero", False) and args["api_key"],
             "scaling": args.get("scales_by_latency", False),
+            "sides": args.get("sides", False),
         }
         return KubernetesObject(
             f"{name}-api-key-gate",

@@ -21,6 +21,7 @@ from rayline.schema.spelling import meant
 from rayline.service.adapters import CPU_SEQUENCES, check_adapters, check_memory, on_disk_gib
 from rayline.service.applications import arguments_of, blame, check_applications, check_mounts, with_applications
 from rayline.service.arguments import ServiceArgs
+from rayline.service.disaggregation import check_disaggregation
 from rayline.service.engine_arguments import plan_engine_kwargs
 from rayline.service.environment import plan_environment
 from rayline.service.fit import cpu_memory_fit
@@ -90,6 +91,7 @@ def _plan_model(request: ServiceRequest, hugging_face: HuggingFacePlan, bucket: 
     _check_api(request)
     check_traffic(request)
     check_adapters(request, model)
+    check_disaggregation(request, model)
     _check_volumes(request)
     check_workload(request)
     if request.on_this_machine and not request.on_cpu:

@@ -6,6 +6,7 @@ from rayline.facts.labels import (
     AGENT_PORT,
     AUTOSCALER_METRICS_PORT,
     DASHBOARD_METRICS_PORT,
+    ENGINE_VARIABLE,
     HF_TOKEN_KEY,
     NON_ROOT,
     RAY_GROUP,
@@ -21,6 +22,7 @@ from rayline.hugging_face.types import HuggingFacePlan
 from rayline.models import manifests as weights
 from rayline.service.api_key import gate_environment
 from rayline.service.drain import drain_times
+from rayline.service.serve_config import engine_digest, kv_cache_variable
 from rayline.service.types import ServicePlan
 
 
@@ -35,14 +37,12 @@ def environment(service: ServicePlan, hugging_face: HuggingFacePlan) -> list[dic
             variables += token_environment()
         if hugging_face.secret_name:
             variables.append(from_secret("HF_TOKEN", hugging_face.secret_name, HF_TOKEN_KEY))
+    if service.asked.disaggregation:
+        # so that KubeRay makes a new RayCluster: replicas of two versions would take each other's KV cache for their own
+        variables.append({"name": ENGINE_VARIABLE, "value": engine_digest(service)})
     if service.has_code:
         variables += gate_environment(keys=service.asked.api.key, at_proxy=service.scales_to_zero)
     return variables
-
-
-def kv_cache_variable(service: ServicePlan) -> dict[str, str]:
-    """Return vLLM's variable for the size of the KV cache of a replica on the CPU, GiB."""
-    return {} if service.kv_cache_gib is None else {"VLLM_CPU_KVCACHE_SPACE": str(service.kv_cache_gib)}
 
 
 def from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
@@ -53,7 +53,12 @@ def from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
 def code_kinds(service: ServicePlan) -> dict[str, bool]:
     """Return which code of the kit the pods of a service mount, as api_key.py names it."""
     at_proxy = service.scales_to_zero and service.asked.api.key
-    return {"adapters": service.has_adapters, "at_proxy": at_proxy, "scaling": service.scales_by_latency}
+    return {
+        "adapters": service.has_adapters,
+        "at_proxy": at_proxy,
+        "scaling": service.scales_by_latency,
+        "sides": service.has_sides,
+    }
 
 
 def metrics_ports(service: ServicePlan, role: Role) -> dict[str, int]:

@@ -9,6 +9,7 @@ from rayline.facts.runtimes import MIN_RAY_VERSION_FOR_PROMETHEUS, MIN_RAY_VERSI
 from rayline.kuberay.types import KuberayPlan
 from rayline.schema.check import version
 from rayline.service.arguments import AutoscalingArgs, ServiceArgs
+from rayline.service.disaggregation import disaggregation_warnings
 from rayline.service.request import ServiceRequest
 from rayline.service.types import EngineLimits, MemoryFit, Scale, ServicePlan
 from rayline.service.workload import workload_warnings
@@ -34,7 +35,8 @@ def plan_scale(request: ServiceRequest) -> Scale:
             "a parked service loses the Gateway of rollout.strategy incremental, and its address with it: new-cluster or none",
         )
     check_zero(request, upgrade)
-    least = most = service.replicas
+    sides = service.disaggregation
+    least = most = sides.prefill + sides.decode if sides else service.replicas
     if scaling := service.autoscaling:
         if service.said("replicas"):
             request.refuse("replicas", "with autoscaling the count follows the load: leave it out, or leave autoscaling out")
@@ -75,7 +77,8 @@ def _spare_replicas(request: ServiceRequest, upgrade: UpgradeStrategy, most: int
         if spare > most:
             request.refuse("rollout.spare_replicas", f"Serve starts no more than the service has, which is {most}")
     else:
-        spare = 0 if upgrade is UpgradeStrategy.NONE or request.on_this_machine else defaults.SPARE_REPLICAS
+        none = upgrade is UpgradeStrategy.NONE or request.on_this_machine or request.arguments.disaggregation
+        spare = 0 if none else defaults.SPARE_REPLICAS
     # Serve takes whole percent: one of 200 replicas is two
     return ceil(surge_percent(spare, most) * most / 100)
 
@@ -242,7 +245,8 @@ def service_warnings(service: ServicePlan, cluster: ClusterPlan, kuberay: Kubera
         warnings.append(
             f"{service.name}: image tag {service.image} is not verified: check it before the first `pulumi up`, or set pods.runtime"
         )
-    warnings += [*scale_warnings(service, cluster, kuberay), *zero_warnings(service), *workload_warnings(service)]
+    warnings += [*scale_warnings(service, cluster, kuberay), *zero_warnings(service), *disaggregation_warnings(service)]
+    warnings += workload_warnings(service)
     generation = service.asked.rollout.ray_token_generation
     if service.upgrade is UpgradeStrategy.NONE and generation > 1:
         warnings.append(

@@ -1,5 +1,7 @@
 """Make the Serve configuration of a service: an application for each model, with vLLM's arguments."""
 
+import json
+from hashlib import sha256
 from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS
@@ -8,8 +10,8 @@ from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
 from rayline.service.adapters import lora_config, lora_kwargs
 from rayline.service.api_key import KEYS_VARIABLE, SCALING_POLICY, gate_middleware, keys_path
+from rayline.service.disaggregation import application as disaggregated
 from rayline.service.drain import drain_times
-from rayline.service.pods import kv_cache_variable
 from rayline.service.scale import surge_percent
 from rayline.service.tasks import task_arguments
 from rayline.service.traffic import traffic_settings
@@ -48,13 +50,25 @@ def _application(service: ServicePlan) -> dict[str, Any]:
     llm["deployment_config"] = deployment
     if variables := _own_environment(service):
         llm["runtime_env"] = {"env_vars": variables}
-    return {
-        "name": service.application,
-        "route_prefix": service.route_prefix,
+    application = {
         "import_path": "ray.serve.llm:build_openai_app",
         "args": {"llm_configs": [llm]},
         "deployments": _deployments(service),
     }
+    if service.asked.disaggregation:
+        application = disaggregated(service, service.asked.disaggregation, llm)
+    return {"name": service.application, "route_prefix": service.route_prefix, **application}
+
+
+def engine_digest(service: ServicePlan) -> str:
+    """Return a text that changes with the arguments of the engines, and with no count of replicas."""
+    arguments = serve_config(service)["applications"][0]["args"]
+    return sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def kv_cache_variable(service: ServicePlan) -> dict[str, str]:
+    """Return vLLM's variable for the size of the KV cache of a replica on the CPU, GiB."""
+    return {} if service.kv_cache_gib is None else {"VLLM_CPU_KVCACHE_SPACE": str(service.kv_cache_gib)}
 
 
 def _own_environment(service: ServicePlan) -> dict[str, str]:
@@ -130,5 +144,8 @@ def _engine_kwargs(service: ServicePlan) -> dict[str, Any]:
     kwargs |= task_arguments(service) | weights.engine_kwargs(service) | service.engine_kwargs
     if service.asked.api.key:
         # vLLM puts each around those before it, so the gate stands outside all others
-        kwargs["middleware"] = [*service.engine_kwargs.get("middleware", []), gate_middleware(service.has_adapters)]
+        kwargs["middleware"] = [
+            *service.engine_kwargs.get("middleware", []),
+            gate_middleware(adapters=service.has_adapters, sides=service.has_sides),
+        ]
     return kwargs

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Any
 
 from rayline.facts.choices import Task
-from rayline.facts.labels import SERVE_PORT, SESSION_ROUTER, llm_deployment
+from rayline.facts.labels import SERVE_PORT, SESSION_ROUTER, decode_deployment, llm_deployment, prefill_deployment
 
 
 def mapping(value: Any, *path: str) -> Mapping[str, Any]:
@@ -22,11 +22,17 @@ def mappings(value: Any, key: str) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, Mapping)] if isinstance(items, (list, tuple)) else []
 
 
+# Ray's name of the deployment of a model id, by the side of its engine.
+_NAMES = {"": llm_deployment, "prefill": prefill_deployment, "decode": decode_deployment}
+
+
 @dataclass(frozen=True)
 class LlmConfig:
     """One LLMConfig: a model with its engine."""
 
     data: Mapping[str, Any]
+    side: str = ""
+    """prefill or decode; nothing for an engine that does both."""
 
     @property
     def model_id(self) -> str:
@@ -68,7 +74,7 @@ class LlmConfig:
     @property
     def deployment(self) -> str:
         """Return the name of the deployment that runs the engine."""
-        return llm_deployment(self.model_id)
+        return _NAMES[self.side](self.model_id)
 
     @property
     def replicas(self) -> int:
@@ -95,8 +101,12 @@ class ServeApplication:
 
     @property
     def llm_configs(self) -> list[LlmConfig]:
-        """Return the application's LLMConfigs."""
-        return [LlmConfig(config) for config in mappings(mapping(self.data, "args"), "llm_configs")]
+        """Return the application's LLMConfigs. Of two sides, decode is the first: clients reach it."""
+        arguments = mapping(self.data, "args")
+        sides = [(side, mapping(arguments, f"{side}_config")) for side in ("decode", "prefill")]
+        return [LlmConfig(config) for config in mappings(arguments, "llm_configs")] + [
+            LlmConfig(config, side) for side, config in sides if config
+        ]
 
     @property
     def deployments(self) -> list[Mapping[str, Any]]:
@@ -149,8 +159,8 @@ class ServeConfig:
 
     @property
     def model_ids(self) -> list[str]:
-        """Return the values of `model` in requests."""
-        return [config.model_id for config in self.llm_configs]
+        """Return the values of `model` in requests, each once."""
+        return list(dict.fromkeys(config.model_id for config in self.llm_configs))
 
     @property
     def model_sources(self) -> list[str]:
@@ -161,6 +171,11 @@ class ServeConfig:
     def most_engines(self) -> int:
         """Return the number of vLLM engines; with autoscaling the highest number."""
         return sum(application.most_engines for application in self.applications)
+
+    @property
+    def is_disaggregated(self) -> bool:
+        """Whether engines compute prompts for others that generate."""
+        return any(config.side for config in self.llm_configs)
 
     @property
     def routes_by_session(self) -> bool:

@@ -326,6 +326,11 @@ class ServicePlan:
         return self.asked.adapters is not None
 
     @property
+    def has_sides(self) -> bool:
+        """Whether some replicas compute prompts and others generate."""
+        return self.asked.disaggregation is not None
+
+    @property
     def running_workers(self) -> int:
         """Worker pods without load."""
         return 0 if self.parked else self.workers.workers
