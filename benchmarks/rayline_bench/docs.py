@@ -103,6 +103,7 @@ def _in_full(receipt: receipts.Receipt) -> Iterator[str]:
 
 def _a_line_for_each_arm(receipt: receipts.Receipt) -> Iterator[str]:
     yield report.figures(receipt, lines(receipt), report.RATIOS, with_load=True).markdown()
+    yield from (table.markdown() for table in report.goal_tables(receipt))
 
 
 def _how_made(path: pathlib.Path, receipt: receipts.Receipt) -> str:

@@ -10,9 +10,9 @@ from .summary import METRICS, Line, Spread, cpu_by_process, lines
 from .tables import NOTHING, Table, code
 from .workloads import WORKLOADS
 
-COLUMNS = ("throughput", "requests", "ttft_p50", "ttft_p99", "tpot_p50", "cpu_engine", "cpu_rest")
+COLUMNS = ("throughput", "requests", "ttft_p50", "ttft_p99", "ttft_p99_later", "tpot_p50", "cpu_engine", "cpu_rest")
 """The metrics that a terminal has room for."""
-RATIOS = ("throughput", "requests", "ttft_p99", "cpu_rest")
+RATIOS = ("throughput", "requests", "ttft_p99", "ttft_p99_later", "cpu_rest")
 HOW_TO_READ = (
     "Figures are medians over the repeats, with the lowest and the highest. A ratio compares two arms in the same repeat.",
     "CPU is of the server, in seconds per 1,000 tokens (or requests, where a workload has no tokens); rest is all but the engine.",
@@ -34,11 +34,16 @@ def tables(receipt: Receipt, keys: Iterable[str] = COLUMNS) -> Iterator[Table]:
             unit = "tokens" if any(line.values["throughput"] for line in here) else "requests"
             header = ("process", *(code(line.arm) for line in here))
             yield Table(header, cpu_by_process(here), f"CPU-seconds per 1,000 {unit}, by process")
-    if goals := verdicts(receipt):
-        rows = []
-        for verdict in goals:
-            reached = ("yes" if verdict.reached else "no") + ("" if verdict.enough else " (too few repeats)")
-            rows.append((verdict.goal.text(), verdict.concurrency, ratio_text(verdict.ratio), reached))
+    yield from goal_tables(receipt)
+
+
+def goal_tables(receipt: Receipt) -> Iterator[Table]:
+    """Yield the goals that the receipt is about, in one table; nothing without any."""
+    rows = []
+    for verdict in verdicts(receipt):
+        reached = ("yes" if verdict.reached else "no") + ("" if verdict.enough else " (too few repeats)")
+        rows.append((verdict.goal.text(), verdict.concurrency, ratio_text(verdict.ratio), reached))
+    if rows:
         yield Table(("goal", "streams", "measured", "reached"), rows, "Goals")
 
 

@@ -45,6 +45,16 @@ def _load(key: str) -> Callable[[Measured], float | None]:
     return lambda point: point.load.get(key)
 
 
+def _later_turns(key: str) -> Callable[[Measured], float | None]:
+    """Return the mean of a figure over the turns of conversations after the first: no cache has the first turn's prompt."""
+
+    def of(point: Measured) -> float | None:
+        later = [turn[key] for turn in point.load.get("by_turn", ()) if turn["turn"] > 1 and turn[key] is not None]
+        return statistics.fmean(later) if later else None
+
+    return of
+
+
 def per_1000_tokens(point: Measured, seconds: float) -> float | None:
     """Return CPU-seconds per 1,000 tokens, or per 1,000 requests where the workload has no tokens."""
     units = point.load.get("output_tokens") or point.load["completed"]
@@ -69,6 +79,7 @@ METRICS: dict[str, Metric] = {
     "requests": Metric("requests/s", "req/s", _load("requests_per_second"), more_is_better=True),
     "ttft_p50": Metric("TTFT p50", "ms", _load("ttft_p50_ms")),
     "ttft_p99": Metric("TTFT p99", "ms", _load("ttft_p99_ms")),
+    "ttft_p99_later": Metric("TTFT p99 of later turns", "ms", _later_turns("ttft_p99_ms")),
     "tpot_p50": Metric("TPOT p50", "ms", _load("tpot_p50_ms")),
     "tpot_p99": Metric("TPOT p99", "ms", _load("tpot_p99_ms")),
     "cpu_engine": Metric("CPU engine", "s/1k", _cpu(ENGINE)),
