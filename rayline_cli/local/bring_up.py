@@ -204,8 +204,7 @@ class BringUp:
             dashboard_url=address(session.ports["dashboard"]),
             model_ids=self.node.serve.model_ids,
             routes={
-                application.route_prefix.rstrip("/"): [config.model_id for config in application.llm_configs]
-                for application in self.node.serve.applications
+                application.route_prefix.rstrip("/"): application.model_ids for application in self.node.serve.applications
             },
             needs_api_key=bool(translation.api_keys),
             answer=answer,

@@ -149,7 +149,7 @@ class Deploying:
         """Wait until an application lists its models, and return the answer of the first."""
         phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
         base = url + application.route_prefix.rstrip("/")
-        model_ids = [config.model_id for config in application.llm_configs]
+        model_ids = application.model_ids
         with OpenAiClient(base, self.translation.api_keys.get(application.name)) as client:
             # /-/healthz says 200 without a single replica, so it proves nothing
             phase.until(lambda: _missing(f"{base}/v1/models", model_ids, client.models))

@@ -109,6 +109,11 @@ class ServeApplication:
         ]
 
     @property
+    def model_ids(self) -> list[str]:
+        """Return the values of `model` in requests, each once: the engines of two sides have one."""
+        return list(dict.fromkeys(config.model_id for config in self.llm_configs))
+
+    @property
     def deployments(self) -> list[Mapping[str, Any]]:
         """Return the settings of deployments, which win over those in the code or in an LLMConfig."""
         return mappings(self.data, "deployments")
@@ -160,7 +165,7 @@ class ServeConfig:
     @property
     def model_ids(self) -> list[str]:
         """Return the values of `model` in requests, each once."""
-        return list(dict.fromkeys(config.model_id for config in self.llm_configs))
+        return list(dict.fromkeys(model_id for application in self.applications for model_id in application.model_ids))
 
     @property
     def model_sources(self) -> list[str]:
