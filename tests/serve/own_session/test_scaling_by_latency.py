@@ -103,12 +103,13 @@ def check(served: Served) -> tuple[Outcome, str]:
 
 def test_verify_sees_that_prometheus_has_the_metric_of_the_replica(served: Served):
     assert wait_until(lambda: check(served)[0] is Outcome.PASS, 60), check(served)
-    assert "1 replica(s) of tiny" in check(served)[1]
-    assert failed(found(served.target())) == {}
+    assert "replica(s) of tiny" in check(served)[1]
+    # the requests of `verify` are late too, and a replica that starts meanwhile is a failure of the declared counts
+    assert wait_until(lambda: not failed(found(served.target())), 120), failed(found(served.target()))
 
 
 def test_a_replica_is_added_while_the_first_token_is_too_late_and_goes_without_requests(served: Served):
-    assert replicas(served) == "1/1"
+    assert wait_until(lambda: replicas(served) == "1/1", 120), "without requests one replica is enough"
     body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
     done = Event()
 
