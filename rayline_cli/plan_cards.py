@@ -6,7 +6,7 @@ from rayline.cluster.types import ClusterPlan
 from rayline.facts import prices
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator, Capacity, ClusterMode, Exposure, HeadStore, Routing, UpgradeStrategy
-from rayline.facts.labels import APPLICATION, serve_service_name
+from rayline.facts.labels import serve_service_name
 from rayline.facts.serve_flags import SWITCHES
 from rayline.head.arguments import HeadArgs
 from rayline.isolation.arguments import IsolationArgs
@@ -211,13 +211,13 @@ def rows(plan: Plan, service: ServicePlan, pool: NodePool | None) -> list[tuple[
         lines["endpoint"] = (
             service.under(f"http://{serve_service_name(service.name)}.{plan.namespace}:8000/v1") + " in the cluster"
         )
-    elif service.application != APPLICATION:
+    elif service.is_further:
         lines["endpoint"] = service.under("http://127.0.0.1:8000/v1") + " where port 8000 is free"
     if pool:
         share = f"{_money(service.hourly_usd)} for this service's share of the nodes"
         lines["cost"] = f"{share}{_highest_cost(service)}{_price_note(pool)}"
-    further = service.application != APPLICATION
-    return [(label, text) for label, text in lines.items() if text and not (further and label in _OF_ALL_MODELS)]
+    left_out = _OF_ALL_MODELS if service.is_further else ()
+    return [(label, text) for label, text in lines.items() if text and label not in left_out]
 
 
 # Lines that the card of the service's own model has for all of them.
@@ -229,8 +229,7 @@ def _task(plan: Plan, service: ServicePlan) -> str:
     routes = ROUTES.get(service.task, ())
     outside = plan.endpoint.exposure is not Exposure.NONE and not all(route.startswith("/v1/") for route in routes)
     only = "; only in the cluster, as the endpoint passes /v1 alone" if outside else ""
-    prefix = service.route_prefix.rstrip("/")
-    return f"{service.task.value}: POST {', '.join(prefix + route for route in routes)}{only}" if routes else ""
+    return f"{service.task.value}: POST {', '.join(service.prefix + route for route in routes)}{only}" if routes else ""
 
 
 def _replicas(service: ServicePlan) -> str:
@@ -311,8 +310,8 @@ def _more(service: ServicePlan, workers: int) -> str:
 
 
 def _in_place(service: ServicePlan) -> str:
-    spare, further = service.spare_replicas, service.application != APPLICATION
-    more = "" if further else _more(service, service.workers.spare_workers)
+    spare = service.spare_replicas
+    more = "" if service.is_further else _more(service, service.workers.spare_workers)
     if service.asked.disaggregation and service.upgrade is not UpgradeStrategy.NONE:
         return "a change of model or engine makes a new RayCluster"
     if not spare:

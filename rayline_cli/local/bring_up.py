@@ -203,9 +203,7 @@ class BringUp:
             url=address(session.ports["serve"]),
             dashboard_url=address(session.ports["dashboard"]),
             model_ids=self.node.serve.model_ids,
-            routes={
-                application.route_prefix.rstrip("/"): application.model_ids for application in self.node.serve.applications
-            },
+            routes={application.prefix: application.model_ids for application in self.node.serve.applications},
             needs_api_key=bool(translation.api_keys),
             answer=answer,
             checks=checks,

@@ -148,7 +148,7 @@ class Deploying:
     def _answer_of(self, application: ServeApplication, node: SingleNode, url: str) -> Answer | PooledAnswer:
         """Wait until an application lists its models, and return the answer of the first."""
         phase = self.phase("HAProxy" if node.has_haproxy else "proxy")
-        base = url + application.route_prefix.rstrip("/")
+        base = url + application.prefix
         model_ids = application.model_ids
         with OpenAiClient(base, self.translation.api_keys.get(application.name)) as client:
             # /-/healthz says 200 without a single replica, so it proves nothing

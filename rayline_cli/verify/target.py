@@ -79,7 +79,7 @@ class ApplicationTarget(Target):
         self.endpoint, self.settles_seconds = whole.endpoint, whole.settles_seconds
         self._place = {
             "application": application.name,
-            "prefix": application.route_prefix.rstrip("/"),
+            "prefix": application.prefix,
             "key_file": f"{application.variables.get(KEYS_VARIABLE, KEYS_PATH)}/{API_KEY_KEY}",
         }
         self.nodes = [dataclasses.replace(node, run=partial(self._run, node)) for node in whole.nodes]

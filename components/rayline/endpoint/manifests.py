@@ -88,9 +88,7 @@ def service_route(endpoint: EndpointPlan, service: ServicePlan, namespace: str) 
         [endpoint.hostnames[service.name]],
         {
             "matches": [
-                {"path": {"type": "PathPrefix", "value": f"{model.route_prefix.rstrip('/')}{path}"}}
-                for model in service.models
-                for path in PATHS
+                {"path": {"type": "PathPrefix", "value": f"{model.prefix}{path}"}} for model in service.models for path in PATHS
             ],
             "backendRefs": [{"name": serve_service_name(service.name), "port": SERVE_PORT}],
         },

@@ -24,6 +24,7 @@ from rayline.schema.check import PlanError
 from rayline.schema.pulumi_types import typed_dict
 from rayline.service.llm_service import LlmService
 from rayline.service.manifest import ray_service
+from rayline.service.pods import code_kinds
 from rayline.service.types import every_model
 
 if TYPE_CHECKING:
@@ -197,14 +198,11 @@ class InferencePlatform(pulumi.ComponentResource):
                         store_address=store_address,
                     ),
                     "api_key": service.asked.api.key,
-                    "scales_to_zero": service.scales_to_zero,
                     "start_timeout_seconds": service.start_timeout_seconds,
                     "api_key_generation": service.asked.api.key_generation,
                     "ray_token_generation": service.asked.rollout.ray_token_generation,
-                    "adapters": service.has_adapters,
-                    "scales_by_latency": service.scales_by_latency,
                     "applications": {model.application: model.asked.api.key_generation for model in service.beside},
-                    "sides": service.has_sides,
+                    "code": code_kinds(service) if service.has_code else None,
                 },
                 opts=self._in_cluster(*after),
             )

@@ -35,7 +35,6 @@ from rayline.schema.check import IN_CLEAR_TEXT
 from rayline.schema.secret_values import PASSWORD_IN_AN_ADDRESS, has_bare_password, secret_key, secrets_in
 from rayline.schema.spelling import meant
 from rayline.service.addresses import PORT_OF_AN_ADDRESS, is_address_of_a_proxy, is_proxy, past_the_proxy, port_is_sound
-from rayline.service.arguments import ServiceArgs
 from rayline.service.disaggregation import side_variables
 from rayline.service.drain import drain_times
 from rayline.service.request import ServiceRequest
@@ -57,7 +56,7 @@ def plan_environment(request: ServiceRequest, runtime: Runtime | None) -> tuple[
     for name, value in service.pods.env.items():
         if kind := secret_key(name):
             request.refuse("pods.env", f"{kind} as a name, {IN_CLEAR_TEXT}", None)
-        elif problem := _problem(request.path, name, value, has_code=service.api.key or _scales_by_latency(service)):
+        elif problem := _problem(request.path, name, value, has_code=service.api.key or request.scales_by_latency):
             request.refuse(f"pods.env.{name}", problem, None if _secret(name, value) else value)
         else:
             env[name] = value
@@ -92,10 +91,6 @@ def _check_ports(request: ServiceRequest, env: Mapping[str, str]) -> None:
         if port in taken:
             request.refuse(f"pods.env.{name}", "Ray or HAProxy listens there already: another port", port)
         taken.add(port)
-
-
-def _scales_by_latency(service: ServiceArgs) -> bool:
-    return service.autoscaling is not None and service.autoscaling.time_to_first_token_ms is not None
 
 
 def _problem(path: str, name: str, value: Any, *, has_code: bool) -> str | None:

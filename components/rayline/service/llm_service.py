@@ -34,20 +34,14 @@ class LlmServiceDeploymentArgs(TypedDict):
     """Create an API key, which clients of the endpoint have to send."""
     start_timeout_seconds: int
     """Seconds that a start may take: GPU node, image, weights, compilation."""
-    scales_to_zero: NotRequired[bool]
-    """Put the gate in front of Ray's proxy too, which holds requests while no replica runs. Default false."""
     api_key_generation: NotRequired[int]
     """Generation of the API key, from 1. The previous key stays valid. Default 1."""
     ray_token_generation: NotRequired[int]
     """Generation of Ray's token, from 1. The previous Secret stays. Default 1."""
-    adapters: NotRequired[bool]
-    """The replicas load LoRA adapters, so the key's gate is another one. Default false."""
-    scales_by_latency: NotRequired[bool]
-    """The time to first token of a model adds replicas, by a policy that the pods mount. Default false."""
     applications: NotRequired[dict[str, int]]
     """Generation of the API key of each further model, by the name of its application. Default: none."""
-    sides: NotRequired[bool]
-    """Some replicas compute prompts and others generate, so the key's gate is another one. Default false."""
+    code: NotRequired[dict[str, bool] | None]
+    """Kinds of the kit's code that the pods mount, as `code_kinds` names them. Default: no code."""
 
 
 class LlmService(pulumi.ComponentResource):
@@ -72,8 +66,8 @@ class LlmService(pulumi.ComponentResource):
         if args["api_key"]:
             self.api_key = self._api_keys(name, metadata, APPLICATION, args.get("api_key_generation", 1), needed)
             keys = {each: self._api_keys(name, metadata, each, number, needed) for each, number in further.items()}
-        if args["api_key"] or args.get("scales_by_latency"):
-            needed.append(self._gate(name, metadata, args))
+        if code := args.get("code"):
+            needed.append(self._code(name, metadata, code))
         # the same for each further model, by the name of its application
         self.further_keys: dict[str, pulumi.Output[str]] = keys
         patience = f"{args['start_timeout_seconds'] // 60 + 10}m"
@@ -116,7 +110,7 @@ class LlmService(pulumi.ComponentResource):
         self, name: str, metadata: dict[str, Any], application: str, generation: int, needed: list[pulumi.Resource]
     ) -> pulumi.Output[str]:
         """Create one Secret for both keys of a model: pods mount it by its name and read a new key without a restart."""
-        key_name = f"{name}-api-key" if application == APPLICATION else f"{name}-{application}-api-key"
+        key_name = api_key_secret(name, application)
         previous = self._random(_numbered(key_name, generation - 1)) if generation > 1 else ""
         key = self._random(_numbered(key_name, generation))
         # always both: server-side apply does not track stringData, so a key that is left out would stay in the Secret
@@ -125,14 +119,8 @@ class LlmService(pulumi.ComponentResource):
         needed.append(self._secret(key_name, secret_name, metadata["namespace"], keys))
         return key
 
-    def _gate(self, name: str, metadata: dict[str, Any], args: LlmServiceDeploymentArgs) -> pulumi.Resource:
+    def _code(self, name: str, metadata: dict[str, Any], kinds: Mapping[str, bool]) -> pulumi.Resource:
         """Create the ConfigMap with the code of the kit that the pods mount, for all models."""
-        kinds = {
-            "adapters": args.get("adapters", False),
-            "at_proxy": args.get("scales_to_zero", False) and args["api_key"],
-            "scaling": args.get("scales_by_latency", False),
-            "sides": args.get("sides", False),
-        }
         return KubernetesObject(
             f"{name}-api-key-gate",
             gate_config_map(metadata["name"], metadata["namespace"], **kinds),

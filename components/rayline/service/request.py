@@ -36,6 +36,12 @@ class ServiceRequest(Section):
         """Whether the service runs on this machine."""
         return self.cluster.mode is ClusterMode.LOCAL
 
+    @property
+    def scales_by_latency(self) -> bool:
+        """Whether the time to first token adds replicas."""
+        scaling = self.arguments.autoscaling
+        return scaling is not None and scaling.time_to_first_token_ms is not None
+
     def has_older_ray(self, least: str) -> bool:
         """Return whether the runtime is known and its Ray is older than a version."""
         runtime = RUNTIMES.get(self.arguments.pods.runtime)

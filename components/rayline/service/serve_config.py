@@ -6,7 +6,7 @@ from typing import Any
 
 from rayline.facts.accelerators import ACCELERATORS
 from rayline.facts.choices import Accelerator, Task
-from rayline.facts.labels import APPLICATION, ROUTER, SERVE_PORT, llm_deployment
+from rayline.facts.labels import ROUTER, SERVE_PORT, llm_deployment
 from rayline.models import manifests as weights
 from rayline.service.adapters import lora_config, lora_kwargs
 from rayline.service.api_key import KEYS_VARIABLE, SCALING_POLICY, gate_middleware, keys_path
@@ -50,19 +50,19 @@ def _application(service: ServicePlan) -> dict[str, Any]:
     llm["deployment_config"] = deployment
     if variables := _own_environment(service):
         llm["runtime_env"] = {"env_vars": variables}
-    application = {
+    place = {"name": service.application, "route_prefix": service.prefix or "/"}
+    if service.asked.disaggregation:
+        return place | disaggregated(service, service.asked.disaggregation, llm)
+    return place | {
         "import_path": "ray.serve.llm:build_openai_app",
         "args": {"llm_configs": [llm]},
         "deployments": _deployments(service),
     }
-    if service.asked.disaggregation:
-        application = disaggregated(service, service.asked.disaggregation, llm)
-    return {"name": service.application, "route_prefix": service.route_prefix, **application}
 
 
 def engine_digest(service: ServicePlan) -> str:
     """Return a text that changes with the arguments of the engines, and with no count of replicas."""
-    arguments = serve_config(service)["applications"][0]["args"]
+    arguments = _application(service)["args"]
     return sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -73,7 +73,7 @@ def kv_cache_variable(service: ServicePlan) -> dict[str, str]:
 
 def _own_environment(service: ServicePlan) -> dict[str, str]:
     """Return the variables of a further model's replicas that differ from those of the pod."""
-    if service.application == APPLICATION:
+    if not service.is_further:
         return {}
     keys = {KEYS_VARIABLE: keys_path(service.application)} if service.asked.api.key else {}
     return keys | kv_cache_variable(service)

@@ -100,6 +100,11 @@ class ServeApplication:
         return self.data.get("route_prefix", "/")
 
     @property
+    def prefix(self) -> str:
+        """Return the path before each of the application's own; empty for an application at /."""
+        return self.route_prefix.rstrip("/")
+
+    @property
     def llm_configs(self) -> list[LlmConfig]:
         """Return the application's LLMConfigs. Of two sides, decode is the first: clients reach it."""
         arguments = mapping(self.data, "args")

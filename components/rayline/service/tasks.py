@@ -79,8 +79,7 @@ def _refuse_generation(request: ServiceRequest, model: Model, task: Task, kwargs
         request.refuse("adapters", f"an adapter {why}", None)
     if request.arguments.traffic.routing is not Routing.ROUND_ROBIN:
         request.refuse("traffic.routing", f"sessions share no KV cache with task {task.value}. Fix: leave it out")
-    scaling = request.arguments.autoscaling
-    if scaling and scaling.time_to_first_token_ms is not None:
+    if request.scales_by_latency:
         request.refuse("autoscaling.time_to_first_token_ms", f"a token {why}")
     if request.arguments.workload:
         request.refuse(

@@ -226,16 +226,21 @@ class ServicePlan:
     @property
     def label(self) -> str:
         """Name for people: that of the service, and of a further model's application."""
-        return self.name if self.application == APPLICATION else f"{self.name}/{self.application}"
+        return self.name + self.prefix
 
     @property
-    def route_prefix(self) -> str:
-        """Path under which the model answers."""
-        return "/" if self.application == APPLICATION else f"/{self.application}"
+    def is_further(self) -> bool:
+        """Whether the model is beside that of the service."""
+        return self.application != APPLICATION
+
+    @property
+    def prefix(self) -> str:
+        """Path before /v1 under which the model answers; empty for the service's own."""
+        return f"/{self.application}" if self.is_further else ""
 
     def under(self, url: str) -> str:
         """Return the address of the model's API, for that of the service, which ends with /v1."""
-        return f"{url.removesuffix('/v1')}{self.route_prefix.rstrip('/')}/v1"
+        return f"{url.removesuffix('/v1')}{self.prefix}/v1"
 
     @property
     def model_id(self) -> str:
