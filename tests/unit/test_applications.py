@@ -17,16 +17,18 @@ from rayline_cli.cli.key import _service_with_key
 from rayline_cli.local import memory, single_node
 from rayline_cli.local_secrets import stack_secrets
 from rayline_cli.plan_cards import rows, stack_card
+from tests.unit.test_manifest import L4
 
 SMALL = {"model": "Qwen/Qwen3-0.6B"}
+MOUNTED = {"source": "gcs-fuse"}
 ENDPOINT = {"exposure": "internal", "domain": "llm.example.com"}
 
 
-def planned(**service: Any) -> Plan:
-    """A platform in a new GKE cluster with one service; `service` is laid over a model on L4s."""
+def planned(bucket: dict[str, Any] | None = None, **service: Any) -> Plan:
+    """A platform in a new GKE cluster with one service; `service` is laid over a model on L4s. `bucket`: with weights in it."""
     qwen = {"model": "Qwen/Qwen3.5-4B", "accelerator": "l4"} | service
     stack = {"project": "my-project", "region": "us-central1", "cluster": {"mode": "create"}, "services": {"qwen": qwen}}
-    return make_plan(stack | {"endpoint": ENDPOINT})
+    return make_plan(stack | {"endpoint": ENDPOINT} | ({"weights": bucket} if bucket else {}))
 
 
 def manifest(plan: Plan) -> dict[str, Any]:
@@ -129,21 +131,7 @@ def test_the_task_of_each_model_is_told_apart():
 
 
 def test_each_mounted_model_has_a_volume_of_its_own():
-    stack = {
-        "project": "my-project",
-        "region": "us-central1",
-        "cluster": {"mode": "create"},
-        "weights": {"bucket": "my-models"},
-        "services": {
-            "qwen": {
-                "model": "Qwen/Qwen3.5-4B",
-                "accelerator": "l4",
-                "weights": {"source": "gcs-fuse"},
-                "applications": {"small": SMALL | {"weights": {"source": "gcs-fuse"}}},
-            }
-        },
-    }
-    plan = make_plan(stack)
+    plan = planned({"bucket": "my-models"}, weights=MOUNTED, applications={"small": SMALL | {"weights": MOUNTED}})
     pod = RayService(manifest(plan)).workers[0].pod
     folders = {v["name"]: v["csi"]["volumeAttributes"]["mountOptions"].split(":")[-1] for v in pod["volumes"] if "csi" in v}
     assert folders == {"weights": "Qwen/Qwen3.5-4B/main", "weights-small": "Qwen/Qwen3-0.6B/main"}
@@ -154,21 +142,9 @@ def test_each_mounted_model_has_a_volume_of_its_own():
 
 
 def test_one_model_twice_is_mounted_once():
-    stack = {
-        "project": "my-project",
-        "region": "us-central1",
-        "cluster": {"mode": "create"},
-        "weights": {"bucket": "my-models"},
-        "services": {
-            "qwen": SMALL
-            | {
-                "accelerator": "l4",
-                "weights": {"source": "gcs-fuse"},
-                "applications": {"vectors": SMALL | {"task": "embed", "weights": {"source": "gcs-fuse"}}},
-            }
-        },
-    }
-    mounts = [m["mountPath"] for m in RayService(manifest(make_plan(stack))).workers[0].pod["containers"][0]["volumeMounts"]]
+    twice = {"vectors": SMALL | {"task": "embed", "weights": MOUNTED}}
+    plan = planned({"bucket": "my-models"}, **SMALL, weights=MOUNTED, applications=twice)
+    mounts = [m["mountPath"] for m in RayService(manifest(plan)).workers[0].pod["containers"][0]["volumeMounts"]]
     assert sorted(mounts) == sorted(set(mounts))
 
 
@@ -209,16 +185,9 @@ def test_memory_on_this_machine_is_that_of_each_models_cache():
     assert needed(1, 12) == needed(12, 1) == needed(1, 1) + 11
 
 
-STACK = """
-gcp:project: my-project
-gcp:region: us-central1
-cluster: {mode: create}
-services:
-  qwen:
-    model: Qwen/Qwen3.5-4B
-    accelerator: l4
+STACK = f"""{L4}
     applications:
-      small: {model: Qwen/Qwen3-0.6B, replicas: 2}
+      small: {{model: Qwen/Qwen3-0.6B, replicas: 2}}
 """
 
 

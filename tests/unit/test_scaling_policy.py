@@ -16,6 +16,7 @@ from rayline_cli.offline import Program
 from rayline_cli.plan_cards import stack_card
 from rayline_cli.verify import Outcome, check_switches
 from tests.unit.test_isolation import objects
+from tests.unit.test_manifest import L4
 from tests.unit.test_scale import manifest, plan
 from tests.unit.verify_service import Service, answer
 
@@ -133,16 +134,9 @@ def test_the_head_may_reach_prometheus():
     assert 9090 in ports_outside(plan(qwen={"model": "Qwen/Qwen3.5-4B", "accelerator": "l4", "autoscaling": SCALING}).services)
 
 
-STACK = """
-gcp:project: my-project
-gcp:region: us-central1
-cluster: {mode: create}
-services:
-  qwen:
-    model: Qwen/Qwen3.5-4B
-    accelerator: l4
-    api: {key: false}
-    autoscaling: {max_replicas: 4, time_to_first_token_ms: 500, prometheus: "http://prometheus.monitoring.svc:9090"}
+STACK = f"""{L4}
+    api: {{key: false}}
+    autoscaling: {{max_replicas: 4, time_to_first_token_ms: 500, prometheus: "{PROMETHEUS}"}}
 """
 
 
